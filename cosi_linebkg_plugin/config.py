@@ -1,0 +1,349 @@
+"""The YAML configuration of ``cosi-linebkg run``: read, checked, and given back in full."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import pydantic
+import yaml
+from astropy import units as u
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from .errors import ConfigError
+
+Engine = Literal["minuit", "joint_likelihood", "bayesian"]
+Method = Literal["interpolated", "sideband"]
+DEFAULT_METHOD: Method = "interpolated"
+
+#: Configurations are a few kB; whatever is larger is another file given by mistake.
+MAX_BYTES = 1_000_000
+
+#: Energies closer than this, relatively, are the same: units convert with rounding errors.
+SAME_ENERGY = 1e-9
+
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\W\d_]*)\s*")
+_ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 MeV")'
+_DURATION = 'a time is a finite number above 0, in s or with its unit ("90 d")'
+_RANGE = "a range is [low, high], two energies with low < high"
+_RANGES = "a list of ranges [[low, high], ...] is needed"
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+
+
+def _show(value: Any, depth: int = 2) -> str:
+    """A value on one line, short, as YAML would have it."""
+    if value is None or isinstance(value, bool):
+        return "nothing" if value is None else str(value).lower()
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        items = [_show(item, depth - 1) for item in value[:6]] if depth else []
+        return f"[{', '.join(items + ['...'] * (len(items) < len(value)))}]"
+    if isinstance(value, int) and abs(value) > 10**300:  # Python prints none above 10**4300
+        return "a huge number"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _refuse(got: Any, allowed: str, *where: str | int) -> NoReturn:
+    """Fail at the key under validation, or below it at `where`."""
+    reason = f"got {_show(got)}; {allowed}"
+    raise PydanticCustomError("refused", "{reason}", {"reason": reason, "where": where})
+
+
+def _in_unit(value: Any, unit: str, allowed: str, *where: int) -> float:
+    """A positive number in `unit`, from a number or a string with or without a unit."""
+    number, factor = value, 1.0
+    if isinstance(value, str) and (match := _QUANTITY.fullmatch(value)):
+        number = float(match[1])
+        try:
+            factor = u.Unit(match[2] or unit).to(unit)
+        except ValueError:
+            _refuse(value, f"{match[2]} does not convert to {unit}: {allowed}", *where)
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    result = number * factor if is_number and abs(number) < 1e99 else 0.0
+    if not result > 0:
+        _refuse(value, allowed, *where)
+    return result
+
+
+def _range(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        _refuse(value, _RANGE)
+    low, high = (_in_unit(item, "keV", _ENERGY, i) for i, item in enumerate(value))
+    if not low < high:
+        _refuse(value, _RANGE)
+    return low, high
+
+
+def _listed(allowed: str) -> pydantic.BeforeValidator:
+    def check(value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else _refuse(value, allowed)
+
+    return pydantic.BeforeValidator(check)
+
+
+def _file(value: Any, info: ValidationInfo) -> Path:
+    """The absolute path of an existing file; the context remembers how it was written."""
+    context = info.context or {"folder": Path(), "given": {}}
+    if not isinstance(value, str):
+        _refuse(value, "a file is a path, relative to the configuration file")
+    path: Path = context["folder"] / value
+    try:
+        path = path.resolve()
+        exists = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # no possible name, or a loop of links
+        exists = False
+    if not exists:
+        _refuse(value, f"{_show(str(path))} is no file; give the path of an existing one")
+    context["given"][path] = value
+    return path
+
+
+def _files(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str) and _file(value, info):
+        return [value]
+    needed = "events are a path or a list of paths"
+    return value if value and isinstance(value, list | tuple) else _refuse(value, needed)
+
+
+Energy = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "keV", _ENERGY))]
+Duration = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "s", _DURATION))]
+Range = Annotated[tuple[float, float], pydantic.PlainValidator(_range)]
+Ranges = Annotated[tuple[Range, ...], _listed(_RANGES)]
+_spelled = pydantic.PlainSerializer(lambda path, info: (info.context or {}).get(path, str(path)))
+InputFile = Annotated[Path, pydantic.PlainValidator(_file), _spelled]
+InputFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_files)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Line(_Section):
+    """A line of the model; a bare energy is a line without a window."""
+
+    energy: Energy = Field(description="Start value [keV].")
+    window: Range | None = Field(default=None, description="Limits of the energy [keV].")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_energy(cls, value: Any) -> Any:
+        is_line = isinstance(value, Mapping | Line)
+        return value if is_line else {"energy": _in_unit(value, "keV", _ENERGY)}
+
+    @model_validator(mode="after")
+    def _energy_in_window(self) -> Line:
+        if self.window and not self.window[0] < self.energy < self.window[1]:
+            _refuse(self.window, f"the line's {_show(self.energy)} keV must lie inside", "window")
+        return self
+
+
+class ModelOptions(_Section):
+    """The spectral model: a power law and lines of one shared width."""
+
+    pivot: Energy | None = Field(default=None, description="Pivot [keV]; none: chosen later.")
+    sigma: Energy = Field(default=3.0, description="Start value of the shared width [keV].")
+    tail: pydantic.StrictBool = Field(default=False, description="Lines with a low-energy tail.")
+    lines: Annotated[tuple[Line, ...], _listed("lines are a list of energies")] = Field(
+        default=(), description="The lines; none is the continuum alone."
+    )
+
+    @field_validator("lines")
+    @classmethod
+    def _distinct(cls, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+        seen: dict[str, int] = {}
+        for i, line in enumerate(lines):
+            first = seen.setdefault(f"{line.energy:.9g}", i)
+            if first != i:
+                _refuse(line.energy, f"lines[{first}] has this energy; give each line once", i)
+        return lines
+
+
+class TemplateOptions(_Section):
+    """How the background template of the source range is made."""
+
+    method: Method = Field(default=DEFAULT_METHOD, description="How energies are weighted.")
+    sidebands: Ranges | None = Field(
+        default=None,
+        description="Energies [keV] that the template is taken from. Method `sideband` requires "
+        "them; for `interpolated`, none means every unmasked bin outside the source range.",
+    )
+    like: InputFile | None = Field(default=None, description="File whose axes are taken over.")
+    livetime: Duration | None = Field(default=None, description="Livetime of the events [s].")
+
+
+class Config(_Section):
+    """The configuration of a run; energies in keV, times in s, paths absolute.
+
+    Made by `load_config` or `parse_config`. `template` is None exactly if `source_range` is:
+    then only a fit is wanted.
+    """
+
+    events: InputFiles = Field(description="The data; several files are summed.")
+    source_range: Range | None = Field(default=None, description="Energies [keV] of the source.")
+    mask: Ranges = Field(default=(), description="Energies [keV] that the fit leaves out.")
+    model: ModelOptions = ModelOptions()
+    engine: Engine = Field(default="minuit", description="What fits the model.")
+    template: TemplateOptions | None = Field(default=None, validate_default=True)
+
+    _given: dict[Path, str] = pydantic.PrivateAttr(default_factory=dict)
+
+    @field_validator("events")
+    @classmethod
+    def _distinct(cls, events: tuple[Path, ...]) -> tuple[Path, ...]:
+        for i, path in enumerate(events):
+            if path in events[:i]:
+                _refuse(str(path), f"events[{events.index(path)}] is this file already", i)
+        return events
+
+    @field_validator("template", mode="before")
+    @classmethod
+    def _with_source_range(cls, value: Any, info: ValidationInfo) -> Any:
+        source_range = info.data.get("source_range", ())
+        if value is not None and source_range is None:
+            _refuse(value, "a template needs source_range; leave out both for a fit alone")
+        return {} if value is None and source_range else value
+
+    @model_validator(mode="after")
+    def _sidebands_beside_source(self) -> Config:
+        if self.template is None or self.source_range is None:
+            return self
+        where, sidebands = ("template", "sidebands"), self.template.sidebands
+        if sidebands == () or (sidebands is None and self.template.method == "sideband"):
+            _refuse(sidebands, f"for method {self.template.method}, {_RANGES}", *where)
+        for i, (low, high) in enumerate(sidebands or ()):
+            overlap = min(high, self.source_range[1]) - max(low, self.source_range[0])
+            if overlap > SAME_ENERGY * high:
+                allowed = f"a sideband must not overlap source_range {_show(self.source_range)}"
+                _refuse((low, high), allowed, *where, i)
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole configuration with its defaults, in keV and s, paths as they were given."""
+        values = self.model_dump(context=self._given)
+        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without anchors, aliases, tags and repeated keys, and with decimal numbers.
+
+    YAML 1.1 reads ``01612`` as octal, ``18:05`` to base 60 and others as dates, in silence.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
+            problem = "anchors, aliases and tags are not allowed; write the value itself"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if key.value in lines:
+                    problem = f"key {_show(key.value)} is there since line {lines[key.value]}"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                lines[key.value] = key.start_mark.line + 1
+        return node
+
+
+for _tag, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"(?i:yes|no|true|false|on|off)",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan)",
+}.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"({_pattern})\Z"), None)
+
+
+def _unknown_key(where: tuple[str | int, ...]) -> str:
+    """What to say of a key that its section does not know."""
+    sections: dict[str, type[_Section]] = {"": Config, "model": ModelOptions, "lines": Line}
+    sections["template"] = TemplateOptions
+    names = {section: list(model.model_fields) for section, model in sections.items()}
+    section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
+    key = str(where[-1])
+    near = get_close_matches(key, names[section], 1)
+    near += [f"{other}.{key}" for other in ("model", "template") if key in names[other]]
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return f"unknown key{hint} Known here: {', '.join(names[section])}"
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One line on a validation error: where, what was got, what is allowed."""
+    context = error.get("ctx", {})
+    where = ""
+    for part in (*error["loc"], *context.get("where", ())):
+        name = part if str(part).isidentifier() else _show(part)
+        where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
+    if error["type"] in _UNKNOWN:
+        return f"{where}: {_unknown_key(error['loc'])}"
+    needed = {
+        "missing": "this key is required",
+        "model_type": "a mapping of keys to values is needed",
+    }.get(error["type"], error["msg"].replace("Input should be", "allowed is"))
+    got = "nothing" if error["type"] == "missing" else _show(error["input"])
+    return f"{where}: {context.get('reason', f'got {got}; {needed}')}"
+
+
+def parse_config(mapping: Any, folder: str | Path, name: str = "configuration") -> Config:
+    """Check a configuration that has been read already; messages call it `name`.
+
+    Parameters
+    ----------
+    mapping : Mapping of str to values
+    folder : path
+        What relative paths are relative to.
+
+    Raises
+    ------
+    ConfigError
+        On one line: `name`, the key, what was got and what is allowed. Of several mistakes the
+        first is named, unknown keys before the others, as a misspelt key causes further ones.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{name}: got {_show(mapping)}; a mapping of keys to values is needed.")
+    context: dict[str, Any] = {"folder": Path(folder), "given": {}}
+    try:
+        config = Config.model_validate(dict(mapping), context=context)
+    except pydantic.ValidationError as error:
+        first = min(error.errors(include_url=False), key=lambda e: e["type"] not in _UNKNOWN)
+        raise ConfigError(f"{name}: {_explain(first)}.") from None
+    config._given.update(context["given"])
+    return config
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and check a YAML file in UTF-8; paths in it are relative to its folder.
+
+    Raises
+    ------
+    ConfigError
+        On one line, naming the file and the line or the key; see `parse_config`.
+    """
+    name = str(path) if str(path).isprintable() else repr(str(path))
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise ConfigError(f"{name}: larger than {MAX_BYTES} bytes; is this a configuration?")
+        mapping = yaml.load(raw.decode("utf-8-sig"), _Loader)
+    except yaml.reader.ReaderError as error:
+        where = f"{error.reason} at character {error.position}"
+        raise ConfigError(f"{name}: not plain text: {where}.") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError(f"{name}: line {line} is not valid YAML: {error.problem}.") from error
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply for a configuration.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{name}: cannot read this configuration file: {reason}.") from error
+    return parse_config(mapping, Path(path).parent, name)

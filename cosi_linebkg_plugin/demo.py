@@ -1,0 +1,139 @@
+"""The demo: simulate a DC3-like data set, run the job on it, compare with the truth."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from .config import load_config
+from .files import whole_file
+from .histograms import sparse_histogram, write_histogram
+from .pipeline import Outcome, Progress, prepare, run, template_config, writable_folder
+from .simulation import DEMO_LINES, SOURCE_RANGE, DemoLine, Simulation, simulate
+from .template import BackgroundTemplate
+
+#: The tutorial's sidebands, keV.
+SIDEBANDS = ((1680.0, 1710.0), (1735.0, 1750.0), (1820.0, 1875.0), (1940.0, 1990.0))
+MASK = (1790.0, 1825.0)
+
+
+def demo_config() -> str:
+    """The configuration that the demo runs, as YAML."""
+    lines = ", ".join(f"{energy:g}" for energy in resolved_lines())
+    sidebands = ", ".join(f"[{a:g}, {b:g}]" for a, b in SIDEBANDS)
+    return f"""\
+# The background of the 26Al line, on simulated data.
+events: events.hdf5
+source_range: [{SOURCE_RANGE[0]:g}, {SOURCE_RANGE[1]:g}]     # keV
+mask: [[{MASK[0]:g}, {MASK[1]:g}]]           # the line itself stays out of the fit
+model:
+  pivot: 1800
+  sigma: 3.0
+  lines: [{lines}]
+engine: minuit
+template:
+  method: interpolated
+  sidebands: [{sidebands}]
+  livetime: 7776000
+"""
+
+
+def resolved_lines() -> list[float]:
+    """Energies [keV] of the simulated lines that bins of 5 keV can tell apart, outside the mask.
+
+    Of two lines closer than 8 keV the stronger stands for both.
+    """
+    kept: list[DemoLine] = []
+    for line in sorted(DEMO_LINES, key=lambda x: -x.counts):
+        apart = all(abs(line.energy - other.energy) > 8.0 for other in kept)
+        if apart and not MASK[0] < line.energy < MASK[1]:
+            kept.append(line)
+    return sorted(line.energy for line in kept)
+
+
+def run_demo(
+    out: str | os.PathLike[str], *, seed: int = 1, progress: Progress = lambda text: None
+) -> tuple[Outcome, list[dict[str, Any]]]:
+    """Simulate, run, compare; leaves in `out` what `run` writes, the data and the configuration.
+
+    Parameters
+    ----------
+    out : path
+    seed : int
+        Of the simulation.
+
+    Returns
+    -------
+    outcome : Outcome
+    rows : list of dict
+        The comparison of each template method with the simulated truth.
+    """
+    folder = writable_folder(out)
+    progress("simulating three months of data")
+    simulation = simulate(seed)
+    write_histogram(folder / "events.hdf5", simulated_events(simulation))
+    with whole_file(folder / "config.yaml") as temporary:
+        temporary.write_text(demo_config(), encoding="utf-8")
+    config = load_config(folder / "config.yaml")
+    rows: list[dict[str, Any]] = []
+
+    def compare(template: BackgroundTemplate) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        from .plot import plot_projection
+
+        plugin = prepare(config)
+        other = config.model_copy(
+            update={"template": config.template.model_copy(update={"method": "sideband"})}  # type: ignore[union-attr]
+        )
+        sideband = template_config(other, plugin, template.fit)
+        rows.extend(compare_with_truth(t, simulation) for t in (template, sideband))
+        truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
+        return rows, {"phi_truth": plot_projection(template, "Phi", truth=truth)}
+
+    outcome = run(
+        config, folder, progress=progress, comparison=compare, title="Demo: 26Al background"
+    )
+    extra = (folder / "events.hdf5", folder / "config.yaml")
+    return Outcome(outcome.fit, outcome.template, (*outcome.files, *extra)), rows
+
+
+def simulated_events(simulation: Simulation) -> Any:
+    """The simulated data as a sparse histpy histogram (Em, Phi, PsiChi)."""
+    import astropy.units as u
+    from histpy import Axes, Axis, HealpixAxis
+
+    axes = [
+        Axis(simulation.energy_edges * u.keV, label="Em"),
+        Axis(simulation.phi_edges * u.deg, label="Phi"),
+        HealpixAxis(nside=simulation.nside, scheme="ring", coordsys="galactic", label="PsiChi"),
+    ]
+    if simulation.time_edges is not None:
+        axes.insert(0, Axis(simulation.time_edges * u.s, label="Time"))
+    return sparse_histogram(Axes(axes), simulation.coords, simulation.counts)
+
+
+def compare_with_truth(template: BackgroundTemplate, simulation: Simulation) -> dict[str, Any]:
+    """Counts and Phi distribution of a template against the simulated background.
+
+    Returns
+    -------
+    dict
+        template, counts, error, truth, difference_percent, and phi_chi2_per_bin: of the Phi
+        projection against the truth, both normalised, with the errors of the slices' counts.
+    """
+    truth = simulation.expected_background(*template.source_range)
+    counts, errors = template.project("Phi")
+    expected = truth.sum(axis=-1)
+    expected = expected * counts.sum() / expected.sum()
+    filled = errors > 0
+    chi2 = np.sum(((counts - expected)[filled] / errors[filled]) ** 2) / filled.sum()
+    total = float(truth.sum())
+    return {
+        "template": template.method,
+        "counts": float(counts.sum()),
+        "error": template.errors["background"],
+        "truth": total,
+        "difference_percent": 100.0 * (float(counts.sum()) / total - 1.0),
+        "phi_chi2_per_bin": float(chi2),
+    }

@@ -1,0 +1,47 @@
+"""The exceptions of the package; each message says what is wrong, what was got, and the cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class LineBackgroundError(Exception):
+    """Base class of everything that the package raises on purpose."""
+
+
+class BinningError(LineBackgroundError):
+    """Energy edges, ranges or masks that do not fit the data."""
+
+
+class DataError(LineBackgroundError):
+    """Counts or histograms that cannot be used."""
+
+
+class FileError(LineBackgroundError):
+    """A file that is missing, damaged, of the wrong kind, or cannot be written."""
+
+
+class ModelError(LineBackgroundError):
+    """A spectral model that cannot be evaluated, or a source that the model lacks."""
+
+
+class FitError(LineBackgroundError):
+    """A fit that did not end in a valid minimum.
+
+    Attributes
+    ----------
+    result : LineBackgroundFit or None
+        What the fit reached, for inspection; its ``valid`` is False.
+    """
+
+    def __init__(self, message: str, result: Any = None):
+        super().__init__(message)
+        self.result = result
+
+
+class TemplateError(LineBackgroundError):
+    """A background template that cannot be made, or does not fit its consumer."""
+
+
+class ConfigError(LineBackgroundError):
+    """A configuration file with an unknown key, a wrong type or an impossible value."""

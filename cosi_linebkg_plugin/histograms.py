@@ -1,0 +1,595 @@
+"""histpy in and out: event histograms of either histpy generation, in memory or streamed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import DataError, FileError, TemplateError
+from .files import whole_file
+from .spectrum import EDGE_TOLERANCE, check_edges, check_range
+
+if TYPE_CHECKING:
+    import h5py
+    from histpy import Axes, Axis, Histogram
+
+    from .slices import Contents
+
+ENERGY_LABEL = "Em"
+#: The axis classes that a file may name; no other name found in a file is looked up.
+_AXIS_CLASSES = ("Axis", "HealpixAxis", "TimeAxis", "TimeDeltaAxis")
+
+
+# ---------------------------------------------------------------------------- events, in
+
+
+def open_events(
+    source: str | os.PathLike[str] | Histogram | EventHistogram | list | tuple, name: str = "hist"
+) -> EventHistogram:
+    """Events from a file, from memory, or the sum of several.
+
+    Parameters
+    ----------
+    source : path, histpy.Histogram, or a list of these
+        A file is read when sums are asked for, block by block, and never held in memory.
+    name : str
+        The group that holds the histogram in each file.
+
+    Returns
+    -------
+    EventHistogram
+
+    Raises
+    ------
+    FileError
+        A file that is missing, damaged, or holds no histogram.
+    DataError
+        Histograms that cannot be used, or whose axes differ.
+    """
+    if isinstance(source, EventHistogram):
+        return source
+    sources = list(source) if isinstance(source, list | tuple) else [source]
+    if not sources:
+        raise DataError("No events given: the list is empty. Give one path or histogram at least.")
+    parts = [part for item in sources for part in _open_parts(item, name)]
+    for part in parts[1:]:
+        _require_same_axes(parts[0], part)
+    return EventHistogram(tuple(parts))
+
+
+class EventHistogram:
+    """Binned events, read-only: their energy spectrum and weighted sums of energy slices.
+
+    Made by `open_events`. The variance of a cell is its counts (Poisson), unless the histogram
+    carries ``sumw2``. Underflow and overflow cells of any axis are left out.
+    """
+
+    def __init__(self, parts: tuple[_Part, ...]):
+        self._parts = parts
+
+    def __repr__(self) -> str:
+        bins = ", ".join(
+            f"{label} {axis.nbins}" for label, axis in zip(self.labels, self.axes, strict=True)
+        )
+        return f"EventHistogram({bins}; {self.description})"
+
+    @property
+    def axes(self) -> Axes:
+        """The events' own axes (those of the first histogram of a list)."""
+        return self._parts[0].axes
+
+    @property
+    def labels(self) -> tuple[str | None, ...]:
+        return tuple(axis.label for axis in self.axes)
+
+    @property
+    def energy_axis_index(self) -> int:
+        return self._parts[0].energy_axis
+
+    @cached_property
+    def energy_edges(self) -> NDArray[np.float64]:
+        """Shape (n_em + 1,), keV."""
+        return _read_only(axis_in_kev(self.axes[self.energy_axis_index]))
+
+    @property
+    def other_axes(self) -> list[Axis]:
+        """The axes without Em, in the events' order."""
+        return [axis for i, axis in enumerate(self.axes) if i != self.energy_axis_index]
+
+    @property
+    def other_shape(self) -> tuple[int, ...]:
+        return tuple(axis.nbins for axis in self.other_axes)
+
+    @property
+    def is_sparse(self) -> bool:
+        return all(part.is_sparse for part in self._parts)
+
+    @property
+    def description(self) -> str:
+        """Where the events come from: paths, or "in memory"."""
+        return " + ".join(part.description for part in self._parts)
+
+    def energy_counts(self) -> NDArray[np.float64]:
+        """The energy spectrum, computed once and kept.
+
+        Returns
+        -------
+        ndarray, shape (n_em,), counts, read-only
+
+        Raises
+        ------
+        DataError
+            If cells are negative or not finite; says how many, and names one.
+        """
+        return self._energy_counts_and_variances[0]
+
+    def energy_variances(self) -> NDArray[np.float64]:
+        """The variances of `energy_counts`, shape (n_em,), counts^2, read-only."""
+        return self._energy_counts_and_variances[1]
+
+    @cached_property
+    def _energy_counts_and_variances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        counts = np.zeros(self.energy_edges.size - 1)
+        variances = np.zeros_like(counts)
+        for part in self._parts:
+            with part.open() as (contents, sumw2):
+                part_counts = self._count(part, contents, "counts")
+                counts += part_counts
+                variances += part_counts if sumw2 is None else self._count(part, sumw2, "sumw2")
+        return _read_only(counts), _read_only(variances)
+
+    def _count(self, part: _Part, cells: Contents, what: str) -> NDArray[np.float64]:
+        counts, bad = cells.energy_counts()
+        if bad is not None:
+            where = ", ".join(
+                f"{label} bin {index}" for label, index in zip(self.labels, bad.bins, strict=True)
+            )
+            raise DataError(
+                f"The histogram ({part.description}) must hold finite {what}, none negative, but "
+                f"{bad.number} cell(s) do not, for example {bad.value:g} in {where}. "
+                "Give the raw counts, before any subtraction."
+            )
+        return counts
+
+    def weighted_sums(
+        self, weights: ArrayLike, variances: bool = True
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Sums of the energy slices with weights, for K sets of weights in one pass.
+
+        Parameters
+        ----------
+        weights : array_like, shape (K, n_em) or (n_em,)
+            Slices whose weights are all 0 are not read.
+        variances : bool
+            Also sum weights^2 times the variance of each cell.
+
+        Returns
+        -------
+        sums : ndarray, shape (K, *other_shape), counts
+        variances : ndarray, shape (K, *other_shape), counts^2, or None
+        """
+        from .slices import new_sums
+
+        counts = self.energy_counts()  # refuses impossible contents before they reach a sum
+        weights = np.atleast_2d(np.asarray(weights, float))
+        if weights.shape[1:] != counts.shape or not np.isfinite(weights).all():
+            raise TemplateError(
+                f"Weights must be finite, one for each of the {counts.size} energy bins, "
+                f"got shape {weights.shape}."
+            )
+        n_sets = len(weights)
+        rows = np.concatenate([weights, weights**2]) if variances else weights
+        out = new_sums(len(rows), math.prod(self.other_shape))
+        for part in self._parts:
+            with part.open() as (contents, sumw2):
+                if variances and sumw2 is not None:
+                    contents.add(weights, out[:n_sets])
+                    sumw2.add(weights**2, out[n_sets:])
+                else:
+                    contents.add(rows, out)
+        out = out.reshape(len(rows), *self.other_shape)
+        return out[:n_sets], (out[n_sets:] if variances else None)
+
+
+# ---------------------------------------------------------------------------- contents
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One histogram: its axes, and how to get at its contents and sumw2."""
+
+    description: str
+    axes: Axes
+    energy_axis: int
+    is_sparse: bool
+    open: Callable[[], AbstractContextManager[tuple[Contents, Contents | None]]]
+
+
+def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
+    if isinstance(source, EventHistogram):
+        return source._parts
+    if isinstance(source, str | os.PathLike):
+        return (_file_part(Path(source), name),)
+    if isinstance(source, _histpy().Histogram):
+        return (_memory_part(source, "in memory"),)
+    raise DataError(
+        f"Events must be a path, a histpy.Histogram or a list of these, got "
+        f"{type(source).__name__}. Bin an event list with bin_events first."
+    )
+
+
+def _memory_part(histogram: Histogram, description: str) -> _Part:
+    energy_axis = _find_energy_axis(histogram.axes, description)
+    _require_counts(histogram.unit, description)
+    n_bins = tuple(axis.nbins for axis in histogram.axes)
+
+    def cells(values: Any) -> Contents:
+        from .slices import DenseContents, Layout, SparseContents
+
+        layout = Layout.of_stored(n_bins, energy_axis, values.shape, description)
+        if not histogram.is_sparse:
+            return DenseContents(layout, np.asarray(values))
+        values = values.asformat("coo")
+        _require_empty_zero(values.fill_value, description)
+        return SparseContents(layout, values.coords, values.data)
+
+    contents = cells(histogram.full_contents)
+    sumw2 = None if histogram.sumw2 is None else cells(histogram.sumw2.full_contents)
+    is_sparse = bool(histogram.is_sparse)
+    in_memory = nullcontext((contents, sumw2))
+    return _Part(description, histogram.axes, energy_axis, is_sparse, lambda: in_memory)
+
+
+def _file_part(path: Path, name: str) -> _Part:
+    with _open_group(path, name) as group:
+        axes = read_axes(group, path)
+        energy_axis = _find_energy_axis(axes, str(path))
+        _require_counts(group.attrs.get("unit"), str(path))
+        stored_as = str(group.attrs.get("format", "dense"))  # files before sparse do not say
+    if stored_as == "gcxs":  # written by early histpy only: left to histpy
+        histogram = _histpy().Histogram.open(str(path), name)
+        return _memory_part(histogram, str(path))
+    if stored_as not in ("coo", "dense"):
+        raise FileError(
+            f"{path}: the histogram is stored in the format {stored_as!r}; known are 'coo', "
+            "'dense' and 'gcxs'. Write it again with histpy 1.1 or newer."
+        )
+    n_bins = tuple(axis.nbins for axis in axes)
+
+    def cells(group: h5py.Group) -> Contents:
+        from .slices import DenseContents, Layout, SparseContents
+
+        stored_shape = group.shape if stored_as == "dense" else group["shape"][()]
+        layout = Layout.of_stored(n_bins, energy_axis, stored_shape, path)
+        if stored_as == "dense":
+            return DenseContents(layout, group)
+        _require_empty_zero(group["fill_value"][()], str(path))
+        coords, data = group["coords"], group["data"]
+        if coords.shape != (len(n_bins), data.size):
+            raise OSError(f"coordinates of shape {coords.shape} for {data.size} cells")
+        return SparseContents(layout, coords, data)
+
+    @contextmanager
+    def open_cells() -> Iterator[tuple[Contents, Contents | None]]:
+        with _open_group(path, name) as group:
+            yield cells(group["contents"]), cells(group["sumw2"]) if "sumw2" in group else None
+
+    with open_cells():  # what is wrong with a file shows when it is opened
+        pass
+    return _Part(str(path), axes, energy_axis, stored_as == "coo", open_cells)
+
+
+def _require_counts(unit: Any, where: str) -> None:
+    import astropy.units as u
+
+    if unit is not None and u.Unit(unit) != u.dimensionless_unscaled:
+        raise DataError(
+            f"The contents of the histogram ({where}) have the unit {unit}, but counts have none. "
+            "Give event counts, not rates or fluxes."
+        )
+
+
+def _require_empty_zero(fill_value: Any, where: str) -> None:
+    if fill_value != 0:
+        raise DataError(
+            f"The sparse histogram ({where}) holds {fill_value} in every cell that it does not "
+            "store; it must be 0. Convert it with to_dense() first."
+        )
+
+
+# ---------------------------------------------------------------------------- files
+
+
+@contextmanager
+def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """An HDF5 file for reading; whatever fails in reading it names the file."""
+    import h5py
+
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileError(f"{path} {what}; give the path of a binned HDF5 file.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        if h5py.is_hdf5(path):
+            raise FileError(
+                f"{path} is truncated or damaged ({error}). Copy or write it again."
+            ) from error
+        raise FileError(
+            f"{path} is not an HDF5 file, or cannot be read ({error}). Give a histogram written "
+            "by histpy; bin an event list with bin_events first."
+        ) from error
+    with file:
+        try:
+            yield file
+        except (OSError, KeyError, IndexError, RuntimeError) as error:
+            raise FileError(f"{path} is damaged ({error}). Copy or write it again.") from error
+
+
+@contextmanager
+def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
+    """The group of a histpy histogram."""
+    import h5py
+
+    with open_file(path) as file:
+        group = file.get(name)
+        if not isinstance(group, h5py.Group) or "axes" not in group or "contents" not in group:
+            found = ", ".join(file) or "nothing"
+            cure = (
+                "These are unbinned events: bin them with bin_events first."
+                if "Energies" in file
+                else "Give the group that holds it as name=, or another file."
+            )
+            raise FileError(f"{path} holds no histogram {name!r}; it holds: {found}. {cure}")
+        yield group
+
+
+def read_axes(group: h5py.Group, path: Path) -> Axes:
+    """The axes of a histpy group; classes other than histpy's own are refused."""
+    histpy = _histpy()
+    axes = []
+    try:
+        for key in sorted(group["axes"], key=int):
+            dataset = group["axes"][key]
+            module, kind = dataset.attrs.get("__class__", ("histpy.axis", "Axis"))
+            known = str(module).split(".")[0] == "histpy" and kind in _AXIS_CLASSES
+            if not known or not hasattr(histpy, kind):
+                raise FileError(
+                    f"{path}: axis {key} is a {module}.{kind}, which this histpy "
+                    f"({histpy.__version__}) does not have; known are {', '.join(_AXIS_CLASSES)} "
+                    "(the time axes from histpy 2 on). Write the file with histpy's own axes."
+                )
+            axes.append(getattr(histpy, kind)._open(dataset))
+        return histpy.Axes(axes)
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        raise FileError(
+            f"{path}: its axes cannot be read ({error}). Write the file again with histpy."
+        ) from error
+
+
+def _histpy() -> ModuleType:
+    import histpy
+    import scoords  # noqa: F401  # registers the spacecraft frame, which files name
+
+    return histpy
+
+
+# ---------------------------------------------------------------------------- axes
+
+
+def axis_in_kev(axis: Axis) -> NDArray[np.float64]:
+    """The edges of an energy axis, shape (n + 1,), keV; an axis without unit is in keV.
+
+    Raises
+    ------
+    DataError
+        If the unit is not one of energy.
+    BinningError
+        If the edges are not energies.
+    """
+    import astropy.units as u
+
+    if axis.unit is None:
+        return check_edges(np.asarray(axis.edges))
+    if not axis.unit.is_equivalent(u.keV):
+        raise DataError(
+            f"The {axis.label} axis has the unit {axis.unit}, which is no energy. "
+            "Give it keV, MeV or another unit of energy."
+        )
+    return check_edges(axis.edges.to_value(u.keV))
+
+
+def _find_energy_axis(axes: Axes, where: str) -> int:
+    labels = [axis.label for axis in axes]
+    if ENERGY_LABEL not in labels:
+        raise DataError(
+            f"The histogram ({where}) has no axis {ENERGY_LABEL!r}; its axes are {labels}. "
+            f"Label the measured energy {ENERGY_LABEL!r}."
+        )
+    index = labels.index(ENERGY_LABEL)
+    axis_in_kev(axes[index])
+    return index
+
+
+def _require_same_axes(first: _Part, other: _Part) -> None:
+    labels = [[axis.label for axis in part.axes] for part in (first, other)]
+    difference = f"has axes {labels[1]}, not {labels[0]}"
+    if labels[0] == labels[1]:
+        found = (
+            f"differs in the axis {a.label}: {axis_difference(a, b)}"
+            for a, b in zip(first.axes, other.axes, strict=True)
+            if axis_difference(a, b)
+        )
+        difference = next(found, "")
+    if difference:
+        raise DataError(
+            f"Histograms can be summed only on the same axes, but {other.description} "
+            f"{difference} (compared with {first.description}). Bin them alike."
+        )
+
+
+def axis_difference(a: Axis, b: Axis) -> str | None:
+    """What tells two axes of the same label apart, if anything."""
+    for what, found_a, found_b in (
+        ("kind", type(a).__name__, type(b).__name__),
+        ("number of bins", a.nbins, b.nbins),
+        ("nside", getattr(a, "nside", None), getattr(b, "nside", None)),
+        ("scheme", getattr(a, "scheme", None), getattr(b, "scheme", None)),
+        ("frame", *(getattr(getattr(x, "coordsys", None), "name", None) for x in (a, b))),
+    ):
+        if found_a != found_b:
+            return f"{what} {found_b}, not {found_a}"
+    try:
+        edges_a, edges_b = _comparable_edges(a, b)
+    except ValueError:  # astropy's UnitConversionError is one
+        return f"unit {b.unit}, not {a.unit}"
+    far = np.flatnonzero(np.abs(edges_a - edges_b) > EDGE_TOLERANCE * np.diff(edges_a).min())
+    if far.size:
+        i = far[0]
+        return f"edge {i} at {edges_b[i]:.10g}, not {edges_a[i]:.10g}"
+    return None
+
+
+def _comparable_edges(a: Axis, b: Axis) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if a.label == ENERGY_LABEL:
+        return axis_in_kev(a), axis_in_kev(b)
+    if hasattr(a.edges, "jd1"):  # astropy times, whose differences have a unit
+        start = a.edges[0]
+        return (a.edges - start).to_value("s"), (b.edges - start).to_value("s")
+    if a.unit is None or b.unit is None:
+        if a.unit is not b.unit:
+            raise ValueError("only one axis has a unit")
+        return np.asarray(a.edges, float), np.asarray(b.edges, float)
+    return np.asarray(a.edges.value, float), b.edges.to_value(a.unit)
+
+
+def source_axis(like_axis: Axis, low: float, high: float) -> Axis:
+    """A one-bin energy axis in the unit, label and scale of another.
+
+    Parameters
+    ----------
+    like_axis : histpy.Axis
+        The events' energy axis.
+    low, high : float, keV
+        An edge of `like_axis` that is the same energy is taken over to the last digit.
+    """
+    edges = axis_in_kev(like_axis)
+    own = np.asarray(like_axis.edges if like_axis.unit is None else like_axis.edges.value, float)
+    slack = EDGE_TOLERANCE * np.diff(edges).min()
+    bounds = []
+    for energy in check_range(low, high, "source range"):
+        nearest = int(np.argmin(np.abs(edges - energy)))
+        same = abs(edges[nearest] - energy) <= slack
+        bounds.append(own[nearest] if same else energy * own[nearest] / edges[nearest])
+    values = np.array(bounds)
+    if like_axis.unit is not None:
+        values = values * like_axis.unit
+    return _histpy().Axis(values, label=like_axis.label, scale=like_axis.axis_scale)
+
+
+def embed(
+    contents: NDArray, energy_axis_index: int, energy_edges: NDArray, low: float, high: float
+) -> NDArray[np.float64]:
+    """Put contents of one energy bin into an energy axis of several; its other bins hold 0.
+
+    Parameters
+    ----------
+    contents : ndarray, shape (..., 1, ...)
+    energy_axis_index : int
+        Where the one energy bin is.
+    energy_edges : ndarray, shape (n_em + 1,), keV
+    low, high : float, keV
+        The energy bin of `contents`; one bin of `energy_edges` must equal it.
+
+    Returns
+    -------
+    ndarray, shape (..., n_em, ...)
+
+    Raises
+    ------
+    TemplateError
+        If no bin equals the range; names the nearest.
+    """
+    edges = check_edges(energy_edges)
+    if contents.shape[energy_axis_index] != 1:
+        raise TemplateError(
+            f"Contents of shape {contents.shape} have more than one bin on axis "
+            f"{energy_axis_index}; give them with one energy bin."
+        )
+    slack = EDGE_TOLERANCE * np.diff(edges)
+    equal = (np.abs(edges[:-1] - low) <= slack) & (np.abs(edges[1:] - high) <= slack)
+    if not equal.any():
+        overlap = np.flatnonzero((edges[:-1] < high) & (edges[1:] > low))
+        if overlap.size == 0:
+            overlap = np.array([0 if high <= edges[0] else edges.size - 2])
+        bins = ", ".join(f"{edges[i]:.6g}-{edges[i + 1]:.6g}" for i in overlap[:3])
+        raise TemplateError(
+            f"No energy bin of the consumer equals the source range {low:g}-{high:g} keV; the "
+            f"nearest are {bins} keV. Make the template for one of its bins, or bin its data alike."
+        )
+    place = equal.reshape((-1,) + (1,) * (contents.ndim - 1 - energy_axis_index))
+    return np.where(place, contents, 0.0)
+
+
+def _read_only(array: NDArray) -> NDArray:
+    array.flags.writeable = False
+    return array
+
+
+# ---------------------------------------------------------------------------- histograms, out
+
+
+def make_histogram(
+    axes: Axes | Sequence[Axis], contents: NDArray, sumw2: NDArray | None = None
+) -> Histogram:
+    """A dense float64 histogram, without unit or overflow, the same in both histpy generations.
+
+    Parameters
+    ----------
+    axes : histpy.Axes or list of histpy.Axis
+        Taken over as they are.
+    contents, sumw2 : ndarray, one value per cell
+        Copied.
+    """
+    histpy = _histpy()
+    return histpy.Histogram(
+        histpy.Axes(axes if isinstance(axes, histpy.Axes) else list(axes)),
+        contents=np.asarray(contents, float),
+        sumw2=None if sumw2 is None else np.asarray(sumw2, float),
+        track_overflow=False,
+    )
+
+
+def sparse_histogram(axes: Axes, coords: NDArray[np.int64], counts: NDArray) -> Histogram:
+    """A sparse histogram, without unit or overflow, the same in both histpy generations.
+
+    Parameters
+    ----------
+    axes : histpy.Axes
+    coords : ndarray, shape (n_axes, n_filled)
+        Bin numbers of the filled cells.
+    counts : ndarray, shape (n_filled,)
+    """
+    import sparse
+
+    shape = tuple(axis.nbins for axis in axes)
+    contents = sparse.COO(coords, counts, shape=shape)
+    return _histpy().Histogram(axes, contents=contents, track_overflow=False)
+
+
+def write_histogram(path: str | os.PathLike[str], histogram: Histogram, name: str = "hist") -> None:
+    """Write a plain histpy file, whole or not at all; a file in its place is replaced."""
+    with whole_file(path) as temporary:
+        temporary.unlink()  # histpy adds to an existing file, and an empty one is no HDF5
+        histogram.write(str(temporary), name=name)

@@ -1,0 +1,389 @@
+"""LineBackgroundLike: the background spectrum as a threeML plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from astromodels import Model
+from astromodels.core.parameter import Parameter as AstroParameter
+from numpy.typing import NDArray
+from threeML.plugin_prototype import PluginPrototype
+
+from .errors import LineBackgroundError, ModelError
+from .fit import check_degrees_of_freedom, fit_spectrum
+from .guess import guess_values
+from .model import DEFAULT_SOURCE, SpectrumReader, shape_of, spectrum_of
+from .objective import Objective
+from .result import LineBackgroundFit, in_kev
+from .spectrum import EnergySpectrum
+from .statistic import saturated_log_likelihood
+from .template import BackgroundTemplate, make_template
+
+
+class LineBackgroundLike(PluginPrototype):
+    """Poisson likelihood of the energies around a line, for any threeML session.
+
+    Parameters
+    ----------
+    name : str
+        A Python identifier, unique in the DataList.
+    events : path, histpy.Histogram, EnergySpectrum, (edges, counts), or a list of the first two
+        The event histogram with an Em axis; a list is summed. For a spectrum alone: edges (keV
+        or a quantity, shape (n_bins + 1,)) and counts, shape (n_bins,).
+    source : str
+        The source of the model whose spectrum describes the background.
+    spectrum : astromodels function or Model, optional
+        The spectrum itself. Its parameters are then nuisance parameters of the plugin and the
+        session's model needs no source for it: for sessions whose other plugins refuse a
+        ParticleSource. Fitted values are also written back into the function.
+
+    Raises
+    ------
+    LineBackgroundError
+        Before any work, naming what is wrong with the input.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        events: Any,
+        *,
+        source: str = DEFAULT_SOURCE,
+        spectrum: Any = None,
+    ):
+        self._events, self._spectrum = _read_events(events)
+        self._source = source
+        self._shape = None if spectrum is None else shape_of(spectrum)
+        self._inherited: tuple[str, ...] = ()
+        self._model: Model | None = None
+        self._reader: SpectrumReader | None = None
+        self._objective: Objective | None = None
+        self._rng = np.random.default_rng()
+        nuisance: dict[str, AstroParameter] = {}
+        if self._shape is not None:
+            nuisance = _nuisance_parameters(name, self._shape)
+        super().__init__(name, nuisance)
+        self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
+
+    # --- data ------------------------------------------------------------------------------------
+
+    @property
+    def spectrum(self) -> EnergySpectrum:
+        """The energy spectrum and its mask."""
+        return self._spectrum
+
+    @property
+    def events(self) -> Any:
+        """The event histogram, an `EventHistogram`; None if only a spectrum was given."""
+        return self._events
+
+    def set_mask(self, *ranges: Sequence[Any]) -> None:
+        """Leave energy ranges out of the fit; this replaces the mask, no argument clears it.
+
+        Parameters
+        ----------
+        *ranges : (low, high)
+            Quantities of any energy unit, or numbers in keV. A bin is excluded when it overlaps
+            a range, not when it merely touches it.
+        """
+        self._spectrum = self._spectrum.with_mask([in_kev(r) for r in ranges])
+        self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
+        if self._reader is not None:
+            self._objective = Objective(self._reader.model, self._spectrum)
+
+    def seed(self, seed: Any) -> None:
+        """Seed (or replace by a numpy Generator) what draws the simulated data sets."""
+        self._rng = np.random.default_rng(seed)
+
+    # --- threeML ---------------------------------------------------------------------------------
+
+    def set_model(self, likelihood_model_instance: Model) -> None:
+        """Read the spectrum out of a model; called again for every model of a session."""
+        self._model = likelihood_model_instance
+        for name in self._inherited:
+            # left behind by the plugin that this one was simulated from
+            if name in likelihood_model_instance.parameters:
+                likelihood_model_instance.remove_external_parameter(name)
+        self._reader = self._read(likelihood_model_instance)
+        self._objective = Objective(self._reader.model, self._spectrum)
+
+    def get_model(self) -> NDArray[np.float64]:
+        """Expected counts per energy bin at the current parameters, shape (n_bins,)."""
+        reader, objective = self._bound()
+        return objective.bound.counts(reader.values())
+
+    def get_log_like(self) -> float:
+        """Poisson log-likelihood of the unmasked bins, with its constant term."""
+        reader, objective = self._bound()
+        return self._saturated - objective.value(reader.values())
+
+    def inner_fit(self) -> float:
+        """The log-likelihood: nuisance parameters are fitted by the session."""
+        return self.get_log_like()
+
+    def get_number_of_data_points(self) -> int:
+        """Unmasked energy bins."""
+        return int(self._spectrum.used.sum())
+
+    def get_simulated_dataset(self, new_name: str | None = None, **kwargs: Any):
+        """A new plugin with counts drawn from the current model; the mask is kept.
+
+        Parameters
+        ----------
+        new_name : str, optional
+        """
+        expected = self.get_model()
+        counts = self._rng.poisson(np.maximum(expected, 0.0)).astype(float)
+        simulated = LineBackgroundLike(
+            new_name or f"{self.name}_sim",
+            EnergySpectrum(self._spectrum.edges, counts, self._spectrum.mask),
+            source=self._source,
+            spectrum=self._shape,
+        )
+        for new, old in zip(
+            simulated.nuisance_parameters.values(), self.nuisance_parameters.values(), strict=True
+        ):
+            new.value = old.value
+        simulated._inherited = tuple(self.nuisance_parameters)
+        simulated.seed(self._rng.spawn(1)[0])
+        return simulated
+
+    def display_model(self, **kwargs: Any):
+        """The spectrum with the current model, as a matplotlib Figure."""
+        from .plot import plot_spectrum
+
+        reader, _ = self._bound()
+        fit = LineBackgroundFit(
+            reader.current_model(), self._spectrum, reader.values(), (), np.zeros((0, 0))
+        )
+        return plot_spectrum(fit, **kwargs)
+
+    def check_model(self, model: Model) -> None:
+        """Refuse a model that this plugin cannot fit, without any work.
+
+        Raises
+        ------
+        ModelError
+            No source of the plugin's name, or more free parameters than unmasked bins.
+        """
+        self._read(model)
+
+    # --- fits ------------------------------------------------------------------------------------
+
+    def guess(self, model: Model | None = None) -> None:
+        """Set the free parameters to start values found in the data; limits are kept.
+
+        Parameters
+        ----------
+        model : astromodels.Model, optional
+            Default: the model of the session.
+        """
+        reader = self._reader_for(model)
+        reader.set_values(guess_values(reader.current_model(), self._spectrum))
+
+    def fit(self, model: Model | None = None, *, minos: bool = False) -> LineBackgroundFit:
+        """The optimum of a JointLikelihood with this plugin alone, without threeML's loop.
+
+        Parameters
+        ----------
+        model : astromodels.Model, optional
+            Default: the model of the session. It is left at the optimum. Gaussian priors act as
+            penalties.
+        minos : bool
+            Add profile-likelihood errors.
+
+        Raises
+        ------
+        FitError
+            If no valid minimum is found; ``error.result`` holds what was reached, and the model
+            is left as it was.
+        """
+        reader = self._reader_for(model)
+        fit = fit_spectrum(reader.current_model(), self._spectrum, minos=minos)
+        reader.set_values(fit.theta)
+        return fit
+
+    def result(self, analysis: Any) -> LineBackgroundFit:
+        """The background part of a finished JointLikelihood or BayesianAnalysis.
+
+        Parameters
+        ----------
+        analysis : threeML.JointLikelihood or threeML.BayesianAnalysis
+            This plugin must be in its data list.
+
+        Returns
+        -------
+        LineBackgroundFit
+            With the covariance of the fit, or with the posterior samples.
+        """
+        if analysis.results is None:
+            raise LineBackgroundError("The analysis has no result yet: call its fit() or sample().")
+        if self not in analysis.data_list.values():
+            raise LineBackgroundError(
+                f"The plugin {self.name!r} is not in the analysis' data list "
+                f"({', '.join(analysis.data_list.keys())})."
+            )
+        bayesian = analysis.analysis_type == "bayesian"
+        model = analysis.likelihood_model
+        reader = self._read(model)
+        paths = list(model.free_parameters)
+        at = {id(p): k for k, p in enumerate(model.free_parameters.values())}
+        free = [i for i, p in enumerate(reader.model.parameters) if p.free]
+        missing = [reader.model.parameters[i].name for i in free if id(reader.sources[i]) not in at]
+        if missing:
+            raise LineBackgroundError(
+                f"The analysis did not vary {', '.join(missing)}; its model has changed since."
+            )
+        columns = [at[id(reader.sources[i])] for i in free]
+        names = tuple(reader.model.parameters[i].name for i in free)
+        if bayesian:
+            samples = np.column_stack([analysis.samples[paths[k]] for k in columns])
+            theta = reader.values()
+            theta[free] = np.median(samples, axis=0)
+            covariance = np.atleast_2d(np.cov(samples.T))
+            return LineBackgroundFit(
+                reader.current_model(), self._spectrum, theta, names, covariance,
+                engine="bayesian", samples=samples,
+            )  # fmt: skip
+        analysis.restore_best_fit()
+        slopes = np.array([_external_slope(reader.sources[i]) for i in free])
+        internal = np.asarray(analysis.covariance_matrix, dtype=float)
+        covariance = internal[np.ix_(columns, columns)] * np.outer(slopes, slopes)
+        valid = bool(np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0))
+        return LineBackgroundFit(
+            reader.current_model(), self._spectrum, reader.values(), names, covariance,
+            valid=valid, engine="joint_likelihood",
+            message="" if valid else "threeML's covariance matrix is not positive definite",
+        )  # fmt: skip
+
+    # --- template --------------------------------------------------------------------------------
+
+    def background_template(
+        self,
+        fit: LineBackgroundFit,
+        source_range: Sequence[Any],
+        *,
+        method: str = "interpolated",
+        sidebands: Sequence[Sequence[Any]] | None = None,
+        like: Any = None,
+        livetime: Any = None,
+    ) -> BackgroundTemplate:
+        """Carry the distribution of adjacent energies into the source range.
+
+        Parameters
+        ----------
+        fit : LineBackgroundFit
+            The fitted spectrum, which sets the number of counts.
+        source_range : (low, high)
+            Anywhere inside the energy axis; quantities, or keV.
+        method : "interpolated" or "sideband"
+            "sideband" adds up the sidebands (the tutorial's method). "interpolated" takes the
+            least-noise weights that are right for a distribution that changes linearly with
+            energy.
+        sidebands : list of (low, high), optional
+            Energies to take, the whole bins inside each. "sideband" needs them; "interpolated"
+            takes every unmasked bin outside the source range by default.
+        like : histpy.Histogram or path, optional
+            A histogram whose axes (in any order) the template takes over; one bin of its Em axis
+            must be the source range, and the other Em bins of the template are 0.
+        livetime : Quantity or float, optional
+            Seconds; makes the norms rates in Hz.
+
+        Raises
+        ------
+        LineBackgroundError
+            Before any work, naming what is wrong: sidebands that overlap the source range, a
+            range outside the axis or without a whole bin, a fit of another spectrum ...
+        """
+        if self._events is None:
+            raise LineBackgroundError(
+                "The plugin was given a spectrum alone; a template needs the event histogram."
+            )
+        return make_template(
+            self._events,
+            fit,
+            source_range,
+            method=method,
+            sidebands=sidebands,
+            like=like,
+            livetime=livetime,
+        )
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _read(self, model: Model) -> SpectrumReader:
+        if self._shape is None:
+            reader = spectrum_of(model, self._source)
+        else:
+            nuisance = self.nuisance_parameters
+            substitutes = {
+                id(p): nuisance[f"{self.name}_{p.name}"]
+                for p in SpectrumReader([self._shape]).sources
+                if not p.has_auxiliary_variable
+            }
+            reader = SpectrumReader([self._shape], substitutes)
+        check_degrees_of_freedom(reader.model, self._spectrum)
+        return reader
+
+    def _reader_for(self, model: Model | None) -> SpectrumReader:
+        if model is not None:
+            return self._read(model)
+        return self._bound()[0]
+
+    def _bound(self) -> tuple[SpectrumReader, Objective]:
+        if self._reader is None or self._objective is None:
+            raise ModelError(
+                f"The plugin {self.name!r} has no model yet; call set_model, or put it into a "
+                "JointLikelihood."
+            )
+        return self._reader, self._objective
+
+
+def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
+    """The event histogram (None for a bare spectrum) and its energy spectrum."""
+    if isinstance(events, EnergySpectrum):
+        return None, events
+    if isinstance(events, tuple) and len(events) == 2 and np.ndim(events[0]) == 1:
+        edges, counts = events
+        if hasattr(edges, "to_value"):
+            edges = edges.to_value("keV")
+        return None, EnergySpectrum(edges, counts)
+    from .histograms import open_events
+
+    histogram = open_events(events)
+    return histogram, EnergySpectrum(histogram.energy_edges, histogram.energy_counts())
+
+
+def _nuisance_parameters(name: str, shape: Any) -> dict[str, AstroParameter]:
+    """Copies of a function's parameters under the plugin's name."""
+    table = {}
+    for p in SpectrumReader([shape]).sources:
+        if p.has_auxiliary_variable:
+            continue
+        key = f"{name}_{p.name}"
+        copy = AstroParameter(
+            key,
+            p.value,
+            min_value=p.min_value,
+            max_value=p.max_value,
+            delta=p.delta,
+            desc=p.description,
+            free=p.free,
+            unit=p.unit,
+            transformation=p.transformation if p.has_transformation() else None,
+        )
+        if p.has_prior():
+            copy.prior = p.prior
+        table[key] = copy
+    return table
+
+
+def _external_slope(parameter: AstroParameter) -> float:
+    """d value / d internal value: threeML's covariance is that of log10 K, not of K."""
+    if not parameter.has_transformation():
+        return 1.0
+    backward = parameter.transformation.backward
+    x = parameter._get_internal_value()
+    return float((backward(x + 1e-5) - backward(x - 1e-5)) / 2e-5)

@@ -1,0 +1,487 @@
+"""LineBackgroundFit: what a fit found, frozen, with its errors, in memory and as JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .components import Component, Parameter, SpectralModel, range_counts, tabulate
+from .errors import DataError, FileError
+from .files import whole_file
+from .spectrum import EnergySpectrum
+from .statistic import chi2_p_value, half_deviance, saturated_log_likelihood
+
+FORMAT = "cosi-linebkg fit 1"
+
+
+@cache
+def installed_versions() -> dict[str, str]:
+    """Versions of this package and of those that a result depends on."""
+    found = {}
+    for name in ("cosi-linebkg-plugin", "numpy", "scipy", "iminuit", "histpy", "threeML"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class FittedParameter:
+    """One parameter of a fit.
+
+    Attributes
+    ----------
+    value : float
+    error : float or None
+        Standard error; None if fixed, or if the value sits on a limit.
+    unit : str
+    free : bool
+    low, high : float
+        Limits, infinite where there is none.
+    link : str or None
+        The parameter that this one equals.
+    minos : (float, float) or None
+        Profile-likelihood errors, the lower one negative.
+    """
+
+    value: float
+    error: float | None
+    unit: str = ""
+    free: bool = True
+    low: float = -math.inf
+    high: float = math.inf
+    link: str | None = None
+    minos: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class RangeCounts:
+    """Expected counts in an energy range, per component label.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    values : ndarray, shape (n_labels,), counts
+    covariance : ndarray, shape (n_labels, n_labels), counts^2
+    """
+
+    labels: tuple[str, ...]
+    values: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def total(self) -> float:
+        return float(self.values.sum())
+
+    @property
+    def total_error(self) -> float:
+        """Standard error of the total, correlations included."""
+        return float(np.sqrt(self.covariance.sum()))
+
+
+@dataclass(frozen=True)
+class LineBackgroundFit:
+    """A background spectrum fitted to the unmasked energy bins.
+
+    Attributes
+    ----------
+    model : SpectralModel
+        Components and parameters; their values are those that the fit started from.
+    spectrum : EnergySpectrum
+        The data and the mask.
+    theta : ndarray, shape (n_parameters,)
+        Best values of the model's parameters (or posterior medians).
+    covariance : ndarray, shape (n, n)
+        Of `covariance_names`: the free parameters that sit on no limit.
+    valid : bool
+    engine : str
+        "minuit", "joint_likelihood" or "bayesian".
+    message : str
+        What stands against the fit, or "".
+    at_limits : tuple of str
+        Free parameters whose best value is a limit.
+    minos : mapping of str to (float, float)
+    samples : ndarray or None, shape (n_samples, n_free)
+        Posterior samples of `free_names`.
+    n_calls : int
+        Likelihood evaluations.
+    """
+
+    model: SpectralModel
+    spectrum: EnergySpectrum
+    theta: NDArray[np.float64]
+    covariance_names: tuple[str, ...]
+    covariance: NDArray[np.float64]
+    valid: bool = True
+    engine: str = "minuit"
+    message: str = ""
+    at_limits: tuple[str, ...] = ()
+    minos: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    samples: NDArray[np.float64] | None = None
+    n_calls: int = 0
+    versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
+
+    # --- numbers ---------------------------------------------------------------------------------
+
+    @property
+    def free_names(self) -> list[str]:
+        return [p.name for p in self.model.parameters if p.free]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Best values by name, linked parameters included."""
+        values = dict(zip(self.model.names, self.theta.tolist(), strict=True))
+        return values | {name: values[target] for name, target in self.model.links.items()}
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard errors of `covariance_names`."""
+        return dict(
+            zip(self.covariance_names, np.sqrt(np.diag(self.covariance)).tolist(), strict=True)
+        )
+
+    @property
+    def parameters(self) -> dict[str, FittedParameter]:
+        """All parameters by name: free, fixed and linked."""
+        errors = self.errors
+        table = {
+            p.name: FittedParameter(
+                float(value),
+                errors.get(p.name),
+                p.unit,
+                p.free,
+                p.low,
+                p.high,
+                minos=self.minos.get(p.name),
+            )
+            for p, value in zip(self.model.parameters, self.theta, strict=True)
+        }
+        for name, target in self.model.links.items():
+            t = table[target]
+            table[name] = FittedParameter(t.value, t.error, t.unit, False, t.low, t.high, target)
+        return table
+
+    @property
+    def mask(self) -> list[tuple[float, float]]:
+        """Masked energy ranges, keV."""
+        return self.spectrum.masked_ranges()
+
+    @property
+    def expected(self) -> NDArray[np.float64]:
+        """Expected counts per energy bin, masked bins included, shape (n_bins,)."""
+        return self.component_spectra.sum(axis=0)
+
+    @property
+    def component_spectra(self) -> NDArray[np.float64]:
+        """Expected counts per component and energy bin, shape (n_components, n_bins)."""
+        edges = self.spectrum.edges
+        rows: list[Any] = []
+        for i, component in enumerate(self.model.components):
+            if component.table is None:
+                rows.append(self.model.select([i]).bind(edges).counts(self.theta))
+            else:
+                rows.append(
+                    [
+                        range_counts(self.model.select([i]), self.theta, a, b, edges)[0][0]
+                        for a, b in itertools.pairwise(edges)
+                    ]
+                )
+        return np.array(rows)
+
+    @property
+    def deviance(self) -> float:
+        """Raw Poisson deviance of the fitted bins (Baker & Cousins 1984, NIM 221, 437)."""
+        s = self.spectrum
+        return 2.0 * float(half_deviance(s.counts, s.used, self.expected))
+
+    @property
+    def log_likelihood(self) -> float:
+        s = self.spectrum
+        return saturated_log_likelihood(s.counts[s.used]) - 0.5 * self.deviance
+
+    @property
+    def dof(self) -> int:
+        """Fitted bins minus free parameters."""
+        return int(self.spectrum.used.sum()) - len(self.free_names)
+
+    @property
+    def p_value(self) -> float | None:
+        """Chance of a larger deviance if the model is right.
+
+        By the chi-square law; None where a fitted bin expects fewer than 5 counts: see
+        `cosi_linebkg_plugin.fit.toy_p_value`.
+        """
+        return chi2_p_value(self.deviance, self.dof, self.expected[self.spectrum.used])
+
+    def expected_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> RangeCounts:
+        """Expected counts in any energy range inside the axis, with their covariance.
+
+        Parameters
+        ----------
+        energy_range : (low, high)
+            keV, or quantities.
+        by : "label" or "component"
+            "label" adds up what belongs to the "continuum" and to the "lines".
+
+        Returns
+        -------
+        RangeCounts
+            The covariance is J C J^T from the fit, or that of the posterior samples.
+        """
+        low, high = in_kev(energy_range)
+        edges = self.spectrum.edges
+        value, jac = range_counts(self.model, self.theta, low, high, edges)
+        index = {p.name: i for i, p in enumerate(self.model.parameters)}
+        names = [self.model.component_name(i, self.theta) for i in range(len(value))]
+        labels = names if by == "component" else [c.label for c in self.model.components]
+        unique = tuple(dict.fromkeys(labels))
+        collect = np.array([[float(x == y) for x in labels] for y in unique])
+        columns = [index[n] for n in self.covariance_names]
+        tabulated = any(c.table is not None for c in self.model.components)
+        if self.samples is not None and not tabulated:
+            draws = self._sampled_counts(low, high) @ collect.T
+            return RangeCounts(unique, draws.mean(axis=0), np.atleast_2d(np.cov(draws.T)))
+        j = collect @ jac[:, columns]
+        return RangeCounts(unique, collect @ value, j @ self.covariance @ j.T)
+
+    def _sampled_counts(self, low: float, high: float) -> NDArray[np.float64]:
+        """Counts per posterior sample and component; at most 2000 samples, evenly spread."""
+        assert self.samples is not None
+        step = max(1, len(self.samples) // 2000)
+        theta, free = self.theta.copy(), self.model.free
+        rows = []
+        for sample in self.samples[::step]:
+            theta[free] = sample
+            rows.append(range_counts(self.model, theta, low, high, self.spectrum.edges)[0])
+        return np.array(rows)
+
+    # --- words -----------------------------------------------------------------------------------
+
+    def __str__(self) -> str:
+        lines = [f"{'parameter':<12} {'value':>14} {'error':>12}  unit"]
+        for name, p in self.parameters.items():
+            if p.link:
+                continue
+            if not p.free:
+                note = "fixed"
+            elif p.error is None:
+                note = "at limit"
+            else:
+                note = f"{p.error:.3g}"
+            lines.append(f"{name:<12} {p.value:>14.7g} {note:>12}  {p.unit}")
+        for target in dict.fromkeys(self.model.links.values()):
+            names = [name for name, t in self.model.links.items() if t == target]
+            span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
+            lines.append(f"{span} = {target}")
+        lines.append(self.verdict)
+        return "\n".join(lines)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on how well the model describes the fitted bins."""
+        if not self.valid:
+            return f"The fit is not valid: {self.message}"
+        if self.dof < 1:
+            return "As many free parameters as fitted bins: the model cannot be tested."
+        text = f"deviance/dof = {self.deviance:.1f}/{self.dof} = {self.deviance / self.dof:.2f}"
+        p = self.p_value
+        if p is None:
+            return f"{text}; counts too low for a chi-square p-value, use toys."
+        if p < 1e-3:
+            return (
+                f"{text}, p = {p:.2g}: the model does NOT describe the data; the errors are too "
+                "small and the counts in the source range may be biased. Add lines, or narrow "
+                "the fitted range with the mask."
+            )
+        return f"{text}, p = {p:.2g}: the model describes the data."
+
+    # --- JSON ------------------------------------------------------------------------------------
+
+    def to_dict(self, source_range: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Everything as plain Python types, ready for JSON.
+
+        Parameters
+        ----------
+        source_range : (low, high), keV, optional
+            Adds the expected counts there as "source_counts".
+        """
+        spectrum = self.spectrum
+        model = tabulate(self.model, self.theta, spectrum.edges)
+        out: dict[str, Any] = {
+            "format": FORMAT,
+            "valid": self.valid,
+            "message": self.message,
+            "engine": self.engine,
+            "deviance": self.deviance,
+            "dof": self.dof,
+            "p_value": self.p_value,
+            "log_likelihood": self.log_likelihood,
+            "mask": [list(r) for r in self.mask],
+            "parameters": {
+                name: {
+                    "value": p.value,
+                    "error": p.error,
+                    "unit": p.unit,
+                    "free": p.free,
+                    "limits": [_or_none(p.low), _or_none(p.high)],
+                    **({"link": p.link} if p.link else {}),
+                    **({"minos": list(p.minos)} if p.minos else {}),
+                }
+                for name, p in self.parameters.items()
+            },
+            "covariance": {
+                "names": list(self.covariance_names),
+                "matrix": self.covariance.tolist(),
+            },
+            "at_limits": list(self.at_limits),
+            "n_calls": self.n_calls,
+            "components": [
+                {
+                    "kind": c.kind,
+                    "label": c.label,
+                    "parameters": [model.parameters[i].name for i in c.slots],
+                    **({"table": c.table.tolist()} if c.table is not None else {}),
+                }
+                for c in model.components
+            ],
+            "spectrum": {
+                "energy_edges": spectrum.edges.tolist(),
+                "counts": spectrum.counts.tolist(),
+                "mask": spectrum.mask.tolist(),
+            },
+            "versions": dict(self.versions),
+        }
+        if self.samples is not None:
+            out["samples"] = {"names": self.free_names, "values": self.samples.tolist()}
+        if source_range is not None:
+            low, high = in_kev(source_range)
+            counts = self.expected_counts((low, high))
+            out["source_range"] = [low, high]
+            out["source_counts"] = {
+                label: {"value": float(v), "error": float(e)}
+                for label, v, e in zip(counts.labels, counts.values, counts.errors, strict=True)
+            }
+        return out
+
+    def to_json(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        source_range: Sequence[Any] | None = None,
+    ) -> str:
+        """JSON text, also written to `path` if given (whole or not at all)."""
+        text = json.dumps(self.to_dict(source_range), indent=1, allow_nan=False)
+        if path is not None:
+            with whole_file(path) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_json(cls, source: str | os.PathLike[str]) -> LineBackgroundFit:
+        """Read a fit from JSON text, or from a file's path.
+
+        Raises
+        ------
+        FileError
+            Naming the file and what is missing or damaged in it.
+        """
+        text, where = source, "the JSON text"
+        if isinstance(source, os.PathLike) or not str(source).lstrip().startswith("{"):
+            where = str(source)
+            try:
+                text = Path(source).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise FileError(f"Cannot read the fit {where}: {error}.") from error
+        try:
+            data = json.loads(str(text))
+        except json.JSONDecodeError as error:
+            raise FileError(f"{where} is not JSON ({error}); give the fit.json of a run.") from None
+        try:
+            return cls.from_dict(data)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
+            raise FileError(
+                f"{where} is no fit of this package, or damaged ({type(error).__name__}: {error}); "
+                f'its "format" should be "{FORMAT}".'
+            ) from error
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LineBackgroundFit:
+        """The inverse of `to_dict`."""
+        if data["format"] != FORMAT:
+            raise ValueError(f'format is "{data["format"]}"')
+        rows = data["parameters"]
+        own = [name for name, row in rows.items() if "link" not in row]
+        parameters = tuple(
+            Parameter(
+                name,
+                float(rows[name]["value"]),
+                rows[name]["unit"],
+                _or_inf(rows[name]["limits"][0], -math.inf),
+                _or_inf(rows[name]["limits"][1], math.inf),
+                bool(rows[name]["free"]),
+            )
+            for name in own
+        )
+        index = {name: i for i, name in enumerate(own)}
+        components = tuple(
+            Component(
+                c["kind"],
+                tuple(index[n] for n in c["parameters"]),
+                table=np.array(c["table"], dtype=float) if "table" in c else None,
+            )
+            for c in data["components"]
+        )
+        links = {name: row["link"] for name, row in rows.items() if "link" in row}
+        spectrum = data["spectrum"]
+        names = tuple(data["covariance"]["names"])
+        samples = data.get("samples")
+        return cls(
+            SpectralModel(parameters, components, links),
+            EnergySpectrum(spectrum["energy_edges"], spectrum["counts"], spectrum["mask"]),
+            np.array([p.value for p in parameters]),
+            names,
+            np.array(data["covariance"]["matrix"], dtype=float).reshape(len(names), len(names)),
+            bool(data["valid"]),
+            data["engine"],
+            data["message"],
+            tuple(data["at_limits"]),
+            {name: tuple(row["minos"]) for name, row in rows.items() if "minos" in row},
+            None if samples is None else np.array(samples["values"], dtype=float),
+            int(data["n_calls"]),
+            dict(data["versions"]),
+        )
+
+
+def in_kev(energy_range: Sequence[Any]) -> tuple[float, float]:
+    """(low, high) in keV from quantities in any energy unit, or from bare numbers in keV."""
+    low, high = energy_range
+    return to_kev(low), to_kev(high)
+
+
+def to_kev(energy: Any) -> float:
+    """An energy in keV from a quantity, or from a bare number in keV."""
+    return float(energy.to_value("keV")) if hasattr(energy, "to_value") else float(energy)
+
+
+def _or_none(limit: float) -> float | None:
+    return limit if math.isfinite(limit) else None
+
+
+def _or_inf(limit: float | None, infinity: float) -> float:
+    return infinity if limit is None else float(limit)

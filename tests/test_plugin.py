@@ -1,0 +1,413 @@
+"""The threeML plugin: every session that its users run."""
+
+import logging
+import pickle
+
+import astropy.units as u
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from spectra import dc3_spectrum
+
+threeML = pytest.importorskip("threeML")
+
+from astromodels import (
+    Gaussian,
+    Log_uniform_prior,
+    Model,
+    PointSource,
+    Powerlaw,
+    Uniform_prior,
+    clone_model,
+)
+from threeML import (
+    BayesianAnalysis,
+    DataList,
+    GoodnessOfFit,
+    JointLikelihood,
+    JointLikelihoodSet,
+    LikelihoodRatioTest,
+    XYLike,
+    load_analysis_results,
+)
+
+from cosi_linebkg_plugin import LineBackgroundLike, background_model
+from cosi_linebkg_plugin.errors import (
+    BinningError,
+    DataError,
+    LineBackgroundError,
+    ModelError,
+)
+from cosi_linebkg_plugin.result import LineBackgroundFit
+from cosi_linebkg_plugin.spectrum import EnergySpectrum
+
+logging.getLogger("threeML").setLevel(logging.ERROR)
+logging.getLogger("astromodels").setLevel(logging.ERROR)
+
+EDGES = np.linspace(1700.0, 1900.0, 41)
+
+
+def make_model(source="linebkg", lines=(1779.0,)):
+    model = background_model(lines, pivot=1800, sigma=3.0, source=source)
+    parameters = getattr(model, source).spectrum.main.shape.parameters
+    parameters["K_1" if lines else "K"].value = 300.0
+    if lines:
+        parameters["F_2"].value = 2000.0
+    return model
+
+
+def draw(seed=1):
+    model = make_model()
+    plugin = LineBackgroundLike("truth", (EDGES, np.zeros(40)))
+    plugin.set_model(model)
+    return np.random.default_rng(seed).poisson(plugin.get_model()).astype(float)
+
+
+@pytest.fixture
+def plugin():
+    p = LineBackgroundLike("bkg", (EDGES * u.keV, draw()))
+    p.set_mask((1.8, 1.82) * u.MeV)
+    p.seed(3)
+    return p
+
+
+def nuisance_plugin(name="nui", seed=1):
+    p = LineBackgroundLike(name, (EDGES, draw(seed)), spectrum=make_model())
+    p.set_mask((1800, 1820))
+    p.seed(3)
+    return p
+
+
+def point_source_model():
+    law = Powerlaw()
+    law.K.value = 1.0
+    return Model(PointSource("star", 0.0, 0.0, spectral_shape=law))
+
+
+def test_mask_excludes_overlapping_bins_alone(plugin):
+    masked = EDGES[:-1][plugin.spectrum.mask]
+    assert_allclose(masked, [1800, 1805, 1810, 1815])  # the neighbours merely touch
+    assert plugin.get_number_of_data_points() == 36
+    plugin.set_mask((1801 * u.keV, 1.8011 * u.MeV))  # replaces
+    assert_allclose(EDGES[:-1][plugin.spectrum.mask], [1800])
+    plugin.set_mask()
+    assert not plugin.spectrum.mask.any()
+
+
+def test_joint_likelihood_and_direct_fit_agree(plugin):
+    model = make_model()
+    direct = plugin.fit(clone_model(model))
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    result = plugin.result(session)
+    assert result.engine == "joint_likelihood" and result.valid
+    for name, error in direct.errors.items():
+        assert abs(result.values[name] - direct.values[name]) < 0.05 * error
+        assert result.errors[name] == pytest.approx(error, rel=0.02)
+    assert result.log_likelihood == pytest.approx(-session.current_minimum, abs=1e-9)
+    a, b = (f.expected_counts((1805, 1812)) for f in (direct, result))
+    assert_allclose(a.values, b.values, rtol=1e-3, atol=1e-9)
+    assert_allclose(a.errors[0], b.errors[0], rtol=0.02)
+
+
+def test_fit_leaves_the_model_at_the_optimum(plugin):
+    model = make_model()
+    fit = plugin.fit(model)
+    plugin.set_model(model)
+    assert plugin.get_log_like() == pytest.approx(fit.log_likelihood, abs=1e-9)
+    assert isinstance(plugin.get_log_like(), float)
+
+
+def test_tutorials_case_on_the_real_spectrum(shared_data):
+    spectrum = dc3_spectrum(shared_data)
+    plugin = LineBackgroundLike("linebkg", (spectrum.edges, spectrum.counts))
+    plugin.set_mask((1790.0, 1825.0) * u.keV)
+    windows = [(1600, 1620), (1620, 1640), (1650, 1675), (1700, 1730), (1750, 1770), (1770, 1790)]
+    energies = [1612, 1635, 1670, 1725, 1765, 1780]
+    model = background_model(list(zip(energies, windows, strict=True)), pivot=1800, sigma=1.0)
+    p = model.linebkg.spectrum.main.shape.parameters
+    p["K_1"].value, p["index_1"].value = 5000.0, -1.0
+    for n, value in enumerate([4e4, 5e4, 5e4, 5e4, 1e4, 3e4], start=2):
+        p[f"F_{n}"].value = value
+    direct = plugin.fit(clone_model(model))
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    result = plugin.result(session)
+    for fit in (direct, result):
+        assert fit.valid
+        assert fit.values["sigma_2"] == pytest.approx(2.96, abs=0.005)
+        assert fit.values["index_1"] == pytest.approx(-2.03, abs=0.005)
+        assert fit.values["F_4"] == pytest.approx(7.3e4, abs=0.06e4)
+        assert fit.deviance / fit.dof == pytest.approx(58, abs=0.1)
+        assert "NOT" in fit.verdict
+    assert result.errors["sigma_2"] == pytest.approx(direct.errors["sigma_2"], rel=0.01)
+
+
+def test_guess_sets_start_values_within_limits(plugin):
+    model = make_model()
+    p = model.linebkg.spectrum.main.shape.parameters
+    p["F_2"].value, p["K_1"].value, p["sigma_2"].value = 1.0, 1e-3, 30.0
+    plugin.guess(model)
+    assert p["K_1"].value == pytest.approx(300, rel=0.2)
+    assert p["F_2"].value == pytest.approx(2000, rel=0.5)
+
+
+def test_minos_errors_and_contours(plugin):
+    session = JointLikelihood(make_model(), DataList(plugin))
+    session.fit(quiet=True)
+    errors = session.get_errors(quiet=True)
+    assert np.all(errors["negative_error"] < 0) and np.all(errors["positive_error"] > 0)
+    path = "linebkg.spectrum.main.composite.F_2"
+    centre = session.likelihood_model[path].value
+    _a, _b, values, _ = session.get_contours(
+        path, 0.95 * centre, 1.05 * centre, 4,
+        "linebkg.spectrum.main.composite.sigma_2", 2.5, 3.5, 3, progress=False,
+    )  # fmt: skip
+    assert values.shape == (4, 3) and np.all(np.isfinite(values))
+
+
+def test_goodness_of_fit(plugin):
+    model = make_model()
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    gof, _, likelihoods = GoodnessOfFit(session).by_mc(20, continue_on_failure=False)
+    fit = plugin.result(session)
+    # 20 toys resolve p to 0.1; the chi-square p-value may differ by 4 of those: 1e-4
+    assert gof["bkg"] == pytest.approx(fit.p_value, abs=0.45)
+    spread = likelihoods["-log(likelihood)"][:, "bkg_sim"].std()
+    assert 2.0 < spread < 9.0  # sqrt(n_bins / 2) = 4.2, thanks to the constant term
+
+
+def test_simulated_data_sets_are_independent(plugin):
+    plugin.set_model(make_model())
+    first, second = (plugin.get_simulated_dataset(f"sim{i}") for i in range(2))
+    assert first.name == "sim0" and first is not second
+    assert not np.array_equal(first.spectrum.counts, second.spectrum.counts)
+    assert np.array_equal(first.spectrum.mask, plugin.spectrum.mask)
+    mean = np.mean([plugin.get_simulated_dataset().spectrum.counts for _ in range(200)], axis=0)
+    pull = (mean - plugin.get_model()) / np.sqrt(plugin.get_model() / 200)
+    assert np.abs(pull).max() < 4.5  # 40 bins: false alarm 3e-4
+
+
+def test_joint_likelihood_set(plugin):
+    model = make_model()
+    plugin.set_model(model)
+
+    def data(i):
+        return DataList(plugin.get_simulated_dataset(f"sim{i}"))
+
+    frame, _ = JointLikelihoodSet(data, lambda i: clone_model(model), 4).go()
+    values = frame["value"][:, "linebkg.spectrum.main.composite.F_2"]
+    assert len(set(values)) == 4 and values.mean() == pytest.approx(2000, rel=0.3)
+
+
+def test_likelihood_ratio_test(plugin):
+    null = JointLikelihood(make_model(lines=()), DataList(plugin))
+    null.fit(quiet=True)
+    alternative = JointLikelihood(make_model(), DataList(plugin))
+    alternative.fit(quiet=True)
+    p_value, ts, *_ = LikelihoodRatioTest(null, alternative).by_mc(5)
+    assert p_value == 0.0  # the line is there at many sigma
+    assert np.all(ts < 30)
+
+
+def test_results_are_written_and_read_back(plugin, tmp_path):
+    session = JointLikelihood(make_model(), DataList(plugin))
+    session.fit(quiet=True)
+    session.results.write_to(str(tmp_path / "result.fits"), overwrite=True)
+    back = load_analysis_results(str(tmp_path / "result.fits"))
+    assert_allclose(
+        back.get_data_frame()["value"].to_numpy(dtype=float),
+        session.results.get_data_frame()["value"].to_numpy(dtype=float),
+    )
+
+
+def test_pickling(plugin):
+    model = make_model()
+    plugin.set_model(model)
+    copy = pickle.loads(pickle.dumps(plugin))
+    copy.set_model(model)
+    assert copy.get_log_like() == plugin.get_log_like()
+
+
+def test_several_plugins_in_one_session(plugin):
+    other = LineBackgroundLike("other", (EDGES, draw(7)), source="second")
+    model = Model(make_model().linebkg, make_model("second").second)
+    session = JointLikelihood(model, DataList(plugin, other))
+    session.fit(quiet=True)
+    alone = plugin.fit(make_model())
+    assert plugin.result(session).values["F_2"] == pytest.approx(
+        alone.values["F_2"], abs=0.05 * alone.errors["F_2"]
+    )
+    assert other.result(session).values["F_2"] != alone.values["F_2"]
+
+
+def test_two_plugins_may_share_one_source(plugin):
+    other = LineBackgroundLike("other", (EDGES, draw(7)))
+    session = JointLikelihood(make_model(), DataList(plugin, other))
+    session.fit(quiet=True)
+    joint, single = plugin.result(session), plugin.fit(make_model())
+    assert joint.errors["F_2"] < 0.85 * single.errors["F_2"]
+
+
+def test_joint_with_a_plugin_that_has_a_point_source(plugin):
+    x = np.linspace(1, 10, 20)
+    star = XYLike("star_data", x, 5.0 * x**-2.0, yerr=0.05 * x**-2.0)
+    model = Model(point_source_model().star, make_model().linebkg)
+    session = JointLikelihood(model, DataList(plugin, star))
+    session.fit(quiet=True)
+    assert model.star.spectrum.main.Powerlaw.K.value == pytest.approx(5.0, rel=0.05)
+    alone = plugin.fit(make_model())
+    assert plugin.result(session).values["K_1"] == pytest.approx(
+        alone.values["K_1"], abs=0.05 * alone.errors["K_1"]
+    )
+
+
+# --- nuisance mode -------------------------------------------------------------------------------
+
+
+def test_nuisance_mode_gives_the_same_fit(plugin):
+    nuisance = nuisance_plugin()
+    names = list(nuisance.nuisance_parameters)
+    assert names == ["nui_K_1", "nui_piv_1", "nui_index_1", "nui_F_2", "nui_mu_2", "nui_sigma_2"]
+    assert all(n == p.name for n, p in nuisance.nuisance_parameters.items())
+    session = JointLikelihood(point_source_model(), DataList(nuisance))
+    session.likelihood_model.star.spectrum.main.Powerlaw.K.fix = True
+    session.likelihood_model.star.spectrum.main.Powerlaw.index.fix = True
+    session.fit(quiet=True)
+    assert set(session.likelihood_model.free_parameters) == set(names) - {"nui_piv_1"}
+    result, direct = nuisance.result(session), plugin.fit(make_model())
+    for name, error in direct.errors.items():
+        assert abs(result.values[name] - direct.values[name]) < 0.05 * error
+
+
+def test_two_nuisance_plugins_keep_their_parameters_apart():
+    one, two = nuisance_plugin("one"), nuisance_plugin("two", seed=9)
+    model = point_source_model()
+    session = JointLikelihood(model, DataList(one, two))
+    model.star.spectrum.main.Powerlaw.K.fix = True
+    model.star.spectrum.main.Powerlaw.index.fix = True
+    session.fit(quiet=True)
+    assert one.result(session).values["F_2"] != two.result(session).values["F_2"]
+    assert len(model.free_parameters) == 10
+
+
+def test_goodness_of_fit_in_nuisance_mode_leaves_no_orphans():
+    nuisance = nuisance_plugin()
+    model = point_source_model()
+    session = JointLikelihood(model, DataList(nuisance))
+    model.star.spectrum.main.Powerlaw.K.fix = True
+    model.star.spectrum.main.Powerlaw.index.fix = True
+    session.fit(quiet=True)
+    _, frame, _ = GoodnessOfFit(session).by_mc(3)
+    names = set(frame.index.get_level_values(1))
+    assert names == {f"nui_sim_{n}" for n in ("K_1", "index_1", "F_2", "mu_2", "sigma_2")}
+
+
+# --- Bayesian ------------------------------------------------------------------------------------
+
+
+def set_priors(model):
+    p = model.linebkg.spectrum.main.shape.parameters
+    p["K_1"].prior = Log_uniform_prior(lower_bound=100, upper_bound=1000)
+    p["index_1"].prior = Uniform_prior(lower_bound=-10, upper_bound=5)
+    p["F_2"].prior = Uniform_prior(lower_bound=500, upper_bound=5000)
+    p["mu_2"].prior = Uniform_prior(lower_bound=1775, upper_bound=1783)
+    p["sigma_2"].prior = Uniform_prior(lower_bound=1, upper_bound=8)
+
+
+@pytest.mark.parametrize("sampler", ["emcee", "dynesty_nested"])
+def test_bayesian_analysis(plugin, sampler):
+    pytest.importorskip(sampler.split("_")[0])
+    np.random.seed(1)  # noqa: NPY002  # what threeML's samplers draw from
+    direct = plugin.fit(make_model())
+    model = make_model()
+    plugin.guess(model)
+    set_priors(model)
+    session = BayesianAnalysis(model, DataList(plugin))
+    session.set_sampler(sampler)
+    if sampler == "emcee":
+        session.sampler.setup(n_iterations=400, n_burn_in=200, n_walkers=20, seed=1)
+    else:
+        session.sampler.setup(nlive=100)
+    session.sample(quiet=True)
+    result = plugin.result(session)
+    assert result.engine == "bayesian" and result.samples.shape[1] == 5
+    for name, error in direct.errors.items():
+        assert abs(result.values[name] - direct.values[name]) < 0.7 * error
+        assert result.errors[name] == pytest.approx(error, rel=0.45)
+    counts = result.expected_counts((1805, 1812))
+    reference = direct.expected_counts((1805, 1812))
+    assert counts.total == pytest.approx(reference.total, abs=1.5 * reference.total_error)
+    assert counts.total_error == pytest.approx(reference.total_error, rel=0.5)
+    back = LineBackgroundFit.from_json(result.to_json())
+    assert_allclose(back.samples, result.samples)
+
+
+# --- input ---------------------------------------------------------------------------------------
+
+
+def test_a_users_composite_of_astromodels(plugin):
+    law, line = Powerlaw(), Gaussian()
+    law.K.bounds, law.K.value, law.piv.value = (1e-5, 1e6), 300.0, 1800.0
+    line.F.value, line.mu.value, line.sigma.value = 1000.0, 1779.0, 2.0
+    line.F.min_value, line.sigma.bounds = 0.0, (0.5, 20.0)
+    line.mu.bounds = (1770, 1790)
+    own = LineBackgroundLike("own", (EDGES, plugin.spectrum.counts), spectrum=law + line)
+    own.set_mask((1800, 1820))
+    model = point_source_model()
+    own.set_model(model)
+    fit, reference = own.fit(model), plugin.fit(make_model())
+    assert fit.deviance == pytest.approx(reference.deviance, abs=1e-4)
+
+
+def test_data_may_be_a_spectrum_or_edges_and_counts():
+    spectrum = EnergySpectrum(EDGES, draw())
+    for events in (spectrum, (EDGES, draw()), (EDGES / 1e3 * u.MeV, draw())):
+        plugin = LineBackgroundLike("x", events)
+        assert_allclose(plugin.spectrum.edges, EDGES)
+        assert plugin.events is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (np.full(40, -1.0), r"bin 0 \(1700-1705 keV\) holds -1 \(40 such"),
+        (np.full(40, np.nan), "holds nan"),
+        (np.zeros(39), "40 energy bins but counts of shape"),
+    ],
+)
+def test_impossible_counts_are_refused(counts, message):
+    with pytest.raises(DataError, match=message):
+        LineBackgroundLike("x", (EDGES, counts))
+
+
+def test_bad_masks_are_refused(plugin):
+    with pytest.raises(BinningError, match="excludes every energy bin"):
+        plugin.set_mask((1000, 3000))
+    with pytest.raises(BinningError, match="2500-2600 keV lies outside the energy axis"):
+        plugin.set_mask((2500, 2600))
+    with pytest.raises(BinningError, match="low < high"):
+        plugin.set_mask((1820, 1800))
+
+
+def test_a_missing_source_is_named(plugin):
+    with pytest.raises(ModelError, match="no source named 'linebkg'; it has star"):
+        JointLikelihood(point_source_model(), DataList(plugin))
+    with pytest.raises(ModelError, match="has no model yet"):
+        LineBackgroundLike("fresh", (EDGES, draw())).get_log_like()
+
+
+def test_too_few_bins_are_refused(plugin):
+    plugin.set_mask((1715, 1900))
+    with pytest.raises(ModelError, match="5 free parameters but only 3 of 40"):
+        plugin.fit(make_model())
+
+
+def test_a_result_needs_a_fit_of_this_plugin(plugin):
+    session = JointLikelihood(make_model(), DataList(plugin))
+    with pytest.raises(LineBackgroundError, match="no result yet"):
+        plugin.result(session)
+    session.fit(quiet=True)
+    with pytest.raises(LineBackgroundError, match="not in the analysis' data list"):
+        LineBackgroundLike("other", (EDGES, draw())).result(session)
