@@ -120,14 +120,14 @@ def compare_with_truth(template: BackgroundTemplate, simulation: Simulation) -> 
     -------
     dict
         template, counts, error, truth, difference_percent, and phi_chi2_per_bin: of the Phi
-        projection against the truth, both normalised, with the errors of the slices' counts.
+        projection against the truth at the same total, as an observation of the source range
+        would show it (the variance is that of the template plus the expected counts).
     """
     truth = simulation.expected_background(*template.source_range)
     counts, errors = template.project("Phi")
     expected = truth.sum(axis=-1)
     expected = expected * counts.sum() / expected.sum()
-    filled = errors > 0
-    chi2 = np.sum(((counts - expected)[filled] / errors[filled]) ** 2) / filled.sum()
+    chi2 = np.mean((counts - expected) ** 2 / (errors**2 + expected))
     total = float(truth.sum())
     return {
         "template": template.method,

@@ -19,6 +19,8 @@ from .spectrum import EnergySpectrum
 #: square of 1e-4 standard errors. From below _EDM_OF_ONE_STEP one Newton step gets there.
 _EDM_GOAL = 5e-9
 _EDM_OF_ONE_STEP = 1e-3
+#: What is accepted where limits keep the steps from getting there: migrad's own goal.
+_EDM_ACCEPTED = 1e-4
 _MAX_NEWTON_STEPS = 40
 #: Smallest eigenvalue of the Hessian, scaled to a unit diagonal, that counts as positive: above
 #: the error of differences of the gradient.
@@ -91,7 +93,8 @@ def fit_spectrum(
     spans = [0.1 * (p.high - p.low) for p in parameters]
     steps = [p.step or sigma[k] for k, p in enumerate(parameters)]
     minuit.errors = np.minimum(spans, steps)
-    minuit.migrad()
+    # A handful of calls from here; where limits make it crawl, the Newton steps take over.
+    minuit.migrad(ncall=1000 + 50 * free.size)
     theta[free] = np.array(minuit.values)
     theta, interior, covariance, problem = _polish(objective, theta, sigma)
     names = tuple(model.parameters[i].name for i in interior)
@@ -195,6 +198,8 @@ def _polish(objective, theta, sigma):
             return theta, interior, covariance, ""  # rounding is all that is left
         else:
             damping = max(10.0 * damping, 1e-3)
+    if not singular and damping == 0.0 and edm < _EDM_ACCEPTED:
+        return theta, interior, covariance, ""
     problem = singular or f"the estimated distance to the minimum is {edm:.2g}"
     return theta, interior, np.full((interior.size, interior.size), np.nan), problem
 

@@ -385,7 +385,7 @@ def shape_of(spectrum: Any) -> Function1D:
         sources = list(spectrum.sources.values())
         if len(sources) != 1 or len(sources[0].components) != 1:
             raise ModelError(
-                f"spectrum= takes a function or a model with one source, got {len(sources)} sources."
+                f"spectrum= takes a function or a model with one source, got {len(sources)}."
             )
         return next(iter(sources[0].components.values())).shape
     if not isinstance(spectrum, Function):

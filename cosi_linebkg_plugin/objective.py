@@ -259,6 +259,11 @@ class Objective:
         self._data = (self.spectrum.counts, used)
         self._bind()
 
+    @property
+    def compiled_arguments(self) -> tuple | None:
+        """What the compiled functions take as `args`; None if a component is not compiled."""
+        return self._args
+
     def value(self, theta: NDArray[np.float64]) -> float:
         """Half the deviance plus penalties."""
         if self._args is not None:

@@ -16,8 +16,6 @@ from .result import LineBackgroundFit
 from .template import BackgroundTemplate, check_template
 
 Progress = Callable[[str], None]
-#: Half-width of the uniform priors of `engine: bayesian`, in standard errors of the fit.
-PRIOR_REACH = 10.0
 
 
 @dataclass(frozen=True)
@@ -122,29 +120,16 @@ def fit_config(config: Config, plugin: LineBackgroundLike) -> LineBackgroundFit:
     model = model_of(config)
     if config.engine == "minuit":
         return plugin.fit(model)
+    if config.engine == "bayesian":
+        from .posterior import sample_posterior
+
+        return sample_posterior(plugin.fit(model), seed=1)
     quiet_threeml()
-    from threeML import BayesianAnalysis, DataList, JointLikelihood
+    from threeML import DataList, JointLikelihood
 
-    if config.engine == "joint_likelihood":
-        plugin.guess(model)
-        analysis = JointLikelihood(model, DataList(plugin))
-        analysis.fit(quiet=True)
-        return plugin.result(analysis)
-    from astromodels import Uniform_prior
-
-    errors = plugin.fit(model).errors
-    for parameter in model.free_parameters.values():
-        low, high = parameter.bounds
-        reach = PRIOR_REACH * errors.get(parameter.name, abs(parameter.value) + 1.0)
-        parameter.prior = Uniform_prior(
-            lower_bound=max(parameter.value - reach, -float("inf") if low is None else low),
-            upper_bound=min(parameter.value + reach, float("inf") if high is None else high),
-        )
-    analysis = BayesianAnalysis(model, DataList(plugin))
-    analysis.set_sampler("emcee")
-    n_walkers = 2 * (len(model.free_parameters) + 1)
-    analysis.sampler.setup(n_iterations=500, n_burn_in=300, n_walkers=n_walkers, seed=1)
-    analysis.sample(quiet=True)
+    plugin.guess(model)
+    analysis = JointLikelihood(model, DataList(plugin))
+    analysis.fit(quiet=True)
     return plugin.result(analysis)
 
 

@@ -23,6 +23,8 @@ from .spectrum import EnergySpectrum
 from .statistic import chi2_p_value, half_deviance, saturated_log_likelihood
 
 FORMAT = "cosi-linebkg fit 1"
+#: A fit with a smaller p-value is called inadequate.
+ADEQUATE_P_VALUE = 1e-3
 
 
 @cache
@@ -303,13 +305,14 @@ class LineBackgroundFit:
         p = self.p_value
         if p is None:
             return f"{text}; counts too low for a chi-square p-value, use toys."
-        if p < 1e-3:
+        text += f", p = {p:.2g}" if p > 1e-300 else ", p < 1e-300"
+        if p < ADEQUATE_P_VALUE:
             return (
-                f"{text}, p = {p:.2g}: the model does NOT describe the data; the errors are too "
-                "small and the counts in the source range may be biased. Add lines, or narrow "
-                "the fitted range with the mask."
+                f"{text}: the model does NOT describe the data; the errors are too small and the "
+                "counts in the source range may be biased. Add lines, or narrow the fitted range "
+                "with the mask."
             )
-        return f"{text}, p = {p:.2g}: the model describes the data."
+        return f"{text}: the model describes the fitted bins."
 
     # --- JSON ------------------------------------------------------------------------------------
 

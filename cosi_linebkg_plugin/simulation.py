@@ -46,7 +46,8 @@ DEMO_RANGE = (1500.0, 2000.0)  # keV, where the constants below hold
 DEMO_LIVETIME = 7776000.0  # s, three months
 
 
-class DemoContinuum(NamedTuple):
+@dataclass(frozen=True)
+class DemoContinuum:
     """Power law ``K (E/piv)^index``: counts/keV in three months, keV, 1."""
 
     K: float
@@ -240,8 +241,10 @@ class Simulation:
         """
         first, last = self._slice_index(low), self._slice_index(high)
         check_inside(self.slice_edges, low, high, "observed range")
-        groups = {None: tuple(self._events), "background": ("continuum", "lines")}
-        names = groups.get(component, (component,))
+        if component is None:
+            names = tuple(self._events)
+        else:
+            names = ("continuum", "lines") if component == "background" else (component,)
         if not set(names) <= set(self._events):
             known = [*self._events, "background"]
             raise LineBackgroundError(f"component must be None or in {known}, got {component!r}.")
@@ -335,7 +338,8 @@ def simulate(
     if not (np.isfinite(exposure_scale) and exposure_scale > 0):
         raise DataError(f"exposure_scale must be finite and above 0, got {exposure_scale!r}.")
     table = _check_table("lines", [line[:2] for line in lines], 2)
-    if not (np.isfinite(continuum).all() and continuum[0] >= 0 and continuum[1] > 0):
+    law = (continuum.K, continuum.piv, continuum.index)
+    if not (np.isfinite(law).all() and continuum.K >= 0 and continuum.piv > 0):
         raise DataError(f"The continuum must be finite, K >= 0 and piv > 0, got {continuum}.")
     directions = _check_table("sky", sky, 3)
     if not directions[:, 2].sum() > 0 or np.abs(directions[:, 1]).max() > 90:
@@ -420,9 +424,9 @@ def _phi_distribution(name: str, slice_edges: Array, phi_edges: Array) -> Array:
     low, high = slice_edges[:-1, None], slice_edges[1:, None]
     energy = (0.5 * (low + high) + 0.5 * (high - low) * node)[:, :, None]
     k, scale, slope = _PHI_SHAPES[name]
-    scale = scale * np.exp(slope * (energy - 1750.0) / 250.0)
+    width = scale * np.exp(slope * (energy - 1750.0) / 250.0)
     smooth = 1.0 - sum(getattr(ridge, name) for ridge in DEMO_RIDGES)
-    cumulative = smooth * gammainc(k, phi_edges / scale)
+    cumulative = smooth * gammainc(k, phi_edges / width)
     for ridge in DEMO_RIDGES:
         centre = ridge_angle(energy, ridge.photon, ridge.scattered)
         cumulative += getattr(ridge, name) * ndtr((phi_edges - centre) / ridge.width)
@@ -484,7 +488,7 @@ def _check_phi(edges: ArrayLike) -> Array:
     array = np.array(edges, dtype=float)
     increasing = array.ndim == 1 and array.size > 1 and (np.diff(array) > 0).all()
     if not (increasing and array[0] >= 0.0 and array[-1] <= 180.0 + 1e-9):
-        raise BinningError(f"phi_edges must be 2 or more rising angles in 0-180 deg, got {edges}.")
+        raise BinningError(f"phi_edges must be 2 or more rising angles in 0-180 deg: {edges!r}.")
     return array
 
 

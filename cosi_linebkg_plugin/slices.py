@@ -146,7 +146,7 @@ class SparseContents:
     def add(self, weights: Floats, out: Floats) -> None:
         """Add the sums with weights (K, n_energies) to `out`, shape (K, n_cells)."""
         layout = self.layout
-        used = layout.with_overflow(weights.any(axis=0))
+        used = layout.with_overflow(np.asarray(weights.any(axis=0), dtype=float))
         for block in self._blocks():
             rows = self._rows((layout.energy_axis,), block)
             energies = rows[layout.energy_axis]

@@ -34,5 +34,3 @@ def test_importing_the_package_and_the_command_line_loads_nothing_heavy():
     loaded = set(run.stdout.split())
     heavy = {"numpy", "scipy", "numba", "threeML", "astromodels", "histpy", "matplotlib", "h5py"}
     assert not heavy & loaded
-
-

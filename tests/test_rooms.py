@@ -13,7 +13,7 @@ PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
 ROOMS = [
     ["errors", "files", "spectrum"],
     ["lineshapes", "statistic"],
-    ["components", "objective", "guess", "result", "fit", "weights"],
+    ["components", "objective", "guess", "result", "fit", "posterior", "weights"],
     ["simulation"],
     ["slices", "histograms"],
     ["template"],
@@ -37,6 +37,7 @@ HEAVY = {
     "astropy": {"config"},
     "healpy": {"simulation"},
     "iminuit": set(),
+    "emcee": set(),
     "rich": set(),
     "dask": set(),
     "cosipy": set(),

@@ -1,0 +1,348 @@
+"""Figures of fits and templates: results go in, a matplotlib Figure comes out.
+
+matplotlib is imported on use, and only its objects are: no backend is chosen, nothing is shown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+from scipy.special import gammaincinv
+
+from .errors import FileError, TemplateError
+from .files import whole_file
+from .result import LineBackgroundFit, in_kev
+from .statistic import deviance_residuals
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .template import BackgroundTemplate
+
+# Okabe & Ito (2008), told apart by colour-blind readers; line styles differ as well.
+BLACK, GREY, LIGHT_GREY = "#000000", "#666666", "#bbbbbb"
+BLUE, VERMILLION, ORANGE = "#0072B2", "#D55E00", "#E69F00"
+SKY_BLUE, GREEN, PURPLE = "#56B4E9", "#009E73", "#CC79A7"
+STYLES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"))
+
+LABEL_SIGNIFICANCE = 5.0  # standard deviations above which a line gets a label
+LABEL_SIZE = 7.5  # points
+RESIDUAL_REACH = 3.5  # standard deviations, at least
+
+
+def plot_spectrum(
+    fit: LineBackgroundFit,
+    *,
+    template: BackgroundTemplate | None = None,
+    source_range: Sequence[Any] | None = None,
+    sidebands: Sequence[Sequence[Any]] | None = None,
+    ax: Sequence[Axes] | None = None,
+) -> Figure:
+    """The energy spectrum with the fitted model, and the residuals below.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+    template : BackgroundTemplate, optional
+        Gives the source range and the sidebands unless they are named.
+    source_range : (low, high), optional
+        Quantities, or keV.
+    sidebands : list of (low, high), optional
+    ax : (Axes, Axes), optional
+        For the spectrum and for the residuals; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above: counts with the central 68.3 % interval of a Poisson mean (Garwood 1936). Below:
+        signed deviance residuals; masked bins are hollow, triangles lie beyond the axis.
+    """
+    if template is not None:
+        source_range = template.source_range if source_range is None else source_range
+        sidebands = template.sidebands if sidebands is None else sidebands
+    figure, (upper, lower) = _panels(ax, 2)
+    _draw_counts(upper, fit)
+    _draw_ranges(upper, fit, source_range, sidebands or ())
+    _draw_residuals(lower, fit)
+    _draw_ranges(lower, fit, source_range, ())
+    upper.tick_params(labelbottom=False)
+    lower.set_xlabel("energy [keV]")
+    _legend_above(upper, 4)
+    return figure
+
+
+def plot_projection(
+    template: BackgroundTemplate,
+    axis: str = "Phi",
+    *,
+    observed: ArrayLike | None = None,
+    truth: ArrayLike | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """The template along one of its axes, compared with what else is known about it.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    axis : str
+    observed : array_like, shape (n_bins of the axis,), counts, optional
+        The events of the source range.
+    truth : array_like, shape (n_bins of the axis,), counts, optional
+        Expected background counts, where a simulation knows them.
+    ax : Axes or (Axes, Axes), optional
+        With a single one the panel of chi is left out; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The band is the template's own error (sumw2). Below, if there is something to compare
+        with: chi = (template - other) / error, where the error is the template's own, for
+        `observed` with the Poisson error of the expected counts added in quadrature.
+    """
+    counts, errors = template.project(axis)
+    edges, label = _axis_edges(template.axes[axis], axis)
+    others = {
+        name: _one_per_bin(values, counts.size, name, axis)
+        for name, values in (("observed", observed), ("truth", truth))
+        if values is not None
+    }
+    figure, axes = _panels(ax, 2 if others else 1)
+    upper, *below = axes
+    steps = partial(upper.stairs, edges=edges, baseline=None)
+    band = {"baseline": counts - errors, "fill": True, "alpha": 0.5, "lw": 0}
+    upper.stairs(counts + errors, edges, color=SKY_BLUE, label=r"template $\pm$ 1 $\sigma$", **band)
+    steps(counts, color=BLUE, lw=1.4, label="template")
+    if truth is not None:
+        steps(others["truth"], color=VERMILLION, ls="--", lw=1.2, label="truth")
+    if observed is not None:
+        x, y = 0.5 * (edges[1:] + edges[:-1]), others["observed"]
+        bars = _poisson_errors(y)
+        upper.errorbar(x, y, bars, fmt="o", ms=3, color=BLACK, elinewidth=0.8, label="observed")
+    upper.set_ylabel("counts per bin")
+    if all(np.all(y >= 0) for y in (counts - errors, *others.values())):
+        upper.set_ylim(bottom=0)
+    if others and below:
+        _draw_chi(below[0], edges, counts, errors, others)
+        upper.tick_params(labelbottom=False)
+    for panel in axes:
+        panel.set_xlim(edges[0], edges[-1])
+    axes[-1].set_xlabel(label)
+    _legend_above(upper, 4)
+    return figure
+
+
+def plot_weights(template: BackgroundTemplate, ax: Axes | None = None) -> Figure:
+    """The weights on the energy slices, one curve per component of the template.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    ax : Axes, optional
+        Default: a new figure.
+    """
+    figure, (axes,) = _panels(ax, 1)
+    edges = template.fit.spectrum.edges
+    axes.axhline(0.0, color=GREY, lw=0.8)
+    for i, (label, weights) in enumerate(zip(template.labels, template.weights, strict=True)):
+        color, style = STYLES[i % len(STYLES)]
+        axes.stairs(weights, edges, baseline=None, color=color, ls=style, lw=1.4, label=label)
+    _draw_ranges(axes, template.fit, template.source_range, ())
+    axes.set(xlabel="energy [keV]", ylabel="weight of a slice")
+    _legend_above(axes, 4)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure whole or not at all: PNG (150 dpi), or what the suffix of `path` says.
+
+    Raises
+    ------
+    FileError
+        For a suffix that matplotlib does not know, or a place that cannot be written.
+    """
+    kind = Path(path).suffix[1:].lower() or "png"
+    known = figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise FileError(f"Cannot write a figure as {path}; known are {', '.join(known)}.")
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
+
+
+# --- panels ---------------------------------------------------------------------------------------
+
+
+def _panels(ax: Axes | Sequence[Axes] | None, number: int) -> tuple[Figure, tuple[Axes, ...]]:
+    """The given axes, or those of a new figure; a second panel is for residuals."""
+    from matplotlib.figure import Figure
+
+    if ax is not None:
+        given: Any = (ax,) if hasattr(ax, "stairs") else tuple(ax)
+        return given[0].figure, given
+    figure = Figure(figsize=(7.5, 4.2 if number == 1 else 5.6), layout="constrained")
+    axes = figure.subplots(
+        number, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": (2.6, 1)[:number]}
+    )[:, 0]
+    figure.align_ylabels(axes)
+    return figure, tuple(axes)
+
+
+def _legend_above(ax: Axes, columns: int) -> None:
+    """A legend outside of the data."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
+    ax.legend(ncols=columns, frameon=False, fontsize=8.5, columnspacing=1.4, **place)
+
+
+def _sigma_axis(ax: Axes, shown: NDArray[np.float64], label: str) -> float:
+    """Zero line, band of 1 sigma and symmetric limits that hold `shown`; returns the limit."""
+    limit = max(RESIDUAL_REACH, 1.15 * np.max(np.abs(shown), initial=0.0))
+    ax.axhspan(-1.0, 1.0, color=LIGHT_GREY, alpha=0.5, lw=0, zorder=0.2)
+    ax.axhline(0.0, color=GREY, lw=0.8, zorder=0.5)
+    ax.set(ylim=(-limit, limit), ylabel=label)
+    return limit
+
+
+def _draw_chi(ax, edges, counts, errors, others) -> None:
+    """(template - other) / error per bin; bins without an error are left out."""
+    centers, shown = 0.5 * (edges[1:] + edges[:-1]), [np.zeros(1)]
+    noises = {"observed": np.sqrt(errors**2 + np.maximum(counts, 0.0)), "truth": errors}
+    styles = {
+        "observed": {"marker": "o", "color": BLACK},
+        "truth": {"marker": "s", "color": VERMILLION, "mfc": "none"},
+    }
+    for name, values in others.items():
+        known = noises[name] > 0
+        chi = (counts - values)[known] / noises[name][known]
+        label = f"{name}: $\\chi^2$ / bins = {np.sum(chi**2):.1f} / {chi.size}"
+        ax.plot(centers[known], chi, ls="none", ms=3, label=label, **styles[name])
+        shown.append(chi)
+    _sigma_axis(ax, np.concatenate(shown), r"$\chi$")
+    _legend_above(ax, 2)
+
+
+# --- parts of the spectrum ------------------------------------------------------------------------
+
+
+def _draw_ranges(ax, fit, source_range, sidebands) -> None:
+    """Mask and source range over the full height, sidebands as a strip at the bottom."""
+    ax.set_xlim(fit.spectrum.edges[0], fit.spectrum.edges[-1])
+    mask = {"facecolor": "#f2f2f2", "edgecolor": LIGHT_GREY, "hatch": "///", "lw": 0}
+    strip = {"facecolor": SKY_BLUE, "edgecolor": BLUE, "lw": 0.8, "ymax": 0.035}
+    source = {"facecolor": f"{GREEN}40", "edgecolor": GREEN, "lw": 1.0}
+    for name, ranges, style in (
+        ("masked", fit.mask, mask),
+        ("source range", () if source_range is None else (source_range,), source),
+        ("sidebands", sidebands, strip),
+    ):
+        for i, energy_range in enumerate(ranges):
+            ax.axvspan(*in_kev(energy_range), zorder=0.1, label=None if i else name, **style)
+
+
+def _draw_counts(ax: Axes, fit: LineBackgroundFit) -> None:
+    spectrum = fit.spectrum
+    edges, widths = spectrum.edges, spectrum.widths
+    equal = np.ptp(widths) < 1e-4 * widths.mean()
+    scale = np.ones(widths.size) if equal else 1.0 / widths
+    ax.set_ylabel(f"counts per {widths.mean():.3g} keV bin" if equal else "counts / keV")
+
+    parts = fit.component_spectra
+    is_line = np.array([c.label == "lines" for c in fit.model.components])
+    continuum, total = scale * parts[~is_line].sum(axis=0), scale * parts.sum(axis=0)
+    data, errors = scale * spectrum.counts, scale * _poisson_errors(spectrum.counts)
+    steps = partial(ax.stairs, edges=edges, baseline=None)
+    steps(data, color=BLACK, lw=0.8, zorder=4, label="data")
+    ax.errorbar(spectrum.centers, data, errors, fmt="none", ecolor=GREY, elinewidth=0.6, zorder=2)
+    steps(total, color=VERMILLION, lw=2.4, zorder=3, label="model")
+    if is_line.any():
+        area = {"baseline": continuum, "fill": True, "alpha": 0.45, "lw": 0}
+        ax.stairs(total, edges, color=ORANGE, zorder=1, label="lines (energies in keV)", **area)
+        steps(continuum, color=BLUE, ls="--", lw=1.2, zorder=3.5, label="continuum")
+    heights = np.concatenate([data - errors[0], data + errors[1], continuum, total])
+    low, high = heights.min(), max(heights.max(), heights.min() + 1e-9)
+    share = min(0.6 / _inches(ax)[1], 0.5) if is_line.any() else 0.06  # of the height, for labels
+    ax.set_ylim(low - 0.1 * (high - low), high + share / (1.0 - share) * (high - low))
+    _label_lines(ax, fit, total)
+
+
+def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
+    spectrum = fit.spectrum
+    residuals = deviance_residuals(spectrum.counts, fit.expected)
+    limit = _sigma_axis(ax, residuals[spectrum.used], r"residual [$\sigma$]")
+    beyond = np.sign(residuals) * (np.abs(residuals) > 0.95 * limit)
+    for marker, chosen, face in (
+        ("o", spectrum.used, BLACK),
+        ("o", spectrum.mask & (beyond == 0), "white"),
+        ("^", spectrum.mask & (beyond > 0), "white"),
+        ("v", spectrum.mask & (beyond < 0), "white"),
+    ):
+        shown = np.clip(residuals[chosen], -0.93 * limit, 0.93 * limit)
+        ax.plot(spectrum.centers[chosen], shown, marker, ms=3.5, color=BLACK, mfc=face, mew=0.8)
+
+
+def _label_lines(ax: Axes, fit: LineBackgroundFit, heights: NDArray[np.float64]) -> None:
+    """Energies of the strong lines, upright in a row above the data, moved apart where needed."""
+    edges, expected = fit.spectrum.edges, np.maximum(fit.expected, 1e-9)
+    found = []
+    for component, counts in zip(fit.model.components, fit.component_spectra, strict=True):
+        significance = np.sqrt(np.sum(counts**2 / expected))
+        if component.label == "lines" and significance > LABEL_SIGNIFICANCE:
+            found.append((significance, float(fit.theta[component.slots[1]])))
+    found = [line for line in found if edges[0] < line[1] < edges[-1]]
+    step = 1.35 * LABEL_SIZE / 72.0 / _inches(ax)[0] * (edges[-1] - edges[0])  # keV
+    room = int((edges[-1] - edges[0]) / step) - 1
+    energies = np.array(sorted(energy for _, energy in sorted(found)[::-1][:room]))
+    if not energies.size:
+        return
+    offsets = step * np.arange(energies.size)
+    places = isotonic_regression(energies - offsets).x
+    places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
+    bins = np.searchsorted(edges, energies, side="right") - 1
+    arrow = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkB": 3, "relpos": (0.5, 0)}
+    frame = ax.get_xaxis_transform()
+    for x, place, y in zip(energies, places, heights[bins], strict=True):
+        label = ax.annotate(
+            f"{x:.1f}", (x, y), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
+        )
+        label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5)
+
+
+def _inches(ax: Axes) -> NDArray[np.float64]:
+    """Width and height of the axes, before a layout engine changes them a little."""
+    return np.array(ax.get_window_extent().size) / ax.figure.dpi
+
+
+def _poisson_errors(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Down and up, shape (2, n): the central 68.3 % interval of a Poisson mean (Garwood 1936)."""
+    down = counts - gammaincinv(np.maximum(counts, 1e-9), 0.158655)
+    up = gammaincinv(counts + 1.0, 0.841345) - counts
+    return np.maximum([np.where(counts > 0, down, 0.0), up], 0.0)
+
+
+def _axis_edges(axis: Any, name: str) -> tuple[NDArray[np.float64], str]:
+    """Edges as numbers, and the label of the axis with its unit."""
+    edges, unit = axis.edges, getattr(axis, "unit", None)
+    if name == "Time":  # a time, or a quantity or number in seconds
+        since = edges - edges[0]
+        days = since.to_value("d") if hasattr(since, "to_value") else since / 86400.0
+        return np.asarray(days, dtype=float), "time since start [d]"
+    if name == "PsiChi":
+        return np.arange(len(edges), dtype=float), r"$\psi\chi$ [pixel]"
+    title, unit = {"Phi": (r"$\phi$", "deg"), "Em": ("energy", "keV")}.get(name, (name, unit))
+    values = edges.to_value(unit) if hasattr(edges, "to_value") else edges
+    return np.asarray(values, dtype=float), f"{title} [{unit}]" if unit else title
+
+
+def _one_per_bin(values: ArrayLike, n_bins: int, name: str, axis: str) -> NDArray[np.float64]:
+    if np.shape(values) != (n_bins,):
+        raise TemplateError(
+            f"The {name} counts have the shape {np.shape(values)}, the template has {n_bins} bins "
+            f"along {axis}; give one number of counts per bin."
+        )
+    return np.asarray(values, dtype=float)

@@ -1,0 +1,141 @@
+"""Posterior samples by emcee on the compiled likelihood, without threeML's loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .errors import FitError
+from .objective import Objective, compiled_value
+from .result import LineBackgroundFit
+
+#: The chain is run until it is this many autocorrelation times long.
+LENGTH_IN_TIMES = 30
+_BLOCK, _MAX_STEPS = 1000, 20000
+
+
+@njit(cache=True)
+def _compiled_log_posterior(args, theta, free, low, high, points):
+    """Log-posterior of each row of `points`, shape (n_points, n_free)."""
+    out = np.empty(points.shape[0])
+    values = theta.copy()
+    for i in range(points.shape[0]):
+        inside = True
+        for k in range(free.size):
+            x = points[i, k]
+            values[free[k]] = x
+            if not low[k] <= x <= high[k]:
+                inside = False
+        out[i] = -compiled_value(args, values) if inside else -np.inf
+    return out
+
+
+def sample_posterior(
+    fit: LineBackgroundFit, *, n_samples: int = 4000, seed: Any = None
+) -> LineBackgroundFit:
+    """Sample the posterior of a fitted spectrum, starting around the fit.
+
+    Priors are flat within the limits of each parameter, times its Gaussian prior if it has one.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+    n_samples : int
+        At least this many are returned, unless the chain itself is shorter.
+    seed : int, optional
+
+    Returns
+    -------
+    LineBackgroundFit
+        With medians as values, the samples, and their covariance.
+
+    Raises
+    ------
+    FitError
+        If the chain is still shorter than `LENGTH_IN_TIMES` autocorrelation times after 20,000
+        steps; its ``result`` holds the samples.
+
+    References
+    ----------
+    Foreman-Mackey et al. 2013, PASP 125, 306 (emcee).
+    """
+    import emcee
+
+    rng = np.random.default_rng(seed)
+    objective = Objective(fit.model, fit.spectrum)
+    free = fit.model.free
+    low, high = objective.low[free], objective.high[free]
+    start = _starting_points(fit, objective, max(2 * free.size + 2, 32), rng)
+    sampler = emcee.EnsembleSampler(
+        len(start),
+        free.size,
+        _log_posterior(objective, fit.theta, free, low, high),
+        vectorize=True,
+        moves=[(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
+    )
+    sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
+    state, converged, time = start, False, np.inf
+    while not converged and sampler.iteration < _MAX_STEPS:
+        state = sampler.run_mcmc(state, _BLOCK)
+        time = float(np.max(sampler.get_autocorr_time(tol=0)))
+        converged = sampler.iteration > LENGTH_IN_TIMES * time
+    burn_in = int(min(5 * time, sampler.iteration / 2))
+    chain = sampler.get_chain(discard=burn_in, flat=True)
+    samples = chain[:: max(1, len(chain) // n_samples)]
+    theta = fit.theta.copy()
+    theta[free] = np.median(samples, axis=0)
+    problem = "" if converged else f"the chain is only {sampler.iteration / time:.0f} times as long"
+    result = replace(
+        fit,
+        theta=theta,
+        covariance_names=tuple(fit.free_names),
+        covariance=np.atleast_2d(np.cov(samples.T)),
+        engine="bayesian",
+        valid=converged,
+        message=problem,
+        at_limits=(),
+        minos={},
+        samples=samples,
+        n_calls=sampler.iteration * len(start),
+    )
+    if not converged:
+        raise FitError(
+            f"The posterior sampling did not converge: {problem} as its autocorrelation time "
+            f"({time:.0f} steps), {LENGTH_IN_TIMES} are needed. Simplify the model or set priors.",
+            result,
+        )
+    return result
+
+
+def _log_posterior(objective, theta, free, low, high):
+    args = objective.compiled_arguments
+    if args is not None:
+        return lambda points: _compiled_log_posterior(args, theta, free, low, high, points)
+
+    def log_posterior(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        inside = np.all((points >= low) & (points <= high), axis=1)
+        out = np.full(len(points), -np.inf)
+        values = theta.copy()
+        for i in np.flatnonzero(inside):
+            values[free] = points[i]
+            out[i] = -objective.value(values)
+        return out
+
+    return log_posterior
+
+
+def _starting_points(fit, objective, n_walkers, rng):
+    """Points scattered around the fit by its errors, mirrored into the limits."""
+    free = fit.model.free
+    low, high = objective.low[free], objective.high[free]
+    _, _, information = objective.scoring(fit.theta)
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(information)[free], 1e-300))
+    span = np.where(np.isfinite(high - low), 0.1 * (high - low), np.inf)
+    points = fit.theta[free] + np.minimum(scale, span) * rng.standard_normal((n_walkers, free.size))
+    points = np.where(points < low, 2 * low - points, points)
+    points = np.where(points > high, 2 * high - points, points)
+    return np.clip(points, low, high)

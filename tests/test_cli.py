@@ -1,0 +1,169 @@
+"""The command line as its user meets it: files, exit codes, one-line errors."""
+
+import json
+import os
+import subprocess
+import sys
+
+import histpy
+import numpy as np
+import pytest
+
+from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundFit
+from cosi_linebkg_plugin.cli import main
+from cosi_linebkg_plugin.simulation import DEMO_LINES
+
+RESULTS = {
+    "fit.json",
+    "template.h5",
+    "background.hdf5",
+    "background_background.hdf5",
+    "report.html",
+    "spectrum.png",
+    "phi.png",
+}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    assert main(["demo", "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def write_config(demo, folder, **changes):
+    """The demo's configuration with other values, beside the demo's events."""
+    import yaml
+
+    config = yaml.safe_load((demo / "config.yaml").read_text())
+    config["events"] = str(demo / "events.hdf5")
+    for key, value in changes.items():
+        section = config
+        *path, last = key.split("__")
+        for name in path:
+            section = section[name]
+        section[last] = value
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_demo_leaves_what_run_writes(demo):
+    found = {p.name for p in demo.iterdir()}
+    assert found >= RESULTS | {"events.hdf5", "config.yaml", "phi_truth.png"}
+    data = json.loads((demo / "fit.json").read_text())
+    assert data["valid"] and data["p_value"] > 1e-4
+    assert data["mask"] == [[pytest.approx(1787.88, abs=0.01), pytest.approx(1828.28, abs=0.01)]]
+    assert data["parameters"]["sigma_2"]["value"] == pytest.approx(2.9, abs=0.1)
+    template = BackgroundTemplate.open(demo / "template.h5")
+    # the continuum of the simulation; the instrumental line in the range is not in this method
+    assert template.counts["background"] == pytest.approx(22269, rel=0.01)
+    total = histpy.Histogram.open(str(demo / "background.hdf5"))
+    assert np.sum(total.contents) == pytest.approx(template.counts["background"])
+    report = (demo / "report.html").read_text()
+    assert "http://" not in report and "https://" not in report
+    assert "sideband" in report and "-16.9" in report.replace("\N{MINUS SIGN}", "-")
+
+
+def test_run_repeats_the_demo(demo, tmp_path):
+    assert main(["run", str(demo / "config.yaml"), "--out", str(tmp_path), "--quiet"]) == 0
+    assert {p.name for p in tmp_path.iterdir()} == RESULTS
+    a, b = (LineBackgroundFit.from_json(d / "fit.json") for d in (demo, tmp_path))
+    assert a.values == b.values
+
+
+def test_fit_and_template_as_single_steps(demo, tmp_path):
+    config = str(demo / "config.yaml")
+    assert main(["fit", config, "--out", str(tmp_path / "fit"), "--quiet"]) == 0
+    assert {p.name for p in (tmp_path / "fit").iterdir()} == {"fit.json", "spectrum.png"}
+    saved = str(tmp_path / "fit" / "fit.json")
+    out = str(tmp_path / "template")
+    assert main(["template", config, "--fit", saved, "--out", out, "--quiet"]) == 0
+    a, b = (BackgroundTemplate.open(d / "template.h5") for d in (demo, tmp_path / "template"))
+    assert a.counts == pytest.approx(b.counts)
+
+
+def test_a_list_of_event_files_is_summed(demo, tmp_path):
+    events = histpy.Histogram.open(str(demo / "events.hdf5"))
+    events.write(str(tmp_path / "again.hdf5"))
+    path = write_config(
+        demo, tmp_path, events=[str(demo / "events.hdf5"), str(tmp_path / "again.hdf5")]
+    )
+    assert main(["run", str(path), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    one, two = (
+        BackgroundTemplate.open(d / "template.h5").counts["background"]
+        for d in (demo, tmp_path / "out")
+    )
+    assert two == pytest.approx(2 * one, rel=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["joint_likelihood", "bayesian"])
+def test_engines_agree(demo, tmp_path, engine):
+    few = dict(model__lines=[1764.3, 1779.0], mask=[[1500, 1740], [1790, 1825], [1880, 2000]])
+    fits = []
+    for name in ("minuit", engine):
+        path = write_config(
+            demo, tmp_path, engine=name, template__sidebands=[[1820, 1875]], **few,
+            template__method="sideband",
+        )  # fmt: skip
+        assert main(["run", str(path), "--out", str(tmp_path / name), "--quiet"]) == 0
+        fits.append(LineBackgroundFit.from_json(tmp_path / name / "fit.json"))
+    direct, other = fits
+    assert other.engine == engine
+    tolerance = 0.05 if engine == "joint_likelihood" else 0.4
+    for name, error in direct.errors.items():
+        assert abs(direct.values[name] - other.values[name]) < tolerance * error
+        assert other.errors[name] == pytest.approx(error, rel=tolerance)
+    assert (other.samples is None) == (engine == "joint_likelihood")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source_range": [2100, 2200]}, "source range 2100-2200 keV reaches outside"),
+        ({"mask": [[1000, 3000]]}, "excludes every energy bin"),
+        ({"model__lines": list(range(1510, 1990, 10))}, "free parameters but only"),
+        ({"template__sidebands": [[1706, 1709]]}, "holds no whole energy bin; the nearest bin is"),
+        ({"template__sidebands": [[1800, 1850]]}, "template.sidebands[0]"),
+        ({"template__methode": "x"}, "template.methode: unknown key; did you mean method"),
+        ({"events": "missing.hdf5"}, "events"),
+    ],
+)
+def test_bad_input_exits_2_with_one_line_and_no_file(demo, tmp_path, capsys, changes, message):
+    path = write_config(demo, tmp_path, **changes)
+    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_damaged_event_file_is_named(demo, tmp_path, capsys):
+    damaged = tmp_path / "events.hdf5"
+    damaged.write_bytes((demo / "events.hdf5").read_bytes()[:20000])
+    path = write_config(demo, tmp_path, events=str(damaged))
+    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "events.hdf5" in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(demo, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    path = write_config(demo, tmp_path)
+    assert main(["run", str(path), "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "Cannot write to the output folder" in capsys.readouterr().err
+
+
+def test_a_fit_that_fails_exits_1(demo, tmp_path, capsys):
+    blend = [line.energy for line in DEMO_LINES if not 1790 < line.energy < 1825]
+    path = write_config(demo, tmp_path, model__lines=blend)
+    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
+    assert "do not tell apart F_2, mu_2" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_help_loads_nothing_heavy_and_says_the_commands():
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cosi_linebkg_plugin.cli", "--help"],
+        capture_output=True, text=True, check=True, env=dict(os.environ, COLUMNS="80"),
+    )  # fmt: skip
+    assert all(word in run.stdout for word in ("demo", "run", "fit", "template"))
+    assert "numpy" not in run.stderr

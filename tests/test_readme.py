@@ -1,0 +1,66 @@
+"""README's Python code and the examples run as they stand."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cosi_linebkg_plugin import BackgroundTemplate
+from cosi_linebkg_plugin.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("newcomer")
+    assert main(["demo", "--out", str(folder / "demo"), "--quiet"]) == 0
+    return folder
+
+
+def run(folder, *command):
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False,
+        env=dict(os.environ, MPLBACKEND="Agg"),
+    )  # fmt: skip
+
+
+def blocks(language):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_readme_python_runs(folder):
+    (code,) = blocks("python")
+    result = run(folder, "-W", "error:::cosi_linebkg_plugin", "-c", code)
+    assert result.returncode == 0, result.stderr
+    template = BackgroundTemplate.open(folder / "background.h5")
+    assert template.counts["background"] == pytest.approx(22269, rel=0.02)
+
+
+def test_readme_configuration_is_accepted(folder):
+    from cosi_linebkg_plugin.config import parse_config
+
+    (text,) = blocks("yaml")
+    import yaml
+
+    (folder / "total.hdf5").touch()
+    assert parse_config(yaml.safe_load(text), folder).engine == "minuit"
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "examples").glob("*.py")))
+def test_examples_run_and_end_in_a_figure(folder, script):
+    result = run(folder, str(ROOT / "examples" / script), "demo")
+    assert result.returncode == 0, result.stderr
+    figure = folder / "demo" / "example_spectrum.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "describe" in result.stdout
+
+
+def test_links_in_the_documents_lead_somewhere():
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
