@@ -82,10 +82,12 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     from . import pipeline
     from .plot import plot_spectrum, save_figure
 
-    folder = pipeline.writable_folder(options.out)
+    folder = pipeline.check_folder(options.out)
+    pipeline.check_outputs(folder, config)
     plugin = pipeline.prepare(config)
     progress(f"fitting the spectrum ({config.engine})")
     fit = pipeline.fit_config(config, plugin)
+    pipeline.make_folder(folder)
     files = [folder / "fit.json", folder / "spectrum.png"]
     fit.to_json(files[0], source_range=config.source_range)
     save_figure(plot_spectrum(fit, source_range=config.source_range), files[1])
@@ -101,10 +103,12 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
     progress("loading libraries")
     from . import pipeline
 
-    folder = pipeline.writable_folder(options.out)
+    folder = pipeline.check_folder(options.out)
+    pipeline.check_outputs(folder, config)
     plugin = pipeline.prepare(config)
     progress("making the template")
     template = pipeline.template_config(config, plugin, fit)
+    pipeline.make_folder(folder)
     return _summary(fit, template, pipeline.write_results(folder, fit, template))
 
 
@@ -127,6 +131,7 @@ def _summary(fit: Any, template: Any, files: Sequence[Path]) -> list[str]:
     lines = [str(fit)]
     if template is not None:
         lines.append(repr(template))
+        lines += [f"note: {note}" for note in template.notes]
     folder = files[0].parent
     lines += ["", f"written to {folder}: " + ", ".join(f.name for f in files)]
     return lines

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ModelError
-from .lineshapes import FIT_REACH, FULL_REACH, EnergyGrid, accumulate, tail_folds
+from .kernels import FIT_REACH, FULL_REACH, accumulate
+from .lineshapes import EnergyGrid, tail_folds
 from .spectrum import check_edges, check_inside
 
 #: Parameter roles of each kind of component, in the order of its slots.

@@ -17,8 +17,8 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from .errors import ConfigError
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
-Method = Literal["interpolated", "sideband"]
-DEFAULT_METHOD: Method = "interpolated"
+Method = Literal["components", "interpolated", "sideband"]
+DEFAULT_METHOD: Method = "components"
 
 #: Configurations are a few kB; whatever is larger is another file given by mistake.
 MAX_BYTES = 1_000_000
@@ -31,6 +31,7 @@ _ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 M
 _DURATION = 'a time is a finite number above 0, in s or with its unit ("90 d")'
 _RANGE = "a range is [low, high], two energies with low < high"
 _RANGES = "a list of ranges [[low, high], ...] is needed"
+_ABOVE_ZERO = 5e-324  # the smallest number that is
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 
 
@@ -82,6 +83,22 @@ def _range(value: Any) -> tuple[float, float]:
     return low, high
 
 
+def _number(lowest: float, highest: float = 1e99, whole: bool = False) -> Any:
+    """A validator of plain numbers in [lowest, highest]; above 0 alone for lowest = 0+."""
+    kind = "a whole number" if whole else "a number"
+    limits = f"from {lowest:g} to {highest:g}" if highest < 1e99 else f"of {lowest:g} or more"
+    if lowest == _ABOVE_ZERO:
+        limits = "above 0"
+
+    def check(value: Any) -> float | int:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not lowest <= value <= highest or (whole and value != int(value)):
+            _refuse(value, f"{kind} {limits} is needed")
+        return int(value) if whole else float(value)
+
+    return pydantic.PlainValidator(check)
+
+
 def _listed(allowed: str) -> pydantic.BeforeValidator:
     def check(value: Any) -> Any:
         return value if isinstance(value, list | tuple) else _refuse(value, allowed)
@@ -116,6 +133,11 @@ def _files(value: Any, info: ValidationInfo) -> Any:
 Energy = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "keV", _ENERGY))]
 Duration = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "s", _DURATION))]
 Range = Annotated[tuple[float, float], pydantic.PlainValidator(_range)]
+Energies = Annotated[tuple[Energy, ...], _listed("a list of energies is needed")]
+Positive = Annotated[float, _number(_ABOVE_ZERO)]
+NotNegative = Annotated[float, _number(0.0)]
+Count = Annotated[int, _number(0, whole=True)]
+Order = Annotated[int, _number(0, 2, whole=True)]
 Ranges = Annotated[tuple[Range, ...], _listed(_RANGES)]
 _spelled = pydantic.PlainSerializer(lambda path, info: (info.context or {}).get(path, str(path)))
 InputFile = Annotated[Path, pydantic.PlainValidator(_file), _spelled]
@@ -145,10 +167,10 @@ class Line(_Section):
         return self
 
 
-class ModelOptions(_Section):
+class ModelSection(_Section):
     """The spectral model: a power law and lines of one shared width."""
 
-    pivot: Energy | None = Field(default=None, description="Pivot [keV]; none: chosen later.")
+    pivot: Energy | None = Field(default=None, description="Pivot [keV]; none: the source range.")
     sigma: Energy = Field(default=3.0, description="Start value of the shared width [keV].")
     tail: pydantic.StrictBool = Field(default=False, description="Lines with a low-energy tail.")
     lines: Annotated[tuple[Line, ...], _listed("lines are a list of energies")] = Field(
@@ -166,7 +188,16 @@ class ModelOptions(_Section):
         return lines
 
 
-class TemplateOptions(_Section):
+class RatioSection(_Section):
+    """The amount of a line in the source range, from a fitted line of the same origin."""
+
+    line: Energy = Field(description="The line [keV].")
+    tracer: Energy = Field(description="The fitted line [keV].")
+    value: Positive = Field(description="Ratio of their counts.")
+    error: NotNegative = Field(default=0.0, description="Its standard error.")
+
+
+class TemplateSection(_Section):
     """How the background template of the source range is made."""
 
     method: Method = Field(default=DEFAULT_METHOD, description="How energies are weighted.")
@@ -175,7 +206,18 @@ class TemplateOptions(_Section):
         description="Energies [keV] that the template is taken from. Method `sideband` requires "
         "them; for `interpolated`, none means every unmasked bin outside the source range.",
     )
+    window: Range | None = Field(default=None, description="Energies [keV] of `components`.")
+    order: Order = Field(default=1, description="Of the continuum's change with energy.")
+    tracers: Energies | None = Field(default=None, description="Lines that lend their shape.")
+    line_ratio: RatioSection | None = Field(default=None, description="Amount of a hidden line.")
+    smoothing: Literal["auto"] | None = Field(default=None, description="Filter from the data.")
+    smoothing_fwhm: Positive | None = Field(default=None, description="Smoothing of PsiChi [deg].")
+    l_cut: Count | None = Field(default=None, description="Highest l that is kept.")
+    rebin_phi: Count | None = Field(default=None, description="Phi bins that share a pattern.")
+    pool: Count | None = Field(default=None, description="Time or ScAtt bins that share one.")
     like: InputFile | None = Field(default=None, description="File whose axes are taken over.")
+    sky: InputFile | None = Field(default=None, description="Expected sky counts at unit norm.")
+    observed: InputFile | None = Field(default=None, description="Counts of the source range.")
     livetime: Duration | None = Field(default=None, description="Livetime of the events [s].")
 
 
@@ -189,9 +231,9 @@ class Config(_Section):
     events: InputFiles = Field(description="The data; several files are summed.")
     source_range: Range | None = Field(default=None, description="Energies [keV] of the source.")
     mask: Ranges = Field(default=(), description="Energies [keV] that the fit leaves out.")
-    model: ModelOptions = ModelOptions()
+    model: ModelSection = ModelSection()
     engine: Engine = Field(default="minuit", description="What fits the model.")
-    template: TemplateOptions | None = Field(default=None, validate_default=True)
+    template: TemplateSection | None = Field(default=None, validate_default=True)
 
     _given: dict[Path, str] = pydantic.PrivateAttr(default_factory=dict)
 
@@ -265,8 +307,8 @@ for _tag, _pattern in {
 
 def _unknown_key(where: tuple[str | int, ...]) -> str:
     """What to say of a key that its section does not know."""
-    sections: dict[str, type[_Section]] = {"": Config, "model": ModelOptions, "lines": Line}
-    sections["template"] = TemplateOptions
+    sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
+    sections |= {"template": TemplateSection, "line_ratio": RatioSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
     key = str(where[-1])

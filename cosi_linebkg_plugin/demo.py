@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .config import load_config
+from .errors import FileError
 from .files import whole_file
 from .histograms import sparse_histogram, write_histogram
-from .pipeline import Outcome, Progress, prepare, run, template_config, writable_folder
-from .simulation import DEMO_LINES, SOURCE_RANGE, DemoLine, Simulation, simulate
+from .pipeline import Outcome, Progress, check_folder, make_folder, prepare, run
+from .simulation import (
+    DEMO_LINE_RATIO,
+    DEMO_LINES,
+    SOURCE_RANGE,
+    DemoLine,
+    Simulation,
+    simulate,
+)
 from .template import BackgroundTemplate
 
 #: The tutorial's sidebands, keV.
 SIDEBANDS = ((1680.0, 1710.0), (1735.0, 1750.0), (1820.0, 1875.0), (1940.0, 1990.0))
 MASK = (1790.0, 1825.0)
+#: First line of the configuration that the demo writes.
+TITLE = "# The background of the 26Al line, on simulated data."
 
 
 def demo_config() -> str:
     """The configuration that the demo runs, as YAML."""
     lines = ", ".join(f"{energy:g}" for energy in resolved_lines())
-    sidebands = ", ".join(f"[{a:g}, {b:g}]" for a, b in SIDEBANDS)
     return f"""\
-# The background of the 26Al line, on simulated data.
+{TITLE}
 events: events.hdf5
 source_range: [{SOURCE_RANGE[0]:g}, {SOURCE_RANGE[1]:g}]     # keV
 mask: [[{MASK[0]:g}, {MASK[1]:g}]]           # the line itself stays out of the fit
@@ -34,8 +44,9 @@ model:
   lines: [{lines}]
 engine: minuit
 template:
-  method: interpolated
-  sidebands: [{sidebands}]
+  method: components
+  l_cut: 4
+  line_ratio: {{line: 1808.65, tracer: 1778.97, value: {DEMO_LINE_RATIO}, error: 0.015}}
   livetime: 7776000
 """
 
@@ -70,7 +81,9 @@ def run_demo(
     rows : list of dict
         The comparison of each template method with the simulated truth.
     """
-    folder = writable_folder(out)
+    folder = check_folder(out)
+    _refuse_foreign_files(folder)
+    make_folder(folder)
     progress("simulating three months of data")
     simulation = simulate(seed)
     write_histogram(folder / "events.hdf5", simulated_events(simulation))
@@ -83,11 +96,12 @@ def run_demo(
         from .plot import plot_projection
 
         plugin = prepare(config)
-        other = config.model_copy(
-            update={"template": config.template.model_copy(update={"method": "sideband"})}  # type: ignore[union-attr]
-        )
-        sideband = template_config(other, plugin, template.fit)
-        rows.extend(compare_with_truth(t, simulation) for t in (template, sideband))
+        rows.append(compare_with_truth(template, simulation))
+        for method in ("interpolated", "sideband"):
+            other = plugin.background_template(
+                template.fit, SOURCE_RANGE, method=method, sidebands=SIDEBANDS
+            )
+            rows.append(compare_with_truth(other, simulation))
         truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
         return rows, {"phi_truth": plot_projection(template, "Phi", truth=truth)}
 
@@ -96,6 +110,19 @@ def run_demo(
     )
     extra = (folder / "events.hdf5", folder / "config.yaml")
     return Outcome(outcome.fit, outcome.template, (*outcome.files, *extra)), rows
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    """The demo writes events.hdf5 and config.yaml: not over files of somebody else."""
+    config = folder / "config.yaml"
+    own = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(
+        TITLE
+    )
+    for name in ("config.yaml", "events.hdf5"):
+        if (folder / name).exists() and not own:
+            raise FileError(
+                f"{folder / name} is there already, not from a demo; choose another --out."
+            )
 
 
 def simulated_events(simulation: Simulation) -> Any:
@@ -132,7 +159,7 @@ def compare_with_truth(template: BackgroundTemplate, simulation: Simulation) -> 
     return {
         "template": template.method,
         "counts": float(counts.sum()),
-        "error": template.errors["background"],
+        "error": template.total_error,
         "truth": total,
         "difference_percent": 100.0 * (float(counts.sum()) / total - 1.0),
         "phi_chi2_per_bin": float(chi2),

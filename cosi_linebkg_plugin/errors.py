@@ -45,3 +45,7 @@ class TemplateError(LineBackgroundError):
 
 class ConfigError(LineBackgroundError):
     """A configuration file with an unknown key, a wrong type or an impossible value."""
+
+
+class LineBackgroundWarning(UserWarning):
+    """Something that a user must know, but that stops nothing."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from .components import SpectralModel
 from .errors import FitError, ModelError
-from .guess import guess_start
+from .guess import guess_start, place_missed_line
 from .objective import Objective, amplitude_slots, start_inside
 from .result import LineBackgroundFit
 from .spectrum import EnergySpectrum
@@ -22,13 +23,21 @@ _EDM_OF_ONE_STEP = 1e-3
 #: What is accepted where limits keep the steps from getting there: migrad's own goal.
 _EDM_ACCEPTED = 1e-4
 _MAX_NEWTON_STEPS = 40
+#: How often a line that ended at 0 is looked for elsewhere in its window.
+_MAX_RESCANS = 3
+#: A line with a smaller share of its counts in fitted bins is not determined by them.
+_SEEN_SHARE = 0.01
 #: Smallest eigenvalue of the Hessian, scaled to a unit diagonal, that counts as positive: above
 #: the error of differences of the gradient.
 _SINGULAR = 1e-8
 
 
 def fit_spectrum(
-    model: SpectralModel, spectrum: EnergySpectrum, *, minos: bool = False
+    model: SpectralModel,
+    spectrum: EnergySpectrum,
+    *,
+    minos: bool = False,
+    offset: NDArray[np.float64] | None = None,
 ) -> LineBackgroundFit:
     """Fit a model to the unmasked bins of a spectrum.
 
@@ -38,7 +47,10 @@ def fit_spectrum(
         Start values, limits, fixed and shared parameters, steps and priors are its own.
     spectrum : EnergySpectrum
     minos : bool
-        Add profile-likelihood errors of every free parameter.
+        Add profile-likelihood errors of every free parameter that sits on no limit; one that
+        MINOS cannot find is missing from `LineBackgroundFit.minos`.
+    offset : ndarray, shape (n_bins,), counts, optional
+        Expected counts of a known source in the data, on top of the model's.
 
     Returns
     -------
@@ -55,11 +67,14 @@ def fit_spectrum(
     from iminuit import Minuit
 
     check_degrees_of_freedom(model, spectrum)
-    objective = Objective(model, spectrum)
+    objective = Objective(model, spectrum, offset=offset)
+    _check_lines_are_seen(objective)
     free = model.free
     theta = start_inside(model)
     if free.size == 0:
-        return LineBackgroundFit(model, spectrum, theta, (), np.zeros((0, 0)), n_calls=1)
+        return LineBackgroundFit(
+            model, spectrum, theta, (), np.zeros((0, 0)), n_calls=1, offset=offset
+        )
 
     theta = _best_start(objective, theta)
 
@@ -97,14 +112,20 @@ def fit_spectrum(
     minuit.migrad(ncall=1000 + 50 * free.size)
     theta[free] = np.array(minuit.values)
     theta, interior, covariance, problem = _polish(objective, theta, sigma)
+    for _ in range(_MAX_RESCANS):
+        found = place_missed_line(objective, theta)
+        if found is None:
+            break
+        better, _ = objective.score_to_minimum(found, free)
+        again = _polish(objective, better, sigma)
+        if again[3] or not objective.value(again[0]) < objective.value(theta) - _EDM_ACCEPTED:
+            break
+        theta, interior, covariance, problem = again
+    problem = problem or _lost_line(objective, theta)
     names = tuple(model.parameters[i].name for i in interior)
     errors: dict[str, tuple[float, float]] = {}
     if minos and not problem:
-        minuit.values = theta[free]
-        minuit.minos()
-        errors = {
-            n: (float(e.lower), float(e.upper)) for n, e in minuit.merrors.items() if e.is_valid
-        }
+        errors = _minos(minuit, theta[free], np.isin(free, interior), covariance)
     result = LineBackgroundFit(
         model,
         spectrum,
@@ -116,6 +137,7 @@ def fit_spectrum(
         at_limits=tuple(model.parameters[i].name for i in free if i not in set(interior)),
         minos=errors,
         n_calls=minuit.nfcn,
+        offset=offset,
     )
     if problem:
         raise FitError(
@@ -159,10 +181,10 @@ def _polish(objective, theta, sigma):
     free = objective.model.free
     low, high = objective.low[free], objective.high[free]
     theta = theta.copy()
-    singular, edm, damping = "", np.inf, 0.0
+    damping = 0.0
     for _ in range(_MAX_NEWTON_STEPS):
         gradient = objective.gradient(theta)[free]
-        slack = 1e-6 * sigma
+        slack = np.minimum(1e-6 * sigma, 1e-6 * np.maximum(np.abs(theta[free]), 1e-3))
         held = ((theta[free] - low <= slack) & (gradient >= 0)) | (
             (high - theta[free] <= slack) & (gradient <= 0)
         )
@@ -173,8 +195,6 @@ def _polish(objective, theta, sigma):
         steps = np.minimum(1e-2 * sigma, 1e-3 * np.maximum(np.abs(theta[free]), 1e-3))[moving]
         hessian = objective.hessian(theta, interior, steps)
         covariance, problem = _inverse(objective.model, hessian, interior, damping)
-        if damping == 0.0:
-            singular = problem
         if problem:
             if damping > 1e3:
                 break
@@ -198,8 +218,14 @@ def _polish(objective, theta, sigma):
             return theta, interior, covariance, ""  # rounding is all that is left
         else:
             damping = max(10.0 * damping, 1e-3)
-    if not singular and damping == 0.0 and edm < _EDM_ACCEPTED:
-        return theta, interior, covariance, ""
+    # Limits or rounding kept the steps from getting there: judge the point that was reached.
+    hessian = objective.hessian(theta, interior, steps)
+    covariance, singular = _inverse(objective.model, hessian, interior, 0.0)
+    if not singular:
+        gradient = objective.gradient(theta)[interior]
+        edm = 0.5 * float(gradient @ covariance @ gradient)
+        if edm < _EDM_ACCEPTED:
+            return theta, interior, covariance, ""
     problem = singular or f"the estimated distance to the minimum is {edm:.2g}"
     return theta, interior, np.full((interior.size, interior.size), np.nan), problem
 
@@ -236,6 +262,79 @@ def _idle(model, theta, slots):
     return np.array([slot not in acting for slot in slots])
 
 
+def _minos(minuit, best, interior, covariance):
+    """Profile-likelihood errors around the polished minimum, by parameter name."""
+    minuit.reset()
+    minuit.values = best
+    minuit.fixed = ~interior
+    errors = np.zeros(best.size)
+    errors[interior] = np.sqrt(np.diag(covariance))
+    for name, error in zip(minuit.parameters, errors, strict=True):
+        if error > 0:
+            minuit.errors[name] = error
+    found: dict[str, tuple[float, float]] = {}
+    try:
+        minuit.strategy = 1
+        minuit.migrad()
+        minuit.minos()
+    except RuntimeError:  # migrad's own idea of a valid minimum; ours has been checked
+        return found
+    for name, e in minuit.merrors.items():
+        if e.is_valid:
+            found[name] = (float(e.lower), float(e.upper))
+    return found
+
+
+def _free_lines(model: SpectralModel):
+    """Slots of F, mu, sigma of the lines with a free amplitude, shape (n, 3)."""
+    slots = [
+        c.slots[:3]
+        for c in model.components
+        if c.label == "lines" and model.parameters[c.slots[0]].free
+    ]
+    return np.array(slots, dtype=np.int64).reshape(-1, 3)
+
+
+def _seen_shares(spectrum, mu, sigma):
+    """Share of each line's counts that falls into fitted bins, shape of `mu`."""
+    below = ndtr((spectrum.edges - mu[..., None]) / sigma[..., None])
+    return np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1)
+
+
+def _check_lines_are_seen(objective: Objective) -> None:
+    """Refuse free lines of which no fitted bin could see anything."""
+    lines = _free_lines(objective.model)
+    if not len(lines):
+        return
+    theta = start_inside(objective.model)
+    parameters = [objective.model.parameters[i] for i in lines[:, 1]]
+    start = theta[lines[:, 1]]
+    places = [start]
+    for limit in (objective.low, objective.high):
+        usable = np.isfinite(limit[lines[:, 1]]) & [p.free for p in parameters]
+        places.append(np.where(usable, limit[lines[:, 1]], start))
+    width = np.broadcast_to(theta[lines[:, 2]], (3, len(lines)))
+    seen = _seen_shares(objective.spectrum, np.array(places), width).max(axis=0)
+    for parameter, energy, share in zip(parameters, start, seen, strict=True):
+        if share < _SEEN_SHARE:
+            raise ModelError(
+                f"The line at {energy:g} keV ({parameter.name}) lies in the mask or outside the "
+                "energy axis: the fitted bins say nothing about it. Leave it out of the model; the "
+                "amount of a line in the source range comes from line_ratio= of the template."
+            )
+
+
+def _lost_line(objective: Objective, theta: NDArray[np.float64]) -> str:
+    """What is wrong if a line ended where no fitted bin sees it, or ''."""
+    lines = _free_lines(objective.model)
+    seen = _seen_shares(objective.spectrum, theta[lines[:, 1]], theta[lines[:, 2]])
+    lost = lines[(theta[lines[:, 0]] > 0) & (seen < _SEEN_SHARE)]
+    if not len(lost):
+        return ""
+    name = objective.model.parameters[lost[0, 1]].name
+    return f"the line {name} moved to {theta[lost[0, 1]]:.1f} keV, where no fitted bin sees it"
+
+
 def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> None:
     """Refuse a fit with fewer unmasked bins than free parameters."""
     n_used, n_free = int(spectrum.used.sum()), model.free.size
@@ -264,18 +363,18 @@ def toy_p_value(
     deviances : ndarray, shape (n_toys,)
     """
     rng = np.random.default_rng(rng)
-    expected = fit.expected
+    expected = fit.expected_total
     deviances = np.empty(n_toys)
     for i in range(n_toys):
         toy = replace(fit.spectrum, counts=rng.poisson(expected).astype(float))
         try:
-            deviances[i] = fit_spectrum(_from_best(fit), toy).deviance
+            deviances[i] = fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
         except FitError as error:
             deviances[i] = error.result.deviance
     return float((np.sum(deviances >= fit.deviance) + 1) / (n_toys + 1)), deviances
 
 
-def _from_best(fit: LineBackgroundFit) -> SpectralModel:
+def from_best(fit: LineBackgroundFit) -> SpectralModel:
     """The fit's model with its best values as start values."""
     parameters = tuple(
         replace(p, value=float(v)) for p, v in zip(fit.model.parameters, fit.theta, strict=True)

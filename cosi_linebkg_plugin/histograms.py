@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -200,6 +200,24 @@ class EventHistogram:
         out = out.reshape(len(rows), *self.other_shape)
         return out[:n_sets], (out[n_sets:] if variances else None)
 
+    def halves(self, seed: int) -> tuple[EventHistogram, EventHistogram]:
+        """Two independent halves of Poisson counts, split at random; whole numbers only."""
+        from .slices import halves
+
+        def half(part: _Part, number: int, which: int) -> _Part:
+            @contextmanager
+            def open_cells() -> Iterator[tuple[Contents, Contents | None]]:
+                with part.open() as (contents, _):
+                    yield halves(contents, seed + number)[which], None
+
+            return replace(part, open=open_cells)
+
+        first, second = (
+            EventHistogram(tuple(half(p, i, which) for i, p in enumerate(self._parts)))
+            for which in (0, 1)
+        )
+        return first, second
+
 
 # ---------------------------------------------------------------------------- contents
 
@@ -246,8 +264,19 @@ def _memory_part(histogram: Histogram, description: str) -> _Part:
     contents = cells(histogram.full_contents)
     sumw2 = None if histogram.sumw2 is None else cells(histogram.sumw2.full_contents)
     is_sparse = bool(histogram.is_sparse)
-    in_memory = nullcontext((contents, sumw2))
-    return _Part(description, histogram.axes, energy_axis, is_sparse, lambda: in_memory)
+    opened = _InMemory(contents, sumw2)
+    return _Part(description, histogram.axes, energy_axis, is_sparse, opened)
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """Opens contents that are in memory; a class, so that plugins can be pickled."""
+
+    contents: Contents
+    sumw2: Contents | None
+
+    def __call__(self) -> AbstractContextManager[tuple[Contents, Contents | None]]:
+        return nullcontext((self.contents, self.sumw2))
 
 
 def _file_part(path: Path, name: str) -> _Part:
@@ -265,28 +294,40 @@ def _file_part(path: Path, name: str) -> _Part:
             "'dense' and 'gcxs'. Write it again with histpy 1.1 or newer."
         )
     n_bins = tuple(axis.nbins for axis in axes)
+    opened = _InFile(path, name, n_bins, energy_axis, stored_as)
+    with opened():  # what is wrong with a file shows when it is opened
+        pass
+    return _Part(str(path), axes, energy_axis, stored_as == "coo", opened)
 
-    def cells(group: h5py.Group) -> Contents:
-        from .slices import DenseContents, Layout, SparseContents
 
-        stored_shape = group.shape if stored_as == "dense" else group["shape"][()]
-        layout = Layout.of_stored(n_bins, energy_axis, stored_shape, path)
-        if stored_as == "dense":
-            return DenseContents(layout, group)
-        _require_empty_zero(group["fill_value"][()], str(path))
-        coords, data = group["coords"], group["data"]
-        if coords.shape != (len(n_bins), data.size):
-            raise OSError(f"coordinates of shape {coords.shape} for {data.size} cells")
-        return SparseContents(layout, coords, data)
+@dataclass(frozen=True)
+class _InFile:
+    """Opens contents that are in a file; a class, so that plugins can be pickled."""
+
+    path: Path
+    name: str
+    n_bins: tuple[int, ...]
+    energy_axis: int
+    stored_as: str
 
     @contextmanager
-    def open_cells() -> Iterator[tuple[Contents, Contents | None]]:
-        with _open_group(path, name) as group:
-            yield cells(group["contents"]), cells(group["sumw2"]) if "sumw2" in group else None
+    def __call__(self) -> Iterator[tuple[Contents, Contents | None]]:
+        with _open_group(self.path, self.name) as group:
+            sumw2 = self._cells(group["sumw2"]) if "sumw2" in group else None
+            yield self._cells(group["contents"]), sumw2
 
-    with open_cells():  # what is wrong with a file shows when it is opened
-        pass
-    return _Part(str(path), axes, energy_axis, stored_as == "coo", open_cells)
+    def _cells(self, group: h5py.Group) -> Contents:
+        from .slices import DenseContents, Layout, SparseContents
+
+        stored_shape = group.shape if self.stored_as == "dense" else group["shape"][()]
+        layout = Layout.of_stored(self.n_bins, self.energy_axis, stored_shape, self.path)
+        if self.stored_as == "dense":
+            return DenseContents(layout, group)
+        _require_empty_zero(group["fill_value"][()], str(self.path))
+        coords, data = group["coords"], group["data"]
+        if coords.shape != (len(self.n_bins), data.size):
+            raise OSError(f"coordinates of shape {coords.shape} for {data.size} cells")
+        return SparseContents(layout, coords, data)
 
 
 def _require_counts(unit: Any, where: str) -> None:
@@ -349,7 +390,7 @@ def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
             cure = (
                 "These are unbinned events: bin them with bin_events first."
                 if "Energies" in file
-                else "Give the group that holds it as name=, or another file."
+                else "Give a file written by histpy's Histogram.write()."
             )
             raise FileError(f"{path} holds no histogram {name!r}; it holds: {found}. {cure}")
         yield group

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -184,25 +185,18 @@ def _line(energy: float, window: tuple[float, float], sigma: float, tail: bool) 
 def _line_table(lines: Iterable[Any]) -> list[tuple[float, tuple[float, float]]]:
     """Energies and windows [keV] in order of energy."""
     rows: list[tuple[float, tuple[float, float] | None]] = []
-    for i, line in enumerate(lines):
-        window = None
-        if isinstance(line, Mapping):
-            line = (line["energy"], line["window"]) if line.get("window") else line["energy"]
-        elif hasattr(line, "energy"):
-            line = line.energy
-        if isinstance(line, Sequence) and not isinstance(line, str):
-            if len(line) != 2:
-                raise ModelError(
-                    f"Line {i + 1} is {line!r}; give an energy or (energy, (low, high))."
-                )
-            window = check_range(*in_kev(line[1]), f"window of line {i + 1}")
-            line = line[0]
-        energy = to_kev(line)
+    if isinstance(lines, str) or not isinstance(lines, Iterable):
+        raise ModelError(f"lines must be a list of energies, got {lines!r}.")
+    for i, line in enumerate(lines, start=1):
+        energy, window = _split_line(line, i)
+        energy = to_kev(energy, f"energy of line {i}")
+        if window is not None:
+            window = check_range(*in_kev(window, f"window of line {i}"), f"window of line {i}")
         if not (np.isfinite(energy) and energy > 0):
-            raise ModelError(f"Line {i + 1} has the energy {energy:g} keV; it must be positive.")
+            raise ModelError(f"Line {i} has the energy {energy:g} keV; it must be positive.")
         if window is not None and not window[0] <= energy <= window[1]:
             raise ModelError(
-                f"Line {i + 1} at {energy:g} keV lies outside its window "
+                f"Line {i} at {energy:g} keV lies outside its window "
                 f"{window[0]:g}-{window[1]:g} keV; widen the window or move the line."
             )
         rows.append((energy, window))
@@ -223,6 +217,25 @@ def _line_table(lines: Iterable[Any]) -> list[tuple[float, tuple[float, float]]]
     return table
 
 
+def _split_line(line: Any, number: int) -> tuple[Any, Any]:
+    """Energy and window (or None) of one line, as it was given."""
+    if isinstance(line, Mapping):
+        unknown = set(line) - {"energy", "window"}
+        if unknown or "energy" not in line:
+            raise ModelError(
+                f"Line {number} has the keys {', '.join(map(str, line))}; it takes energy and "
+                "window."
+            )
+        return line["energy"], line.get("window")
+    if hasattr(line, "energy"):
+        return line.energy, getattr(line, "window", None)
+    if isinstance(line, Sequence) and not isinstance(line, str):
+        if len(line) != 2 or not np.iterable(line[1]):
+            raise ModelError(f"Line {number} is {line!r}; give an energy or (energy, (low, high)).")
+        return line[0], line[1]
+    return line, None
+
+
 # --- reading a model ------------------------------------------------------------------------------
 
 
@@ -234,6 +247,8 @@ class SpectrumReader:
     shapes : sequence of astromodels Function1D
         Summed. Power laws, Gaussians and tailed Gaussians that are added up are integrated in
         closed form, anything else by Gauss-Legendre quadrature over each bin.
+    prefixes : sequence of str, optional
+        Put in front of the parameters' names, one per shape, where there are several.
     substitutes : mapping, optional
         Parameters that stand in for the shapes' own (the nuisance parameters of a plugin), by
         the identity of the original.
@@ -241,7 +256,8 @@ class SpectrumReader:
     Attributes
     ----------
     model : SpectralModel
-        At the values that the parameters had on construction.
+        At the values that the parameters had on construction, without priors: in a session
+        these are threeML's.
     sources : list of astromodels Parameter
         One per parameter of `model`.
     """
@@ -250,16 +266,21 @@ class SpectrumReader:
         self,
         shapes: Sequence[Function1D],
         substitutes: Mapping[int, AstroParameter] | None = None,
+        prefixes: Sequence[str] | None = None,
     ):
         self._substitutes = substitutes or {}
+        self._prefix = ""
         self.sources: list[AstroParameter] = []
         self._slots: dict[int, int] = {}
         self._names: list[str] = []
         self._links: dict[str, str] = {}
         self._derived: list[tuple[int, int, Any]] = []
-        components = [c for shape in shapes for c in self._components(shape)]
+        components = []
+        for i, shape in enumerate(shapes):
+            self._prefix = f"{prefixes[i]}_" if prefixes else ""
+            components += self._components(shape)
         self.model = SpectralModel(
-            tuple(self._parameter(i) for i in range(len(self.sources))),
+            tuple(replace(self._parameter(i), prior=None) for i in range(len(self.sources))),
             tuple(components),
             dict(self._links),
             tuple(self._derived),
@@ -308,13 +329,13 @@ class SpectrumReader:
         return Component("function", slots, density)
 
     def _slot(self, parameter: AstroParameter) -> int:
-        own_name = parameter.name
+        own_name = self._prefix + parameter.name
         parameter, law = self._resolve(parameter)
         key = id(parameter)
         if key not in self._slots:
             self._slots[key] = len(self.sources)
             self.sources.append(self._substitutes.get(key, parameter))
-            self._names.append(parameter.name)
+            self._names.append(self._prefix + parameter.name)
         slot = self._slots[key]
         if law is None and own_name != self._names[slot]:
             self._links[own_name] = self._names[slot]
@@ -335,7 +356,7 @@ class SpectrumReader:
         if key not in self._slots:
             self._slots[key] = len(self.sources)
             self.sources.append(parameter)
-            self._names.append(parameter.name)
+            self._names.append(self._prefix + parameter.name)
             if isinstance(variable, AstroParameter):
                 source = self._slot(variable)
                 self._derived.append((self._slots[key], source, lambda x, law=law: float(law(x))))
@@ -367,6 +388,8 @@ def spectrum_of(model: Model, source: str) -> SpectrumReader:
     ModelError
         If the model has no such source; names those it has.
     """
+    if not isinstance(model, Model):
+        raise ModelError(f"A model must be an astromodels Model, got {type(model).__name__}.")
     if source not in model.sources:
         found = ", ".join(model.sources) or "no source at all"
         raise ModelError(
@@ -376,7 +399,8 @@ def spectrum_of(model: Model, source: str) -> SpectrumReader:
     components = getattr(model.sources[source], "components", None)
     if not components:
         raise ModelError(f"The source {source!r} has no spectrum.")
-    return SpectrumReader([c.shape for c in components.values()])
+    shapes = [c.shape for c in components.values()]
+    return SpectrumReader(shapes, prefixes=list(components) if len(shapes) > 1 else None)
 
 
 def shape_of(spectrum: Any) -> Function1D:

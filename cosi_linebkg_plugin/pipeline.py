@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .config import Config
-from .errors import FileError, LineBackgroundError
+from .errors import ConfigError, FileError, FitError, LineBackgroundError
+from .making import TemplateOptions, check_template, make_template
 from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
-from .template import BackgroundTemplate, check_template
+from .template import BackgroundTemplate
 
 Progress = Callable[[str], None]
+#: Every name that `run` may write.
+RESULTS = (
+    "fit.json",
+    "template.h5",
+    "background.hdf5",
+    "background_background.hdf5",
+    "background_continuum.hdf5",
+    "background_lines.hdf5",
+    "report.html",
+    "spectrum.png",
+    "phi.png",
+    "phi_truth.png",
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +77,8 @@ def run(
     LineBackgroundError
         Bad input before any work and before any file; FitError if the fit is not valid.
     """
-    folder = writable_folder(out)
+    folder = check_folder(out)
+    check_outputs(folder, config)
     progress("reading the events")
     plugin = prepare(config)
     progress(f"fitting the spectrum ({config.engine})")
@@ -72,35 +88,78 @@ def run(
         progress("making the template")
         template = template_config(config, plugin, fit)
     progress("writing results and figures")
+    make_folder(folder)
     files = write_results(folder, fit, template)
     rows, extra_figures = comparison(template) if comparison and template else (None, {})
     files += _write_report(folder, config, fit, template, rows, extra_figures, title)
+    for name in RESULTS:  # of an earlier run into the same folder
+        if folder / name not in files:
+            (folder / name).unlink(missing_ok=True)
     return Outcome(fit, template, tuple(files))
 
 
-def writable_folder(path: str | os.PathLike[str]) -> Path:
-    """The output folder, made if needed; refused before any work if it cannot be written."""
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """The output folder, refused before any work if it cannot be written; it is not made yet."""
     folder = Path(path)
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        raise FileError(
-            f"Cannot write to the output folder {folder}: {error.strerror}. Choose another --out."
-        ) from error
+        raise FileError(_unwritable(folder, error)) from error
     return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Make the output folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(_unwritable(folder, error)) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    return f"Cannot write to the output folder {folder}: {error.strerror}. Choose another --out."
+
+
+def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
+    """Refuse to overwrite a file that is read."""
+    t = config.template
+    read = [*config.events, *inputs]
+    read += [p for p in (t.like, t.sky, t.observed) if p is not None] if t else []
+    known = {p.resolve() for p in read}
+    for name in RESULTS:
+        if (folder / name).resolve() in known:
+            raise FileError(
+                f"The output {folder / name} would replace a file that is read; choose another "
+                "--out, or another name for the input."
+            )
 
 
 def prepare(config: Config) -> LineBackgroundLike:
     """The plugin with data and mask, after everything in the configuration is checked."""
-    plugin = LineBackgroundLike("linebkg", list(config.events))
-    plugin.set_mask(*config.mask)
-    plugin.check_model(model_of(config))
+    with _named("events"):
+        plugin = LineBackgroundLike("linebkg", list(config.events))
+    with _named("mask"):
+        plugin.set_mask(*config.mask)
+    with _named("model"):
+        plugin.check_model(model_of(config))
     if config.template is not None:
-        check_template(plugin.events, plugin.spectrum.used, *_template_arguments(config)[0],
-                       **_template_arguments(config)[1])  # fmt: skip
+        with _named("template"):
+            used, options = plugin.spectrum.used, template_options(config)
+            check_template(plugin.events, used, config.source_range or (), options)
     return plugin
+
+
+@contextmanager
+def _named(key: str) -> Iterator[None]:
+    """Put the section of the configuration in front of what is wrong with it."""
+    try:
+        yield
+    except LineBackgroundError as error:
+        raise ConfigError(f"{key}: {error}") from error
 
 
 def model_of(config: Config) -> Any:
@@ -128,33 +187,40 @@ def fit_config(config: Config, plugin: LineBackgroundLike) -> LineBackgroundFit:
     from threeML import DataList, JointLikelihood
 
     plugin.guess(model)
-    analysis = JointLikelihood(model, DataList(plugin))
-    analysis.fit(quiet=True)
-    return plugin.result(analysis)
+    try:
+        analysis = JointLikelihood(model, DataList(plugin))
+        analysis.fit(quiet=True)
+    except Exception as error:  # threeML's own classes share no base
+        raise FitError(
+            f"threeML's JointLikelihood failed ({type(error).__name__}: {error}); try "
+            "engine: minuit, or a simpler model."
+        ) from error
+    fit = plugin.result(analysis)
+    if not fit.valid:
+        raise FitError(f"The fit is not valid: {fit.message}; try engine: minuit.", fit)
+    return fit
 
 
 def template_config(
     config: Config, plugin: LineBackgroundLike, fit: LineBackgroundFit
 ) -> BackgroundTemplate:
     """The template that the configuration describes."""
-    positional, options = _template_arguments(config)
-    return plugin.background_template(fit, *positional, **options)
+    options = template_options(config)
+    return make_template(plugin.events, fit, config.source_range or (), options)
 
 
-def _template_arguments(config: Config) -> tuple[tuple, dict[str, Any]]:
+def template_options(config: Config) -> TemplateOptions:
+    """The options of the template that the configuration describes."""
     t = config.template
-    if t is None or config.source_range is None:
+    if t is None:
         raise LineBackgroundError(
             "The configuration names no source_range; a template needs one, e.g. "
             "source_range: [1805, 1812]."
         )
-    options = {
-        "method": t.method,
-        "sidebands": t.sidebands,
-        "like": t.like,
-        "livetime": t.livetime,
-    }
-    return (config.source_range,), options
+    values = {name: getattr(t, name) for name in type(t).model_fields}
+    if t.line_ratio is not None:
+        values["line_ratio"] = t.line_ratio.model_dump()
+    return TemplateOptions(**values)
 
 
 def write_results(

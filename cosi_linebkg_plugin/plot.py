@@ -117,7 +117,7 @@ def plot_projection(
     figure, axes = _panels(ax, 2 if others else 1)
     upper, *below = axes
     steps = partial(upper.stairs, edges=edges, baseline=None)
-    band = {"baseline": counts - errors, "fill": True, "alpha": 0.5, "lw": 0}
+    band: dict[str, Any] = {"baseline": counts - errors, "fill": True, "alpha": 0.5, "lw": 0}
     upper.stairs(counts + errors, edges, color=SKY_BLUE, label=r"template $\pm$ 1 $\sigma$", **band)
     steps(counts, color=BLUE, lw=1.4, label="template")
     if truth is not None:
@@ -210,16 +210,17 @@ def _sigma_axis(ax: Axes, shown: NDArray[np.float64], label: str) -> float:
 
 
 def _draw_chi(ax, edges, counts, errors, others) -> None:
-    """(template - other) / error per bin; bins without an error are left out."""
+    """(template - other) / error per bin, where the error is that of the template and of an
+    observation of the source range; bins without an error are left out."""
     centers, shown = 0.5 * (edges[1:] + edges[:-1]), [np.zeros(1)]
-    noises = {"observed": np.sqrt(errors**2 + np.maximum(counts, 0.0)), "truth": errors}
+    noise = np.sqrt(errors**2 + np.maximum(counts, 0.0))
     styles = {
         "observed": {"marker": "o", "color": BLACK},
         "truth": {"marker": "s", "color": VERMILLION, "mfc": "none"},
     }
     for name, values in others.items():
-        known = noises[name] > 0
-        chi = (counts - values)[known] / noises[name][known]
+        known = noise > 0
+        chi = (counts - values)[known] / noise[known]
         label = f"{name}: $\\chi^2$ / bins = {np.sum(chi**2):.1f} / {chi.size}"
         ax.plot(centers[known], chi, ls="none", ms=3, label=label, **styles[name])
         shown.append(chi)
@@ -273,7 +274,7 @@ def _draw_counts(ax: Axes, fit: LineBackgroundFit) -> None:
 
 def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
     spectrum = fit.spectrum
-    residuals = deviance_residuals(spectrum.counts, fit.expected)
+    residuals = deviance_residuals(spectrum.counts, fit.expected_total)
     limit = _sigma_axis(ax, residuals[spectrum.used], r"residual [$\sigma$]")
     beyond = np.sign(residuals) * (np.abs(residuals) > 0.95 * limit)
     for marker, chosen, face in (
@@ -288,7 +289,7 @@ def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
 
 def _label_lines(ax: Axes, fit: LineBackgroundFit, heights: NDArray[np.float64]) -> None:
     """Energies of the strong lines, upright in a row above the data, moved apart where needed."""
-    edges, expected = fit.spectrum.edges, np.maximum(fit.expected, 1e-9)
+    edges, expected = fit.spectrum.edges, np.maximum(fit.expected_total, 1e-9)
     found = []
     for component, counts in zip(fit.model.components, fit.component_spectra, strict=True):
         significance = np.sqrt(np.sum(counts**2 / expected))

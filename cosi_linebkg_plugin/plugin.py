@@ -14,12 +14,13 @@ from threeML.plugin_prototype import PluginPrototype
 from .errors import LineBackgroundError, ModelError
 from .fit import check_degrees_of_freedom, fit_spectrum
 from .guess import guess_values
+from .making import TemplateOptions, make_template
 from .model import DEFAULT_SOURCE, SpectrumReader, shape_of, spectrum_of
 from .objective import Objective
 from .result import LineBackgroundFit, in_kev
 from .spectrum import EnergySpectrum
 from .statistic import saturated_log_likelihood
-from .template import BackgroundTemplate, make_template
+from .template import BackgroundTemplate
 
 
 class LineBackgroundLike(PluginPrototype):
@@ -35,9 +36,10 @@ class LineBackgroundLike(PluginPrototype):
     source : str
         The source of the model whose spectrum describes the background.
     spectrum : astromodels function or Model, optional
-        The spectrum itself. Its parameters are then nuisance parameters of the plugin and the
-        session's model needs no source for it: for sessions whose other plugins refuse a
-        ParticleSource. Fitted values are also written back into the function.
+        The spectrum itself. Copies of its parameters, as they are now, are then nuisance
+        parameters of the plugin (``<name>_K_1`` ...), and the session's model needs no source for
+        it: for sessions whose other plugins refuse a ParticleSource. A BayesianAnalysis needs
+        priors on them. `fit` and `result` write the values back into the function.
 
     Raises
     ------
@@ -88,7 +90,7 @@ class LineBackgroundLike(PluginPrototype):
             Quantities of any energy unit, or numbers in keV. A bin is excluded when it overlaps
             a range, not when it merely touches it.
         """
-        self._spectrum = self._spectrum.with_mask([in_kev(r) for r in ranges])
+        self._spectrum = self._spectrum.with_mask([in_kev(r, "mask") for r in ranges])
         self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
         if self._reader is not None:
             self._objective = Objective(self._reader.model, self._spectrum)
@@ -190,7 +192,7 @@ class LineBackgroundLike(PluginPrototype):
         ----------
         model : astromodels.Model, optional
             Default: the model of the session. It is left at the optimum. Gaussian priors act as
-            penalties.
+            penalties here, while a JointLikelihood ignores them.
         minos : bool
             Add profile-likelihood errors.
 
@@ -203,6 +205,7 @@ class LineBackgroundLike(PluginPrototype):
         reader = self._reader_for(model)
         fit = fit_spectrum(reader.current_model(), self._spectrum, minos=minos)
         reader.set_values(fit.theta)
+        self._write_back()
         return fit
 
     def result(self, analysis: Any) -> LineBackgroundFit:
@@ -250,7 +253,11 @@ class LineBackgroundLike(PluginPrototype):
         analysis.restore_best_fit()
         slopes = np.array([_external_slope(reader.sources[i]) for i in free])
         internal = np.asarray(analysis.covariance_matrix, dtype=float)
-        covariance = internal[np.ix_(columns, columns)] * np.outer(slopes, slopes)
+        if internal.ndim == 2:
+            covariance = internal[np.ix_(columns, columns)] * np.outer(slopes, slopes)
+        else:  # what threeML leaves where it found none
+            covariance = np.full((len(columns), len(columns)), np.nan)
+        self._write_back()
         valid = bool(np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0))
         return LineBackgroundFit(
             reader.current_model(), self._spectrum, reader.values(), names, covariance,
@@ -265,29 +272,67 @@ class LineBackgroundLike(PluginPrototype):
         fit: LineBackgroundFit,
         source_range: Sequence[Any],
         *,
-        method: str = "interpolated",
+        method: str = "components",
         sidebands: Sequence[Sequence[Any]] | None = None,
+        window: Sequence[Any] | None = None,
+        order: int = 1,
+        tracers: Sequence[Any] | None = None,
+        line_ratio: Any = None,
+        smoothing: str | None = None,
+        smoothing_fwhm: float | None = None,
+        l_cut: int | None = None,
+        rebin_phi: int | None = None,
+        pool: int | None = None,
         like: Any = None,
+        sky: Any = None,
+        observed: Any = None,
         livetime: Any = None,
     ) -> BackgroundTemplate:
         """Carry the distribution of adjacent energies into the source range.
+
+        Energies are quantities, or numbers in keV.
 
         Parameters
         ----------
         fit : LineBackgroundFit
             The fitted spectrum, which sets the number of counts.
         source_range : (low, high)
-            Anywhere inside the energy axis; quantities, or keV.
-        method : "interpolated" or "sideband"
-            "sideband" adds up the sidebands (the tutorial's method). "interpolated" takes the
-            least-noise weights that are right for a distribution that changes linearly with
-            energy.
+            Anywhere inside the energy axis.
+        method : "components", "interpolated" or "sideband"
+            "components" takes the continuum and the instrumental lines apart, each with a norm of
+            its own. "interpolated" takes the least-noise weights that are right for a
+            distribution that changes linearly with energy. "sideband" adds up the sidebands (the
+            tutorial's method).
         sidebands : list of (low, high), optional
             Energies to take, the whole bins inside each. "sideband" needs them; "interpolated"
             takes every unmasked bin outside the source range by default.
+        window : (low, high), optional
+            Energies from which "components" are taken; default: 80 keV to either side.
+        order : 0, 1 or 2
+            Degree in energy of the change of the continuum's distribution ("components").
+        tracers : list of energies, optional
+            Fitted lines that "lines" takes its distribution from; default: those within 100 keV
+            of the source range.
+        line_ratio : mapping, optional
+            Keys line, tracer, value, error: counts of an instrumental line inside the source
+            range, from a fitted line of the same origin.
+        smoothing : "auto", optional
+            Choose the filter from the data: half of the counts predict the other half.
+        smoothing_fwhm : float, optional
+            Gaussian smoothing of PsiChi, deg. Or:
+        l_cut : int, optional
+            Keep the spherical harmonics up to this l.
+        rebin_phi, pool : int, optional
+            Bins of Phi, and of Time or ScAtt, that share a spatial pattern; totals are kept.
         like : histpy.Histogram or path, optional
             A histogram whose axes (in any order) the template takes over; one bin of its Em axis
             must be the source range, and the other Em bins of the template are 0.
+        sky : histpy.Histogram, path, or a pair of these, optional
+            Expected sky counts at unit norm on the events' own axes (and, as the second of the
+            pair, on the template's; default: energy bins by their share in the source range). The
+            source's own photons are taken out of spectrum and slices. Needs `observed`.
+        observed : histpy.Histogram or path, optional
+            Counts of the source range on the template's axes; the norms are fitted to them.
         livetime : Quantity or float, optional
             Seconds; makes the norms rates in Hz.
 
@@ -301,15 +346,11 @@ class LineBackgroundLike(PluginPrototype):
             raise LineBackgroundError(
                 "The plugin was given a spectrum alone; a template needs the event histogram."
             )
-        return make_template(
-            self._events,
-            fit,
-            source_range,
-            method=method,
-            sidebands=sidebands,
-            like=like,
-            livetime=livetime,
-        )
+        options = TemplateOptions(
+            method, sidebands, window, order, tracers, line_ratio, smoothing, smoothing_fwhm,
+            l_cut, rebin_phi, pool, like, sky, observed, livetime,
+        )  # fmt: skip
+        return make_template(self._events, fit, source_range, options)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -326,6 +367,23 @@ class LineBackgroundLike(PluginPrototype):
             reader = SpectrumReader([self._shape], substitutes)
         check_degrees_of_freedom(reader.model, self._spectrum)
         return reader
+
+    def _write_back(self) -> None:
+        """Give the values of the nuisance parameters to the function that they stand in for."""
+        if self._shape is None:
+            return
+        own = SpectrumReader([self._shape])
+        nuisance = self.nuisance_parameters
+        own.set_values(
+            np.array(
+                [
+                    nuisance[f"{self.name}_{p.name}"].value
+                    if not p.has_auxiliary_variable
+                    else p.value
+                    for p in own.sources
+                ]
+            )
+        )
 
     def _reader_for(self, model: Model | None) -> SpectrumReader:
         if model is not None:
@@ -345,7 +403,8 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
     """The event histogram (None for a bare spectrum) and its energy spectrum."""
     if isinstance(events, EnergySpectrum):
         return None, events
-    if isinstance(events, tuple) and len(events) == 2 and np.ndim(events[0]) == 1:
+    is_pair = isinstance(events, tuple) and len(events) == 2
+    if is_pair and not hasattr(events[0], "axes") and np.ndim(events[0]) == 1:
         edges, counts = events
         if hasattr(edges, "to_value"):
             edges = edges.to_value("keV")

@@ -6,32 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .errors import FitError
-from .objective import Objective, compiled_value
+from .kernels import compiled_log_posterior
+from .objective import Objective
 from .result import LineBackgroundFit
 
 #: The chain is run until it is this many autocorrelation times long.
 LENGTH_IN_TIMES = 30
 _BLOCK, _MAX_STEPS = 1000, 20000
-
-
-@njit(cache=True)
-def _compiled_log_posterior(args, theta, free, low, high, points):
-    """Log-posterior of each row of `points`, shape (n_points, n_free)."""
-    out = np.empty(points.shape[0])
-    values = theta.copy()
-    for i in range(points.shape[0]):
-        inside = True
-        for k in range(free.size):
-            x = points[i, k]
-            values[free[k]] = x
-            if not low[k] <= x <= high[k]:
-                inside = False
-        out[i] = -compiled_value(args, values) if inside else -np.inf
-    return out
 
 
 def sample_posterior(
@@ -66,7 +50,7 @@ def sample_posterior(
     import emcee
 
     rng = np.random.default_rng(seed)
-    objective = Objective(fit.model, fit.spectrum)
+    objective = Objective(fit.model, fit.spectrum, offset=fit.offset)
     free = fit.model.free
     low, high = objective.low[free], objective.high[free]
     start = _starting_points(fit, objective, max(2 * free.size + 2, 32), rng)
@@ -81,7 +65,7 @@ def sample_posterior(
     state, converged, time = start, False, np.inf
     while not converged and sampler.iteration < _MAX_STEPS:
         state = sampler.run_mcmc(state, _BLOCK)
-        time = float(np.max(sampler.get_autocorr_time(tol=0)))
+        time = float(np.max(np.nan_to_num(sampler.get_autocorr_time(tol=0), nan=np.inf)))
         converged = sampler.iteration > LENGTH_IN_TIMES * time
     burn_in = int(min(5 * time, sampler.iteration / 2))
     chain = sampler.get_chain(discard=burn_in, flat=True)
@@ -114,7 +98,7 @@ def sample_posterior(
 def _log_posterior(objective, theta, free, low, high):
     args = objective.compiled_arguments
     if args is not None:
-        return lambda points: _compiled_log_posterior(args, theta, free, low, high, points)
+        return lambda points: compiled_log_posterior(args, theta, free, low, high, points)
 
     def log_posterior(points: NDArray[np.float64]) -> NDArray[np.float64]:
         inside = np.all((points >= low) & (points <= high), axis=1)

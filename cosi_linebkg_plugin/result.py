@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .components import Component, Parameter, SpectralModel, range_counts, tabulate
-from .errors import DataError, FileError
+from .errors import BinningError, DataError, FileError
 from .files import whole_file
+from .kernels import half_deviance
 from .spectrum import EnergySpectrum
-from .statistic import chi2_p_value, half_deviance, saturated_log_likelihood
+from .statistic import chi2_p_value, saturated_log_likelihood
 
 FORMAT = "cosi-linebkg fit 1"
 #: A fit with a smaller p-value is called inadequate.
@@ -123,6 +124,8 @@ class LineBackgroundFit:
         Posterior samples of `free_names`.
     n_calls : int
         Likelihood evaluations.
+    offset : ndarray or None, shape (n_bins,), counts
+        Expected counts of a known source in the data, which are not background.
     """
 
     model: SpectralModel
@@ -137,6 +140,7 @@ class LineBackgroundFit:
     minos: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     samples: NDArray[np.float64] | None = None
     n_calls: int = 0
+    offset: NDArray[np.float64] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
     # --- numbers ---------------------------------------------------------------------------------
@@ -190,6 +194,11 @@ class LineBackgroundFit:
         return self.component_spectra.sum(axis=0)
 
     @property
+    def expected_total(self) -> NDArray[np.float64]:
+        """Background and offset: what the data are compared with, shape (n_bins,)."""
+        return self.expected if self.offset is None else self.expected + self.offset
+
+    @property
     def component_spectra(self) -> NDArray[np.float64]:
         """Expected counts per component and energy bin, shape (n_components, n_bins)."""
         edges = self.spectrum.edges
@@ -210,7 +219,7 @@ class LineBackgroundFit:
     def deviance(self) -> float:
         """Raw Poisson deviance of the fitted bins (Baker & Cousins 1984, NIM 221, 437)."""
         s = self.spectrum
-        return 2.0 * float(half_deviance(s.counts, s.used, self.expected))
+        return 2.0 * float(half_deviance(s.counts, s.used, self.expected_total))
 
     @property
     def log_likelihood(self) -> float:
@@ -229,7 +238,7 @@ class LineBackgroundFit:
         By the chi-square law; None where a fitted bin expects fewer than 5 counts: see
         `cosi_linebkg_plugin.fit.toy_p_value`.
         """
-        return chi2_p_value(self.deviance, self.dof, self.expected[self.spectrum.used])
+        return chi2_p_value(self.deviance, self.dof, self.expected_total[self.spectrum.used])
 
     def expected_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> RangeCounts:
         """Expected counts in any energy range inside the axis, with their covariance.
@@ -339,7 +348,7 @@ class LineBackgroundFit:
             "parameters": {
                 name: {
                     "value": p.value,
-                    "error": p.error,
+                    "error": _or_none(p.error),
                     "unit": p.unit,
                     "free": p.free,
                     "limits": [_or_none(p.low), _or_none(p.high)],
@@ -350,7 +359,8 @@ class LineBackgroundFit:
             },
             "covariance": {
                 "names": list(self.covariance_names),
-                "matrix": self.covariance.tolist(),
+                # JSON knows no NaN: what a failed fit could not find is null
+                "matrix": finite_or_null(self.covariance),
             },
             "at_limits": list(self.at_limits),
             "n_calls": self.n_calls,
@@ -367,6 +377,7 @@ class LineBackgroundFit:
                 "energy_edges": spectrum.edges.tolist(),
                 "counts": spectrum.counts.tolist(),
                 "mask": spectrum.mask.tolist(),
+                **({} if self.offset is None else {"offset": self.offset.tolist()}),
             },
             "versions": dict(self.versions),
         }
@@ -467,23 +478,45 @@ class LineBackgroundFit:
             {name: tuple(row["minos"]) for name, row in rows.items() if "minos" in row},
             None if samples is None else np.array(samples["values"], dtype=float),
             int(data["n_calls"]),
+            np.array(spectrum["offset"], dtype=float) if "offset" in spectrum else None,
             dict(data["versions"]),
         )
 
 
-def in_kev(energy_range: Sequence[Any]) -> tuple[float, float]:
-    """(low, high) in keV from quantities in any energy unit, or from bare numbers in keV."""
-    low, high = energy_range
-    return to_kev(low), to_kev(high)
+def in_kev(energy_range: Any, what: str = "energy range") -> tuple[float, float]:
+    """(low, high) in keV from quantities in any energy unit, or from bare numbers in keV.
+
+    Raises
+    ------
+    BinningError
+        If it is not two energies.
+    """
+    try:
+        low, high = energy_range
+    except (TypeError, ValueError):
+        raise BinningError(
+            f"The {what} must be (low, high), two energies, got {energy_range!r}."
+        ) from None
+    return to_kev(low, what), to_kev(high, what)
 
 
-def to_kev(energy: Any) -> float:
+def to_kev(energy: Any, what: str = "energy") -> float:
     """An energy in keV from a quantity, or from a bare number in keV."""
-    return float(energy.to_value("keV")) if hasattr(energy, "to_value") else float(energy)
+    try:
+        return float(energy.to_value("keV") if hasattr(energy, "to_value") else energy)
+    except (TypeError, ValueError) as error:  # astropy's UnitConversionError is a TypeError
+        raise BinningError(
+            f"The {what} must be an energy, a quantity or a number in keV, got {energy!r}."
+        ) from error
 
 
-def _or_none(limit: float) -> float | None:
-    return limit if math.isfinite(limit) else None
+def finite_or_null(matrix: NDArray[np.float64]) -> list[list[float | None]]:
+    """A matrix as lists for JSON, which knows neither NaN nor infinity."""
+    return [[_or_none(x) for x in row] for row in matrix.tolist()]
+
+
+def _or_none(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _or_inf(limit: float | None, infinity: float) -> float:

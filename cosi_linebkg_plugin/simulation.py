@@ -8,7 +8,7 @@ The truth is known: the expected counts of each component in any energy range. A
   on request with an exponential low-energy tail.
 * **Phi.** Continuum and lines have a smooth distribution each (the lines' is broader), which
   changes slowly with energy, and ridges where a photon of the first Compton scatter has a fixed
-  energy (`DEMO_RIDGES`, `ridge_angle`), which move. Within an energy slice (a bin, or its part
+  energy (`DEMO_RIDGES`, `feature_angle`), which move. Within an energy slice (a bin, or its part
   where `extra_edges` split it) the distribution is the mean over the slice's energies.
 * **PsiChi.** Continuum and lines have a smooth pattern of low multipoles each, which changes
   mildly with Phi and not with energy.
@@ -35,12 +35,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammainc, ndtr
 
 from .errors import BinningError, DataError, LineBackgroundError
+from .kinematics import ELECTRON_MASS, feature_angle
 from .lineshapes import powerlaw_counts, tailed_gaussian_counts
 from .spectrum import EDGE_TOLERANCE, check_edges, check_inside
 
 Array = NDArray[np.float64]
 
-ELECTRON_MASS = 510.99895  # keV
 SOURCE_RANGE = (1805.0, 1812.0)  # keV
 DEMO_RANGE = (1500.0, 2000.0)  # keV, where the constants below hold
 DEMO_LIVETIME = 7776000.0  # s, three months
@@ -133,20 +133,6 @@ def _demo_sky() -> Array:
 
 #: The 26Al sky: Galactic longitude [deg], latitude [deg], weight; shape (n_directions, 3).
 DEMO_SKY = _demo_sky()
-
-
-def ridge_angle(energy: ArrayLike, photon: float, scattered: bool) -> Array:
-    """Angle of a first Compton scatter in which one photon has a fixed energy.
-
-    ``cos(phi) = 1 - m (1/E2 - 1/E)`` for an event of `energy` E [keV, any shape], with E2 =
-    `photon` [keV] if that is the scattered photon, or E - `photon` if it is the first deposit.
-    Returns degrees, of the shape of `energy`; NaN where the kinematics forbid it.
-    """
-    energy = np.asarray(energy, dtype=float)
-    second = np.full_like(energy, photon) if scattered else energy - photon
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = 1.0 - ELECTRON_MASS * (1.0 / second - 1.0 / energy)
-        return np.degrees(np.arccos(np.where(second > 0, cosine, np.nan)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -428,7 +414,7 @@ def _phi_distribution(name: str, slice_edges: Array, phi_edges: Array) -> Array:
     smooth = 1.0 - sum(getattr(ridge, name) for ridge in DEMO_RIDGES)
     cumulative = smooth * gammainc(k, phi_edges / width)
     for ridge in DEMO_RIDGES:
-        centre = ridge_angle(energy, ridge.photon, ridge.scattered)
+        centre = feature_angle(energy, ridge.photon, ridge.scattered)
         cumulative += getattr(ridge, name) * ndtr((phi_edges - centre) / ridge.width)
     return _normalised(np.diff(np.einsum("k,skp->sp", 0.5 * weight, cumulative)))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .errors import FileError
+from .errors import FileError, TemplateError
 
 if TYPE_CHECKING:
     import h5py
@@ -245,6 +245,50 @@ class DenseContents:
 
 
 Contents = SparseContents | DenseContents
+
+
+class ThinnedCounts:
+    """One half of integer counts, split at random, in place of an array or dataset.
+
+    Each count goes to the first or the second half with even odds, so that the halves of Poisson
+    counts are independent. The split of a block depends on the seed and the block alone: both
+    halves add up to the counts.
+
+    Parameters
+    ----------
+    values : array or dataset of counts
+    seed : int
+    first : bool
+        Which half.
+    """
+
+    def __init__(self, values: NDArray | h5py.Dataset, seed: int, first: bool):
+        self._values, self._seed, self._first = values, seed, first
+        self.size, self.shape = values.size, values.shape
+        self.chunks = getattr(values, "chunks", None)
+
+    def __getitem__(self, where: slice | tuple[slice, ...]) -> NDArray:
+        block = self._values[where]
+        counts = block.astype(np.int64)
+        if not np.array_equal(counts, block):
+            raise TemplateError(
+                "smoothing='auto' splits the counts into halves at random, which needs whole "
+                "numbers; these are weighted. Choose a filter yourself."
+            )
+        starts = [s.start or 0 for s in (where if isinstance(where, tuple) else (where,))]
+        kept = np.random.default_rng([self._seed, *starts]).binomial(counts, 0.5)
+        return kept if self._first else counts - kept
+
+
+def halves(contents: Contents, seed: int) -> tuple[Contents, Contents]:
+    """Two independent halves of Poisson counts; see `ThinnedCounts`."""
+    name = "data" if isinstance(contents, SparseContents) else "values"
+    values = getattr(contents, name)
+    first, second = (
+        replace(contents, **{name: ThinnedCounts(values, seed, part)})  # type: ignore[arg-type]
+        for part in (True, False)
+    )
+    return first, second
 
 
 def new_sums(n_rows: int, n_cells: int) -> Floats:

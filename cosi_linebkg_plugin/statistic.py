@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlogy
 
-#: Expected counts below this [counts] are lifted to it, so that the logarithm stays finite.
-FLOOR = 1e-12
+from .kernels import FLOOR, half_deviance
+
 #: The chi-square law of the deviance is trusted when every fitted bin expects this many counts.
 CHI2_MIN_EXPECTED = 5.0
-
-
-@njit(cache=True)
-def half_deviance(counts, used, expected):
-    """Sum over used bins of ``expected - counts + counts ln(counts / expected)``.
-
-    Half of Baker & Cousins 1984 (NIM 221, 437), Eq. 13. Written around 1 so that it keeps its
-    digits where model and data agree.
-
-    Parameters
-    ----------
-    counts, expected : ndarray, shape (n_bins,), counts
-    used : ndarray of bool, shape (n_bins,)
-    """
-    total = 0.0
-    for i in range(counts.size):
-        if used[i]:
-            n, e = counts[i], max(expected[i], FLOOR)
-            if n > 0.0:
-                x = (e - n) / n
-                total += n * (x - math.log1p(x))
-            else:
-                total += e
-    return total
-
-
-@njit(cache=True)
-def score_residual(counts, used, expected):
-    """d(half deviance)/d(expected) per bin: ``1 - counts/expected``, 0 where not used."""
-    residual = np.zeros(counts.size)
-    for i in range(counts.size):
-        if used[i]:
-            residual[i] = 1.0 - counts[i] / max(expected[i], FLOOR)
-    return residual
 
 
 def saturated_log_likelihood(counts: ArrayLike) -> float:

@@ -11,32 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BinningError, FileError, LineBackgroundError, TemplateError
+from .errors import FileError, TemplateError
 from .files import whole_file
-from .histograms import (
-    EventHistogram,
-    axis_difference,
-    axis_in_kev,
-    embed,
-    make_histogram,
-    open_events,
-    open_file,
-    read_axes,
-    source_axis,
-)
-from .result import LineBackgroundFit, in_kev, installed_versions
-from .spectrum import (
-    EDGE_TOLERANCE,
-    bins_to_ranges,
-    check_inside,
-    check_range,
-    overlapping_bins,
-    whole_bins,
-)
-from .weights import interpolated_weights, sideband_weights
+from .histograms import axis_difference, make_histogram, open_events, open_file, read_axes
+from .norms import NormFit, fit_poisson_norms
+from .result import LineBackgroundFit, finite_or_null, installed_versions
 
 FORMAT = "cosi-linebkg template 1"
-METHODS = ("interpolated", "sideband")
+
+Array = NDArray[np.float64]
 
 
 class BackgroundTemplate:
@@ -44,12 +27,17 @@ class BackgroundTemplate:
 
     Made by `LineBackgroundLike.background_template`, or read by `open`.
 
-    Attributes
-    ----------
+    Parameters and attributes
+    -------------------------
     axes : histpy.Axes
         The events' own, Em replaced by one bin, unless made with ``like=``.
-    labels : tuple of str
-        The components: "background" for the methods with one.
+    maps : mapping of label to (map, variances)
+        Each component's distribution over the axes, of any sum above 0, and its sumw2.
+    counts : mapping of label to float
+        Expected counts at the current norms.
+    covariance : ndarray, shape (n_labels, n_labels), counts^2
+        Of the counts: spectral fit, line ratio, or fitted norms. Infinite variance for an amount
+        about which nothing is known.
     fit : LineBackgroundFit
         The fit that it was made from.
     method : str
@@ -57,37 +45,45 @@ class BackgroundTemplate:
     sidebands : list of (float, float), keV
         The energies used, on whole bins.
     weights : ndarray, shape (n_labels, n_em)
-        On the events' energy slices.
-    covariance : ndarray, shape (n_labels, n_labels), counts^2
-        Of the component counts, from the fit.
+        On the events' energy slices, per count of the component.
     livetime : float or None, s
+    details : dict
+        What else was chosen: filter, order, tracers, line ratio, sky norm ...
+    notes : tuple of str
+        What a user must know.
     """
 
     def __init__(
         self,
         axes: Any,
-        maps: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+        maps: Mapping[str, tuple[Array, Array]],
+        counts: Mapping[str, float],
+        covariance: Array,
         *,
         fit: LineBackgroundFit,
         method: str,
         source_range: tuple[float, float],
         sidebands: Sequence[tuple[float, float]],
-        weights: NDArray[np.float64],
-        covariance: NDArray[np.float64],
+        weights: Array,
         livetime: float | None = None,
+        details: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
         versions: Mapping[str, str] | None = None,
     ):
         self.axes = axes
         self.labels = tuple(maps)
         self._maps = dict(maps)
-        self._counts = {label: float(m.sum()) for label, (m, _) in maps.items()}
+        self._sums = {label: float(m.sum()) for label, (m, _) in maps.items()}
+        self._counts = {label: float(counts[label]) for label in maps}
+        self.covariance = np.array(covariance, dtype=float)
         self.fit = fit
         self.method = method
         self.source_range = source_range
-        self.sidebands = [tuple(s) for s in sidebands]
+        self.sidebands = [(float(a), float(b)) for a, b in sidebands]
         self.weights = weights
-        self.covariance = covariance
         self.livetime = livetime
+        self.details = dict(details or {})
+        self.notes = tuple(notes)
         self.versions = dict(versions or installed_versions())
         self._sum: Any = None
 
@@ -100,8 +96,13 @@ class BackgroundTemplate:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Standard errors of the counts, from the spectral fit."""
+        """Standard errors of the counts; infinite for an amount that is unknown."""
         return dict(zip(self.labels, np.sqrt(np.diag(self.covariance)).tolist(), strict=True))
+
+    @property
+    def total_error(self) -> float:
+        """Standard error of the total counts, correlations included."""
+        return float(np.sqrt(self.covariance.sum()))
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -151,6 +152,60 @@ class BackgroundTemplate:
             raise TemplateError(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
         return value
 
+    def fit_norms(
+        self, observed: Any, *, sky: Sequence[Any] = (), constrain: bool = False
+    ) -> NormFit:
+        """Fit the component norms to the observed counts of the source range, and set them.
+
+        Parameters
+        ----------
+        observed : histpy.Histogram or path
+            Counts on the template's own axes.
+        sky : sequence of histpy.Histogram or path, optional
+            Expected sky counts on the same axes; each gets a norm of its own, "sky_1", "sky_2" ...
+        constrain : bool
+            Use the counts and their covariance as a Gaussian constraint on the norms.
+
+        Returns
+        -------
+        NormFit
+            The template's counts and covariance are set to it.
+        """
+        data = self._on_own_axes(observed, "observed")
+        skies = [self._on_own_axes(s, f"sky template {i}") for i, s in enumerate(sky, start=1)]
+        labels = (*self.labels, *(f"sky_{i}" for i in range(1, len(skies) + 1)))
+        shapes = [self._scaled(label, 1.0)[0] for label in self.labels] + skies
+        k, n = len(self.labels), len(labels)
+        mean, precision = np.zeros(n), np.zeros((n, n))
+        if constrain:
+            mean[:k] = list(self._counts.values())
+            known = np.flatnonzero(np.isfinite(np.diag(self.covariance)))
+            block = np.ix_(known, known)
+            precision[block] = np.linalg.inv(self.covariance[block])
+        fit = fit_poisson_norms(data, shapes, labels, mean=mean, precision=precision)
+        self.covariance = fit.covariance[:k, :k]
+        self.set_parameters(**dict(zip(self.labels, fit.values[:k].tolist(), strict=True)))
+        return fit
+
+    def _on_own_axes(self, source: Any, what: str) -> Array:
+        """The contents of a histogram that must have this template's axes."""
+        events = open_events(source)
+        if len(list(events.axes)) != len(list(self.axes)):
+            raise TemplateError(
+                f"The {what} histogram has the axes {', '.join(map(str, events.labels))}, the "
+                f"template {', '.join(str(a.label) for a in self.axes)}; they must be the same."
+            )
+        for own, other in zip(self.axes, events.axes, strict=True):
+            difference = axis_difference(own, other)
+            if difference:
+                raise TemplateError(
+                    f"The {what} histogram differs from the template in the axis {own.label}: "
+                    f"{difference}."
+                )
+        n_em = events.energy_edges.size - 1
+        slices, _ = events.weighted_sums(np.eye(n_em), variances=False)
+        return np.moveaxis(slices, 0, events.energy_axis_index)
+
     # --- maps ------------------------------------------------------------------------------------
 
     @property
@@ -178,20 +233,23 @@ class BackgroundTemplate:
             False returns the template's own histogram: do not change it.
         """
         if self._sum is None or copy:
-            total = [self._scaled(label, counts) for label, counts in self._counts.items()]
-            contents = np.sum([m for m, _ in total], axis=0)
-            histogram = make_histogram(self.axes, contents, np.sum([v for _, v in total], axis=0))
+            first, *others = (self._scaled(label, n) for label, n in self._counts.items())
+            contents, sumw2 = first
+            for part, variances in others:
+                contents += part
+                sumw2 += variances
+            histogram = make_histogram(self.axes, contents, sumw2)
             if copy:
                 return histogram
             self._sum = histogram
         return self._sum
 
-    def _scaled(self, label: str, counts: float) -> tuple[NDArray, NDArray]:
+    def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
         contents, sumw2 = self._maps[label]
-        factor = counts / contents.sum()
+        factor = counts / self._sums[label]
         return contents * factor, sumw2 * factor**2
 
-    def project(self, axis: str, label: str | None = None) -> tuple[NDArray, NDArray]:
+    def project(self, axis: str, label: str | None = None) -> tuple[Array, Array]:
         """Counts and their standard errors along one axis, e.g. "Phi".
 
         Parameters
@@ -205,17 +263,89 @@ class BackgroundTemplate:
         counts, errors : ndarray, shape (n_bins of the axis,)
             The errors are those of the slices' counts (sumw2), without the norm's.
         """
+        position = self._axis_position(axis)
+        others = tuple(i for i in range(len(list(self.axes))) if i != position)
+        chosen = self.labels if label is None else (label,)
+        maps = [self._scaled(name, self._counts[name]) for name in chosen]
+        counts = np.sum([m.sum(axis=others) for m, _ in maps], axis=0)
+        return counts, np.sqrt(np.sum([v.sum(axis=others) for _, v in maps], axis=0))
+
+    def _axis_position(self, axis: str) -> int:
         names = [a.label for a in self.axes]
         if axis not in names:
             raise TemplateError(
                 f"The template has no axis {axis!r}; it has {', '.join(map(str, names))}."
             )
-        others = tuple(i for i, name in enumerate(names) if name != axis)
-        chosen = self.labels if label is None else (label,)
-        maps = [self._scaled(name, self._counts[name]) for name in chosen]
-        counts = sum(m.sum(axis=others) for m, _ in maps)
-        errors = np.sqrt(sum(v.sum(axis=others) for _, v in maps))
-        return counts, errors
+        return names.index(axis)
+
+    def split(self, axis: str, groups: Sequence[Sequence[int]] | int) -> BackgroundTemplate:
+        """Cut every component into parts along an axis, each with a norm of its own.
+
+        Parameters
+        ----------
+        axis : str
+            "Phi", "Time" or "ScAtt".
+        groups : list of lists of bin numbers, or int
+            The bins of each part; every bin must be in one group. A number cuts into groups of
+            that many bins.
+
+        Returns
+        -------
+        BackgroundTemplate
+            With the labels ``<label>_<axis>_<number>``, and as covariance that of the norms
+            shared out, plus the noise of each part's slices.
+
+        References
+        ----------
+        One norm per Phi bin: Knoedlseder et al. 2022, A&A 665, A84; per time node: Siegert et al.
+        2019, A&A 626, A73.
+        """
+        position = self._axis_position(axis)
+        n_bins = self.axes[position].nbins
+        if isinstance(groups, int):
+            if groups < 1:
+                raise TemplateError(f"Groups must hold 1 bin or more, got {groups}.")
+            groups = [range(i, min(i + groups, n_bins)) for i in range(0, n_bins, groups)]
+        listed = sorted(i for group in groups for i in group)
+        if listed != list(range(n_bins)):
+            raise TemplateError(
+                f"Every one of the {n_bins} bins of {axis} must be in one group, got {groups!r}."
+            )
+        maps, counts, shares, noise, rows = {}, {}, [], [], []
+        for label in self.labels:
+            contents, sumw2 = self._maps[label]
+            for number, group in enumerate(groups):
+                inside = np.zeros(n_bins)
+                inside[list(group)] = 1.0
+                window = inside.reshape([-1 if i == position else 1 for i in range(contents.ndim)])
+                part = contents * window, sumw2 * window
+                name = f"{label}_{axis.lower()}_{number}"
+                if not part[0].sum() > 0:
+                    raise TemplateError(
+                        f"The part {name} holds no counts; join its bins with their neighbours."
+                    )
+                maps[name] = part
+                share = float(part[0].sum()) / self._sums[label]
+                counts[name] = share * self._counts[label]
+                shares.append(share)
+                noise.append(float(part[1].sum()) * (self._counts[label] / self._sums[label]) ** 2)
+                rows.append(self.labels.index(label))
+        covariance = self.covariance[np.ix_(rows, rows)] * np.outer(shares, shares)
+        return BackgroundTemplate(
+            self.axes,
+            maps,
+            counts,
+            covariance + np.diag(noise),
+            fit=self.fit,
+            method=self.method,
+            source_range=self.source_range,
+            sidebands=self.sidebands,
+            weights=self.weights[rows],
+            livetime=self.livetime,
+            details={**self.details, "split": axis},
+            notes=self.notes,
+            versions=self.versions,
+        )
 
     def __repr__(self) -> str:
         parts = ", ".join(
@@ -240,8 +370,8 @@ class BackgroundTemplate:
                 histogram.write(str(temporary), name=f"components/{label}")
             with h5py.File(temporary, "a") as file:
                 file.attrs["format"] = FORMAT
-                file.attrs["metadata"] = json.dumps(self._metadata(), allow_nan=False)
-                # a dataset: attributes are limited to 64 kB
+                # datasets: attributes are limited to 64 kB
+                file.create_dataset("metadata", data=json.dumps(self._metadata(), allow_nan=False))
                 file.create_dataset("fit", data=self.fit.to_json())
 
     def _metadata(self) -> dict[str, Any]:
@@ -252,8 +382,11 @@ class BackgroundTemplate:
             "weights": self.weights.tolist(),
             "labels": list(self.labels),
             "counts": self._counts,
-            "covariance": self.covariance.tolist(),
+            # JSON knows no infinity: an unknown amount is null
+            "covariance": finite_or_null(self.covariance),
             "livetime": self.livetime,
+            "details": self.details,
+            "notes": list(self.notes),
             "versions": self.versions,
         }
 
@@ -273,205 +406,30 @@ class BackgroundTemplate:
                     f'{file.attrs.get("format")!r}, expected "{FORMAT}".'
                 )
             try:
-                data = json.loads(file.attrs["metadata"])
+                data = json.loads(file["metadata"].asstr()[()])
                 fit = LineBackgroundFit.from_json(file["fit"].asstr()[()])
                 maps, axes = {}, None
                 for label in data["labels"]:
                     group = file["components"][label]
                     axes = read_axes(group, Path(path)) if axes is None else axes
                     maps[label] = (group["contents"][()], group["sumw2"][()])
-                template = cls(
+                covariance = np.array(data["covariance"], dtype=float)  # null becomes NaN
+                return cls(
                     axes,
                     maps,
+                    data["counts"],
+                    np.where(np.isnan(covariance), np.inf, covariance),
                     fit=fit,
                     method=data["method"],
                     source_range=tuple(data["source_range"]),
                     sidebands=data["sidebands"],
                     weights=np.array(data["weights"]),
-                    covariance=np.array(data["covariance"]),
                     livetime=data["livetime"],
+                    details=data["details"],
+                    notes=data["notes"],
                     versions=data["versions"],
                 )
-                template._counts = {label: float(data["counts"][label]) for label in maps}
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise FileError(
                     f"{path} is a damaged template ({type(error).__name__}: {error}); make it anew."
                 ) from error
-        return template
-
-
-def make_template(
-    events: EventHistogram,
-    fit: LineBackgroundFit,
-    source_range: Sequence[Any],
-    *,
-    method: str = "interpolated",
-    sidebands: Sequence[Sequence[Any]] | None = None,
-    like: Any = None,
-    livetime: Any = None,
-) -> BackgroundTemplate:
-    """Carry the distribution of adjacent energies into the source range.
-
-    See `LineBackgroundLike.background_template`.
-    """
-    if not fit.valid:
-        raise TemplateError(
-            f"The fit is not valid ({fit.message}); a template needs a valid spectrum. Fit again."
-        )
-    edges = events.energy_edges
-    _check_same_edges(edges, fit.spectrum.edges)
-    low, high = check_inside(edges, *in_kev(source_range))
-    selected = select_bins(edges, fit.spectrum.used, (low, high), method, sidebands)
-    range_counts = fit.expected_counts((low, high))
-    source_counts = range_counts.total
-    if not source_counts > 0:
-        raise TemplateError(
-            f"The model expects no background in the source range {low:g}-{high:g} keV."
-        )
-    if method == "sideband":
-        weights = sideband_weights(fit.expected, selected, source_counts)
-    else:
-        centers = 0.5 * (edges[1:] + edges[:-1])
-        weights = interpolated_weights(
-            fit.expected, centers, selected, source_counts, 0.5 * (low + high)
-        )
-    axes, place = _target_axes(events, low, high, like)
-    sums, variances = events.weighted_sums(weights)
-    assert variances is not None
-    contents = place(sums[0])
-    if not contents.sum() > 0:
-        raise TemplateError(
-            "The weighted sum of the sidebands holds no counts; widen the sidebands."
-        )
-    return BackgroundTemplate(
-        axes,
-        {"background": (contents, place(variances[0]))},
-        fit=fit,
-        method=method,
-        source_range=(low, high),
-        sidebands=bins_to_ranges(edges, selected),
-        weights=weights[None, :],
-        covariance=np.array([[range_counts.total_error**2]]),
-        livetime=_in_seconds(livetime),
-    )
-
-
-def _check_same_edges(events: NDArray[np.float64], fitted: NDArray[np.float64]) -> None:
-    same = events.shape == fitted.shape and np.all(
-        np.abs(events - fitted) <= EDGE_TOLERANCE * np.diff(fitted).min()
-    )
-    if not same:
-        raise BinningError(
-            f"The fit was made on {fitted.size - 1} energy bins from {fitted[0]:g} to "
-            f"{fitted[-1]:g} keV, the events have {events.size - 1} from {events[0]:g} to "
-            f"{events[-1]:g} keV; fit these events."
-        )
-
-
-def check_template(
-    events: EventHistogram,
-    used: NDArray[np.bool_],
-    source_range: Sequence[Any],
-    *,
-    method: str = "interpolated",
-    sidebands: Sequence[Sequence[Any]] | None = None,
-    like: Any = None,
-    livetime: Any = None,
-) -> None:
-    """Refuse what `make_template` would refuse, before there is a fit.
-
-    Parameters
-    ----------
-    used : ndarray of bool, shape (n_em,)
-        The unmasked bins; the rest as for `LineBackgroundLike.background_template`.
-    """
-    low, high = check_inside(events.energy_edges, *in_kev(source_range))
-    select_bins(events.energy_edges, used, (low, high), method, sidebands)
-    _target_axes(events, low, high, like)
-    _in_seconds(livetime)
-
-
-def select_bins(
-    edges: NDArray[np.float64],
-    used: NDArray[np.bool_],
-    source_range: tuple[float, float],
-    method: str,
-    sidebands: Sequence[Sequence[Any]] | None,
-) -> NDArray[np.bool_]:
-    """True for the energy bins that a template is made from, shape (n_em,)."""
-    if method not in METHODS:
-        raise TemplateError(f"There is no method {method!r}; choose one of {', '.join(METHODS)}.")
-    in_source = overlapping_bins(edges, *source_range)
-    if sidebands is None:
-        if method == "sideband":
-            raise TemplateError(
-                "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
-            )
-        selected = used & ~in_source
-        if not selected.any():
-            raise TemplateError(
-                "No unmasked energy bin is left outside the source range; shorten the mask or "
-                "give sidebands."
-            )
-        return selected
-    selected = np.zeros(edges.size - 1, bool)
-    for i, band in enumerate(sidebands):
-        what = f"sideband {i + 1}"
-        low, high = check_inside(edges, *check_range(*in_kev(band), what), what)
-        bins = whole_bins(edges, low, high, what)
-        if np.any(bins & in_source):
-            raise TemplateError(
-                f"{what.capitalize()} {low:g}-{high:g} keV overlaps the source range "
-                f"{source_range[0]:g}-{source_range[1]:g} keV; its events would be counted as "
-                "background. Move it away from the source range."
-            )
-        selected |= bins
-    if not selected.any():
-        raise TemplateError("sidebands is an empty list; give one or more (low, high).")
-    return selected
-
-
-def _target_axes(events, low, high, like):
-    """Axes of the template, and a function that brings a sum of slices onto them."""
-    import histpy
-
-    k = events.energy_axis_index
-    own = list(events.axes)
-    if like is None:
-        own[k] = source_axis(own[k], low, high)
-        return histpy.Axes(own), lambda sums: np.expand_dims(sums, k)
-    target = open_events(like)
-    names = [str(a.label) for a in target.axes]
-    if sorted(names) != sorted(str(a.label) for a in own):
-        raise TemplateError(
-            f"The histogram given as like= has the axes {', '.join(names)}, the events have "
-            f"{', '.join(str(a.label) for a in own)}; they must be the same, in any order."
-        )
-    order = [[str(a.label) for a in own].index(name) for name in names]
-    for axis, i in zip(target.axes, order, strict=True):
-        if i != k:
-            difference = axis_difference(axis, own[i])
-            if difference:
-                raise TemplateError(
-                    f"Axis {axis.label} of the histogram given as like= differs from the "
-                    f"events': {difference}. Bin both alike."
-                )
-    em = target.energy_axis_index
-    edges = axis_in_kev(target.axes[em])
-
-    def place(sums):
-        return embed(np.expand_dims(sums, k).transpose(order), em, edges, low, high)
-
-    return target.axes, place
-
-
-def _in_seconds(livetime: Any) -> float | None:
-    if livetime is None:
-        return None
-    try:
-        seconds = livetime.to_value("s") if hasattr(livetime, "to_value") else float(livetime)
-    except Exception as error:
-        raise TemplateError(f"The livetime must be a time, got {livetime!r}.") from error
-    if not (np.isfinite(seconds) and seconds > 0):
-        raise LineBackgroundError(f"The livetime must be positive, got {seconds:g} s.")
-    return float(seconds)

@@ -83,3 +83,78 @@ def interpolated_weights(
         )
     a, b = source_counts * np.array([moments[2], -moments[1]]) / determinant
     return np.where(selected, a + b * x, 0.0)
+
+
+def component_weights(
+    components: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    selected: NDArray[np.bool_],
+    source_energy: float,
+    order: int = 1,
+) -> NDArray[np.float64]:
+    """Weights that take the components of the spectrum apart, cell by cell.
+
+    A slice is expected to hold ``M_i = sum_j c_i x_i^j C_j + sum_k l_ki L_k``: the continuum's
+    distribution changes with energy as a polynomial in x = E - E0, each line component has one of
+    its own. The weights are the least-squares solution with variances proportional to the model
+    counts, which is optimal for Poisson slices: w = (G V^-1 G^T)^-1 G V^-1. For order 0 and one
+    line component they are the sWeights; with the polynomial terms, custom orthogonal weight
+    functions.
+
+    Parameters
+    ----------
+    components : ndarray, shape (n_components, n_em), counts
+        Expected counts per energy bin; the first row is the continuum.
+    expected : ndarray, shape (n_em,), counts
+        Their sum.
+    energies : ndarray, shape (n_em,), keV
+        Bin centres.
+    selected : ndarray of bool, shape (n_em,)
+        The bins to take.
+    source_energy : float, keV
+        E0, where the continuum's distribution is wanted.
+    order : int
+        Degree of the polynomial.
+
+    Returns
+    -------
+    ndarray, shape (n_components, n_em)
+        ``w @ M`` estimates the distribution of each component per count of it:
+        w_k @ components_k = 1, w_k @ components_l = 0.
+
+    Raises
+    ------
+    TemplateError
+        If the selected bins cannot tell the components apart.
+
+    References
+    ----------
+    Pivk & Le Diberder 2005, NIM A 555, 356, Eqs. 10-15; Dembinski, Kenzie, Langenbruch &
+    Schmelling 2022, NIM A 1040, 167270, Sect. 3.
+    """
+    scale = max(float(np.max(np.abs(energies[selected] - source_energy), initial=0.0)), 1e-9)
+    x = (energies[selected] - source_energy) / scale
+    chosen = components[:, selected]
+    rows = [chosen[0] * x**power for power in range(order + 1)] + list(chosen[1:])
+    design = np.array(rows)
+    size = np.sqrt(np.sum(design**2 / expected[selected], axis=1))
+    if np.any(size == 0.0) or len(rows) > selected.sum():
+        raise TemplateError(_too_little(len(rows), int(selected.sum())))
+    scaled = design / size[:, None]
+    information = (scaled / expected[selected]) @ scaled.T
+    if np.linalg.eigvalsh(information)[0] < 1e-9:
+        raise TemplateError(_too_little(len(rows), int(selected.sum())))
+    solution = np.linalg.solve(information, scaled / expected[selected]) / size[:, None]
+    weights = np.zeros(components.shape)
+    weights[0, selected] = solution[0]
+    weights[1:, selected] = solution[order + 1 :]
+    return weights
+
+
+def _too_little(n_unknown: int, n_bins: int) -> str:
+    return (
+        f"{n_bins} energy bins cannot tell apart {n_unknown} distributions (the continuum, its "
+        "changes with energy, the lines); widen window=, lower order=, or use "
+        "method='interpolated'."
+    )

@@ -17,7 +17,8 @@ RESULTS = {
     "fit.json",
     "template.h5",
     "background.hdf5",
-    "background_background.hdf5",
+    "background_continuum.hdf5",
+    "background_lines.hdf5",
     "report.html",
     "spectrum.png",
     "phi.png",
@@ -56,10 +57,11 @@ def test_demo_leaves_what_run_writes(demo):
     assert data["mask"] == [[pytest.approx(1787.88, abs=0.01), pytest.approx(1828.28, abs=0.01)]]
     assert data["parameters"]["sigma_2"]["value"] == pytest.approx(2.9, abs=0.1)
     template = BackgroundTemplate.open(demo / "template.h5")
-    # the continuum of the simulation; the instrumental line in the range is not in this method
-    assert template.counts["background"] == pytest.approx(22269, rel=0.01)
+    # what the simulation puts there: see its DEMO_CONTINUUM and DEMO_LINES
+    assert template.counts["continuum"] == pytest.approx(22269, abs=4.5 * 28)
+    assert template.counts["lines"] == pytest.approx(4543, abs=4.5 * 60)
     total = histpy.Histogram.open(str(demo / "background.hdf5"))
-    assert np.sum(total.contents) == pytest.approx(template.counts["background"])
+    assert np.sum(total.contents) == pytest.approx(sum(template.counts.values()))
     report = (demo / "report.html").read_text()
     assert "http://" not in report and "https://" not in report
     assert "sideband" in report and "-16.9" in report.replace("\N{MINUS SIGN}", "-")
@@ -91,7 +93,7 @@ def test_a_list_of_event_files_is_summed(demo, tmp_path):
     )
     assert main(["run", str(path), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     one, two = (
-        BackgroundTemplate.open(d / "template.h5").counts["background"]
+        BackgroundTemplate.open(d / "template.h5").counts["continuum"]
         for d in (demo, tmp_path / "out")
     )
     assert two == pytest.approx(2 * one, rel=1e-3)
@@ -103,8 +105,8 @@ def test_engines_agree(demo, tmp_path, engine):
     fits = []
     for name in ("minuit", engine):
         path = write_config(
-            demo, tmp_path, engine=name, template__sidebands=[[1820, 1875]], **few,
-            template__method="sideband",
+            demo, tmp_path, engine=name, **few,
+            template={"method": "sideband", "sidebands": [[1820, 1875]]},
         )  # fmt: skip
         assert main(["run", str(path), "--out", str(tmp_path / name), "--quiet"]) == 0
         fits.append(LineBackgroundFit.from_json(tmp_path / name / "fit.json"))
@@ -123,7 +125,7 @@ def test_engines_agree(demo, tmp_path, engine):
         ({"source_range": [2100, 2200]}, "source range 2100-2200 keV reaches outside"),
         ({"mask": [[1000, 3000]]}, "excludes every energy bin"),
         ({"model__lines": list(range(1510, 1990, 10))}, "free parameters but only"),
-        ({"template__sidebands": [[1706, 1709]]}, "holds no whole energy bin; the nearest bin is"),
+        ({"template__window": [1796, 1798]}, "holds no whole energy bin; the nearest bin is"),
         ({"template__sidebands": [[1800, 1850]]}, "template.sidebands[0]"),
         ({"template__methode": "x"}, "template.methode: unknown key; did you mean method"),
         ({"events": "missing.hdf5"}, "events"),
@@ -157,7 +159,31 @@ def test_a_fit_that_fails_exits_1(demo, tmp_path, capsys):
     path = write_config(demo, tmp_path, model__lines=blend)
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
     assert "do not tell apart F_2, mu_2" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_is_never_overwritten(demo, tmp_path, capsys):
+    source = tmp_path / "background.hdf5"
+    source.write_bytes((demo / "events.hdf5").read_bytes())
+    path = write_config(demo, tmp_path, events=str(source))
+    assert main(["run", str(path), "--out", str(tmp_path)]) == 2
+    assert "would replace a file that is read" in capsys.readouterr().err
+    assert source.read_bytes() == (demo / "events.hdf5").read_bytes()
+    assert main(["demo", "--out", str(tmp_path)]) == 2  # its config.yaml is not the demo's
+    assert "not from a demo" in capsys.readouterr().err
+
+
+def test_results_of_an_earlier_run_do_not_stay_behind(demo, tmp_path):
+    import yaml
+
+    path = write_config(demo, tmp_path)
+    out = tmp_path / "out"
+    assert main(["run", str(path), "--out", str(out), "--quiet"]) == 0
+    config = yaml.safe_load(path.read_text())
+    del config["source_range"], config["template"]
+    path.write_text(yaml.safe_dump(config))
+    assert main(["run", str(path), "--out", str(out), "--quiet"]) == 0
+    assert {p.name for p in out.iterdir()} == {"fit.json", "report.html", "spectrum.png"}
 
 
 def test_help_loads_nothing_heavy_and_says_the_commands():

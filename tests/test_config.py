@@ -88,12 +88,9 @@ def test_defaults(load):
     assert config.mask == ()
     assert config.engine == "minuit"
     assert config.model.model_dump() == {"pivot": None, "sigma": 3, "tail": False, "lines": ()}
-    assert config.template.model_dump() == {
-        "method": "interpolated",
-        "sidebands": None,
-        "like": None,
-        "livetime": None,
-    }
+    template = config.template.model_dump()
+    assert template.pop("method") == "components" and template.pop("order") == 1
+    assert set(template.values()) == {None}
 
 
 def test_no_source_range_is_a_fit_alone(load):
@@ -220,7 +217,8 @@ KEYS = "Known here: events, source_range, mask, model, engine, template."
         (
             "template: {sideband: []}",
             "template.sideband: unknown key; did you mean sidebands? "
-            "Known here: method, sidebands, like, livetime.",
+            "Known here: method, sidebands, window, order, tracers, line_ratio, smoothing, "
+            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime.",
         ),
         ("model: 3", "model: got 3; a mapping of keys to values is needed."),
         ("model:", "model: got nothing; a mapping of keys to values is needed."),
@@ -270,8 +268,21 @@ KEYS = "Known here: events, source_range, mask, model, engine, template."
             "engine: got 'minut'; allowed is 'minuit', 'joint_likelihood' or 'bayesian'.",
         ),
         (
-            "template: {method: components}",
-            "template.method: got 'components'; allowed is 'interpolated' or 'sideband'.",
+            "template: {method: magic}",
+            "template.method: got 'magic'; allowed is 'components', 'interpolated' or 'sideband'.",
+        ),
+        ("template: {order: 3}", "template.order: got 3; a whole number from 0 to 2 is needed."),
+        (
+            "template: {l_cut: 2.5}",
+            "template.l_cut: got 2.5; a whole number of 0 or more is needed.",
+        ),
+        (
+            "template: {smoothing_fwhm: -1}",
+            "template.smoothing_fwhm: got -1; a number above 0 is needed.",
+        ),
+        (
+            "template: {line_ratio: {line: 1808.65, tracer: 1779}}",
+            "template.line_ratio.value: got nothing; this key is required.",
         ),
         ("mask: 1790", f"mask: got 1790; {RANGES}"),
         ("mask:", f"mask: got nothing; {RANGES}"),
@@ -297,7 +308,7 @@ KEYS = "Known here: events, source_range, mask, model, engine, template."
         ),
         (
             "template: {sidebands: []}",
-            f"template.sidebands: got []; for method interpolated, {RANGES}",
+            f"template.sidebands: got []; for method components, {RANGES}",
         ),
         (
             "template: {livetime: 90 m}",

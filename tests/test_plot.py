@@ -16,6 +16,7 @@ from cosi_linebkg_plugin.components import SpectralModel
 from cosi_linebkg_plugin.errors import FileError, TemplateError
 from cosi_linebkg_plugin.fit import fit_spectrum
 from cosi_linebkg_plugin.histograms import open_events
+from cosi_linebkg_plugin.making import TemplateOptions, make_template
 from cosi_linebkg_plugin.plot import (
     LABEL_SIZE,
     plot_projection,
@@ -26,7 +27,6 @@ from cosi_linebkg_plugin.plot import (
 from cosi_linebkg_plugin.result import LineBackgroundFit
 from cosi_linebkg_plugin.spectrum import EnergySpectrum
 from cosi_linebkg_plugin.statistic import deviance_residuals
-from cosi_linebkg_plugin.template import make_template
 
 EDGES = np.linspace(1600.0, 1900.0, 61)
 MASK = [(1790.0, 1825.0)]
@@ -62,9 +62,10 @@ def template(fit):
             histpy.HealpixAxis(nside=1, scheme="ring", coordsys="galactic", label="PsiChi"),
         ]
     )
-    mean = np.broadcast_to(fit.expected[None, :, None, None] / (2 * 6 * 12), (2, 60, 6, 12))
-    events = histpy.Histogram(axes, contents=rng.poisson(mean).astype(float))
-    return make_template(open_events(events), fit, SOURCE, sidebands=BANDS)
+    counts = fit.spectrum.counts.astype(int)
+    spread = rng.multinomial(counts, np.full(144, 1 / 144)).reshape(60, 2, 6, 12)
+    events = histpy.Histogram(axes, contents=np.moveaxis(spread, 0, 1).astype(float))
+    return make_template(open_events(events), fit, SOURCE, TemplateOptions("interpolated", BANDS))
 
 
 def bare_fit(counts, edges, model=None, mask=()):
@@ -265,10 +266,10 @@ def test_chi_divides_by_the_error_of_what_is_compared(template):
     figure = plot_projection(template, observed=counts + 7.0, truth=counts - 3.0)
     upper, lower = figure.axes
     by_label = {line.get_label().split(":")[0]: line.get_ydata() for line in lower.lines}
-    assert_allclose(by_label["truth"], 3.0 / errors)
+    assert_allclose(by_label["truth"], 3.0 / np.sqrt(errors**2 + counts))
     assert_allclose(by_label["observed"], -7.0 / np.sqrt(errors**2 + counts))
     assert {"observed", "truth"} <= set(legend(upper))
-    chi2 = np.sum((3.0 / errors) ** 2)
+    chi2 = np.sum(9.0 / (errors**2 + counts))
     assert legend(lower)[1] == f"truth: $\\chi^2$ / bins = {chi2:.1f} / 6"
     assert lower.get_ylabel() == r"$\chi$"
 
@@ -287,7 +288,7 @@ def test_bins_without_error_have_no_chi():
     lower = plot_projection(EmptyBins(), truth=[2.0, 1.0]).axes[1]
     chi = next(line for line in lower.lines if line.get_label().startswith("truth"))
     assert_array_equal(chi.get_xdata(), [45.0])
-    assert_array_equal(chi.get_ydata(), [1.0])
+    assert_allclose(chi.get_ydata(), [2.0 / np.sqrt(8.0)])
 
 
 def test_comparison_of_the_wrong_length_is_refused(template):

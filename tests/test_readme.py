@@ -38,7 +38,7 @@ def test_readme_python_runs(folder):
     result = run(folder, "-W", "error:::cosi_linebkg_plugin", "-c", code)
     assert result.returncode == 0, result.stderr
     template = BackgroundTemplate.open(folder / "background.h5")
-    assert template.counts["background"] == pytest.approx(22269, rel=0.02)
+    assert template.counts["continuum"] == pytest.approx(22269, rel=0.02)
 
 
 def test_readme_configuration_is_accepted(folder):

@@ -43,12 +43,13 @@ def make_template(fit, label="background"):
     return BackgroundTemplate(
         axes,
         {label: (contents, contents)},
+        {label: 2234.5},
+        np.array([[21.4**2]]),
         fit=fit,
         method="sideband",
         source_range=SOURCE,
         sidebands=[(1700.0, 1750.0), (1830.0, 1880.0)],
         weights=np.ones((1, 60)),
-        covariance=np.array([[21.4**2]]),
         livetime=7776000.0,
     )
 

@@ -9,9 +9,9 @@ from scipy.stats import chi2
 
 from cosi_linebkg_plugin import simulation
 from cosi_linebkg_plugin.errors import BinningError, LineBackgroundError
-from cosi_linebkg_plugin.simulation import ridge_angle, simulate
+from cosi_linebkg_plugin.kinematics import feature_angle
+from cosi_linebkg_plugin.simulation import simulate
 
-MASS = simulation.ELECTRON_MASS
 COMPONENTS = ("continuum", "lines", "sky")
 
 
@@ -112,17 +112,6 @@ def test_spectrum_integrals_are_those_of_the_constants(small):
     assert small.expected_sky(1500, 2000).sum() == pytest.approx(total, rel=1e-3)
 
 
-def test_ridge_angles_and_their_slopes():
-    """Known of the DC3 background: 73.6, 27.3, 38.5 deg at 1808.5 keV, +0.0093, -0.0184 deg/keV."""
-    assert ridge_angle(1808.5, MASS, True) == pytest.approx(73.6, abs=0.05)
-    assert ridge_angle(1808.5, MASS, False) == pytest.approx(27.3, abs=0.05)
-    assert ridge_angle(1808.5, 2 * MASS, True) == pytest.approx(38.5, abs=0.05)
-    for scattered, slope in ((True, 0.0093), (False, -0.0184)):
-        change = np.diff(ridge_angle([1808.0, 1809.0], MASS, scattered))
-        assert change == pytest.approx(slope, abs=5e-5)
-    assert np.isnan(ridge_angle(1500.0, 1368.6, False))
-
-
 @pytest.mark.parametrize("ridge", simulation.DEMO_RIDGES)
 @pytest.mark.parametrize("energy", [1620.0, 1808.5, 1950.0])
 def test_ridges_stand_where_kinematics_puts_them(ridge, energy):
@@ -130,7 +119,7 @@ def test_ridges_stand_where_kinematics_puts_them(ridge, energy):
     sim = simulate(1, nside=1, phi_edges=phi, exposure_scale=1e-3)
     profile = sim.expected_continuum(energy - 2, energy + 2).sum(axis=1)
     centre = 0.5 * (phi[1:] + phi[:-1])
-    angle = ridge_angle(energy, ridge.photon, ridge.scattered)
+    angle = feature_angle(energy, ridge.photon, ridge.scattered)
     near = np.abs(centre - angle) < 3
     peak = centre[near][np.argmax(np.diff(profile, 2, prepend=0, append=0)[near] * -1)]
     assert peak == pytest.approx(angle, abs=0.6)

@@ -1,0 +1,654 @@
+"""How a template is made: bins, weights, amounts, the source's own photons, filters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .components import range_counts
+from .errors import BinningError, LineBackgroundError, LineBackgroundWarning, TemplateError
+from .filters import Filter
+from .fit import fit_spectrum, from_best
+from .histograms import (
+    EventHistogram,
+    axis_difference,
+    axis_in_kev,
+    embed,
+    open_events,
+    source_axis,
+)
+from .lineshapes import gaussian_counts, tailed_gaussian_counts
+from .result import LineBackgroundFit, in_kev, to_kev
+from .smoothing import choose_filter, filter_sums
+from .spectrum import (
+    EDGE_TOLERANCE,
+    bins_to_ranges,
+    check_inside,
+    check_range,
+    overlapping_bins,
+    whole_bins,
+)
+from .template import BackgroundTemplate
+from .weights import component_weights, interpolated_weights, sideband_weights
+
+Array = NDArray[np.float64]
+
+METHODS = ("components", "interpolated", "sideband")
+#: Half-width of the default energy window of `components` [keV]: near enough for the sharp
+#: features to stay within their Phi bins, wide enough to hold lines (docs/validation.md).
+DEFAULT_WINDOW = 80.0
+#: Lines within this distance of the source range [keV] lend the component "lines" its shape.
+TRACER_REACH = 100.0
+#: A tracer named in line_ratio or tracers must be this close to a fitted line [keV].
+SAME_LINE = 5.0
+#: The low-energy tail of a sky line in the estimate of its own contamination of the sidebands:
+#: share of its photons, and mean loss [keV]; as simulated for 26Al.
+SKY_TAIL = (0.25, 120.0)
+#: Sky norm and template are iterated until the norm moves by less than this.
+_SKY_TOLERANCE = 1e-4
+_MAX_SKY_STEPS = 30
+
+
+@dataclass(frozen=True)
+class LineRatio:
+    """The amount of a line in the source range, from a line of the same origin outside it.
+
+    Attributes
+    ----------
+    line, tracer : float, keV
+        Energy of the line, and of the fitted tracer line.
+    value, error : float
+        Ratio of their counts, and its standard error.
+    """
+
+    line: float
+    tracer: float
+    value: float
+    error: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.value) and self.value > 0 and self.error >= 0):
+            raise TemplateError(
+                f"line_ratio needs value > 0 and error >= 0, got {self.value:g} +- {self.error:g}."
+            )
+
+    @classmethod
+    def of(cls, value: Any) -> LineRatio | None:
+        """From a mapping with the keys line, tracer, value, error (energies in keV)."""
+        if value is None or isinstance(value, LineRatio):
+            return value
+        try:
+            row = dict(value)
+            return cls(
+                to_kev(row.pop("line")),
+                to_kev(row.pop("tracer")),
+                float(row.pop("value")),
+                float(row.pop("error", 0.0)),
+                **row,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TemplateError(
+                "line_ratio takes {line: keV, tracer: keV, value: number, error: number}, got "
+                f"{value!r} ({error})."
+            ) from error
+
+
+@dataclass(frozen=True)
+class TemplateOptions:
+    """The options of `LineBackgroundLike.background_template`, checked among themselves."""
+
+    method: str = "components"
+    sidebands: Sequence[Sequence[Any]] | None = None
+    window: Sequence[Any] | None = None
+    order: int = 1
+    tracers: Sequence[Any] | None = None
+    line_ratio: Any = None
+    smoothing: str | None = None
+    smoothing_fwhm: float | None = None
+    l_cut: int | None = None
+    rebin_phi: int | None = None
+    pool: int | None = None
+    like: Any = None
+    sky: Any = None
+    observed: Any = None
+    livetime: Any = None
+    filter: Filter = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise TemplateError(
+                f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}."
+            )
+        if self.order not in (0, 1, 2):
+            raise TemplateError(f"order must be 0, 1 or 2, got {self.order!r}.")
+        if self.smoothing not in (None, "auto"):
+            raise TemplateError(
+                f"smoothing must be 'auto' or nothing, got {self.smoothing!r}; a width in degrees "
+                "is smoothing_fwhm=."
+            )
+        chosen = Filter(self.smoothing_fwhm, self.l_cut, self.rebin_phi, self.pool)
+        if self.smoothing == "auto" and chosen != Filter():
+            raise TemplateError(
+                f"smoothing='auto' chooses the filter itself, but {chosen.describe()} is given "
+                "too; leave one of them out."
+            )
+        if self.sky is not None and self.observed is None:
+            raise TemplateError(
+                "sky= needs observed=, the counts of the source range that its norm is fitted to."
+            )
+        if self.method == "sideband" and self.sidebands is None:
+            raise TemplateError(
+                "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
+            )
+        object.__setattr__(self, "filter", chosen)
+        object.__setattr__(self, "line_ratio", LineRatio.of(self.line_ratio))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is decided before any event is summed."""
+
+    low: float
+    high: float
+    selected: NDArray[np.bool_]
+    axes: Any
+    place: Any
+
+
+def check_template(
+    events: EventHistogram,
+    used: NDArray[np.bool_],
+    source_range: Sequence[Any],
+    options: TemplateOptions,
+) -> None:
+    """Refuse what `make_template` would refuse, before there is a fit.
+
+    Parameters
+    ----------
+    used : ndarray of bool, shape (n_em,)
+        The unmasked bins.
+    """
+    _plan(events, used, source_range, options)
+    _in_seconds(options.livetime)
+
+
+def make_template(
+    events: EventHistogram,
+    fit: LineBackgroundFit,
+    source_range: Sequence[Any],
+    options: TemplateOptions,
+) -> BackgroundTemplate:
+    """Carry the distribution of adjacent energies into the source range.
+
+    See `LineBackgroundLike.background_template`.
+    """
+    if not fit.valid:
+        raise TemplateError(
+            f"The fit is not valid ({fit.message}); a template needs a valid spectrum. Fit again."
+        )
+    _check_same_data(events, fit)
+    plan = _plan(events, fit.spectrum.used, source_range, options)
+    maker = _Maker(events, fit, plan, options)
+    template = maker.with_sky() if options.sky is not None else maker.make(fit)
+    if options.observed is not None and options.sky is None:
+        template.fit_norms(options.observed)
+    elif options.sky is None:
+        maker.say_unknown(template)
+    for note in template.notes:
+        warnings.warn(note, LineBackgroundWarning, stacklevel=3)
+    return template
+
+
+class _Maker:
+    """The steps of one template; the spectral fit may change between calls of `make`."""
+
+    def __init__(
+        self, events: EventHistogram, fit: LineBackgroundFit, plan: _Plan, options: TemplateOptions
+    ):
+        self.events, self.fit, self.plan, self.options = events, fit, plan, options
+        self.edges = events.energy_edges
+        self.centers = 0.5 * (self.edges[1:] + self.edges[:-1])
+        self.middle = 0.5 * (plan.low + plan.high)
+        self.notes: list[str] = []
+        self.details: dict[str, Any] = {}
+        self._chosen: Filter | None = None
+        if options.method == "components" and options.sidebands is not None:
+            self.notes.append(
+                "method='components' takes all unmasked bins of window=; sidebands= is not used."
+            )
+
+    def make(
+        self, fit: LineBackgroundFit, sky_slices: Array | None = None, norm: float = 0.0
+    ) -> BackgroundTemplate:
+        """The template for a fitted spectrum, minus `norm` times the sky in the slices."""
+        plan, options = self.plan, self.options
+        self.fit = fit
+        labels, weights = self._weights()
+        counts, covariance = self._amounts(labels)
+        sums, variances = self.events.weighted_sums(weights)
+        assert variances is not None
+        if sky_slices is not None:
+            sums = sums - norm * sky_slices
+        chosen = self._filter(labels, weights)
+        maps, pooled = {}, 0
+        for label, contents, variance in zip(labels, sums, variances, strict=True):
+            if not contents.sum() > 0:
+                raise TemplateError(
+                    f"The weighted sum of the slices for {label!r} is not positive "
+                    f"({contents.sum():.3g}); widen the sidebands or the window, or leave the "
+                    "weakest lines out of the model."
+                )
+            filtered = filter_sums(self.events, contents, variance, chosen)
+            pooled += filtered.n_pooled
+            maps[label] = plan.place(filtered.maps), plan.place(filtered.variances)
+        if options.method == "sideband":
+            # the tutorial's number: what the slices hold, not what the fit expects of them
+            counts = {"background": float(sums[0].sum())}
+            covariance = covariance + variances[0].sum()
+        details = self.details | {"filter": chosen.describe(), "pooled_slices": pooled}
+        if norm:
+            details["sky_norm_removed"] = norm
+        return BackgroundTemplate(
+            plan.axes,
+            maps,
+            counts,
+            covariance,
+            fit=fit,
+            method=options.method,
+            source_range=(plan.low, plan.high),
+            sidebands=bins_to_ranges(self.edges, plan.selected),
+            weights=weights,
+            livetime=_in_seconds(options.livetime),
+            details=details,
+            notes=self.notes,
+        )
+
+    def _filter(self, labels: Sequence[str], weights: Array) -> Filter:
+        """The filter that was asked for, or chosen from the data, once."""
+        if self.options.smoothing != "auto":
+            return self.options.filter
+        if self._chosen is None:
+            self._chosen, scores = choose_filter(self.events, weights, self._seen_counts(labels))
+            self.details["filter_scores"] = scores
+        return self._chosen
+
+    # --- weights ---------------------------------------------------------------------------------
+
+    def _weights(self) -> tuple[tuple[str, ...], Array]:
+        """Labels, and weights on the energy slices, shape (n_labels, n_em)."""
+        plan, options, fit = self.plan, self.options, self.fit
+        if options.method == "components":
+            labels, table = self._component_table()
+            expected = np.maximum(table.sum(axis=0), 1e-12)
+            weights = component_weights(
+                table, expected, self.centers, plan.selected, self.middle, options.order
+            )
+            self.details["order"] = options.order
+            return labels, weights[: len(labels)]
+        total = self._range_counts()[0].sum() + self._ratio_counts()[0]
+        if not total > 0:
+            raise TemplateError(
+                f"The model expects no background in the source range {plan.low:g}-{plan.high:g} "
+                "keV."
+            )
+        if options.method == "sideband":
+            weights = sideband_weights(fit.expected, plan.selected, total)
+        else:
+            weights = interpolated_weights(
+                fit.expected, self.centers, plan.selected, total, self.middle
+            )
+        return ("background",), weights[None, :]
+
+    def _component_table(self) -> tuple[tuple[str, ...], Array]:
+        """Labels, and expected counts per bin of continuum, tracer lines, other lines.
+
+        The rows behind the labels keep lines that are no tracers out of the components; rows
+        without counts in the selected bins are left out.
+        """
+        spectra = self.fit.component_spectra
+        is_line = np.array([c.label == "lines" for c in self.fit.model.components])
+        selected = self.plan.selected
+        continuum = spectra[~is_line].sum(axis=0)
+        if not continuum[selected].sum() > 0:
+            raise TemplateError("method='components' needs a continuum in the model.")
+        tracers = self._tracers()
+        traced = spectra[tracers].sum(axis=0)
+        others = spectra[is_line].sum(axis=0) - traced
+        # a line that adds less than a thousandth of the noise needs no row of its own
+        enough = 1e-3 * np.sqrt(self.fit.expected[selected].sum())
+        rest = [others] if others[selected].sum() > enough else []
+        if traced[selected].sum() > enough:
+            self.details["tracers"] = [
+                round(self._energy(int(i)), 3) for i in np.flatnonzero(tracers)
+            ]
+            return ("continuum", "lines"), np.array([continuum, traced, *rest])
+        return ("continuum",), np.array([continuum, *rest])
+
+    def _tracers(self) -> NDArray[np.bool_]:
+        """True for the components that "lines" takes its distribution from."""
+        model, theta = self.fit.model, self.fit.theta
+        chosen = np.zeros(len(model.components), bool)
+        lines = [i for i, c in enumerate(model.components) if c.label == "lines"]
+        if self.options.tracers is None:
+            for i in lines:
+                distance = max(self.plan.low - self._energy(i), self._energy(i) - self.plan.high)
+                amount = theta[model.components[i].slots[0]]
+                chosen[i] = distance <= TRACER_REACH and amount > 0
+            return chosen
+        for wanted in self.options.tracers:
+            chosen[self._nearest_line(to_kev(wanted), "tracers")] = True
+        return chosen
+
+    def _energy(self, component: int) -> float:
+        return float(self.fit.theta[self.fit.model.components[component].slots[1]])
+
+    def _nearest_line(self, energy: float, what: str) -> int:
+        lines = [i for i, c in enumerate(self.fit.model.components) if c.label == "lines"]
+        if lines:
+            best = min(lines, key=lambda i: abs(self._energy(i) - energy))
+            if abs(self._energy(best) - energy) <= SAME_LINE:
+                return best
+        fitted = ", ".join(f"{self._energy(i):.1f}" for i in lines) or "none"
+        raise TemplateError(
+            f"{what} names a line at {energy:g} keV, but no fitted line lies within "
+            f"{SAME_LINE:g} keV of it; fitted lines: {fitted} keV. Add it to the model."
+        )
+
+    # --- amounts ---------------------------------------------------------------------------------
+
+    def _range_counts(self) -> tuple[Array, Array]:
+        """Counts of continuum and lines in the source range, and their Jacobian."""
+        model = self.fit.model
+        value, jac = range_counts(model, self.fit.theta, self.plan.low, self.plan.high, self.edges)
+        is_line = np.array([c.label == "lines" for c in model.components])
+        rows = np.array([~is_line, is_line], dtype=float)
+        return rows @ value, rows @ jac
+
+    def _ratio_counts(self) -> tuple[float, Array, float]:
+        """Counts that line_ratio adds, their Jacobian, and the variance from the ratio itself."""
+        ratio: LineRatio | None = self.options.line_ratio
+        jac = np.zeros(self.fit.theta.size)
+        if ratio is None:
+            return 0.0, jac, 0.0
+        component = self.fit.model.components[self._nearest_line(ratio.tracer, "line_ratio")]
+        slots, theta = component.slots, self.fit.theta
+        edges = [self.plan.low, self.plan.high]
+        shape = (ratio.line, *theta[list(slots[2:])])
+        function = gaussian_counts if component.kind == "gaussian" else tailed_gaussian_counts
+        share, slopes = function(edges, 1.0, *shape)
+        amount = float(theta[slots[0]])
+        jac[slots[0]] = ratio.value * share[0]
+        for slot, slope in zip(slots[2:], slopes[0, 2:, 0], strict=True):
+            jac[slot] += ratio.value * amount * slope
+        self.details["line_ratio"] = {
+            "line": ratio.line, "tracer": ratio.tracer, "value": ratio.value,
+            "error": ratio.error, "share_in_range": float(share[0]),
+        }  # fmt: skip
+        return ratio.value * amount * share[0], jac, (ratio.error * amount * share[0]) ** 2
+
+    def _amounts(self, labels: Sequence[str]) -> tuple[dict[str, float], Array]:
+        """Counts of each component in the source range, and their covariance."""
+        value, jac = self._range_counts()
+        added, added_jac, added_variance = self._ratio_counts()
+        value[1] += added
+        jac[1] += added_jac
+        index = {p.name: i for i, p in enumerate(self.fit.model.parameters)}
+        columns = [index[name] for name in self.fit.covariance_names]
+        j = jac[:, columns]
+        covariance = j @ self.fit.covariance @ j.T
+        covariance[1, 1] += added_variance
+        if self.options.method != "components":
+            return {"background": float(value.sum())}, np.array([[covariance.sum()]])
+        counts = dict(zip(("continuum", "lines"), value.tolist(), strict=True))
+        negligible = 1e-6 * max(value[0], 1.0)
+        if self.options.line_ratio is None and counts["lines"] < negligible:
+            counts["lines"] = 0.0
+            covariance[1, :] = covariance[:, 1] = 0.0
+            covariance[1, 1] = np.inf
+        n = len(labels)
+        return {label: counts[label] for label in labels}, covariance[:n, :n]
+
+    def _seen_counts(self, labels: Sequence[str]) -> Array:
+        """Counts of each component in the selected bins, which the filters are scored on."""
+        if self.options.method != "components":
+            return np.ones(1)
+        return self._component_table()[1][: len(labels), self.plan.selected].sum(axis=1)
+
+    # --- the source's own photons ----------------------------------------------------------------
+
+    def with_sky(self) -> BackgroundTemplate:
+        """Take the source's photons out of spectrum and slices, at the norm that they imply."""
+        slices, in_range = _split_sky(self.options.sky)
+        sky = open_events(slices)
+        _require_own_axes(self.events, sky)
+        spectrum = sky.energy_counts()
+        if in_range is None:
+            in_range = self._sky_in_range(sky)
+        norm, fit = 0.0, self.fit
+        for _ in range(_MAX_SKY_STEPS):
+            if norm:
+                fit = fit_spectrum(from_best(self.fit), self.fit.spectrum, offset=norm * spectrum)
+            self.fit = fit
+            _, weights = self._weights()
+            sky_slices, _ = sky.weighted_sums(weights, variances=False)
+            template = self.make(fit, sky_slices, norm)
+            result = template.fit_norms(self.options.observed, sky=[in_range])
+            new, error = result["sky_1"]
+            moved = abs(new - norm)
+            norm = new
+            if moved <= max(_SKY_TOLERANCE * abs(new), 1e-3 * error):
+                break
+        else:
+            self.notes.append(f"The sky norm still moved by {moved:.2g} in its last iteration.")
+        template.details["sky_norm"] = [norm, error]
+        return template
+
+    def _sky_in_range(self, sky: EventHistogram) -> Any:
+        """The sky in the source range: energy bins by the share of each that lies in it."""
+        from .histograms import make_histogram
+
+        overlap = np.minimum(self.edges[1:], self.plan.high) - np.maximum(
+            self.edges[:-1], self.plan.low
+        )
+        share = np.clip(overlap / np.diff(self.edges), 0.0, 1.0)
+        sums, _ = sky.weighted_sums(share, variances=False)
+        return make_histogram(self.plan.axes, self.plan.place(sums[0]))
+
+    def say_unknown(self, template: BackgroundTemplate) -> None:
+        """Notes on what is not known without observed=, sky= or line_ratio=."""
+        notes = list(template.notes)
+        if template.counts.get("lines") == 0.0:
+            notes.append(
+                "The amount of instrumental lines in the masked source range is not known: the "
+                "component 'lines' has norm 0. Leave its norm free in your likelihood, or give "
+                "line_ratio= or observed=."
+            )
+        excess, share = self._own_photons(template)
+        if share > 1e-3:
+            notes.append(
+                f"If the excess of {excess:.3g} counts in the masked range is a sky line of which "
+                f"{SKY_TAIL[0]:.0%} lose {SKY_TAIL[1]:.0f} keV on average, about {share:.1%} of "
+                "the template are the source's own photons; sky= takes them out."
+            )
+        template.notes = tuple(notes)
+
+    def _own_photons(self, template: BackgroundTemplate) -> tuple[float, float]:
+        """Excess counts over the background in the masked range, and their share of the template.
+
+        The lost photons are spread as an exponential below the source range.
+        """
+        spectrum, fit = self.fit.spectrum, self.fit
+        near = spectrum.mask & overlapping_bins(self.edges, self.plan.low - 5, self.plan.high + 5)
+        excess = float((spectrum.counts - fit.expected)[near].sum())
+        excess -= self._ratio_counts()[0]
+        if excess < 5.0 * np.sqrt(max(float(fit.expected[near].sum()), 1.0)):
+            return max(excess, 0.0), 0.0
+        lost, length = SKY_TAIL
+        reach = np.exp(np.minimum(self.edges - self.middle, 0.0) / length)
+        tail = excess * lost / (1 - lost) * np.diff(reach)
+        own = template.weights @ tail
+        total = [template.counts["continuum"] if template.method == "components" else 1.0]
+        background = sum(template.counts.values())
+        return excess, float(abs(own[0] * total[0])) / max(background, 1.0)
+
+
+def _split_sky(sky: Any) -> tuple[Any, Any]:
+    """Sky on the events' axes, and in the source range if it is given apart."""
+    if isinstance(sky, tuple) and len(sky) == 2:
+        return sky
+    return sky, None
+
+
+def _require_own_axes(events: EventHistogram, sky: EventHistogram) -> None:
+    found, own = ", ".join(map(str, sky.labels)), ", ".join(map(str, events.labels))
+    if found != own:
+        raise TemplateError(f"sky= must have the events' own axes, {own}; it has {found}.")
+    for a, b in zip(events.axes, sky.axes, strict=True):
+        difference = axis_difference(a, b)
+        if difference:
+            raise TemplateError(f"sky= differs from the events in the axis {a.label}: {difference}")
+
+
+# --- bins, axes, small things ---------------------------------------------------------------------
+
+
+def _plan(
+    events: EventHistogram,
+    used: NDArray[np.bool_],
+    source_range: Sequence[Any],
+    options: TemplateOptions,
+) -> _Plan:
+    edges = events.energy_edges
+    low, high = check_inside(edges, *in_kev(source_range, "source range"))
+    selected = _select_bins(edges, used, (low, high), options)
+    axes, place = _target_axes(events, low, high, options.like)
+    if (options.filter != Filter() or options.smoothing) and "PsiChi" not in events.labels:
+        spatial = options.smoothing or options.smoothing_fwhm or options.l_cut is not None
+        if spatial:
+            raise TemplateError(
+                "Smoothing works on PsiChi, which the events do not have; their axes are "
+                f"{', '.join(map(str, events.labels))}."
+            )
+    return _Plan(low, high, selected, axes, place)
+
+
+def _select_bins(edges, used, source_range, options: TemplateOptions):
+    """True for the energy bins that a template is made from."""
+    in_source = overlapping_bins(edges, *source_range)
+    if options.method == "components":
+        selected = used & ~in_source & _window(edges, source_range, options.window)
+        where = "of the window"
+    elif options.sidebands is None:
+        selected = used & ~in_source
+        where = "outside the source range"
+    else:
+        return _sideband_bins(edges, in_source, source_range, options.sidebands)
+    if not selected.any():
+        raise TemplateError(
+            f"No unmasked energy bin {where} is left; shorten the mask or widen the range."
+        )
+    return selected
+
+
+def _window(edges, source_range, window):
+    if window is None:
+        middle = 0.5 * sum(source_range)
+        low = max(middle - DEFAULT_WINDOW, edges[0])
+        high = min(middle + DEFAULT_WINDOW, edges[-1])
+    else:
+        low, high = check_inside(edges, *check_range(*in_kev(window, "window"), "window"), "window")
+    return whole_bins(edges, low, high, "window")
+
+
+def _sideband_bins(edges, in_source, source_range, sidebands):
+    selected = np.zeros(edges.size - 1, bool)
+    for i, band in enumerate(sidebands):
+        what = f"sideband {i + 1}"
+        low, high = check_inside(edges, *check_range(*in_kev(band, what), what), what)
+        bins = whole_bins(edges, low, high, what)
+        if np.any(bins & in_source):
+            raise TemplateError(
+                f"{what.capitalize()} {low:g}-{high:g} keV overlaps the source range "
+                f"{source_range[0]:g}-{source_range[1]:g} keV; its events would be counted as "
+                "background. Move it away from the source range."
+            )
+        selected |= bins
+    if not selected.any():
+        raise TemplateError("sidebands is an empty list; give one or more (low, high).")
+    return selected
+
+
+def _check_same_data(events: EventHistogram, fit: LineBackgroundFit) -> None:
+    edges, fitted = events.energy_edges, fit.spectrum.edges
+    same = edges.shape == fitted.shape and np.all(
+        np.abs(edges - fitted) <= EDGE_TOLERANCE * np.diff(fitted).min()
+    )
+    if not same:
+        raise BinningError(
+            f"The fit was made on {fitted.size - 1} energy bins from {fitted[0]:g} to "
+            f"{fitted[-1]:g} keV, the events have {edges.size - 1} from {edges[0]:g} to "
+            f"{edges[-1]:g} keV; fit these events."
+        )
+    counts, of_fit = events.energy_counts(), fit.spectrum.counts
+    if not np.allclose(counts, of_fit, rtol=1e-9):
+        raise TemplateError(
+            f"The fit was made on other counts ({of_fit.sum():.6g} in all) than these events "
+            f"({counts.sum():.6g}); fit these events."
+        )
+
+
+def _target_axes(events, low, high, like):
+    """Axes of the template, and a function that brings a sum of slices onto them."""
+    import histpy
+
+    k = events.energy_axis_index
+    own = list(events.axes)
+    if like is None:
+        own[k] = source_axis(own[k], low, high)
+        return histpy.Axes(own), lambda sums: np.expand_dims(sums, k)
+    target = open_events(like)
+    names = [str(a.label) for a in target.axes]
+    if sorted(names) != sorted(str(a.label) for a in own):
+        raise TemplateError(
+            f"The histogram given as like= has the axes {', '.join(names)}, the events have "
+            f"{', '.join(str(a.label) for a in own)}; they must be the same, in any order."
+        )
+    order = [[str(a.label) for a in own].index(name) for name in names]
+    for axis, i in zip(target.axes, order, strict=True):
+        if i != k:
+            difference = axis_difference(axis, own[i])
+            if difference:
+                raise TemplateError(
+                    f"Axis {axis.label} of the histogram given as like= differs from the "
+                    f"events': {difference}. Bin both alike."
+                )
+    em = target.energy_axis_index
+    edges = axis_in_kev(target.axes[em])
+    # refused before any work if no bin of it is the source range
+    embed(np.zeros([1] * len(names)), em, edges, low, high)
+
+    def place(sums):
+        return embed(np.expand_dims(sums, k).transpose(order), em, edges, low, high)
+
+    return target.axes, place
+
+
+def _in_seconds(livetime: Any) -> float | None:
+    if livetime is None:
+        return None
+    try:
+        if isinstance(livetime, str):
+            from astropy.units import Quantity
+
+            livetime = Quantity(livetime)
+        seconds = livetime.to_value("s") if hasattr(livetime, "to_value") else float(livetime)
+    except Exception as error:
+        raise TemplateError(f"The livetime must be a time, got {livetime!r}.") from error
+    if not (np.isfinite(seconds) and seconds > 0):
+        raise LineBackgroundError(f"The livetime must be positive, got {seconds:g} s.")
+    return float(seconds)
