@@ -219,6 +219,7 @@ class TemplateSection(_Section):
     sky: InputFile | None = Field(default=None, description="Expected sky counts at unit norm.")
     observed: InputFile | None = Field(default=None, description="Counts of the source range.")
     livetime: Duration | None = Field(default=None, description="Livetime of the events [s].")
+    shift: pydantic.StrictBool = Field(default=False, description="Move the 511 keV features.")
 
 
 class Config(_Section):

@@ -22,6 +22,7 @@ from .histograms import (
     open_events,
     source_axis,
 )
+from .kinematics import shift_matrices
 from .lineshapes import gaussian_counts, tailed_gaussian_counts
 from .result import LineBackgroundFit, in_kev, to_kev
 from .smoothing import choose_filter, filter_sums
@@ -117,6 +118,7 @@ class TemplateOptions:
     sky: Any = None
     observed: Any = None
     livetime: Any = None
+    shift: bool = False
     filter: Filter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -230,8 +232,7 @@ class _Maker:
         self.fit = fit
         labels, weights = self._weights()
         counts, covariance = self._amounts(labels)
-        sums, variances = self.events.weighted_sums(weights)
-        assert variances is not None
+        sums, variances = self._sums(weights)
         if sky_slices is not None:
             sums = sums - norm * sky_slices
         chosen = self._filter(labels, weights)
@@ -267,6 +268,39 @@ class _Maker:
             details=details,
             notes=self.notes,
         )
+
+    def _sums(self, weights: Array) -> tuple[Array, Array]:
+        """Weighted sums of the slices and their variances, the 511 keV features moved if asked."""
+        if not self.options.shift:
+            sums, variances = self.events.weighted_sums(weights)
+            assert variances is not None
+            return sums, variances
+        position = [str(a.label) for a in self.events.other_axes].index("Phi")
+        edges = _phi_degrees(self.events.other_axes[position])
+        others = tuple(i for i in range(len(self.events.other_shape)) if i != position)
+        in_phi = np.array(
+            [s.sum(axis=others) for s, _ in map(self._slice, range(len(self.centers)))]
+        )
+        matrices = shift_matrices(self.edges, edges, self.middle, in_phi)
+        sums = np.zeros((len(weights), *self.events.other_shape))
+        variances = np.zeros_like(sums)
+        for e in np.flatnonzero(weights.any(axis=0)):
+            for total, values, power in zip(
+                (sums, variances), self._slice(int(e)), (1, 2), strict=True
+            ):
+                moved = np.tensordot(matrices[e], values, axes=(1, position))
+                moved = np.moveaxis(moved, 0, position)
+                total += np.multiply.outer(weights[:, e] ** power, moved)
+        self.details["shift"] = True
+        return sums, variances
+
+    def _slice(self, energy_bin: int) -> tuple[Array, Array]:
+        """Counts and variances of one energy slice, one at a time to save memory."""
+        only = np.zeros(len(self.centers))
+        only[energy_bin] = 1.0
+        counts, variances = self.events.weighted_sums(only)
+        assert variances is not None
+        return counts[0], variances[0]
 
     def _filter(self, labels: Sequence[str], weights: Array) -> Filter:
         """The filter that was asked for, or chosen from the data, once."""
@@ -534,6 +568,11 @@ def _plan(
                 "Smoothing works on PsiChi, which the events do not have; their axes are "
                 f"{', '.join(map(str, events.labels))}."
             )
+    if options.shift and "Phi" not in events.labels:
+        raise TemplateError(
+            "shift= moves features along Phi, which the events do not have; their axes are "
+            f"{', '.join(map(str, events.labels))}."
+        )
     return _Plan(low, high, selected, axes, place)
 
 
@@ -619,10 +658,13 @@ def _target_axes(events, low, high, like):
             f"{', '.join(str(a.label) for a in own)}; they must be the same, in any order."
         )
     order = [[str(a.label) for a in own].index(name) for name in names]
-    for axis, i in zip(target.axes, order, strict=True):
+    coarser: dict[int, Any] = {}
+    for j, (axis, i) in enumerate(zip(target.axes, order, strict=True)):
         if i != k:
             difference = axis_difference(axis, own[i])
-            if difference:
+            if difference and axis.label == "Phi":
+                coarser[j] = _bins_of_coarser(own[i], axis)
+            if difference and coarser.get(j) is None:
                 raise TemplateError(
                     f"Axis {axis.label} of the histogram given as like= differs from the "
                     f"events': {difference}. Bin both alike."
@@ -633,9 +675,30 @@ def _target_axes(events, low, high, like):
     embed(np.zeros([1] * len(names)), em, edges, low, high)
 
     def place(sums):
-        return embed(np.expand_dims(sums, k).transpose(order), em, edges, low, high)
+        contents = np.expand_dims(sums, k).transpose(order)
+        for j, starts in coarser.items():
+            contents = np.add.reduceat(contents, starts, axis=j)
+        return embed(contents, em, edges, low, high)
 
     return target.axes, place
+
+
+def _bins_of_coarser(own: Any, coarse: Any) -> NDArray[np.int64] | None:
+    """First own bin of each coarser Phi bin; None if the edges are not among the own ones."""
+    fine, wanted = _phi_degrees(own), _phi_degrees(coarse)
+    slack = EDGE_TOLERANCE * np.diff(fine).min()
+    nearest = np.searchsorted(fine, wanted - slack)
+    inside = nearest < fine.size
+    if not inside.all() or np.any(np.abs(fine[nearest] - wanted) > slack):
+        return None
+    if nearest[0] != 0 or nearest[-1] != fine.size - 1:
+        return None
+    return nearest[:-1]
+
+
+def _phi_degrees(axis: Any) -> Array:
+    """Edges of a Phi axis in degrees; without unit they are degrees."""
+    return np.asarray(axis.edges if axis.unit is None else axis.edges.to_value("deg"), dtype=float)
 
 
 def _in_seconds(livetime: Any) -> float | None:

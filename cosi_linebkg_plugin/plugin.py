@@ -287,6 +287,7 @@ class LineBackgroundLike(PluginPrototype):
         sky: Any = None,
         observed: Any = None,
         livetime: Any = None,
+        shift: bool = False,
     ) -> BackgroundTemplate:
         """Carry the distribution of adjacent energies into the source range.
 
@@ -326,7 +327,8 @@ class LineBackgroundLike(PluginPrototype):
             Bins of Phi, and of Time or ScAtt, that share a spatial pattern; totals are kept.
         like : histpy.Histogram or path, optional
             A histogram whose axes (in any order) the template takes over; one bin of its Em axis
-            must be the source range, and the other Em bins of the template are 0.
+            must be the source range, and the other Em bins of the template are 0. Its Phi axis
+            may be coarser than the events'.
         sky : histpy.Histogram, path, or a pair of these, optional
             Expected sky counts at unit norm on the events' own axes (and, as the second of the
             pair, on the template's; default: energy bins by their share in the source range). The
@@ -334,7 +336,10 @@ class LineBackgroundLike(PluginPrototype):
         observed : histpy.Histogram or path, optional
             Counts of the source range on the template's axes; the norms are fitted to them.
         livetime : Quantity or float, optional
-            Seconds; makes the norms rates in Hz.
+            Seconds (or "90 d"); makes the norms rates in Hz.
+        shift : bool
+            Move the 511 keV features of each slice along Phi to where they are at the source
+            energy (`kinematics.shift_matrices`): for sidebands far from the source range.
 
         Raises
         ------
@@ -348,7 +353,7 @@ class LineBackgroundLike(PluginPrototype):
             )
         options = TemplateOptions(
             method, sidebands, window, order, tracers, line_ratio, smoothing, smoothing_fwhm,
-            l_cut, rebin_phi, pool, like, sky, observed, livetime,
+            l_cut, rebin_phi, pool, like, sky, observed, livetime, shift,
         )  # fmt: skip
         return make_template(self._events, fit, source_range, options)
 

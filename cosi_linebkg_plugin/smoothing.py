@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 #: What `smoothing="auto"` tries: widths [deg], cuts in l, and Phi bins pooled for the pattern.
 WIDTHS = (5.0, 10.0, 20.0, 30.0)
 CUTS = (2, 4, 8)
-POOLED_PHI = (None, 5, 15, 60)
+POOLED_PHI = (None, 5, 10, 20, 60)
 _SEED = 1809
 
 

@@ -386,3 +386,72 @@ def test_norm_fit_stays_at_zero():
 def test_norm_fit_names_cells_without_a_template():
     with pytest.raises(TemplateError, match="2 cells with 7 observed counts hold 0 in every"):
         fit_poisson_norms([3.0, 4.0, 5.0], [[0.0, 0.0, 1.0]], ["a"])
+
+
+# --- features that move with energy ---------------------------------------------------------------
+
+
+def test_shift_helps_sidebands_far_away_and_keeps_the_counts(trial):
+    bands = dict(method="sideband", sidebands=[(1680, 1710), (1940, 1990)])
+    plain, shifted = trial.template(**bands), trial.template(**bands, shift=True)
+    truth = trial.simulation.expected_continuum(*SOURCE_RANGE)
+    assert sum(shifted.counts.values()) == pytest.approx(sum(plain.counts.values()), rel=1e-12)
+    assert chi2_per_bin(shifted, None, truth) < 0.9 * chi2_per_bin(plain, None, truth)
+    for angle in (73.6, 27.3):  # where the 511 keV features are at the source energy
+        phi = int(angle // 3)
+        expected = truth.sum(axis=-1)[phi] / truth.sum()
+        at = [t.project("Phi")[0][phi] / t.project("Phi")[0].sum() for t in (plain, shifted)]
+        assert abs(at[1] - expected) < abs(at[0] - expected)
+
+
+def test_like_may_have_a_coarser_phi_axis(trial):
+    import astropy.units as u
+
+    t = trial.template(line_ratio=RATIO)
+    axes = list(t.axes)
+    axes[1] = histpy.Axis(np.linspace(0, 180, 31) * u.deg, label="Phi")
+    like = histpy.Histogram(histpy.Axes(axes), track_overflow=False)
+    coarse = trial.template(line_ratio=RATIO, like=like)
+    fine = np.asarray(t.histogram.contents)
+    assert_allclose(
+        np.asarray(coarse.histogram.contents), fine.reshape(1, 30, 2, -1).sum(axis=2), rtol=1e-10
+    )
+    axes[1] = histpy.Axis(np.linspace(0, 180, 42) * u.deg, label="Phi")
+    with pytest.raises(TemplateError, match="Axis Phi of the histogram given as like= differs"):
+        trial.template(
+            line_ratio=RATIO, like=histpy.Histogram(histpy.Axes(axes), track_overflow=False)
+        )
+
+
+# --- the real spectrum ----------------------------------------------------------------------------
+
+
+def test_amounts_on_the_real_spectrum(shared_data):
+    """DC3 spread evenly over six Phi bins: the parts of the source-range counts make sense."""
+    import astropy.units as u
+    from spectra import dc3_spectrum
+
+    spectrum = dc3_spectrum(shared_data)
+    axes = [
+        histpy.Axis(spectrum.edges * u.keV, label="Em"),
+        histpy.Axis(np.linspace(0, 180, 7) * u.deg, label="Phi"),
+    ]
+    contents = np.repeat(spectrum.counts[:, None] / 6.0, 6, axis=1)
+    events = histpy.Histogram(histpy.Axes(axes), contents=contents, track_overflow=False)
+    plugin = LineBackgroundLike("bkg", events)
+    plugin.set_mask((1790, 1825))
+    lines = [1506, 1515, 1526, 1538, 1565, 1612, 1633, 1650, 1666, 1723, 1764, 1779, 1882, 1893,
+             1904, 1920, 1928]  # fmt: skip
+    fit = plugin.fit(background_model(lines, pivot=1800))
+    t = plugin.background_template(fit, SOURCE_RANGE, line_ratio=RATIO)
+    # the continuum in 7 of 5.05 keV of the bins beside the mask
+    beside = spectrum.counts[(spectrum.edges[:-1] > 1828) & (spectrum.edges[1:] < 1860)].mean()
+    falling = (1844.0 / 1808.5) ** 2  # with the fitted index
+    assert t.counts["continuum"] == pytest.approx(beside * 7 / 5.05 * falling, rel=0.03)
+    assert 20 < t.errors["continuum"] < 60  # Poisson: 22,000 counts shared by some 90 bins
+    # the ratio's 10 % dominates the line's error
+    assert 3500 < t.counts["lines"] < 5000
+    assert t.errors["lines"] / t.counts["lines"] == pytest.approx(0.1007, abs=0.002)
+    # what is left of the peak is sky: far more than the background's error
+    peak = spectrum.counts[(spectrum.edges[:-1] > 1802) & (spectrum.edges[1:] < 1816)].sum()
+    assert peak - 14 / 7 * t.counts["continuum"] - t.counts["lines"] > 20 * t.total_error

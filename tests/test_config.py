@@ -90,6 +90,7 @@ def test_defaults(load):
     assert config.model.model_dump() == {"pivot": None, "sigma": 3, "tail": False, "lines": ()}
     template = config.template.model_dump()
     assert template.pop("method") == "components" and template.pop("order") == 1
+    assert template.pop("shift") is False
     assert set(template.values()) == {None}
 
 
@@ -218,7 +219,7 @@ KEYS = "Known here: events, source_range, mask, model, engine, template."
             "template: {sideband: []}",
             "template.sideband: unknown key; did you mean sidebands? "
             "Known here: method, sidebands, window, order, tracers, line_ratio, smoothing, "
-            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime.",
+            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime, shift.",
         ),
         ("model: 3", "model: got 3; a mapping of keys to values is needed."),
         ("model:", "model: got nothing; a mapping of keys to values is needed."),

@@ -320,3 +320,63 @@ def test_toys_agree_with_chi_square_where_that_holds(two_lines):
     # mean deviance of 100 toys: within 4 standard errors of dof, false-alarm rate 6e-5
     assert abs(deviances.mean() - fit.dof) < 4 * np.sqrt(2 * fit.dof / 100)
     assert p_value == pytest.approx(fit.p_value, abs=0.2)
+
+
+# --- this used to go wrong ------------------------------------------------------------------------
+
+
+def test_a_line_inside_the_mask_is_refused(two_lines):
+    """It was "fitted" to the 1e-16 of it outside the mask, up to 1000 times too high."""
+    lines = [(1633.0, 8e3, (1623.0, 1643.0)), (1805.0, 4e3, (1797.0, 1815.0))]
+    with pytest.raises(ModelError, match=r"line at 1805 keV \(mu_3\) lies in the mask"):
+        fit_spectrum(line_model(lines), two_lines)
+    outside = [(1633.0, 8e3, (1623.0, 1643.0)), (3000.0, 4e3, (2990.0, 3010.0))]
+    with pytest.raises(ModelError, match="line at 3000 keV .* outside the energy axis"):
+        fit_spectrum(line_model(outside), two_lines)
+
+
+def test_a_line_swallowed_by_its_neighbour_is_found_again(two_lines):
+    """Free widths: one wide line took both peaks, the other stayed at 0, called valid."""
+    parameters = [*TWO_LINES.parameters, Parameter("sigma_3", 3.0, "keV", 0.1, 50.0)]
+    first, second, third = TWO_LINES.components
+    own = replace(third, slots=(*third.slots[:2], len(parameters) - 1))
+    model = SpectralModel(tuple(parameters), (first, second, own))
+    best = fit_spectrum(model, two_lines)
+    trapped = {"F_2": 1e5, "mu_2": 1643.0, "sigma_2": 50.0, "F_3": 0.0, "sigma_3": 0.1}
+    start = replace(
+        model, parameters=tuple(replace(p, value=trapped.get(p.name, p.value)) for p in parameters)
+    )
+    assert fit_spectrum(start, two_lines).deviance == pytest.approx(best.deviance, abs=1e-3)
+
+
+def test_minos_with_a_parameter_at_its_limit(two_lines):
+    counts = two_lines.counts.copy()
+    counts[(EDGES[:-1] >= 1700) & (EDGES[1:] <= 1710)] *= 0.97
+    lines = [(1633.0, 8e3, (1623.0, 1643.0)), (1705.0, 50.0, (1702.0, 1708.0))]
+    fit = fit_spectrum(line_model(lines), replace(two_lines, counts=counts), minos=True)
+    assert "F_3" in fit.at_limits and "F_3" not in fit.minos
+    assert set(fit.minos) == set(fit.covariance_names)
+
+
+def test_a_failed_fit_can_be_written(two_lines, tmp_path):
+    parameters = (*TWO_LINES.parameters, Parameter("K_9", 1500.0, "1/keV", 1e-10))
+    _, piv, index = TWO_LINES.components[0].slots
+    same = Component("powerlaw", (len(parameters) - 1, piv, index))
+    model = SpectralModel(parameters, (*TWO_LINES.components, same), TWO_LINES.links)
+    with pytest.raises(FitError) as caught:
+        fit_spectrum(model, two_lines)
+    caught.value.result.to_json(tmp_path / "failed.json")
+    back = LineBackgroundFit.from_json(tmp_path / "failed.json")
+    assert not back.valid and "do not tell apart" in back.message
+    assert np.isnan(back.covariance).all()
+
+
+def test_an_offset_is_not_background(two_lines):
+    extra = np.where((EDGES[:-1] >= 1850) & (EDGES[1:] <= 1900), 500.0, 0.0)
+    data = replace(two_lines, counts=two_lines.counts + extra)
+    fit = fit_spectrum(TWO_LINES, data, offset=extra)
+    plain = fit_spectrum(TWO_LINES, two_lines)
+    assert fit.values["K_1"] == pytest.approx(plain.values["K_1"], abs=plain.errors["K_1"])
+    assert_allclose(fit.expected_total, fit.expected + extra)
+    assert fit.p_value > 1e-4 > fit_spectrum(TWO_LINES, data).p_value
+    assert LineBackgroundFit.from_json(fit.to_json()).deviance == pytest.approx(fit.deviance)

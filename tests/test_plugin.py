@@ -230,6 +230,67 @@ def test_pickling(plugin):
     assert copy.get_log_like() == plugin.get_log_like()
 
 
+def test_pickling_with_events_in_memory_and_in_a_file(tmp_path):
+    import histpy
+
+    axes = [histpy.Axis(EDGES * u.keV, label="Em"), histpy.Axis([0, 90, 180] * u.deg, label="Phi")]
+    contents = np.repeat(draw()[:, None], 2, axis=1)
+    events = histpy.Histogram(histpy.Axes(axes), contents=contents, track_overflow=False)
+    events.write(str(tmp_path / "events.hdf5"))
+    for source in (events, tmp_path / "events.hdf5"):
+        plugin = LineBackgroundLike("bkg", source)
+        copy = pickle.loads(pickle.dumps(plugin))
+        assert_allclose(copy.events.weighted_sums(np.ones(40))[0], 2 * draw().sum() / 2)
+
+
+def test_priors_stay_out_of_the_likelihood(plugin):
+    """They were counted twice in a BayesianAnalysis, and pulled a JointLikelihood."""
+    from astromodels import Gaussian as GaussianPrior
+
+    model = make_model()
+    plugin.set_model(model)
+    before = plugin.get_log_like()
+    prior = GaussianPrior()
+    prior.F.value, prior.mu.value, prior.sigma.value = 1.0, 400.0, 1.0
+    model.linebkg.spectrum.main.shape.parameters["K_1"].prior = prior
+    plugin.set_model(model)
+    assert plugin.get_log_like() == before
+    assert plugin.fit(model).values["K_1"] > 330  # the direct fit takes it as a penalty
+
+
+def test_a_result_without_covariance_is_not_valid(plugin):
+    session = JointLikelihood(make_model(), DataList(plugin))
+    session.fit(quiet=True, compute_covariance=False)
+    result = plugin.result(session)
+    assert not result.valid and "covariance" in result.message
+    result.to_json()
+
+
+def test_nuisance_values_go_back_into_the_function():
+    model = make_model()
+    nuisance = LineBackgroundLike("nui", (EDGES, draw()), spectrum=model)
+    nuisance.set_mask((1800, 1820))
+    nuisance.set_model(point_source_model())
+    fit = nuisance.fit()
+    own = model.linebkg.spectrum.main.shape.parameters
+    assert own["K_1"].value == pytest.approx(fit.values["K_1"])
+
+
+def test_two_components_of_a_source_keep_their_names_apart():
+    from astromodels import ParticleSource
+    from astromodels.core.spectral_component import SpectralComponent
+
+    law, line = Powerlaw(), Gaussian()
+    law.K.value, law.piv.value = 300.0, 1800.0
+    line.F.value, line.mu.value, line.sigma.value = 2000.0, 1779.0, 3.0
+    parts = [SpectralComponent("smooth", law), SpectralComponent("peak", line)]
+    model = Model(ParticleSource("linebkg", components=parts))
+    plugin = LineBackgroundLike("bkg", (EDGES, draw()))
+    plugin.set_model(model)
+    fit = plugin.fit(model)
+    assert {"smooth_K", "peak_F", "peak_mu"} <= set(fit.values)
+
+
 def test_several_plugins_in_one_session(plugin):
     other = LineBackgroundLike("other", (EDGES, draw(7)), source="second")
     model = Model(make_model().linebkg, make_model("second").second)

@@ -123,6 +123,25 @@ def bench_many_time_bins(repeats: int = 7) -> dict[str, float]:
     )
 
 
+def bench_components(repeats: int = 5) -> dict[str, float]:
+    """Two components with variances in one pass: the cost per filled cell in ns."""
+    from cosi_linebkg_plugin.histograms import open_events
+
+    weights = np.random.default_rng(1).normal(size=(2, EDGES.size - 1))
+    weights[:, ~((EDGES[:-1] > 1728) & (EDGES[1:] < 1890))] = 0.0  # the default window
+    out = {}
+    for name, n_times, n_filled in (("2e6", 1, 2e6), ("2e7", 90, 2e7)):
+        histogram = make_histogram(n_times, n_filled)
+        events = open_events(histogram)
+        both, _ = events.weighted_sums(weights)
+        for row, one in zip(weights, both, strict=True):
+            np.testing.assert_allclose(events.weighted_sums(row)[0][0], one, rtol=1e-12)
+        seconds = in_turns(lambda e=events: e.weighted_sums(weights), repeats=repeats)[0]
+        out[f"{name}_ms"] = 1e3 * seconds
+        out[f"{name}_ns_per_filled_cell"] = 1e9 * seconds / histogram.contents.nnz
+    return out
+
+
 def _compared(theirs: float, ours: float, with_variances: float) -> dict[str, float]:
     return {
         "theirs_ms": 1e3 * theirs,
@@ -201,7 +220,11 @@ def main() -> None:
         task, folder = sys.argv[1:]
         _make_files(folder) if task == "make" else _from_file(task, folder)
         return
-    benches = [bench_from_file, bench_many_time_bins]  # the first one before memory grows
+    benches = [
+        bench_from_file,
+        bench_many_time_bins,
+        bench_components,
+    ]  # the first one before memory grows
     if importlib.util.find_spec("cosipy"):
         benches.append(bench_one_time_bin)
     else:
