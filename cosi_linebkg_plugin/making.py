@@ -234,10 +234,11 @@ class _Maker:
         counts, covariance = self._amounts(labels)
         sums, variances = self._sums(weights)
         if sky_slices is not None:
-            sums = sums - norm * sky_slices
+            sums -= norm * sky_slices
         chosen = self._filter(labels, weights)
         maps, pooled = {}, 0
-        for label, contents, variance in zip(labels, sums, variances, strict=True):
+        for k, label in enumerate(labels):
+            contents, variance = sums[k, ...], variances[k, ...]
             if not contents.sum() > 0:
                 raise TemplateError(
                     f"The weighted sum of the slices for {label!r} is not positive "
@@ -246,7 +247,8 @@ class _Maker:
                 )
             filtered = filter_sums(self.events, contents, variance, chosen)
             pooled += filtered.n_pooled
-            maps[label] = plan.place(filtered.maps), plan.place(filtered.variances)
+            contents[...], variance[...] = filtered.maps, filtered.variances  # saves their memory
+            maps[label] = plan.place(contents), plan.place(variance)
         if options.method == "sideband":
             # the tutorial's number: what the slices hold, not what the fit expects of them
             counts = {"background": float(sums[0].sum())}

@@ -30,6 +30,8 @@ RESULTS = (
     "spectrum.png",
     "phi.png",
     "phi_truth.png",
+    "weights.png",
+    "filter_scores.png",
 )
 
 
@@ -244,12 +246,22 @@ def write_results(
 
 def _write_report(folder, config, fit, template, rows, extra_figures, title):
     """Figures as PNG, and report.html with all of them inside."""
-    from .plot import plot_projection, plot_spectrum, save_figure
+    from .plot import (
+        plot_filter_scores,
+        plot_projection,
+        plot_spectrum,
+        plot_weights,
+        save_figure,
+    )
     from .report import write_report
 
     figures = {"spectrum": plot_spectrum(fit, template=template)}
-    if template is not None and "Phi" in [axis.label for axis in template.axes]:
-        figures["phi"] = plot_projection(template, "Phi")
+    if template is not None:
+        if "Phi" in [axis.label for axis in template.axes]:
+            figures["phi"] = plot_projection(template, "Phi")
+        figures["weights"] = plot_weights(template)
+        if "filter_scores" in template.details:
+            figures["filter_scores"] = plot_filter_scores(template)
     figures |= extra_figures
     files = []
     for name, figure in figures.items():

@@ -151,12 +151,52 @@ def plot_weights(template: BackgroundTemplate, ax: Axes | None = None) -> Figure
     figure, (axes,) = _panels(ax, 1)
     edges = template.fit.spectrum.edges
     axes.axhline(0.0, color=GREY, lw=0.8)
+    largest = float(np.max(np.abs(template.weights), initial=1e-300))
+    power = int(np.floor(np.log10(largest))) if not 0.01 < largest < 1000 else 0
     for i, (label, weights) in enumerate(zip(template.labels, template.weights, strict=True)):
         color, style = STYLES[i % len(STYLES)]
-        axes.stairs(weights, edges, baseline=None, color=color, ls=style, lw=1.4, label=label)
+        axes.stairs(
+            weights / 10.0**power, edges, baseline=None, color=color, ls=style, lw=1.4, label=label
+        )
     _draw_ranges(axes, template.fit, template.source_range, ())
-    axes.set(xlabel="energy [keV]", ylabel="weight of a slice")
+    unit = f" [$10^{{{power}}}$]" if power else ""
+    axes.set(xlabel="energy [keV]", ylabel=f"weight of a slice{unit}")
     _legend_above(axes, 4)
+    return figure
+
+
+def plot_filter_scores(template: BackgroundTemplate, ax: Axes | None = None) -> Figure:
+    """How well each filter's template of half of the counts predicts the other half.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+        Made with smoothing="auto".
+    ax : Axes, optional
+        Default: a new figure.
+
+    Raises
+    ------
+    TemplateError
+        If the template's filter was not chosen from the data.
+    """
+    scores = template.details.get("filter_scores")
+    if not scores:
+        raise TemplateError("The template has no filter scores; make it with smoothing='auto'.")
+    figure, (axes,) = _panels(ax, 1)
+    if ax is None:
+        figure.set_size_inches(figure.get_figwidth(), 0.19 * len(scores) + 1.0)
+    rows = np.arange(len(scores))[::-1]
+    values = np.array([s["score"] for s in scores])
+    best = values == values.max()
+    for chosen, color, label in ((best, VERMILLION, "chosen"), (~best, BLUE, "tried")):
+        axes.barh(rows[chosen], values[chosen], color=color, height=0.7, label=label)
+    axes.axvline(0.0, color=GREY, lw=0.8)
+    # far worse ones would hide the differences among the good ones
+    axes.set_xlim(left=max(values.min(), -2.0 * max(values.max(), 1.0)))
+    axes.set_yticks(rows, [s["filter"] for s in scores], fontsize=LABEL_SIZE)
+    axes.set_xlabel("gain in log-likelihood over no filter")
+    axes.legend(loc="lower left", fontsize=LABEL_SIZE)
     return figure
 
 

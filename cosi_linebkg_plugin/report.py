@@ -28,6 +28,9 @@ CAPTIONS = {
     "phi": "The template along the Compton scattering angle, with the error of the slices' counts.",
     "phi_truth": "The template along the Compton scattering angle against the simulated truth.",
     "weights": "Weights of the energy slices that make up the template.",
+    "filter_scores": (
+        "Choice of the filter: how well a template of half of the counts predicts the other half."
+    ),
 }
 METHODS = {
     "sideband": "sum of the sidebands, scaled by the fitted spectrum",
@@ -87,7 +90,7 @@ def write_report(
     unseen = range_kev and any(a < range_kev[1] and b > range_kev[0] for a, b in fit.mask)
     text = page.render(
         title=title,
-        notes=notes,
+        notes=(*notes, *(template.notes if template is not None else ())),
         fit=fit,
         headline=headline(fit),
         template=template,

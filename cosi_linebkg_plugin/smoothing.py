@@ -64,7 +64,7 @@ def filter_sums(
         if not spatial:
             array = array.sum(axis=2)
         moved = array.reshape([contents.shape[i] for i in order])
-        return moved.transpose(np.argsort(order)).copy()
+        return moved.transpose(np.argsort(order))
 
     axis = events.other_axes[labels.index("PsiChi")] if "PsiChi" in labels else None
     nest = str(getattr(axis, "scheme", "RING")).upper().startswith("NEST")

@@ -22,6 +22,7 @@ RESULTS = {
     "report.html",
     "spectrum.png",
     "phi.png",
+    "weights.png",
 }
 
 

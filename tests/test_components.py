@@ -12,6 +12,7 @@ from cosi_linebkg_plugin.demo import resolved_lines, simulated_events
 from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.histograms import make_histogram, source_axis
 from cosi_linebkg_plugin.norms import fit_poisson_norms
+from cosi_linebkg_plugin.plot import plot_filter_scores
 from cosi_linebkg_plugin.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.weights import component_weights
 
@@ -287,6 +288,11 @@ def test_auto_smoothing_beats_no_filter(trial):
     assert max(s["score"] for s in scores) > 0 and scores[0] == {"filter": "no filter", "score": 0}
     best = max(scores, key=lambda s: s["score"])
     assert auto.details["filter"] == best["filter"]
+    (axes,) = plot_filter_scores(auto).axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == [s["filter"] for s in scores]
+    assert axes.get_xlabel() == "gain in log-likelihood over no filter"
+    with pytest.raises(TemplateError, match="no filter scores"):
+        plot_filter_scores(raw)
 
 
 def test_auto_smoothing_needs_whole_counts(trial):
