@@ -115,6 +115,14 @@ class EventHistogram:
         return all(part.is_sparse for part in self._parts)
 
     @property
+    def _has_sumw2(self) -> bool:
+        for part in self._parts:
+            with part.open() as (_, sumw2):
+                if sumw2 is not None:
+                    return True
+        return False
+
+    @property
     def description(self) -> str:
         """Where the events come from: paths, or "in memory"."""
         return " + ".join(part.description for part in self._parts)
@@ -188,6 +196,11 @@ class EventHistogram:
                 f"got shape {weights.shape}."
             )
         n_sets = len(weights)
+        # one weight for all slices, and Poisson counts: the variance is that weight times the sum
+        level = weights.max(axis=1, keepdims=True)
+        if variances and np.all((weights == 0) | (weights == level)) and not self._has_sumw2:
+            sums, _ = self.weighted_sums(weights, variances=False)
+            return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1))
         rows = np.concatenate([weights, weights**2]) if variances else weights
         out = new_sums(len(rows), math.prod(self.other_shape))
         for part in self._parts:
@@ -294,7 +307,7 @@ def _file_part(path: Path, name: str) -> _Part:
             "'dense' and 'gcxs'. Write it again with histpy 1.1 or newer."
         )
     n_bins = tuple(axis.nbins for axis in axes)
-    opened = _InFile(path, name, n_bins, energy_axis, stored_as)
+    opened = _InFile(path, name, n_bins, energy_axis, stored_as, _stamp(path))
     with opened():  # what is wrong with a file shows when it is opened
         pass
     return _Part(str(path), axes, energy_axis, stored_as == "coo", opened)
@@ -309,9 +322,14 @@ class _InFile:
     n_bins: tuple[int, ...]
     energy_axis: int
     stored_as: str
+    stamp: tuple[int, int]
 
     @contextmanager
     def __call__(self) -> Iterator[tuple[Contents, Contents | None]]:
+        if _stamp(self.path) != self.stamp:
+            raise FileError(
+                f"{self.path} has changed since it was opened; make the plugin anew, and fit again."
+            )
         with _open_group(self.path, self.name) as group:
             sumw2 = self._cells(group["sumw2"]) if "sumw2" in group else None
             yield self._cells(group["contents"]), sumw2
@@ -328,6 +346,15 @@ class _InFile:
         if coords.shape != (len(self.n_bins), data.size):
             raise OSError(f"coordinates of shape {coords.shape} for {data.size} cells")
         return SparseContents(layout, coords, data)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is written again; (0, 0) if it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def _require_counts(unit: Any, where: str) -> None:

@@ -367,16 +367,24 @@ def _add_penalty(gradient, information, theta, slots, means, weights):
 
 
 @njit(cache=True)
-def compiled_value(args, theta):
-    """Half the deviance of closed-form components, plus penalties."""
-    data, kernel, prior = args
-    counts, used, offset = data
-    total = offset.copy()
+def _expected(args, theta, with_jac):
+    """Expected counts with the offset, and their Jacobian (of no rows without `with_jac`)."""
+    data, kernel, _ = args
+    total = data[2].copy()
+    jac = np.zeros((theta.size if with_jac else 0, total.size))
     accumulate(
         kernel[0], kernel[1], kernel[2], theta, kernel[3], kernel[4], kernel[5], kernel[6],
-        total, np.empty((0, 0)), False,
+        total, jac, with_jac,
     )  # fmt: skip
-    value = half_deviance(counts, used, total)
+    return total, jac
+
+
+@njit(cache=True)
+def compiled_value(args, theta):
+    """Half the deviance of closed-form components, plus penalties."""
+    data, _, prior = args
+    total, _ = _expected(args, theta, False)
+    value = half_deviance(data[0], data[1], total)
     for k in range(prior[0].size):
         difference = theta[prior[0][k]] - prior[1][k]
         value += 0.5 * difference * difference * prior[2][k]
@@ -386,15 +394,9 @@ def compiled_value(args, theta):
 @njit(cache=True)
 def compiled_gradient(args, theta):
     """Its gradient, shape (n_parameters,)."""
-    data, kernel, prior = args
-    counts, used, offset = data
-    total = offset.copy()
-    jac = np.zeros((theta.size, counts.size))
-    accumulate(
-        kernel[0], kernel[1], kernel[2], theta, kernel[3], kernel[4], kernel[5], kernel[6],
-        total, jac, True,
-    )  # fmt: skip
-    gradient = _dot(jac, score_residual(counts, used, total))
+    data, _, prior = args
+    total, jac = _expected(args, theta, True)
+    gradient = _dot(jac, score_residual(data[0], data[1], total))
     _add_penalty(gradient, np.empty((0, 0)), theta, prior[0], prior[1], prior[2])
     return gradient
 
@@ -402,15 +404,9 @@ def compiled_gradient(args, theta):
 @njit(cache=True)
 def compiled_scoring(args, theta):
     """Value, gradient and expected (Fisher) information."""
-    data, kernel, prior = args
-    counts, used, offset = data
-    total = offset.copy()
-    jac = np.zeros((theta.size, counts.size))
-    accumulate(
-        kernel[0], kernel[1], kernel[2], theta, kernel[3], kernel[4], kernel[5], kernel[6],
-        total, jac, True,
-    )  # fmt: skip
-    return score_of(counts, used, total, jac, theta, prior)
+    data, _, prior = args
+    total, jac = _expected(args, theta, True)
+    return score_of(data[0], data[1], total, jac, theta, prior)
 
 
 @njit(cache=True)

@@ -592,3 +592,13 @@ def test_import_is_cheap():
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_that_changes_under_the_plugin_is_refused(tmp_path):
+    path = tmp_path / "events.hdf5"
+    make_events(("Em",)).write(str(path))
+    events = open_events(path)
+    events.energy_counts()
+    (make_events(("Em",)) * 3.0).write(str(path), overwrite=True)
+    with pytest.raises(FileError, match="events.hdf5 has changed since it was opened"):
+        events.weighted_sums(np.arange(4.0))

@@ -124,13 +124,17 @@ def bench_many_time_bins(repeats: int = 7) -> dict[str, float]:
 
 
 def bench_components(repeats: int = 5) -> dict[str, float]:
-    """Two components with variances in one pass: the cost per filled cell in ns."""
+    """Two components with variances in one pass: the cost per filled cell in ns.
+
+    With 1 time bin the maps (6 MB) stay in the cache; with 9 and 90 they take 53 and 531 MB.
+    """
     from cosi_linebkg_plugin.histograms import open_events
 
     weights = np.random.default_rng(1).normal(size=(2, EDGES.size - 1))
     weights[:, ~((EDGES[:-1] > 1728) & (EDGES[1:] < 1890))] = 0.0  # the default window
     out = {}
-    for name, n_times, n_filled in (("2e6", 1, 2e6), ("2e7", 90, 2e7)):
+    sizes = (("2e6_1_time", 1, 2e6), ("2e6_9_times", 9, 2e6), ("2e7_90_times", 90, 2e7))
+    for name, n_times, n_filled in sizes:
         histogram = make_histogram(n_times, n_filled)
         events = open_events(histogram)
         both, _ = events.weighted_sums(weights)
