@@ -198,7 +198,12 @@ def make_template(
     maker = _Maker(events, fit, plan, options)
     template = maker.with_sky() if options.sky is not None else maker.make(fit)
     if options.observed is not None and options.sky is None:
-        template.fit_norms(options.observed)
+        # the spectrum's knowledge of the continuum, and a line ratio, hold the norms
+        template.fit_norms(options.observed, constrain=True)
+        template.notes += (
+            "The norms were fitted to observed= without sky=: the source's own photons in it count "
+            "as background. Give sky=, or fit the norms together with your source.",
+        )
     elif options.sky is None:
         maker.say_unknown(template)
     for note in template.notes:
@@ -440,6 +445,11 @@ class _Maker:
         covariance[1, 1] += added_variance
         if self.options.method != "components":
             return {"background": float(value.sum())}, np.array([[covariance.sum()]])
+        if "lines" not in labels and added > 0:
+            raise TemplateError(
+                "line_ratio= puts a line into the source range, but no fitted line within the "
+                "window can lend it its distribution; widen window=, or name tracers=."
+            )
         counts = dict(zip(("continuum", "lines"), value.tolist(), strict=True))
         negligible = 1e-6 * max(value[0], 1.0)
         if self.options.line_ratio is None and counts["lines"] < negligible:

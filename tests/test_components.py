@@ -242,8 +242,14 @@ def test_the_size_of_the_contamination_is_said(bright, trial):
 
 
 def test_norms_are_fitted_to_observed_counts_on_the_way(bright):
+    spectral = bright.template(l_cut=4)
     t = bright.template(l_cut=4, observed=bright.observed)
     assert t.counts["lines"] > 0 and np.isfinite(t.errors["lines"])
+    # the spectrum's knowledge of the continuum is kept; what is left goes to the lines
+    assert abs(t.counts["continuum"] - spectral.counts["continuum"]) < (
+        5 * spectral.errors["continuum"]
+    )
+    assert "observed= without sky=" in " ".join(t.notes)
 
 
 def test_split_gives_each_part_its_own_norm(trial):
@@ -346,6 +352,7 @@ def test_more_axes_and_nested_pixels_give_the_same(trial):
         (dict(line_ratio={"line": 1808.65}), "line_ratio takes"),
         (dict(line_ratio={**RATIO, "value": -1}), "value > 0"),
         (dict(tracers=[1855.0]), "tracers names a line at 1855 keV"),
+        (dict(line_ratio=RATIO, window=(1820, 1885), tracers=[1779.0]), "lend it its distribution"),
         (dict(order=3), "order must be 0, 1 or 2"),
         (dict(smoothing="yes"), "smoothing must be 'auto'"),
         (dict(smoothing="auto", l_cut=3), "chooses the filter itself"),
