@@ -149,14 +149,41 @@ def fit_spectrum(
 
 
 def _best_start(objective: Objective, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The better of two scored starts: the caller's, and the one guessed from the data."""
+    """The best of the scored starts: the caller's, the one guessed from the data, and, where lines
+    have widths of their own, those two with all widths set to their weighted median."""
     free, amplitudes = objective.model.free, amplitude_slots(objective.model)
-    ends = []
-    for start in (theta, guess_start(objective)):
+    widths = _free_widths(objective.model)
+    ends: list[tuple[NDArray[np.float64], float]] = []
+
+    def score(start: NDArray[np.float64]) -> None:
         if amplitudes.size:  # first the amplitudes: a convex problem, whatever the rest
             start, _ = objective.score_to_minimum(start, amplitudes)
         ends.append(objective.score_to_minimum(start, free))
+
+    score(theta)
+    score(guess_start(objective))
+    if len(widths) > 1:
+        for end, _ in ends[:2]:
+            # a line that took its neighbour's counts is too wide, the neighbour too narrow
+            order = np.argsort(end[widths[:, 1]])
+            share = np.cumsum(end[widths[order, 0]])
+            middle = order[np.searchsorted(share, 0.5 * share[-1])] if share[-1] > 0 else order[0]
+            start = end.copy()
+            slots = widths[:, 1]
+            start[slots] = np.clip(
+                end[widths[middle, 1]], objective.low[slots], objective.high[slots]
+            )
+            score(start)
     return min(ends, key=lambda end: end[1])[0]
+
+
+def _free_widths(model: SpectralModel) -> NDArray[np.int64]:
+    """Slots (amplitude, width) of the lines, one row per free width, shape (n, 2)."""
+    rows: dict[int, tuple[int, int]] = {}
+    for c in model.components:
+        if c.label == "lines" and model.parameters[c.slots[2]].free:
+            rows.setdefault(c.slots[2], (c.slots[0], c.slots[2]))
+    return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 2)
 
 
 def _polish(objective, theta, sigma):
