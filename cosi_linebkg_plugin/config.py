@@ -216,7 +216,11 @@ class TemplateSection(_Section):
     rebin_phi: Count | None = Field(default=None, description="Phi bins that share a pattern.")
     pool: Count | None = Field(default=None, description="Time or ScAtt bins that share one.")
     like: InputFile | None = Field(default=None, description="File whose axes are taken over.")
-    sky: InputFile | None = Field(default=None, description="Expected sky counts at unit norm.")
+    sky: InputFiles | None = Field(
+        default=None,
+        description="Expected sky counts at unit norm on the events' axes; where the source range "
+        "cuts through energy bins, a second file with those in the source range.",
+    )
     observed: InputFile | None = Field(default=None, description="Counts of the source range.")
     livetime: Duration | None = Field(default=None, description="Livetime of the events [s].")
     shift: pydantic.StrictBool = Field(default=False, description="Move the 511 keV features.")

@@ -53,6 +53,8 @@ SKY_TAIL = (0.25, 120.0)
 #: Sky norm and template are iterated until the norm moves by less than this.
 _SKY_TOLERANCE = 1e-4
 _MAX_SKY_STEPS = 30
+#: A line with a smaller share of its counts in the source range is named by mistake.
+_LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,12 @@ class TemplateOptions:
                 f"smoothing='auto' chooses the filter itself, but {chosen.describe()} is given "
                 "too; leave one of them out."
             )
+        if not isinstance(self.shift, bool):
+            raise TemplateError(f"shift must be True or False, got {self.shift!r}.")
+        for name in ("sidebands", "tracers"):
+            value = getattr(self, name)
+            if value is not None and not np.iterable(value):
+                raise TemplateError(f"{name} must be a list, got {value!r}.")
         if self.sky is not None and self.observed is None:
             raise TemplateError(
                 "sky= needs observed=, the counts of the source range that its norm is fitted to."
@@ -197,15 +205,15 @@ def make_template(
     plan = _plan(events, fit.spectrum.used, source_range, options)
     maker = _Maker(events, fit, plan, options)
     template = maker.with_sky() if options.sky is not None else maker.make(fit)
+    if options.sky is None:
+        maker.say_unknown(template)
     if options.observed is not None and options.sky is None:
         # the spectrum's knowledge of the continuum, and a line ratio, hold the norms
         template.fit_norms(options.observed, constrain=True)
-        template.notes += (
+        template.add_note(
             "The norms were fitted to observed= without sky=: the source's own photons in it count "
-            "as background. Give sky=, or fit the norms together with your source.",
+            "as background. Give sky=, or fit the norms together with your source."
         )
-    elif options.sky is None:
-        maker.say_unknown(template)
     for note in template.notes:
         warnings.warn(note, LineBackgroundWarning, stacklevel=3)
     return template
@@ -224,10 +232,14 @@ class _Maker:
         self.notes: list[str] = []
         self.details: dict[str, Any] = {}
         self._chosen: Filter | None = None
-        if options.method == "components" and options.sidebands is not None:
-            self.notes.append(
-                "method='components' takes all unmasked bins of window=; sidebands= is not used."
-            )
+        self._moved: Array | None = None
+        own = options.method == "components"
+        ignored = {"sidebands": own and options.sidebands is not None}
+        for name, default in (("window", None), ("tracers", None), ("order", 1)):
+            ignored[name] = not own and getattr(options, name) != default
+        names = [f"{name}=" for name, is_ignored in ignored.items() if is_ignored]
+        if names:
+            self.notes.append(f"method='{options.method}' does not use {', '.join(names)}.")
 
     def make(
         self, fit: LineBackgroundFit, sky_slices: Array | None = None, norm: float = 0.0
@@ -237,10 +249,12 @@ class _Maker:
         self.fit = fit
         labels, weights = self._weights()
         counts, covariance = self._amounts(labels)
-        sums, variances = self._sums(weights)
+        chosen = self._filter(labels, weights)  # before the sums: it needs as much memory
+        if self.options.shift and self._moved is None:
+            self._moved = self._matrices()
+        sums, variances = self._sums(self.events, weights, self._moved)
         if sky_slices is not None:
             sums -= norm * sky_slices
-        chosen = self._filter(labels, weights)
         maps, pooled = {}, 0
         for k, label in enumerate(labels):
             contents, variance = sums[k, ...], variances[k, ...]
@@ -257,7 +271,7 @@ class _Maker:
         if options.method == "sideband":
             # the tutorial's number: what the slices hold, not what the fit expects of them
             counts = {"background": float(sums[0].sum())}
-            covariance = covariance + variances[0].sum()
+            covariance = np.array([[self._sideband_variance(counts["background"])]])
         details = self.details | {"filter": chosen.describe(), "pooled_slices": pooled}
         if norm:
             details["sky_norm_removed"] = norm
@@ -276,36 +290,50 @@ class _Maker:
             notes=self.notes,
         )
 
-    def _sums(self, weights: Array) -> tuple[Array, Array]:
-        """Weighted sums of the slices and their variances, the 511 keV features moved if asked."""
-        if not self.options.shift:
-            sums, variances = self.events.weighted_sums(weights)
+    def _sums(
+        self, events: EventHistogram, weights: Array, matrices: Array | None
+    ) -> tuple[Array, Array]:
+        """Weighted sums of the slices and their variances, moved along Phi by `matrices`."""
+        if matrices is None:
+            sums, variances = events.weighted_sums(weights)
             assert variances is not None
             return sums, variances
-        position = [str(a.label) for a in self.events.other_axes].index("Phi")
-        edges = _phi_degrees(self.events.other_axes[position])
-        others = tuple(i for i in range(len(self.events.other_shape)) if i != position)
-        in_phi = np.array(
-            [s.sum(axis=others) for s, _ in map(self._slice, range(len(self.centers)))]
-        )
-        matrices = shift_matrices(self.edges, edges, self.middle, in_phi)
-        sums = np.zeros((len(weights), *self.events.other_shape))
+        position = self._phi_position()
+        sums = np.zeros((len(weights), *events.other_shape))
         variances = np.zeros_like(sums)
         for e in np.flatnonzero(weights.any(axis=0)):
-            for total, values, power in zip(
-                (sums, variances), self._slice(int(e)), (1, 2), strict=True
-            ):
+            slices = self._slice(events, int(e))
+            for total, values, power in zip((sums, variances), slices, (1, 2), strict=True):
                 moved = np.tensordot(matrices[e], values, axes=(1, position))
                 moved = np.moveaxis(moved, 0, position)
                 total += np.multiply.outer(weights[:, e] ** power, moved)
-        self.details["shift"] = True
         return sums, variances
 
-    def _slice(self, energy_bin: int) -> tuple[Array, Array]:
+    def _matrices(self) -> Array:
+        """How each energy slice is moved along Phi; from the selected slices alone."""
+        position = self._phi_position()
+        others = tuple(i for i in range(len(self.events.other_shape)) if i != position)
+        used = np.flatnonzero(self.plan.selected)
+        in_phi = np.array([self._slice(self.events, int(e))[0].sum(axis=others) for e in used])
+        edges = _phi_degrees(self.events.other_axes[position])
+        n_phi = edges.size - 1
+        matrices = np.broadcast_to(np.eye(n_phi), (len(self.centers), n_phi, n_phi)).copy()
+        # the selected slices in runs of adjacent bins, as the energies must be contiguous
+        for low, high in bins_to_ranges(self.edges, self.plan.selected):
+            run = (self.centers > low) & (self.centers < high)
+            own = self.edges[(self.edges >= low) & (self.edges <= high)]
+            matrices[run] = shift_matrices(own, edges, self.middle, in_phi[run[used]])
+        self.details["shift"] = True
+        return matrices
+
+    def _phi_position(self) -> int:
+        return [str(a.label) for a in self.events.other_axes].index("Phi")
+
+    def _slice(self, events: EventHistogram, energy_bin: int) -> tuple[Array, Array]:
         """Counts and variances of one energy slice, one at a time to save memory."""
         only = np.zeros(len(self.centers))
         only[energy_bin] = 1.0
-        counts, variances = self.events.weighted_sums(only)
+        counts, variances = events.weighted_sums(only)
         assert variances is not None
         return counts[0], variances[0]
 
@@ -385,6 +413,10 @@ class _Maker:
             chosen[self._nearest_line(to_kev(wanted), "tracers")] = True
         return chosen
 
+    def _line_energies(self) -> list[float]:
+        components = self.fit.model.components
+        return [self._energy(i) for i, c in enumerate(components) if c.label == "lines"]
+
     def _energy(self, component: int) -> float:
         return float(self.fit.theta[self.fit.model.components[component].slots[1]])
 
@@ -422,6 +454,18 @@ class _Maker:
         shape = (ratio.line, *theta[list(slots[2:])])
         function = gaussian_counts if component.kind == "gaussian" else tailed_gaussian_counts
         share, slopes = function(edges, 1.0, *shape)
+        if share[0] < _LEAST_SHARE:
+            raise TemplateError(
+                f"line_ratio= names a line at {ratio.line:g} keV, of which {share[0]:.2g} falls "
+                f"into the source range {self.plan.low:g}-{self.plan.high:g} keV; correct its "
+                "energy."
+            )
+        doubled = [e for e in self._line_energies() if abs(e - ratio.line) <= 0.5 * SAME_LINE]
+        if doubled:
+            raise TemplateError(
+                f"line_ratio= names a line at {ratio.line:g} keV, but the fit has one at "
+                f"{doubled[0]:.2f} keV already; it would be counted twice. Leave out one of them."
+            )
         amount = float(theta[slots[0]])
         jac[slots[0]] = ratio.value * share[0]
         for slot, slope in zip(slots[2:], slopes[0, 2:, 0], strict=True):
@@ -445,10 +489,10 @@ class _Maker:
         covariance[1, 1] += added_variance
         if self.options.method != "components":
             return {"background": float(value.sum())}, np.array([[covariance.sum()]])
-        if "lines" not in labels and added > 0:
+        if "lines" not in labels and value[1] > 1e-3 * value[0]:
             raise TemplateError(
-                "line_ratio= puts a line into the source range, but no fitted line within the "
-                "window can lend it its distribution; widen window=, or name tracers=."
+                f"The source range holds {value[1]:.4g} counts of lines, but no fitted line within "
+                "the window can lend them its distribution; widen window=, or name tracers=."
             )
         counts = dict(zip(("continuum", "lines"), value.tolist(), strict=True))
         negligible = 1e-6 * max(value[0], 1.0)
@@ -458,6 +502,29 @@ class _Maker:
             covariance[1, 1] = np.inf
         n = len(labels)
         return {label: counts[label] for label in labels}, covariance[:n, :n]
+
+    def _sideband_variance(self, total: float) -> float:
+        """Variance of R/B * N: model counts of source range and sidebands, counts N of these.
+
+        By linear propagation of every bin's Poisson noise, through N and through the fit that R
+        and B come from.
+        """
+        fit, selected = self.fit, self.plan.selected
+        if any(c.kind == "function" and c.density is None for c in fit.model.components):
+            # a fit read from a file cannot be moved: N and R as if they were independent
+            relative = 1.0 / fit.spectrum.counts[selected].sum()
+            return float(self._amounts(("background",))[1][0, 0] + relative * total**2)
+        value, jac = self._range_counts()
+        added, added_jac, added_variance = self._ratio_counts()
+        source, source_jac = value.sum() + added, jac.sum(axis=0) + added_jac
+        expected, bin_jac = fit.model.bind(self.edges).counts_and_jacobian(fit.theta)
+        band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
+        index = {p.name: i for i, p in enumerate(fit.model.parameters)}
+        columns = [index[name] for name in fit.covariance_names]
+        slope = total * (source_jac / source - band_jac / band)[columns]
+        pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
+        per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
+        return float(np.sum(per_bin**2 * fit.spectrum.counts) + added_variance)
 
     def _seen_counts(self, labels: Sequence[str]) -> Array:
         """Counts of each component in the selected bins, which the filters are scored on."""
@@ -475,13 +542,15 @@ class _Maker:
         spectrum = sky.energy_counts()
         if in_range is None:
             in_range = self._sky_in_range(sky)
+        if self.options.shift:
+            self._moved = self._matrices()
         norm, fit = 0.0, self.fit
-        for _ in range(_MAX_SKY_STEPS):
+        for step in range(_MAX_SKY_STEPS):
             if norm:
                 fit = fit_spectrum(from_best(self.fit), self.fit.spectrum, offset=norm * spectrum)
             self.fit = fit
             _, weights = self._weights()
-            sky_slices, _ = sky.weighted_sums(weights, variances=False)
+            sky_slices = self._sums(sky, weights, self._moved)[0]
             template = self.make(fit, sky_slices, norm)
             result = template.fit_norms(self.options.observed, sky=[in_range])
             new, error = result["sky_1"]
@@ -489,39 +558,46 @@ class _Maker:
             norm = new
             if moved <= max(_SKY_TOLERANCE * abs(new), 1e-3 * error):
                 break
+            if step + 1 < _MAX_SKY_STEPS:
+                del template  # its maps are as large as those of the next one
         else:
-            self.notes.append(f"The sky norm still moved by {moved:.2g} in its last iteration.")
+            template.add_note(f"The sky norm still moved by {moved:.2g} in its last iteration.")
         template.details["sky_norm"] = [norm, error]
         return template
 
     def _sky_in_range(self, sky: EventHistogram) -> Any:
-        """The sky in the source range: energy bins by the share of each that lies in it."""
+        """The sky in the source range, where that consists of whole energy bins."""
         from .histograms import make_histogram
 
-        overlap = np.minimum(self.edges[1:], self.plan.high) - np.maximum(
-            self.edges[:-1], self.plan.low
-        )
-        share = np.clip(overlap / np.diff(self.edges), 0.0, 1.0)
-        sums, _ = sky.weighted_sums(share, variances=False)
+        inside = overlapping_bins(self.edges, self.plan.low, self.plan.high)
+        ((low, high),) = bins_to_ranges(self.edges, inside)
+        slack = EDGE_TOLERANCE * float(np.diff(self.edges).min())
+        if abs(low - self.plan.low) > slack or abs(high - self.plan.high) > slack:
+            raise TemplateError(
+                f"The source range {self.plan.low:g}-{self.plan.high:g} keV cuts through energy "
+                f"bins ({low:.6g}-{high:.6g} keV); give sky=(on the events' axes, in the source "
+                "range), two histograms, or a source range on bin edges."
+            )
+        sums, _ = sky.weighted_sums(inside.astype(float), variances=False)
         return make_histogram(self.plan.axes, self.plan.place(sums[0]))
 
     def say_unknown(self, template: BackgroundTemplate) -> None:
-        """Notes on what is not known without observed=, sky= or line_ratio=."""
-        notes = list(template.notes)
-        if template.counts.get("lines") == 0.0:
-            notes.append(
-                "The amount of instrumental lines in the masked source range is not known: the "
-                "component 'lines' has norm 0. Leave its norm free in your likelihood, or give "
-                "line_ratio= or observed=."
+        """Notes on what is not known without sky= or line_ratio=."""
+        hidden = self.fit.spectrum.mask & overlapping_bins(
+            self.edges, self.plan.low, self.plan.high
+        )
+        if hidden.any() and self.options.line_ratio is None and "lines" not in template.labels:
+            template.add_note(
+                "The source range is masked: an instrumental line inside it is not in this "
+                "template. Leave the norm free in your likelihood, or give line_ratio=."
             )
         excess, share = self._own_photons(template)
         if share > 1e-3:
-            notes.append(
+            template.add_note(
                 f"If the excess of {excess:.3g} counts in the masked range is a sky line of which "
                 f"{SKY_TAIL[0]:.0%} lose {SKY_TAIL[1]:.0f} keV on average, about {share:.1%} of "
                 "the template are the source's own photons; sky= takes them out."
             )
-        template.notes = tuple(notes)
 
     def _own_photons(self, template: BackgroundTemplate) -> tuple[float, float]:
         """Excess counts over the background in the masked range, and their share of the template.
@@ -580,6 +656,12 @@ def _plan(
                 "Smoothing works on PsiChi, which the events do not have; their axes are "
                 f"{', '.join(map(str, events.labels))}."
             )
+    times = [name for name in ("Time", "ScAtt") if name in events.labels]
+    if options.pool is not None and len(times) != 1:
+        raise TemplateError(
+            "pool= groups the bins of a Time or of a ScAtt axis; the events have "
+            f"{' and '.join(times) or 'neither'}."
+        )
     if options.shift and "Phi" not in events.labels:
         raise TemplateError(
             "shift= moves features along Phi, which the events do not have; their axes are "
@@ -673,7 +755,7 @@ def _target_axes(events, low, high, like):
     coarser: dict[int, Any] = {}
     for j, (axis, i) in enumerate(zip(target.axes, order, strict=True)):
         if i != k:
-            difference = axis_difference(axis, own[i])
+            difference = axis_difference(own[i], axis)
             if difference and axis.label == "Phi":
                 coarser[j] = _bins_of_coarser(own[i], axis)
             if difference and coarser.get(j) is None:

@@ -24,7 +24,7 @@ class NormFit:
     values : ndarray, shape (n_labels,)
         Counts of background components; factors of sky templates.
     covariance : ndarray, shape (n_labels, n_labels)
-        From the second derivatives; 0 for a norm that ended at 0.
+        From the second derivatives; that of a norm that ended at 0 from its own curvature.
     log_likelihood : float
         Poisson, with its constant term, without the constraint.
     """
@@ -55,7 +55,6 @@ def fit_poisson_norms(
     shapes: Sequence[ArrayLike],
     labels: Sequence[str],
     *,
-    start: ArrayLike | None = None,
     mean: ArrayLike | None = None,
     precision: ArrayLike | None = None,
 ) -> NormFit:
@@ -69,7 +68,6 @@ def fit_poisson_norms(
     observed : array_like, any shape, counts
     shapes : sequence of array_like, each of the shape of `observed`
     labels : sequence of str
-    start : array_like, shape (n_shapes,), optional
     mean, precision : array_like, shapes (n_shapes,) and (n_shapes, n_shapes), optional
         A Gaussian constraint on the norms: its mean and inverse covariance.
 
@@ -90,54 +88,71 @@ def fit_poisson_norms(
             f"{int(empty.sum())} cells with {n[empty].sum():g} observed counts hold 0 in every "
             "template; make the template positive (a filter, or the default) before fitting norms."
         )
+    # Everything is fitted in counts: a sky map may be given per unit flux, 1e7 times another.
     sums = table.sum(axis=1)
+    if np.any(sums <= 0):
+        bad = ", ".join(label for label, x in zip(labels, sums, strict=True) if not x > 0)
+        raise TemplateError(f"The template of {bad} holds nothing; leave it out.")
+    t = t / sums[:, None]
     k = len(labels)
-    m = np.zeros(k) if mean is None else np.asarray(mean, dtype=float)
-    p = np.zeros((k, k)) if precision is None else np.asarray(precision, dtype=float)
-    norms = n.sum() / k / np.maximum(sums, 1e-300) if start is None else np.array(start, float)
-    norms = np.maximum(norms, 1e-6 * n.sum() / k / np.maximum(sums, 1e-300))
+    m = np.zeros(k) if mean is None else np.asarray(mean, dtype=float) * sums
+    p = np.zeros((k, k)) if precision is None else precision / np.outer(sums, sums)
+    amounts = np.full(k, n.sum() / k)
 
     def cost(a: NDArray[np.float64]) -> float:
         expected = a @ t
         if np.any(expected <= 0):
             return np.inf
-        return float(a @ sums - n @ np.log(expected) + 0.5 * (a - m) @ p @ (a - m))
+        return float(a.sum() - n @ np.log(expected) + 0.5 * (a - m) @ p @ (a - m))
 
-    value = cost(norms)
+    value = cost(amounts)
+    free, hessian = np.ones(k, bool), np.eye(k)
     for _ in range(_MAX_STEPS):
-        ratio = n / (norms @ t)
-        gradient = sums - t @ ratio + p @ (norms - m)
-        free = ~((norms <= 0) & (gradient >= 0))
-        hessian = (t * (ratio / (norms @ t))) @ t.T + p
+        expected = amounts @ t
+        ratio = n / expected
+        gradient = 1.0 - t @ ratio + p @ (amounts - m)
+        hessian = (t * (ratio / expected)) @ t.T + p
+        free = ~((amounts <= 0) & (gradient >= 0))
         step = np.zeros(k)
-        block = hessian[np.ix_(free, free)]
-        if not free.any():
-            break
-        step[free] = -np.linalg.lstsq(block, gradient[free], rcond=1e-12)[0]
+        step[free] = -_solve(hessian[np.ix_(free, free)], gradient[free])
         decrement = -float(gradient @ step)
         if decrement < 1e-10:
             break
         size = 1.0
         while size > 1e-10:
-            trial = np.maximum(norms + size * step, 0.0)
+            trial = np.maximum(amounts + size * step, 0.0)
             trial_value = cost(trial)
             if trial_value < value:
                 break
             size *= 0.5
         else:
             break  # rounding is all that is left
-        norms, value = trial, trial_value
+        amounts, value = trial, trial_value
     else:
         raise FitError(
             f"The fit of the norms of {', '.join(labels)} did not converge in {_MAX_STEPS} steps; "
             "check that the templates differ from each other."
         )
-    covariance = np.zeros((k, k))
-    try:
-        covariance[np.ix_(free, free)] = np.linalg.inv(block)
-    except np.linalg.LinAlgError:
+    covariance = np.diag(1.0 / np.maximum(np.diag(hessian), 1e-300))  # of norms that ended at 0
+    block = np.ix_(free, free)
+    root = np.sqrt(np.diag(hessian)[free])
+    values, vectors = np.linalg.eigh(hessian[block] / np.outer(root, root))
+    if values.size and values[0] < 1e-10:
         raise FitError(
             f"The observed counts do not tell apart the templates {', '.join(labels)}; leave one "
             "of them out."
-        ) from None
-    return NormFit(tuple(labels), norms, covariance, log_likelihood(counts, norms @ table))
+        )
+    covariance[block] = (vectors / values) @ vectors.T / np.outer(root, root)
+    return NormFit(
+        tuple(labels),
+        amounts / sums,
+        covariance / np.outer(sums, sums),
+        log_likelihood(counts, amounts / sums @ table),
+    )
+
+
+def _solve(matrix: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve on the scale of a unit diagonal, where a constraint may be 1e8 times the data."""
+    root = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scaled = matrix / np.outer(root, root)
+    return np.linalg.lstsq(scaled, rhs / root, rcond=1e-12)[0] / root

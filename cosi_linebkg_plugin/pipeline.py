@@ -130,7 +130,7 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
     """Refuse to overwrite a file that is read."""
     t = config.template
     read = [*config.events, *inputs]
-    read += [p for p in (t.like, t.sky, t.observed) if p is not None] if t else []
+    read += [p for p in (t.like, t.observed, *(t.sky or ())) if p is not None] if t else []
     known = {p.resolve() for p in read}
     for name in RESULTS:
         if (folder / name).resolve() in known:
@@ -220,6 +220,13 @@ def template_options(config: Config) -> TemplateOptions:
             "source_range: [1805, 1812]."
         )
     values = {name: getattr(t, name) for name in type(t).model_fields}
+    if t.sky is not None:
+        if len(t.sky) > 2:
+            raise ConfigError(
+                f"template.sky: got {len(t.sky)} files; one, or two: on the events' axes, in the "
+                "source range."
+            )
+        values["sky"] = t.sky[0] if len(t.sky) == 1 else tuple(t.sky)
     if t.line_ratio is not None:
         values["line_ratio"] = t.line_ratio.model_dump()
     return TemplateOptions(**values)

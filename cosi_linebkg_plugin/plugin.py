@@ -330,8 +330,8 @@ class LineBackgroundLike(PluginPrototype):
             must be the source range, and the other Em bins of the template are 0. Its Phi axis
             may be coarser than the events'.
         sky : histpy.Histogram, path, or a pair of these, optional
-            Expected sky counts at unit norm on the events' own axes (and, as the second of the
-            pair, on the template's; default: energy bins by their share in the source range). The
+            Expected sky counts at unit norm on the events' own axes, and, as the second of the
+            pair, on the template's: needed where the source range cuts through energy bins. The
             source's own photons are taken out of spectrum and slices. Needs `observed`.
         observed : histpy.Histogram or path, optional
             Counts of the source range on the template's axes; the norms are fitted to them.

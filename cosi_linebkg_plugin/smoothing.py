@@ -72,15 +72,19 @@ def filter_sums(
     return FilteredSums(back(filtered.maps), back(filtered.variances), len(filtered.pooled))
 
 
-def ladder(n_phi: int) -> list[Filter]:
-    """The filters that `choose_filter` tries, the unfiltered template first."""
+def ladder(n_phi: int, n_time: int = 1) -> list[Filter]:
+    """The filters that `choose_filter` tries, the unfiltered template first.
+
+    With several Time (or ScAtt) bins each is tried with and without pooling all of them.
+    """
     filters = []
-    for pooled in dict.fromkeys(p if p is None else min(p, n_phi) for p in POOLED_PHI):
-        if pooled == 1:
-            continue
-        filters.append(Filter(rebin_phi=pooled))
-        filters += [Filter(smoothing_fwhm=width, rebin_phi=pooled) for width in WIDTHS]
-        filters += [Filter(l_cut=cut, rebin_phi=pooled) for cut in CUTS]
+    for pool in (None, n_time) if n_time > 1 else (None,):
+        for pooled in dict.fromkeys(p if p is None else min(p, n_phi) for p in POOLED_PHI):
+            if pooled == 1:
+                continue
+            filters.append(Filter(None, None, pooled, pool))
+            filters += [Filter(width, None, pooled, pool) for width in WIDTHS]
+            filters += [Filter(None, cut, pooled, pool) for cut in CUTS]
     return filters
 
 
@@ -117,7 +121,9 @@ def choose_filter(
     n_phi = target.shape[labels.index("Phi")] if "Phi" in labels else 1
     pixels = labels.index("PsiChi")
     scores = []
-    for candidate in ladder(n_phi):
+    times = [i for i, label in enumerate(labels) if label in ("Time", "ScAtt")]
+    n_time = target.shape[times[0]] if len(times) == 1 else 1
+    for candidate in ladder(n_phi, n_time):
         mixture = np.zeros(target.shape)
         for part, variance, counts in zip(sums, variances, seen, strict=True):
             if counts > 0 and part.sum() > 0:

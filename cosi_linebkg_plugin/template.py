@@ -49,7 +49,7 @@ class BackgroundTemplate:
     livetime : float or None, s
     details : dict
         What else was chosen: filter, order, tracers, line ratio, sky norm ...
-    notes : tuple of str
+    notes : sequence of str
         What a user must know.
     """
 
@@ -83,11 +83,27 @@ class BackgroundTemplate:
         self.weights = weights
         self.livetime = livetime
         self.details = dict(details or {})
-        self.notes = tuple(notes)
+        self._notes = tuple(notes)
         self.versions = dict(versions or installed_versions())
         self._sum: Any = None
 
     # --- norms -----------------------------------------------------------------------------------
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know, at the current norms."""
+        unknown = [k for k, e in self.errors.items() if self._counts[k] == 0.0 and np.isinf(e)]
+        if not unknown:
+            return self._notes
+        return (
+            *self._notes,
+            f"The amount of {', '.join(unknown)} in the masked source range is not known: the norm "
+            "is 0. Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
+        )
+
+    def add_note(self, note: str) -> None:
+        """Add something that a user must know."""
+        self._notes = (*self._notes, note)
 
     @property
     def counts(self) -> dict[str, float]:
@@ -114,7 +130,7 @@ class BackgroundTemplate:
         return {label: c / self.livetime * u.Hz for label, c in self._counts.items()}
 
     def set_parameters(self, **norms: Any) -> None:
-        """Set the norms of components, by label.
+        """Set the norms of components, by label; their errors stay those of the fit.
 
         Parameters
         ----------
@@ -179,7 +195,8 @@ class BackgroundTemplate:
         mean, precision = np.zeros(n), np.zeros((n, n))
         if constrain:
             mean[:k] = list(self._counts.values())
-            known = np.flatnonzero(np.isfinite(np.diag(self.covariance)))
+            variances = np.diag(self.covariance)
+            known = np.flatnonzero(np.isfinite(variances) & (variances > 0))
             block = np.ix_(known, known)
             precision[block] = np.linalg.inv(self.covariance[block])
         fit = fit_poisson_norms(data, shapes, labels, mean=mean, precision=precision)
@@ -221,7 +238,11 @@ class BackgroundTemplate:
 
     @property
     def histogram(self) -> Any:
-        """histpy.Histogram of expected counts, the sum at the current norms, with sumw2."""
+        """histpy.Histogram of expected counts, the sum at the current norms, with sumw2.
+
+        Its sumw2 is the sum of the components'. Continuum and lines come from the same slices and
+        are anticorrelated there: it is up to a quarter too large as a standard error.
+        """
         return self.expectation()
 
     def expectation(self, copy: bool = True) -> Any:
@@ -293,7 +314,7 @@ class BackgroundTemplate:
         -------
         BackgroundTemplate
             With the labels ``<label>_<axis>_<number>``, and as covariance that of the norms
-            shared out, plus the noise of each part's slices.
+            shared out, plus the noise of the slices, which moves counts between the parts.
 
         References
         ----------
@@ -319,23 +340,23 @@ class BackgroundTemplate:
                 inside[list(group)] = 1.0
                 window = inside.reshape([-1 if i == position else 1 for i in range(contents.ndim)])
                 part = contents * window, sumw2 * window
+                if not part[0].any():
+                    continue  # a part of an earlier split
                 name = f"{label}_{axis.lower()}_{number}"
-                if not part[0].sum() > 0:
-                    raise TemplateError(
-                        f"The part {name} holds no counts; join its bins with their neighbours."
-                    )
                 maps[name] = part
                 share = float(part[0].sum()) / self._sums[label]
                 counts[name] = share * self._counts[label]
                 shares.append(share)
                 noise.append(float(part[1].sum()) * (self._counts[label] / self._sums[label]) ** 2)
                 rows.append(self.labels.index(label))
-        covariance = self.covariance[np.ix_(rows, rows)] * np.outer(shares, shares)
+        covariance = _split_covariance(
+            self.covariance, np.array(rows), np.array(shares), np.array(noise)
+        )
         return BackgroundTemplate(
             self.axes,
             maps,
             counts,
-            covariance + np.diag(noise),
+            covariance,
             fit=self.fit,
             method=self.method,
             source_range=self.source_range,
@@ -343,7 +364,7 @@ class BackgroundTemplate:
             weights=self.weights[rows],
             livetime=self.livetime,
             details={**self.details, "split": axis},
-            notes=self.notes,
+            notes=self._notes,
             versions=self.versions,
         )
 
@@ -386,7 +407,7 @@ class BackgroundTemplate:
             "covariance": finite_or_null(self.covariance),
             "livetime": self.livetime,
             "details": self.details,
-            "notes": list(self.notes),
+            "notes": list(self._notes),
             "versions": self.versions,
         }
 
@@ -433,3 +454,28 @@ class BackgroundTemplate:
                 raise FileError(
                     f"{path} is a damaged template ({type(error).__name__}: {error}); make it anew."
                 ) from error
+
+
+def _split_covariance(covariance: Array, rows: Array, shares: Array, noise: Array) -> Array:
+    """Covariance of the parts of components.
+
+    The norms' covariance is shared out; the slices' noise (D, diagonal) moves counts between the
+    parts of one component whose total is given: D - p (D1)^T - (D1) p^T + p p^T 1^T D 1.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (n_labels, n_labels)
+    rows : ndarray of int, shape (n_parts,)
+        The component of each part.
+    shares, noise : ndarray, shape (n_parts,)
+    """
+    unknown = np.isinf(np.diag(covariance))
+    finite = np.where(np.isfinite(covariance), covariance, 0.0)
+    out = finite[np.ix_(rows, rows)] * np.outer(shares, shares)
+    for row in np.unique(rows):
+        own = np.flatnonzero(rows == row)
+        p, d = shares[own], noise[own]
+        block = np.diag(d) - np.outer(p, d) - np.outer(d, p) + np.outer(p, p) * d.sum()
+        out[np.ix_(own, own)] += block
+    out[np.diag_indices_from(out)] = np.where(unknown[rows], np.inf, np.diag(out))
+    return out

@@ -168,7 +168,7 @@ def test_order_and_window_change_the_weights(trial):
 
 
 def test_an_unknown_amount_is_exported_free_with_a_warning(trial):
-    with pytest.warns(LineBackgroundWarning, match="component 'lines' has norm 0"):
+    with pytest.warns(LineBackgroundWarning, match="amount of lines in the masked"):
         t = trial.template()
     assert t.counts["lines"] == 0.0 and np.isinf(t.errors["lines"])
     assert np.asarray(t.components["lines"].contents).sum() == pytest.approx(1.0)
@@ -262,6 +262,14 @@ def test_split_gives_each_part_its_own_norm(trial):
     assert_allclose(
         np.asarray(parts.histogram.contents), np.asarray(t.histogram.contents), rtol=1e-10
     )
+    # cutting alone teaches nothing about the sum
+    assert parts.total_error == pytest.approx(t.total_error, rel=1e-9)
+    again = parts.split("Phi", 10)
+    assert len(again.labels) == 12
+    assert sum(again.counts.values()) == pytest.approx(sum(t.counts.values()))
+    unknown = trial.template(l_cut=4).split("Phi", 30)
+    assert np.isinf(np.diag(unknown.covariance)).sum() == 2
+    assert np.isinf(unknown.covariance).sum() == 2
     with pytest.raises(TemplateError, match="must be in one group"):
         t.split("Phi", [[0, 1], [3]])
     with pytest.raises(TemplateError, match="no axis 'Time'"):
@@ -352,7 +360,12 @@ def test_more_axes_and_nested_pixels_give_the_same(trial):
         (dict(line_ratio={"line": 1808.65}), "line_ratio takes"),
         (dict(line_ratio={**RATIO, "value": -1}), "value > 0"),
         (dict(tracers=[1855.0]), "tracers names a line at 1855 keV"),
-        (dict(line_ratio=RATIO, window=(1820, 1885), tracers=[1779.0]), "lend it its distribution"),
+        (dict(line_ratio=RATIO, window=(1820, 1885), tracers=[1779]), "lend them its distribution"),
+        (dict(line_ratio={**RATIO, "line": 1908.65}), "falls into the source range"),
+        (dict(line_ratio={**RATIO, "line": 1779.0, "tracer": 1764}), "counted twice|falls into"),
+        (dict(pool=2), "groups the bins of a Time or of a ScAtt axis; the events have neither"),
+        (dict(shift="no"), "shift must be True or False"),
+        (dict(sidebands=5), "sidebands must be a list"),
         (dict(order=3), "order must be 0, 1 or 2"),
         (dict(smoothing="yes"), "smoothing must be 'auto'"),
         (dict(smoothing="auto", l_cut=3), "chooses the filter itself"),
@@ -365,6 +378,39 @@ def test_more_axes_and_nested_pixels_give_the_same(trial):
 def test_refusals(trial, options, message):
     with pytest.raises(TemplateError, match=message):
         trial.template(**options)
+
+
+def test_sky_alone_needs_a_source_range_on_bin_edges(bright):
+    with pytest.raises(TemplateError, match="cuts through energy bins .* two histograms"):
+        bright.template(sky=bright.sky, observed=bright.observed)
+    edges = bright.fit.spectrum.edges
+    low, high = edges[60], edges[62]
+    axes = list(bright.events.axes)
+    axes[0] = source_axis(axes[0], low, high)
+    counts = np.asarray(bright.events.to_dense().contents)[60:62].sum(axis=0)
+    observed = make_histogram(axes, counts[None])
+    t = bright.plugin.background_template(
+        bright.fit, (low, high), l_cut=4, sky=bright.sky, observed=observed
+    )
+    norm, error = t.details["sky_norm"]
+    assert abs(norm - 1.0) < 5 * error and error < 0.02
+
+
+def test_a_sky_map_per_unit_flux_gives_the_same(bright):
+    options = dict(l_cut=4, observed=bright.observed)
+    reference = bright.template(sky=(bright.sky, bright.sky_in_range), **options)
+    scaled = bright.template(sky=(bright.sky * 1e6, bright.sky_in_range * 1e6), **options)
+    assert scaled.details["sky_norm"][0] * 1e6 == pytest.approx(
+        reference.details["sky_norm"][0], rel=1e-3
+    )
+    assert scaled.counts["continuum"] == pytest.approx(reference.counts["continuum"], rel=1e-3)
+
+
+def test_notes_follow_the_norms(bright):
+    t = bright.template(l_cut=4)
+    assert "not known" in " ".join(t.notes)
+    t.fit_norms(bright.observed, sky=[bright.sky_in_range])
+    assert "not known" not in " ".join(t.notes)
 
 
 def test_sky_on_other_axes_is_refused(trial):
@@ -393,7 +439,20 @@ def test_norm_fit_stays_at_zero():
     rng = np.random.default_rng(6)
     shapes = np.array([np.linspace(1, 2, 500), np.linspace(2, 1, 500)])
     fit = fit_poisson_norms(rng.poisson(5 * shapes[0] - 0.5 * shapes[1]), shapes, ["a", "b"])
-    assert fit.values[1] == 0.0 and fit.values[0] > 0 and fit.errors[1] == 0.0
+    assert fit.values[1] == 0.0 and fit.values[0] > 0 and fit.errors[1] > 0.0
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e7, 1e12])
+def test_norm_fit_does_not_mind_the_scale_of_a_template(scale):
+    """It stopped at its start values, and said converged, for a sky map per unit flux."""
+    rng = np.random.default_rng(8)
+    shapes = rng.uniform(0.1, 1.0, (2, 500))
+    shapes /= shapes.sum(axis=1, keepdims=True)
+    counts = rng.poisson(3e5 * shapes[0] + 3e4 * shapes[1])
+    reference = fit_poisson_norms(counts, shapes, "ab")
+    fit = fit_poisson_norms(counts, [shapes[0], shapes[1] * scale], "ab")
+    assert_allclose(fit.values * [1, scale], reference.values, rtol=1e-6)
+    assert_allclose(fit.errors * [1, scale], reference.errors, rtol=1e-6)
 
 
 def test_norm_fit_names_cells_without_a_template():
