@@ -368,6 +368,47 @@ class BackgroundTemplate:
             versions=self.versions,
         )
 
+    # --- consumers -------------------------------------------------------------------------------
+
+    def cosilike(
+        self, name: str = "cosi", *, data: Any = None, outside: str = "refuse"
+    ) -> dict[str, Any]:
+        """``bkg`` and ``nuisance_param`` for cosipy 0.3's COSILike; see `consumers.cosilike`."""
+        from .consumers import cosilike
+
+        return cosilike(self, name, data=data, outside=outside)
+
+    def component_mix(self, name: str = "norms", *, data: Any = None) -> Any:
+        """A background for COSILike whose components have norms of their own that the session
+        fits; see `consumers.ComponentMix`."""
+        from .consumers import ComponentMix
+
+        return ComponentMix(self, name, data=data)
+
+    def norm_constraint(self, cosi: str = "cosi", name: str = "norm_constraint") -> Any:
+        """The norm's error as a Gaussian term in a JointLikelihood; see `constraint`."""
+        from .constraint import NormConstraint
+
+        return NormConstraint.of_template(self, cosi, name)
+
+    def with_prefix(self, prefix: str, *, data: Any = None) -> Any:
+        """A view for cosipy 0.4 whose norms are called ``<prefix><label>``."""
+        from .consumers import ProtocolView
+
+        return ProtocolView(self, prefix, data=data)
+
+    def free_norm_histograms(self, *, data: Any = None) -> dict[str, Any]:
+        """What cosipy 0.4's FreeNormBinnedBackground takes: a histogram per component."""
+        from .consumers import free_norm_histograms
+
+        return free_norm_histograms(self, data=data)
+
+    def deconvolution_input(self, event_histogram: Any) -> dict[str, Any]:
+        """The background of cosipy 0.3's image deconvolution, on the events' own axes."""
+        from .consumers import deconvolution_input
+
+        return deconvolution_input(self, event_histogram)
+
     def __repr__(self) -> str:
         parts = ", ".join(
             f"{label} {self._counts[label]:.1f} +- {error:.1f}"

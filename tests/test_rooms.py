@@ -18,6 +18,7 @@ ROOMS = [
     ["simulation"],
     ["slices", "histograms"],
     ["filters", "smoothing"],
+    ["exports", "constraint", "consumers"],
     ["template", "making"],
     ["model"],
     ["plot"],
@@ -31,8 +32,8 @@ ORDER = {name: (i, j) for i, room in enumerate(ROOMS) for j, name in enumerate(r
 
 #: Libraries that only some rooms may import at their top level; elsewhere on use.
 HEAVY = {
-    "astromodels": {"model", "plugin"},
-    "threeML": {"plugin"},
+    "astromodels": {"model", "plugin", "constraint"},
+    "threeML": {"plugin", "constraint"},
     "histpy": set(),
     "matplotlib": set(),
     "h5py": set(),
