@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import range_counts
+from .amounts import LABELS, LineRatio, SourceAmounts, line_energy, nearest_line
 from .errors import BinningError, LineBackgroundError, LineBackgroundWarning, TemplateError
 from .filters import Filter
 from .fit import fit_spectrum, from_best
@@ -23,7 +23,6 @@ from .histograms import (
     source_axis,
 )
 from .kinematics import shift_matrices
-from .lineshapes import gaussian_counts, tailed_gaussian_counts
 from .result import LineBackgroundFit, in_kev, to_kev
 from .smoothing import choose_filter, filter_sums
 from .spectrum import (
@@ -45,60 +44,12 @@ METHODS = ("components", "interpolated", "sideband")
 DEFAULT_WINDOW = 80.0
 #: Lines within this distance of the source range [keV] lend the component "lines" its shape.
 TRACER_REACH = 100.0
-#: A tracer named in line_ratio or tracers must be this close to a fitted line [keV].
-SAME_LINE = 5.0
 #: The low-energy tail of a sky line in the estimate of its own contamination of the sidebands:
 #: share of its photons, and mean loss [keV]; as simulated for 26Al.
 SKY_TAIL = (0.25, 120.0)
 #: Sky norm and template are iterated until the norm moves by less than this.
 _SKY_TOLERANCE = 1e-4
 _MAX_SKY_STEPS = 30
-#: A line with a smaller share of its counts in the source range is named by mistake.
-_LEAST_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class LineRatio:
-    """The amount of a line in the source range, from a line of the same origin outside it.
-
-    Attributes
-    ----------
-    line, tracer : float, keV
-        Energy of the line, and of the fitted tracer line.
-    value, error : float
-        Ratio of their counts, and its standard error.
-    """
-
-    line: float
-    tracer: float
-    value: float
-    error: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.value) and self.value > 0 and self.error >= 0):
-            raise TemplateError(
-                f"line_ratio needs value > 0 and error >= 0, got {self.value:g} +- {self.error:g}."
-            )
-
-    @classmethod
-    def of(cls, value: Any) -> LineRatio | None:
-        """From a mapping with the keys line, tracer, value, error (energies in keV)."""
-        if value is None or isinstance(value, LineRatio):
-            return value
-        try:
-            row = dict(value)
-            return cls(
-                to_kev(row.pop("line")),
-                to_kev(row.pop("tracer")),
-                float(row.pop("value")),
-                float(row.pop("error", 0.0)),
-                **row,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise TemplateError(
-                "line_ratio takes {line: keV, tracer: keV, value: number, error: number}, got "
-                f"{value!r} ({error})."
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -359,7 +310,7 @@ class _Maker:
             )
             self.details["order"] = options.order
             return labels, weights[: len(labels)]
-        total = self._range_counts()[0].sum() + self._ratio_counts()[0]
+        total = self._source_amounts().counts_and_jacobian(fit.theta)[0].sum()
         if not total > 0:
             raise TemplateError(
                 f"The model expects no background in the source range {plan.low:g}-{plan.high:g} "
@@ -392,9 +343,9 @@ class _Maker:
         enough = 1e-3 * np.sqrt(self.fit.expected[selected].sum())
         rest = [others] if others[selected].sum() > enough else []
         if traced[selected].sum() > enough:
-            self.details["tracers"] = [
-                round(self._energy(int(i)), 3) for i in np.flatnonzero(tracers)
-            ]
+            model, theta = self.fit.model, self.fit.theta
+            energies = [line_energy(model, theta, int(i)) for i in np.flatnonzero(tracers)]
+            self.details["tracers"] = [round(e, 3) for e in energies]
             return ("continuum", "lines"), np.array([continuum, traced, *rest])
         return ("continuum",), np.array([continuum, *rest])
 
@@ -405,88 +356,35 @@ class _Maker:
         lines = [i for i, c in enumerate(model.components) if c.label == "lines"]
         if self.options.tracers is None:
             for i in lines:
-                distance = max(self.plan.low - self._energy(i), self._energy(i) - self.plan.high)
+                energy = line_energy(model, theta, i)
+                distance = max(self.plan.low - energy, energy - self.plan.high)
                 amount = theta[model.components[i].slots[0]]
                 chosen[i] = distance <= TRACER_REACH and amount > 0
             return chosen
         for wanted in self.options.tracers:
-            chosen[self._nearest_line(to_kev(wanted), "tracers")] = True
+            chosen[nearest_line(model, theta, to_kev(wanted), "tracers")] = True
         return chosen
-
-    def _line_energies(self) -> list[float]:
-        components = self.fit.model.components
-        return [self._energy(i) for i, c in enumerate(components) if c.label == "lines"]
-
-    def _energy(self, component: int) -> float:
-        return float(self.fit.theta[self.fit.model.components[component].slots[1]])
-
-    def _nearest_line(self, energy: float, what: str) -> int:
-        lines = [i for i, c in enumerate(self.fit.model.components) if c.label == "lines"]
-        if lines:
-            best = min(lines, key=lambda i: abs(self._energy(i) - energy))
-            if abs(self._energy(best) - energy) <= SAME_LINE:
-                return best
-        fitted = ", ".join(f"{self._energy(i):.1f}" for i in lines) or "none"
-        raise TemplateError(
-            f"{what} names a line at {energy:g} keV, but no fitted line lies within "
-            f"{SAME_LINE:g} keV of it; fitted lines: {fitted} keV. Add it to the model."
-        )
 
     # --- amounts ---------------------------------------------------------------------------------
 
-    def _range_counts(self) -> tuple[Array, Array]:
-        """Counts of continuum and lines in the source range, and their Jacobian."""
-        model = self.fit.model
-        value, jac = range_counts(model, self.fit.theta, self.plan.low, self.plan.high, self.edges)
-        is_line = np.array([c.label == "lines" for c in model.components])
-        rows = np.array([~is_line, is_line], dtype=float)
-        return rows @ value, rows @ jac
-
-    def _ratio_counts(self) -> tuple[float, Array, float]:
-        """Counts that line_ratio adds, their Jacobian, and the variance from the ratio itself."""
-        ratio: LineRatio | None = self.options.line_ratio
-        jac = np.zeros(self.fit.theta.size)
-        if ratio is None:
-            return 0.0, jac, 0.0
-        component = self.fit.model.components[self._nearest_line(ratio.tracer, "line_ratio")]
-        slots, theta = component.slots, self.fit.theta
-        edges = [self.plan.low, self.plan.high]
-        shape = (ratio.line, *theta[list(slots[2:])])
-        function = gaussian_counts if component.kind == "gaussian" else tailed_gaussian_counts
-        share, slopes = function(edges, 1.0, *shape)
-        if share[0] < _LEAST_SHARE:
-            raise TemplateError(
-                f"line_ratio= names a line at {ratio.line:g} keV, of which {share[0]:.2g} falls "
-                f"into the source range {self.plan.low:g}-{self.plan.high:g} keV; correct its "
-                "energy."
-            )
-        doubled = [e for e in self._line_energies() if abs(e - ratio.line) <= 0.5 * SAME_LINE]
-        if doubled:
-            raise TemplateError(
-                f"line_ratio= names a line at {ratio.line:g} keV, but the fit has one at "
-                f"{doubled[0]:.2f} keV already; it would be counted twice. Leave out one of them."
-            )
-        amount = float(theta[slots[0]])
-        jac[slots[0]] = ratio.value * share[0]
-        for slot, slope in zip(slots[2:], slopes[0, 2:, 0], strict=True):
-            jac[slot] += ratio.value * amount * slope
-        self.details["line_ratio"] = {
-            "line": ratio.line, "tracer": ratio.tracer, "value": ratio.value,
-            "error": ratio.error, "share_in_range": float(share[0]),
-        }  # fmt: skip
-        return ratio.value * amount * share[0], jac, (ratio.error * amount * share[0]) ** 2
+    def _source_amounts(self) -> SourceAmounts:
+        """Continuum and lines in the source range, for the present fit."""
+        plan, fit, ratio = self.plan, self.fit, self.options.line_ratio
+        amounts = SourceAmounts(fit.model, fit.theta, self.edges, (plan.low, plan.high), ratio)
+        if ratio is not None:
+            share = amounts.ratio_share(fit.theta)
+            self.details["line_ratio"] = {**asdict(ratio), "share_in_range": share}
+        return amounts
 
     def _amounts(self, labels: Sequence[str]) -> tuple[dict[str, float], Array]:
         """Counts of each component in the source range, and their covariance."""
-        value, jac = self._range_counts()
-        added, added_jac, added_variance = self._ratio_counts()
-        value[1] += added
-        jac[1] += added_jac
+        amounts = self._source_amounts()
+        value, jac = amounts.counts_and_jacobian(self.fit.theta)
         index = {p.name: i for i, p in enumerate(self.fit.model.parameters)}
         columns = [index[name] for name in self.fit.covariance_names]
         j = jac[:, columns]
         covariance = j @ self.fit.covariance @ j.T
-        covariance[1, 1] += added_variance
+        covariance[1, 1] += amounts.ratio_variance(self.fit.theta)
         if self.options.method != "components":
             return {"background": float(value.sum())}, np.array([[covariance.sum()]])
         if "lines" not in labels and value[1] > 1e-3 * value[0]:
@@ -494,7 +392,7 @@ class _Maker:
                 f"The source range holds {value[1]:.4g} counts of lines, but no fitted line within "
                 "the window can lend them its distribution; widen window=, or name tracers=."
             )
-        counts = dict(zip(("continuum", "lines"), value.tolist(), strict=True))
+        counts = dict(zip(LABELS, value.tolist(), strict=True))
         negligible = 1e-6 * max(value[0], 1.0)
         if self.options.line_ratio is None and counts["lines"] < negligible:
             counts["lines"] = 0.0
@@ -514,9 +412,9 @@ class _Maker:
             # a fit read from a file cannot be moved: N and R as if they were independent
             relative = 1.0 / fit.spectrum.counts[selected].sum()
             return float(self._amounts(("background",))[1][0, 0] + relative * total**2)
-        value, jac = self._range_counts()
-        added, added_jac, added_variance = self._ratio_counts()
-        source, source_jac = value.sum() + added, jac.sum(axis=0) + added_jac
+        amounts = self._source_amounts()
+        value, jac = amounts.counts_and_jacobian(fit.theta)
+        source, source_jac = value.sum(), jac.sum(axis=0)
         expected, bin_jac = fit.model.bind(self.edges).counts_and_jacobian(fit.theta)
         band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
         index = {p.name: i for i, p in enumerate(fit.model.parameters)}
@@ -524,7 +422,7 @@ class _Maker:
         slope = total * (source_jac / source - band_jac / band)[columns]
         pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
         per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
-        return float(np.sum(per_bin**2 * fit.spectrum.counts) + added_variance)
+        return float(np.sum(per_bin**2 * fit.spectrum.counts) + amounts.ratio_variance(fit.theta))
 
     def _seen_counts(self, labels: Sequence[str]) -> Array:
         """Counts of each component in the selected bins, which the filters are scored on."""
@@ -607,7 +505,7 @@ class _Maker:
         spectrum, fit = self.fit.spectrum, self.fit
         near = spectrum.mask & overlapping_bins(self.edges, self.plan.low - 5, self.plan.high + 5)
         excess = float((spectrum.counts - fit.expected)[near].sum())
-        excess -= self._ratio_counts()[0]
+        excess -= self._source_amounts().ratio_counts(fit.theta)
         if excess < 5.0 * np.sqrt(max(float(fit.expected[near].sum()), 1.0)):
             return max(excess, 0.0), 0.0
         lost, length = SKY_TAIL
