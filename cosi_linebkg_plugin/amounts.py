@@ -99,7 +99,8 @@ class SourceAmounts:
         ratio: LineRatio | None = None,
     ):
         self.model, self.ratio = model, ratio
-        self.low, self.high = check_inside(edges, *source_range, "source range")
+        low, high = source_range
+        self.low, self.high = check_inside(edges, low, high, "source range")
         self._edges = edges
         self._is_line = np.array([c.label == "lines" for c in model.components])
         self._bound: list[BoundModel | None] | None = None
@@ -113,7 +114,7 @@ class SourceAmounts:
             inside = self._edges[(self._edges > self.low) & (self._edges < self.high)]
             bins = np.concatenate(([self.low], inside, [self.high]))
             self._bound = [
-                self.model.select(np.flatnonzero(rows)).bind(bins, FULL_REACH)
+                self.model.select(np.flatnonzero(rows).tolist()).bind(bins, FULL_REACH)
                 if rows.any()
                 else None
                 for rows in (~self._is_line, self._is_line)

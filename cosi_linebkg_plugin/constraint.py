@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from astromodels import Model
+from astromodels import Model, ModelAssertionViolation
 from astromodels.core.parameter import Parameter
 from numpy.typing import ArrayLike, NDArray
 from threeML.plugin_prototype import PluginPrototype
 
 from .errors import ModelError, TemplateError
+
+
+class ForbiddenNorm(TemplateError, ModelAssertionViolation):
+    """A norm below 0; threeML's sessions step back from it and go on."""
 
 
 class NormConstraint(PluginPrototype):

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .amounts import LABELS, LineRatio, SourceAmounts
 from .errors import TemplateError
 from .exports import COMPTON_AXES, ConsumerCells
-from .histograms import make_histogram
+from .histograms import ENERGY_LABEL, axis_in_kev, make_histogram
+from .spectrum import whole_bins
 
 if TYPE_CHECKING:
     from astromodels.core.parameter import Parameter
@@ -26,6 +28,8 @@ Array = NDArray[np.float64]
 
 #: A norm varies between 0 and this, or 10 standard errors above 1.
 _MAX_NORM = 10.0
+#: Where a norm starts that the template has at 0, as a share of all others.
+_START = 0.01
 
 
 # ---------------------------------------------------------------------------- cosipy 0.3: COSILike
@@ -83,6 +87,15 @@ class ComponentMix:
     template has none), so COSILike gets no norm of its own: an overall norm beside them would be
     degenerate. Without the constraint plugin in the DataList, nothing varies the norms.
 
+    With ``follow=`` the amounts are those that the spectrum's parameters give at each step of the
+    session, and the norms are factors on them::
+
+        mix = ComponentMix(template, data=data, follow=linebkg)
+        JointLikelihood(model, DataList(linebkg, cosi, mix.constraint()))
+
+    What the spectrum knows of an amount is then in its own likelihood; the constraint holds what
+    it does not know, the error of the line ratio.
+
     Parameters
     ----------
     template : BackgroundTemplate
@@ -90,6 +103,10 @@ class ComponentMix:
         The constraint plugin's name, which the parameters' names begin with.
     data, outside
         As of `cosilike`.
+    follow : LineBackgroundLike, optional
+        A plugin of the same session, with the spectrum that the template was made from. At that
+        fit the amounts are the template's own. An amount that the fit knows nothing of (0 counts)
+        does not follow.
 
     Attributes
     ----------
@@ -106,9 +123,14 @@ class ComponentMix:
         *,
         data: Histogram | None = None,
         outside: str = "refuse",
+        follow: Any = None,
     ):
         self._cells = ConsumerCells.of(template, data, outside)
-        self._covariance = template.covariance / np.outer(self._cells.units, self._cells.units)
+        self._followed = None if follow is None else _Followed(template, follow)
+        if self._followed is None:
+            self._covariance = template.covariance / np.outer(self._cells.units, self._cells.units)
+        else:
+            self._covariance = np.diag(self._followed.variances)
         self.name = name
         self.axes = self._cells.axes
         self.labels = self._cells.labels
@@ -122,17 +144,17 @@ class ComponentMix:
         ):
             p.free = error > 0  # an amount known exactly is not fitted
             if counts == 0:  # off the lower limit, where a minimiser would stay
-                p.value = 0.01 if p.free else 0.0
+                p.value = _START if p.free else 0.0
         self._order = tuple(self.parameters.values())
-        self._values: tuple[float, ...] | None = None
+        self._values: Array | None = None
         self._contents: Array | None = None
 
     @property
     def contents(self) -> Array:
         """Expected counts at the parameters' values, shape of the axes; not to be changed."""
-        values = tuple(p.value for p in self._order)
-        if self._contents is None or values != self._values:
-            self._contents = self._cells.sum(np.array(values))
+        values = self._norms()
+        if self._contents is None or self._values is None or (values != self._values).any():
+            self._contents = self._cells.sum(values)
             self._contents.flags.writeable = False
             self._values = values
         return self._contents
@@ -140,8 +162,11 @@ class ComponentMix:
     @property
     def counts(self) -> dict[str, float]:
         """Counts of each component, for ``template.set_parameters(**mix.counts)`` after a fit."""
-        values = [p.value for p in self._order]
-        return dict(zip(self.labels, (self._cells.units * values).tolist(), strict=True))
+        return dict(zip(self.labels, (self._cells.units * self._norms()).tolist(), strict=True))
+
+    def _norms(self) -> Array:
+        values = np.array([p.value for p in self._order])
+        return values if self._followed is None else values * self._followed.factors()
 
     def constraint(self, free: Sequence[str] = ()) -> NormConstraint:
         """The plugin that brings the norms into the session, and what is known of them.
@@ -175,6 +200,52 @@ class ComponentMix:
         )
 
 
+class _Followed:
+    """A template's amounts at the parameters of a plugin, relative to those of its own fit.
+
+    Attributes
+    ----------
+    variances : ndarray, shape (n_labels,)
+        Of the factors on the amounts that the spectrum gives: the line ratio's; infinite for what
+        the spectrum does not know.
+    """
+
+    def __init__(self, template: Any, plugin: Any):
+        if "split" in template.details:
+            raise TemplateError(
+                "A split template cannot follow a spectrum, which knows nothing of its parts; use "
+                "the template as it was before split(), or leave out follow=."
+            )
+        fit, ratio = template.fit, template.details.get("line_ratio")
+        if ratio is not None:
+            ratio = {key: ratio[key] for key in ("line", "tracer", "value", "error")}
+        self._ratio = LineRatio.of(ratio)
+        self._range = template.source_range
+        self._plugin = plugin
+        own = SourceAmounts(
+            fit.model, fit.theta, fit.spectrum.edges, template.source_range, self._ratio
+        )
+        amounts = own.counts_and_jacobian(fit.theta)[0]
+        # rows: what each component of the template takes of the amounts
+        self._rows = np.array([[label in (x, "background") for x in LABELS]
+                               for label in template.labels], dtype=float)  # fmt: skip
+        self._reference = self._rows @ amounts
+        self._known = np.array([template.counts[label] > 0 for label in template.labels]) & (
+            self._reference > 0
+        )
+        variance = own.ratio_variance(fit.theta) * self._rows[:, LABELS.index("lines")]
+        self.variances = np.full(len(template.labels), np.inf)
+        self.variances[self._known] = variance[self._known] / self._reference[self._known] ** 2
+
+    def factors(self) -> Array:
+        """Amounts over those of the template's fit, shape (n_labels,); 1 for what is unknown."""
+        amounts = self._plugin.source_counts(self._range, line_ratio=self._ratio)
+        out = np.ones(len(self._reference))
+        present = self._rows @ np.array([amounts[label] for label in LABELS])
+        np.divide(present, self._reference, out=out, where=self._known)
+        return out
+
+
 def _norm_parameter(name: str, error: float, flat: bool = False) -> Parameter:
     from astromodels.core.parameter import Parameter
     from astromodels.functions.priors import Truncated_gaussian, Uniform_prior
@@ -203,6 +274,8 @@ def _norm_parameter(name: str, error: float, flat: bool = False) -> Parameter:
 
 class ProtocolView:
     """A template as cosipy 0.4's ``BinnedBackgroundInterface``, with norms of its own.
+
+    A norm that the template has at 0, because nothing is known of it, starts at 1 % of the others.
 
     Parameters
     ----------
@@ -235,7 +308,9 @@ class ProtocolView:
                     f"The parameter name {key!r} is no Python identifier; choose a prefix of "
                     "letters, digits and underscores."
                 )
-        self._counts = self._cells.counts.copy()
+        # off the lower limit, where a minimiser would stay
+        empty = self._cells.counts == 0
+        self._counts = np.where(empty, _START * self._cells.units, self._cells.counts)
         self._expectation: Histogram | None = None
         self.axes = self._cells.axes
 
@@ -272,7 +347,7 @@ class ProtocolView:
                     f"The norm {key!r} must be a rate in Hz, got {rate!r}."
                 ) from None
             if not (np.isfinite(value) and value >= 0):
-                raise TemplateError(f"The norm {key!r} must be finite and >= 0, got {rate}.")
+                raise forbidden_norm(f"The norm {key!r} must be finite and >= 0, got {rate}.")
             counts[self._keys.index(key)] = value * self._livetime
         if not np.array_equal(counts, self._counts):
             self._counts, self._expectation = counts, None
@@ -293,6 +368,13 @@ class ProtocolView:
 
     def _make(self) -> Histogram:
         return make_histogram(self.axes, self._cells.sum(self._counts / self._cells.units))
+
+
+def forbidden_norm(message: str) -> TemplateError:
+    """For norms that a minimiser tries: threeML steps back from them instead of failing."""
+    from .constraint import ForbiddenNorm
+
+    return ForbiddenNorm(message)
 
 
 def free_norm_histograms(template: Any, *, data: Histogram | None = None) -> dict[str, Histogram]:
@@ -317,7 +399,40 @@ def free_norm_histograms(template: Any, *, data: Histogram | None = None) -> dic
     }
 
 
-# ---------------------------------------------------------------------------- imaging
+# ---------------------------------------------------------------------------- TS map, imaging
+
+
+def ts_map_input(template: Any, data: Histogram) -> dict[str, Histogram]:
+    """Data and background for cosipy 0.3's ``FastTSMap(**these, response_path=..., ...)``.
+
+    Its fits take ``energy_channel=template.energy_channel(data)``.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    data : histpy.Histogram
+        On Em, Phi, PsiChi; the background comes on these axes. Where Em has more bins than the
+        source range, make the template with ``like=data``: it is 0 in the others.
+
+    Returns
+    -------
+    dict
+        ``data``, as it was given, and ``bkg_model``, a histpy.Histogram of expected counts,
+        positive in every cell of the source range, without which the TS would be NaN.
+    """
+    cells = ConsumerCells.of(template, data, None)  # 0 outside the range is right here
+    return {
+        "data": data,
+        "bkg_model": make_histogram(cells.axes, cells.sum(cells.counts / cells.units)),
+    }
+
+
+def energy_channel(template: Any, data: Histogram) -> list[int]:
+    """First energy bin of the source range in the data, and the one behind its last."""
+    edges = axis_in_kev(data.axes[ENERGY_LABEL])
+    low, high = template.source_range
+    inside = np.flatnonzero(whole_bins(edges, low, high, "source range"))
+    return [int(inside[0]), int(inside[-1]) + 1]
 
 
 def deconvolution_input(template: Any, event_histogram: Histogram) -> dict[str, Histogram]:

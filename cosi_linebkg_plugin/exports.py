@@ -47,12 +47,12 @@ class ConsumerCells:
         cls,
         template: Any,
         data: Histogram | None,
-        outside: str,
+        outside: str | None,
         order: Sequence[str] = COMPTON_AXES,
     ) -> ConsumerCells:
         import histpy
 
-        if outside not in ("refuse", "drop"):
+        if outside not in ("refuse", "drop", None):
             raise TemplateError(f"outside must be 'refuse' or 'drop', got {outside!r}.")
         if not any(template.counts.values()):
             raise TemplateError("All norms of the template are 0; give it norms above 0.")
@@ -80,7 +80,7 @@ class ConsumerCells:
         total: Array = values @ self.rows
         return total.reshape([axis.nbins for axis in self.axes])
 
-    def _require_positive(self, source_range: Sequence[float], outside: str) -> None:
+    def _require_positive(self, source_range: Sequence[float], outside: str | None) -> None:
         total = self.sum(self.counts / self.units)
         edges = axis_in_kev(self.axes[ENERGY_LABEL])
         centers = 0.5 * (edges[1:] + edges[:-1])

@@ -467,15 +467,11 @@ class _Maker:
         """The sky in the source range, where that consists of whole energy bins."""
         from .histograms import make_histogram
 
-        inside = overlapping_bins(self.edges, self.plan.low, self.plan.high)
-        ((low, high),) = bins_to_ranges(self.edges, inside)
-        slack = EDGE_TOLERANCE * float(np.diff(self.edges).min())
-        if abs(low - self.plan.low) > slack or abs(high - self.plan.high) > slack:
-            raise TemplateError(
-                f"The source range {self.plan.low:g}-{self.plan.high:g} keV cuts through energy "
-                f"bins ({low:.6g}-{high:.6g} keV); give sky=(on the events' axes, in the source "
-                "range), two histograms, or a source range on bin edges."
-            )
+        inside = _whole_source_range(
+            self.edges, self.plan.low, self.plan.high,
+            "give sky=(on the events' axes, in the source range), two histograms, or a source "
+            "range on bin edges",
+        )  # fmt: skip
         sums, _ = sky.weighted_sums(inside.astype(float), variances=False)
         return make_histogram(self.plan.axes, self.plan.place(sums[0]))
 
@@ -515,6 +511,35 @@ class _Maker:
         total = [template.counts["continuum"] if template.method == "components" else 1.0]
         background = sum(template.counts.values())
         return excess, float(abs(own[0] * total[0])) / max(background, 1.0)
+
+
+def observed_counts(events: EventHistogram, source_range: Sequence[Any]) -> Any:
+    """The events of a source range on edges of the energy axis, as a dense histpy.Histogram.
+
+    See `LineBackgroundLike.observed_counts`.
+    """
+    from .histograms import make_histogram
+
+    low, high = check_inside(events.energy_edges, *in_kev(source_range, "source range"))
+    inside = _whole_source_range(
+        events.energy_edges, low, high, "choose a source range on bin edges"
+    )
+    axes, place = _target_axes(events, low, high, None)
+    sums, _ = events.weighted_sums(inside.astype(float), variances=False)
+    return make_histogram(axes, place(sums[0]))
+
+
+def _whole_source_range(edges: Array, low: float, high: float, cure: str) -> NDArray[np.bool_]:
+    """The bins of a source range that cuts through none."""
+    inside = overlapping_bins(edges, low, high)
+    ((first, last),) = bins_to_ranges(edges, inside)
+    slack = EDGE_TOLERANCE * float(np.diff(edges).min())
+    if abs(first - low) > slack or abs(last - high) > slack:
+        raise TemplateError(
+            f"The source range {low:g}-{high:g} keV cuts through energy bins "
+            f"({first:.6g}-{last:.6g} keV); {cure}."
+        )
+    return inside
 
 
 def _split_sky(sky: Any) -> tuple[Any, Any]:

@@ -11,10 +11,11 @@ from astromodels.core.parameter import Parameter as AstroParameter
 from numpy.typing import NDArray
 from threeML.plugin_prototype import PluginPrototype
 
+from .amounts import LABELS, LineRatio, SourceAmounts
 from .errors import LineBackgroundError, ModelError
 from .fit import check_degrees_of_freedom, fit_spectrum
 from .guess import guess_values
-from .making import TemplateOptions, make_template
+from .making import TemplateOptions, make_template, observed_counts
 from .model import DEFAULT_SOURCE, SpectrumReader, shape_of, spectrum_of
 from .objective import Objective
 from .result import LineBackgroundFit, in_kev
@@ -62,6 +63,7 @@ class LineBackgroundLike(PluginPrototype):
         self._model: Model | None = None
         self._reader: SpectrumReader | None = None
         self._objective: Objective | None = None
+        self._amounts: dict[Any, SourceAmounts] = {}
         self._rng = np.random.default_rng()
         nuisance: dict[str, AstroParameter] = {}
         if self._shape is not None:
@@ -109,6 +111,7 @@ class LineBackgroundLike(PluginPrototype):
             if name in likelihood_model_instance.parameters:
                 likelihood_model_instance.remove_external_parameter(name)
         self._reader = self._read(likelihood_model_instance)
+        self._amounts = {}
         self._objective = Objective(self._reader.model, self._spectrum)
 
     def get_model(self) -> NDArray[np.float64]:
@@ -266,6 +269,51 @@ class LineBackgroundLike(PluginPrototype):
         )  # fmt: skip
 
     # --- template --------------------------------------------------------------------------------
+
+    def source_counts(
+        self, source_range: Sequence[Any], *, line_ratio: Any = None
+    ) -> dict[str, float]:
+        """Expected background counts in a range at the session's current parameters.
+
+        Parameters
+        ----------
+        source_range : (low, high)
+            Anywhere inside the energy axis.
+        line_ratio : mapping, optional
+            As of `background_template`: adds a line to "lines".
+
+        Returns
+        -------
+        dict
+            "continuum" and "lines".
+        """
+        reader, _ = self._bound()
+        theta, ratio = reader.values(), LineRatio.of(line_ratio)
+        key = (*in_kev(source_range, "source range"), ratio)
+        if key not in self._amounts:
+            edges = self._spectrum.edges
+            self._amounts[key] = SourceAmounts(reader.model, theta, edges, key[:2], ratio)
+        return dict(zip(LABELS, self._amounts[key].counts(theta).tolist(), strict=True))
+
+    def observed_counts(self, source_range: Sequence[Any]) -> Any:
+        """The events of the source range, on the axes of a template for it.
+
+        Parameters
+        ----------
+        source_range : (low, high)
+            On edges of the energy axis: events within a bin cannot be told apart.
+
+        Returns
+        -------
+        histpy.Histogram
+            Dense counts; the events' own axes, Em with one bin. What `observed=`, `fit_norms` and
+            a likelihood of the source range take.
+        """
+        if self._events is None:
+            raise LineBackgroundError(
+                "The plugin was given a spectrum alone; give it the event histogram."
+            )
+        return observed_counts(self._events, source_range)
 
     def background_template(
         self,

@@ -165,7 +165,9 @@ class BackgroundTemplate:
                 ) from None
         value = float(norm)
         if not (np.isfinite(value) and value >= 0):
-            raise TemplateError(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
+            from .consumers import forbidden_norm
+
+            raise forbidden_norm(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
         return value
 
     def fit_norms(
@@ -243,27 +245,28 @@ class BackgroundTemplate:
         Its sumw2 is the sum of the components'. Continuum and lines come from the same slices and
         are anticorrelated there: it is up to a quarter too large as a standard error.
         """
-        return self.expectation()
+        return make_histogram(self.axes, self._total(1), self._total(2))
 
     def expectation(self, copy: bool = True) -> Any:
-        """The sum at the current norms.
+        """The sum at the current norms, without sumw2: what a likelihood asks for at each step.
 
         Parameters
         ----------
         copy : bool
             False returns the template's own histogram: do not change it.
         """
-        if self._sum is None or copy:
-            first, *others = (self._scaled(label, n) for label, n in self._counts.items())
-            contents, sumw2 = first
-            for part, variances in others:
-                contents += part
-                sumw2 += variances
-            histogram = make_histogram(self.axes, contents, sumw2)
-            if copy:
-                return histogram
-            self._sum = histogram
+        if copy:
+            return make_histogram(self.axes, self._total(1))
+        if self._sum is None:
+            self._sum = make_histogram(self.axes, self._total(1))
         return self._sum
+
+    def _total(self, power: int) -> Array:
+        """The sum at the current norms of the maps (power 1), or of their variances (2)."""
+        total = np.zeros([axis.nbins for axis in self.axes])
+        for label, counts in self._counts.items():
+            total += self._maps[label][power - 1] * (counts / self._sums[label]) ** power
+        return total
 
     def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
         contents, sumw2 = self._maps[label]
@@ -378,12 +381,19 @@ class BackgroundTemplate:
 
         return cosilike(self, name, data=data, outside=outside)
 
-    def component_mix(self, name: str = "norms", *, data: Any = None) -> Any:
+    def component_mix(
+        self,
+        name: str = "norms",
+        *,
+        data: Any = None,
+        outside: str = "refuse",
+        follow: Any = None,
+    ) -> Any:
         """A background for COSILike whose components have norms of their own that the session
-        fits; see `consumers.ComponentMix`."""
+        fits, or follow its spectrum; see `consumers.ComponentMix`."""
         from .consumers import ComponentMix
 
-        return ComponentMix(self, name, data=data)
+        return ComponentMix(self, name, data=data, outside=outside, follow=follow)
 
     def norm_constraint(self, cosi: str = "cosi", name: str = "norm_constraint") -> Any:
         """The norm's error as a Gaussian term in a JointLikelihood; see `constraint`."""
@@ -402,6 +412,18 @@ class BackgroundTemplate:
         from .consumers import free_norm_histograms
 
         return free_norm_histograms(self, data=data)
+
+    def ts_map_input(self, data: Any) -> dict[str, Any]:
+        """``data`` and ``bkg_model`` for cosipy 0.3's FastTSMap; see `consumers.ts_map_input`."""
+        from .consumers import ts_map_input
+
+        return ts_map_input(self, data)
+
+    def energy_channel(self, data: Any) -> list[int]:
+        """The energy bins of the source range in the data, for the fits of FastTSMap."""
+        from .consumers import energy_channel
+
+        return energy_channel(self, data)
 
     def deconvolution_input(self, event_histogram: Any) -> dict[str, Any]:
         """The background of cosipy 0.3's image deconvolution, on the events' own axes."""

@@ -388,14 +388,30 @@ class BinnedBackgroundInterface(Protocol):
     def parameters(self) -> dict[str, u.Quantity]: ...
 
 
-class PoissonPlugin(PluginPrototype):
-    """The calls of cosipy 0.4: its threeML interface around its binned Poisson likelihood."""
+class Signal:
+    """A ``BinnedExpectationInterface`` of sky counts: a map of its own that callers may change."""
 
-    def __init__(self, name: str, data: Any, bkg: BinnedBackgroundInterface):
+    def __init__(self, contents):
+        self.contents = contents
+
+    def expectation(self, copy: bool) -> histpy.Histogram:
+        assert copy, "with a background, the caller adds it in place"
+        return histogram_of(AXES, self.contents.copy())
+
+
+class PoissonPlugin(PluginPrototype):
+    """The calls of cosipy 0.4: ThreeMLPluginInterface around PoissonLikelihood.
+
+    As in its threeml_plugin_interface.py and likelihood_functions.py: norms come as parameters
+    without limits, are set by bare name as quantities at each call, and the background's own
+    histogram is added in place to the signal's.
+    """
+
+    def __init__(self, name: str, data: Any, bkg: BinnedBackgroundInterface, sky: float = 0.0):
         super().__init__(name, {})
-        self.data, self.bkg = data, bkg
+        self.data, self.bkg, self.response = data, bkg, Signal(np.full_like(data, sky))
         self.own = {
-            f"{name}_{label}": Parameter(label, norm.value, unit=norm.unit, min_value=0.0)
+            f"{name}_{label}": Parameter(label, norm.value, unit=norm.unit)
             for label, norm in bkg.parameters.items()
         }
 
@@ -412,9 +428,10 @@ class PoissonPlugin(PluginPrototype):
     def get_log_like(self):
         start = len(self.name) + 1
         self.bkg.set_parameters(**{key[start:]: p.as_quantity for key, p in self.own.items()})
-        expectation = self.bkg.expectation(copy=False).contents
-        with np.errstate(divide="ignore"):
-            return float(np.sum(self.data * np.log(expectation) - expectation))
+        expectation = self.response.expectation(copy=True)
+        expectation += self.bkg.expectation(copy=False)
+        contents = expectation.contents
+        return float(np.nansum(self.data * np.log(contents) - contents))
 
     def inner_fit(self):
         return self.get_log_like()
@@ -453,6 +470,39 @@ def test_views_in_a_session_of_two_plugins():
     rate = truth.sum() / 1000.0
     assert table.loc["a_background", "value"] == pytest.approx(1.1 * rate, rel=1e-3)
     assert table.loc["b_background", "value"] == pytest.approx(0.9 * rate, rel=1e-3)
+
+
+@pytest.mark.parametrize("through_view", [False, True])
+def test_a_session_steps_back_from_norms_below_zero(through_view):
+    """cosipy 0.4 gives the norms no limits: near 0 a minimiser tries negative ones."""
+    parts = {"continuum": 100 * CONTINUUM, "lines": 100 * LINES}
+    big = template_of(parts, AXES, livetime=1000.0)
+    bkg = ProtocolView(big) if through_view else big
+    truth = 100 * CONTINUUM + 0.02 * LINES
+    _, (table, _) = fit_of(PoissonPlugin("cosi", truth, bkg))
+    rates = parts["continuum"].sum() / 1000.0, 0.02 * LINES.sum() / 1000.0
+    assert table.loc["continuum", "value"] == pytest.approx(rates[0], rel=5e-3)
+    error = np.sqrt(truth.sum()) / 1000.0
+    assert 0 <= table.loc["lines", "value"] < rates[1] + error
+
+
+def test_a_norm_of_unknown_amount_is_found_by_a_session():
+    counts = {"continuum": 100 * CONTINUUM.sum(), "lines": 0.0}
+    parts = {"continuum": 100 * CONTINUUM, "lines": LINES}
+    some = template_of(
+        parts, AXES, counts=counts, covariance=np.diag([25.0, np.inf]), livetime=1000.0
+    )
+    view = ProtocolView(some)
+    assert view.parameters["lines"].value == pytest.approx(0.01 * counts["continuum"] / 1000.0)
+    _, (table, _) = fit_of(PoissonPlugin("cosi", 100 * CONTINUUM + 20 * LINES, view))
+    assert table.loc["lines", "value"] == pytest.approx(20 * LINES.sum() / 1000.0, rel=0.01)
+
+
+def test_expectations_are_plain_for_the_sake_of_sums(template):
+    """Their sumw2 would be dropped, with a message, at every step of a fit."""
+    assert template.expectation(copy=False).sumw2 is None
+    assert ProtocolView(template).expectation(copy=False).sumw2 is None
+    assert template.histogram.sumw2 is not None
 
 
 def test_views_refuse_what_makes_no_sense(template):
