@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .model import TailedGaussian, background_model
     from .plugin import LineBackgroundLike
+    from .priors import default_priors
     from .result import LineBackgroundFit
     from .template import BackgroundTemplate
 
@@ -24,6 +25,7 @@ _HOME = {
     "LineBackgroundLike": "plugin",
     "TailedGaussian": "model",
     "background_model": "model",
+    "default_priors": "priors",
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "LineBackgroundLike",
     "TailedGaussian",
     "background_model",
+    "default_priors",
 ]
 
 

@@ -65,6 +65,7 @@ def cosilike(
     TemplateError
         Naming what does not fit.
     """
+    _require_identifier(name, "COSILike")
     cells = ConsumerCells.of(template, data, outside)
     total = cells.counts.sum()
     return {
@@ -125,6 +126,7 @@ class ComponentMix:
         outside: str = "refuse",
         follow: Any = None,
     ):
+        _require_identifier(name, "constraint plugin")
         self._cells = ConsumerCells.of(template, data, outside)
         self._followed = None if follow is None else _Followed(template, follow)
         if self._followed is None:
@@ -244,6 +246,14 @@ class _Followed:
         present = self._rows @ np.array([amounts[label] for label in LABELS])
         np.divide(present, self._reference, out=out, where=self._known)
         return out
+
+
+def _require_identifier(name: str, what: str) -> None:
+    if not name.isidentifier():
+        raise TemplateError(
+            f"The name of the {what} must be letters, digits and underscores, as threeML demands, "
+            f"got {name!r}."
+        )
 
 
 def _norm_parameter(name: str, error: float, flat: bool = False) -> Parameter:

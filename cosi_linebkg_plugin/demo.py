@@ -54,11 +54,11 @@ template:
 def resolved_lines() -> list[float]:
     """Energies [keV] of the simulated lines that bins of 5 keV can tell apart, outside the mask.
 
-    Of two lines closer than 8 keV the stronger stands for both.
+    Of two lines closer than 6 keV the stronger stands for both.
     """
     kept: list[DemoLine] = []
     for line in sorted(DEMO_LINES, key=lambda x: -x.counts):
-        apart = all(abs(line.energy - other.energy) > 8.0 for other in kept)
+        apart = all(abs(line.energy - other.energy) > 6.0 for other in kept)
         if apart and not MASK[0] < line.energy < MASK[1]:
             kept.append(line)
     return sorted(line.energy for line in kept)

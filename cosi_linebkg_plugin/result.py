@@ -259,28 +259,55 @@ class LineBackgroundFit:
         edges = self.spectrum.edges
         value, jac = range_counts(self.model, self.theta, low, high, edges)
         index = {p.name: i for i, p in enumerate(self.model.parameters)}
-        names = [self.model.component_name(i, self.theta) for i in range(len(value))]
-        labels = names if by == "component" else [c.label for c in self.model.components]
-        unique = tuple(dict.fromkeys(labels))
-        collect = np.array([[float(x == y) for x in labels] for y in unique])
+        unique, collect = self._collected(by)
         columns = [index[n] for n in self.covariance_names]
         tabulated = any(c.table is not None for c in self.model.components)
         if self.samples is not None and not tabulated:
-            draws = self._sampled_counts(low, high) @ collect.T
+            draws = self.sampled_counts((low, high), by=by)
             return RangeCounts(unique, draws.mean(axis=0), np.atleast_2d(np.cov(draws.T)))
         j = collect @ jac[:, columns]
         return RangeCounts(unique, collect @ value, j @ self.covariance @ j.T)
 
-    def _sampled_counts(self, low: float, high: float) -> NDArray[np.float64]:
-        """Counts per posterior sample and component; at most 2000 samples, evenly spread."""
-        assert self.samples is not None
+    def sampled_counts(
+        self, energy_range: Sequence[Any], *, by: str = "label"
+    ) -> NDArray[np.float64]:
+        """Expected counts in an energy range for each posterior sample.
+
+        Parameters
+        ----------
+        energy_range, by
+            As of `expected_counts`.
+
+        Returns
+        -------
+        ndarray, shape (n, n_labels), counts
+            For at most 2000 samples, evenly spread; the order of `expected_counts`' labels.
+
+        Raises
+        ------
+        DataError
+            If the fit holds no samples.
+        """
+        if self.samples is None:
+            raise DataError("The fit has no posterior samples; use engine: bayesian.")
+        low, high = in_kev(energy_range)
         step = max(1, len(self.samples) // 2000)
         theta, free = self.theta.copy(), self.model.free
         rows = []
         for sample in self.samples[::step]:
             theta[free] = sample
             rows.append(range_counts(self.model, theta, low, high, self.spectrum.edges)[0])
-        return np.array(rows)
+        return np.array(rows) @ self._collected(by)[1].T
+
+    def _collected(self, by: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Names, and which components belong to each, shape (n_names, n_components)."""
+        components = self.model.components
+        if by == "component":
+            labels = [self.model.component_name(i, self.theta) for i in range(len(components))]
+        else:
+            labels = [c.label for c in components]
+        unique = tuple(dict.fromkeys(labels))
+        return unique, np.array([[float(x == y) for x in labels] for y in unique])
 
     # --- words -----------------------------------------------------------------------------------
 

@@ -271,7 +271,7 @@ def simulate(
     phi_edges: ArrayLike | None = None,
     nside: int = 16,
     n_time: int | None = None,
-    sky_counts: float = 500.0,
+    sky_counts: float = 5000.0,
     exposure_scale: float = 1.0,
     line_tail: bool = False,
     extra_edges: Sequence[float] | None = None,
@@ -295,8 +295,8 @@ def simulate(
         Number of equal bins of a Time axis. Default: no such axis.
     sky_counts : float
         Expected sky events in the full-energy line, all energies, in three months; a third as
-        many come on top with less energy. The default is 1-2 % of the background in 1805-1812
-        keV. The published DC3 spectrum holds about 35,600.
+        many come on top with less energy. The default is a seventh of what the published DC3
+        spectrum holds (about 35,600), and some 15 % of the background in 1805-1812 keV.
     exposure_scale : float
         Factor on the live time, and with it on all expected counts.
     line_tail : bool
@@ -356,9 +356,9 @@ def simulate(
         )
         for name, (spectrum, cumulative) in factors.items()
     }
-    sky_phi, sky_pattern = _sky_response(directions, phi_edges, nside)
+    sky_phi, sky_pattern = sky_response(directions, phi_edges, nside)
     components["sky"] = _Component(
-        partial(_sky_spectrum, exposure_scale * sky_counts, tail),
+        partial(sky_spectrum, exposure_scale * sky_counts, tail),
         np.broadcast_to(sky_phi, (slices.size - 1, sky_phi.size)),
         sky_pattern,
         np.diff(time),
@@ -398,7 +398,17 @@ def _line_spectrum(lines: Array, tail: float, edges: Array) -> Array:
     return tailed_gaussian_counts(edges, counts, energy, LINE_SIGMA, tail, TAIL_LENGTH)[0]
 
 
-def _sky_spectrum(counts: float, tail: float, edges: Array) -> Array:
+def sky_spectrum(counts: float, tail: float, edges: Array) -> Array:
+    """Expected counts per energy bin of a sky line, shape (n_bins,).
+
+    Parameters
+    ----------
+    counts : float
+        In the full-energy line, all energies; a third as many come on top with less energy.
+    tail : float
+        Share of the full-energy counts in the low-energy tail of the detector's line shape.
+    edges : ndarray, shape (n_bins + 1,), keV
+    """
     lossy = counts * SKY_LOSS_FRACTION / (1 - SKY_LOSS_FRACTION)
     table = [counts, lossy], SKY_ENERGY, SKY_SIGMA, [tail, 1.0], [TAIL_LENGTH, SKY_LOSS]
     return tailed_gaussian_counts(edges, *table)[0]
@@ -428,11 +438,26 @@ def _pattern(name: str, phi_edges: Array, nside: int) -> Array:
     return _normalised(np.exp(a * u + b * v**2 + c * cos_phi[:, None] * w))
 
 
-def _sky_response(sky: Array, phi_edges: Array, nside: int) -> tuple[Array, Array]:
-    """Phi distribution, shape (n_phi,), and pattern in each Phi bin, shape (n_phi, n_pixels).
+def sky_response(sky: Array, phi_edges: Array, nside: int) -> tuple[Array, Array]:
+    """Where in Phi and PsiChi the events of a sky at rest in the frame of PsiChi lie.
 
     Only the angle between source and PsiChi matters: count for each pixel how often its sub-pixels
     and the sources are at which angle, and evaluate the cone once per angle.
+
+    Parameters
+    ----------
+    sky : ndarray, shape (n_directions, 3)
+        Longitude [deg], latitude [deg], weight.
+    phi_edges : ndarray, shape (n_phi + 1,), deg
+    nside : int
+        Of PsiChi, RING.
+
+    Returns
+    -------
+    phi : ndarray, shape (n_phi,)
+        Share of each Phi bin.
+    pattern : ndarray, shape (n_phi, n_pixels)
+        Share of each pixel in each Phi bin.
     """
     phi = 0.5 * (phi_edges[1:] + phi_edges[:-1])
     step = 0.5  # deg, well below the ARM

@@ -15,10 +15,8 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
 plugin = LineBackgroundLike("linebkg", folder / "events.hdf5")
 plugin.set_mask((1790, 1825) * u.keV)  # the line itself stays out of the fit
 
-model = background_model(
-    [1505, 1515, 1526, 1538, 1565, 1612, 1634, 1652, 1666, 1723, 1764, 1779, 1893, 1920, 1928],
-    pivot=1800 * u.keV,
-)
+lines = [1506, 1515, 1526, 1538, 1565, 1612, 1634, 1652, 1666, 1675, 1723, 1757.5, 1764, 1779]
+model = background_model([*lines, 1893, 1903, 1920, 1928], pivot=1800 * u.keV)
 fit = plugin.fit(model)  # starts from the data by itself; the model is left at the optimum
 print(fit)
 

@@ -20,7 +20,9 @@ from cosi_linebkg_plugin.consumers import (
     ProtocolView,
     cosilike,
     deconvolution_input,
+    energy_channel,
     free_norm_histograms,
+    ts_map_input,
 )
 from cosi_linebkg_plugin.errors import ModelError, TemplateError
 
@@ -139,6 +141,14 @@ def test_energies_outside_the_source_range_are_refused_or_dropped():
     assert_allclose(bkg.contents[1], contents[1])
     with pytest.raises(TemplateError, match="'keep'"):
         cosilike(template, outside="keep")
+
+
+@pytest.mark.parametrize("name", ["my cosi", "2nd", ""])
+def test_names_that_threeml_refuses_are_refused_first(template, name):
+    with pytest.raises(TemplateError, match="letters, digits and underscores"):
+        cosilike(template, name)
+    with pytest.raises(TemplateError, match="letters, digits and underscores"):
+        ComponentMix(template, name)
 
 
 # --- constraint ----------------------------------------------------------------------------------
@@ -554,6 +564,23 @@ def test_deconvolution_input_refuses_other_events(template):
         deconvolution_input(template, data_on(axes("Time", "Em", "Phi", "PsiChi")))
     with pytest.raises(TemplateError, match="in this order"):
         deconvolution_input(template, data_on(axes("Em", "PsiChi", "Phi")))
+
+
+def test_ts_map_input_lies_on_the_full_energy_axis():
+    wide = axes(Em=axis("Em", edges=[1700.0, *SOURCE, 1900.0] * u.keV))
+    contents = cells(wide)
+    contents[[0, 2]] = 0.0
+    template, data = template_of({"background": contents}, wide), data_on(wide)
+    given = ts_map_input(template, data)
+    assert given["data"] is data
+    assert_allclose(given["bkg_model"].contents, contents, rtol=1e-14)
+    assert energy_channel(template, data) == [1, 2]
+    contents = contents.copy()
+    contents[1, 2, 3] = 0.0
+    with pytest.raises(TemplateError, match=r"1 cells .* \(1, 2, 3\)"):
+        ts_map_input(template_of({"background": contents}, wide), data)
+    with pytest.raises(TemplateError, match="number of bins 3, expected 1"):
+        ts_map_input(template, data_on())
 
 
 def test_nothing_of_point_sources_is_needed():

@@ -20,7 +20,7 @@ ROOMS = [
     ["filters", "smoothing"],
     ["exports", "constraint", "consumers"],
     ["template", "making"],
-    ["model"],
+    ["model", "priors"],
     ["plot"],
     ["plugin"],
     ["report"],
@@ -32,7 +32,7 @@ ORDER = {name: (i, j) for i, room in enumerate(ROOMS) for j, name in enumerate(r
 
 #: Libraries that only some rooms may import at their top level; elsewhere on use.
 HEAVY = {
-    "astromodels": {"model", "plugin", "constraint"},
+    "astromodels": {"model", "priors", "plugin", "constraint"},
     "threeML": {"plugin", "constraint"},
     "histpy": set(),
     "matplotlib": set(),

@@ -186,39 +186,60 @@ def test_several_components_through_the_unchanged_cosilike(analysis, data, publi
 
 
 def test_a_bayesian_session_uses_the_prior(analysis, data, published):
-    from astromodels import Uniform_prior
+    """Beside a session with the published file, given the same prior by hand."""
+    from astromodels import Truncated_gaussian, Uniform_prior
     from threeML import BayesianAnalysis, DataList
 
     template = background_of(
         filled(published), published.axes, covariance=np.array([[(0.02 * BKG_COUNTS) ** 2]])
     )
-    plugin = analysis.cosilike(**cosilike(template, data=data))
-    plugin._printed_warning = True
-    model, norm = sky(norm=1.0)
-    norm.prior = Uniform_prior(lower_bound=0.1, upper_bound=10.0, value=0.1)
-    session = BayesianAnalysis(model, DataList(plugin))
-    session.set_sampler("emcee")
-    session.sampler.setup(n_iterations=40, n_burn_in=30, n_walkers=12, seed=1)
-    session.sample(quiet=True)
-    samples = session.samples["cosi_bkg"]
-    # the data alone know it to 10 %; 480 correlated samples
-    assert np.std(samples) == pytest.approx(0.02, rel=0.4)
-    assert np.mean(samples) == pytest.approx(1.0, abs=0.05)
+    by_hand = plain_norm()
+    by_hand.prior = Truncated_gaussian(mu=1.0, sigma=0.02, lower_bound=0.0, upper_bound=10.0)
+    plugins = (
+        analysis.cosilike(**cosilike(template, data=data)),
+        analysis.cosilike(published, by_hand),
+    )
+    samples = []
+    for plugin in plugins:
+        plugin._printed_warning = True
+        model, norm = sky(norm=1.0)
+        norm.prior = Uniform_prior(lower_bound=0.1, upper_bound=10.0, value=0.1)
+        session = BayesianAnalysis(model, DataList(plugin))
+        session.set_sampler("emcee")
+        session.sampler.setup(n_iterations=80, n_burn_in=40, n_walkers=12, seed=1)
+        session.sample(quiet=True)
+        samples.append(np.array(list(session.samples.values())))
+    ours, theirs = samples
+    # 960 correlated samples; the data alone know the norm to some 10 %
+    assert np.std(ours[1]) == pytest.approx(0.02, rel=0.4)
+    assert np.mean(ours[1]) == pytest.approx(1.0, abs=0.05)
+    assert np.all(np.abs(ours.mean(axis=1) - theirs.mean(axis=1)) < 0.5 * theirs.std(axis=1))
+    assert_allclose(ours.std(axis=1), theirs.std(axis=1), rtol=0.4)
 
 
 def test_a_ts_map(files, data, published, orientation, in_tmp):
-    template = background_of(filled(published), published.axes)
+    """The source range is two of ten energy bins; the template holds nothing in the others."""
+    counts = filled(published)
+    counts[[i for i in range(10) if i not in (3, 4)]] = 0.0
+    edges = published.axes["Em"].edges.to_value(u.keV)
+    template = template_of(
+        {"background": counts}, published.axes, source_range=(edges[3], edges[5])
+    )
+    channel = template.energy_channel(data)
+    assert channel == [3, 5]
     model, _ = sky()
     spectrum = model.sources["source"].spectrum.main.shape
     response = str(files / "test_full_detector_response_dense.h5")
     tables = []
-    for background in (template.histogram, published):
-        ts = cosipy.FastTSMap(data, background, response, orientation, cds_frame="local")
-        cells = ts.get_cds_array(ts._data, [3, 5]), ts.get_cds_array(ts._bkg_model, [3, 5])
+    for given in (template.ts_map_input(data), {"data": data, "bkg_model": published}):
+        ts = cosipy.FastTSMap(
+            **given, response_path=response, orientation=orientation, cds_frame="local"
+        )
+        cells = ts.get_cds_array(ts._data, channel), ts.get_cds_array(ts._bkg_model, channel)
         tables.append(
             [
                 ts.fast_ts_fit(
-                    c, [3, 5], *cells, orientation, response, spectrum, "local", 1, "RING"
+                    c, channel, *cells, orientation, response, spectrum, "local", 1, "RING"
                 )[:3]
                 for c in ts.get_hypothesis_coords(nside=1)[:4]
             ]

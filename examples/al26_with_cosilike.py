@@ -1,0 +1,71 @@
+"""The flux of 26Al with cosipy's COSILike: the background from adjacent energies, with its error.
+
+Runs on the demo's data (``cosi-linebkg demo`` writes them), beside cosipy 0.3.4:
+python al26_with_cosilike.py [FOLDER]
+"""
+
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from _demo_instrument import coarse_events, sky_model, true_flux, write_response
+from cosipy import COSILike
+from threeML import DataList, JointLikelihood
+
+from cosi_linebkg_plugin import LineBackgroundLike, background_model
+from cosi_linebkg_plugin.demo import resolved_lines
+from cosi_linebkg_plugin.plot import save_figure
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
+
+# --- the background ------------------------------------------------------------------------------
+linebkg = LineBackgroundLike("linebkg", coarse_events(folder / "events.hdf5"))
+linebkg.set_mask((1790, 1825))
+fit = linebkg.fit(background_model(resolved_lines(), pivot=1800))
+edges = fit.spectrum.edges
+source_range = float(edges[60]), float(edges[62])  # two whole bins: 1803.0-1813.1 keV
+template = linebkg.background_template(
+    fit,
+    source_range,
+    l_cut=4,
+    line_ratio={"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015},
+)
+print(template)
+
+# --- the sky, in COSILike ------------------------------------------------------------------------
+data = linebkg.observed_counts(source_range)
+response = folder / "response.h5"
+write_response(response, source_range)
+mix = template.component_mix(data=data)  # a norm for the continuum, and one for the lines
+cosi = COSILike("cosi", str(response), data, mix, None, precomputed_psr_file=str(response))
+model, flux = sky_model()
+session = JointLikelihood(model, DataList(cosi, mix.constraint()))
+table, _ = session.fit(quiet=True)
+print(table)
+
+error = float(table["error"].iloc[0])
+truth = true_flux(5000.0)
+print(f"26Al: ({flux.value:.3g} +- {error:.2g}) photons/cm2/s; simulated: {truth:.3g}")
+
+# --- what was seen -------------------------------------------------------------------------------
+phi = data.axes["Phi"].edges.to_value("deg")
+observed, background = (np.asarray(x.contents).sum(axis=(0, 2)) for x in (data, mix))
+sky = np.asarray(cosi._signal).sum(axis=(0, 2))
+units = r"$\times 10^{-4}$ cm$^{-2}$ s$^{-1}$"
+name = rf"$^{{26}}$Al, ({flux.value * 1e4:.2f} ± {error * 1e4:.2f}) {units}"
+figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+centers = 0.5 * (phi[1:] + phi[:-1])
+axes.errorbar(
+    centers, observed - background, np.sqrt(observed), fmt="ko", ms=4, label="data - background"
+)
+axes.stairs(sky, phi, color="C0", label=name)
+axes.axhline(0.0, color="0.6", lw=0.8)
+axes.set(
+    xlabel=r"Compton angle $\phi$ [deg]",
+    ylabel="counts per bin",
+    xlim=(0, 180),
+    title=f"{source_range[0]:.1f}-{source_range[1]:.1f} keV, {observed.sum():.0f} events",
+)
+axes.legend()
+save_figure(figure, folder / "example_al26.png")
