@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FitError
-from .kernels import compiled_log_posterior
+from .kernels import compiled_log_posterior, half_deviance
 from .objective import Objective
 from .result import LineBackgroundFit
 
@@ -93,6 +93,54 @@ def sample_posterior(
             result,
         )
     return result
+
+
+@dataclass(frozen=True)
+class PosteriorPredictive:
+    """Spectra that the posterior expects to be observed.
+
+    Attributes
+    ----------
+    counts : ndarray, shape (n_draws, n_bins)
+        Poisson counts, one spectrum per posterior sample, masked bins included.
+    p_value : float
+        Share of the draws whose deviance from their own parameters exceeds that of the data, over
+        the fitted bins; near 0 the model does not describe the data.
+    """
+
+    counts: NDArray[np.float64]
+    p_value: float
+
+
+def posterior_predictive(
+    fit: LineBackgroundFit, *, n_draws: int = 1000, seed: Any = None
+) -> PosteriorPredictive:
+    """Draw spectra from the posterior, and compare the data with them.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+        With posterior samples.
+    n_draws : int
+        At most; as many as there are samples otherwise.
+    seed : int or numpy Generator, optional
+
+    References
+    ----------
+    Gelman, Meng & Stern 1996, Statistica Sinica 6, 733: Eq. 8 with the deviance.
+    """
+    rng = np.random.default_rng(seed)
+    bound, spectrum = fit.model.bind(fit.spectrum.edges), fit.spectrum
+    theta, free = fit.theta.copy(), fit.model.free
+    rows, larger = [], 0
+    for sample in fit.thinned_samples(n_draws):
+        theta[free] = sample
+        expected = bound.counts(theta) + (0.0 if fit.offset is None else fit.offset)
+        drawn = rng.poisson(np.maximum(expected, 0.0)).astype(float)
+        own, data = (half_deviance(n, spectrum.used, expected) for n in (drawn, spectrum.counts))
+        larger += own >= data
+        rows.append(drawn)
+    return PosteriorPredictive(np.array(rows), larger / len(rows))
 
 
 def _log_posterior(objective, theta, free, low, high):

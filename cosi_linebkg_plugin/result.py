@@ -288,16 +288,29 @@ class LineBackgroundFit:
         DataError
             If the fit holds no samples.
         """
-        if self.samples is None:
-            raise DataError("The fit has no posterior samples; use engine: bayesian.")
         low, high = in_kev(energy_range)
-        step = max(1, len(self.samples) // 2000)
         theta, free = self.theta.copy(), self.model.free
         rows = []
-        for sample in self.samples[::step]:
+        for sample in self.thinned_samples():
             theta[free] = sample
             rows.append(range_counts(self.model, theta, low, high, self.spectrum.edges)[0])
         return np.array(rows) @ self._collected(by)[1].T
+
+    def thinned_samples(self, at_most: int = 2000) -> NDArray[np.float64]:
+        """Posterior samples, evenly spread over the chain, shape (n, n_free).
+
+        Raises
+        ------
+        DataError
+            If the fit holds none.
+        """
+        if self.samples is None:
+            raise DataError(
+                "The fit has no posterior samples: sample it with a BayesianAnalysis and "
+                "plugin.result(), or with engine: bayesian."
+            )
+        number = min(at_most, len(self.samples))
+        return self.samples[np.linspace(0, len(self.samples) - 1, number).round().astype(int)]
 
     def _collected(self, by: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """Names, and which components belong to each, shape (n_names, n_components)."""

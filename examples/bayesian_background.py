@@ -6,11 +6,10 @@ Runs on the demo's data (``cosi-linebkg demo`` writes them): python bayesian_bac
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 from threeML import BayesianAnalysis, DataList
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model, default_priors
-from cosi_linebkg_plugin.plot import save_figure
+from cosi_linebkg_plugin.plot import plot_corner, save_figure
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
 source_range = (1805, 1812)
@@ -39,18 +38,5 @@ print(
     "prior of the norm in a COSILike's own session:", prior.name, f"sigma {prior.sigma.value:.3f}"
 )
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
-counts = posterior.sampled_counts(source_range)
-left.hist(counts[:, 0], bins=40, color="0.75")
-for fit, style, name in ((posterior, "-", "posterior"), (best, "--", "maximum likelihood")):
-    expected = fit.expected_counts(source_range)
-    mean, error = expected.values[0], expected.errors[0]
-    left.axvline(mean, color="k", ls=style, label=f"{name}: {mean:.0f} ± {error:.0f}")
-left.set_ylim(0, 1.35 * left.get_ylim()[1])
-left.set(xlabel="continuum counts in the source range", ylabel="samples")
-left.legend()
-names = ("index_1", "K_1")
-columns = [posterior.free_names.index(name) for name in names]
-right.plot(*posterior.samples[::25, columns].T, "k.", ms=2, alpha=0.4)
-right.set(xlabel="index", ylabel="K [counts/keV]", title="power law")
+figure = plot_corner(posterior, source_range=source_range, reference=best)
 save_figure(figure, folder / "example_bayesian.png")

@@ -41,6 +41,7 @@ HEAVY = {
     "healpy": {"simulation", "filters"},
     "iminuit": set(),
     "emcee": set(),
+    "corner": set(),
     "rich": set(),
     "dask": set(),
     "cosipy": set(),
