@@ -58,7 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     template.add_argument(
         "--fit", type=Path, required=True, metavar="fit.json", help="written by run or fit"
     )
-    for command in (demo, run, fit, template):
+    compare = commands.add_parser(
+        "compare", help="templates against the observed counts of the source range"
+    )
+    compare.add_argument("template", type=Path, metavar="TEMPLATE.h5", help="written by run")
+    compare.add_argument(
+        "observed", type=Path, metavar="OBSERVED.hdf5", help="counts of the source range, or events"
+    )
+    compare.add_argument("more", type=Path, nargs="*", metavar="TEMPLATE.h5", help="further ones")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="folder for tables and figures")
+    compare.add_argument("--nside", type=int, default=4, help="of PsiChi (default: 4)")
+    compare.set_defaults(command=_compare)
+    for command in (demo, run, fit, template, compare):
         command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
@@ -110,6 +121,52 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
     template = pipeline.template_config(config, plugin, fit)
     pipeline.make_folder(folder)
     return _summary(fit, template, pipeline.write_results(folder, fit, template))
+
+
+def _compare(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
+    progress("loading libraries")
+    from .pipeline import compare_files
+
+    paths = [options.template, *options.more]
+    rows, files = compare_files(paths, options.observed, options.out, nside=options.nside)
+    lines = _comparison_table(rows)
+    if files:
+        lines += ["", f"written to {options.out}: " + ", ".join(f.name for f in files)]
+    return lines
+
+
+def _comparison_table(rows: Sequence[Any]) -> list[str]:
+    """The table as text, as wide as the terminal."""
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+
+    axes = list(dict.fromkeys(axis for row in rows for axis in row.projections))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("template")
+    for heading in ("counts", "observed", "difference", *(f"{a} chi2/dof, p" for a in axes)):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [
+            row.name,
+            f"{row.counts:.0f} ± {row.error:.0f}",
+            f"{row.observed:.0f}",
+            f"{row.difference_percent:+.1f} ± {row.difference_error_percent:.1f} %",
+        ]
+        for axis in axes:
+            p = row.projections.get(axis)
+            cells.append("" if p is None else f"{p.chi2:.0f}/{p.dof}, {p.p_value:.2g}")
+        table.add_row(*cells)
+    text = io.StringIO()
+    console = Console(file=text, width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    for row in rows:
+        for axis, p in row.projections.items():
+            largest = "; ".join(f"{name}: {chi:+.1f}" for name, chi in p.largest())
+            lines.append(f"{row.name}, largest deviations in {axis} [sigma]: {largest}")
+    return lines
 
 
 def _demo(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:

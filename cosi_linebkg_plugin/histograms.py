@@ -17,7 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, FileError, TemplateError
 from .files import whole_file
-from .spectrum import EDGE_TOLERANCE, check_edges, check_range
+from .spectrum import (
+    EDGE_TOLERANCE,
+    bins_to_ranges,
+    check_edges,
+    check_range,
+    overlapping_bins,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -505,6 +511,26 @@ def _require_same_axes(first: _Part, other: _Part) -> None:
             f"Histograms can be summed only on the same axes, but {other.description} "
             f"{difference} (compared with {first.description}). Bin them alike."
         )
+
+
+def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) -> NDArray[np.bool_]:
+    """The energy bins of a range that cuts through none, shape (n_em,); `cure` ends the message.
+
+    Raises
+    ------
+    TemplateError
+        If it cuts through bins, whose events cannot be told apart.
+    """
+    edges = events.energy_edges
+    inside = overlapping_bins(edges, low, high)
+    ((first, last),) = bins_to_ranges(edges, inside)
+    slack = EDGE_TOLERANCE * float(np.diff(edges).min())
+    if abs(first - low) > slack or abs(last - high) > slack:
+        raise TemplateError(
+            f"The source range {low:g}-{high:g} keV cuts through energy bins "
+            f"({first:.6g}-{last:.6g} keV); {cure}."
+        )
+    return inside
 
 
 def axis_difference(a: Axis, b: Axis) -> str | None:

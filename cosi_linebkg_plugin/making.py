@@ -18,6 +18,7 @@ from .histograms import (
     EventHistogram,
     axis_difference,
     axis_in_kev,
+    bins_of_range,
     embed,
     open_events,
     source_axis,
@@ -467,8 +468,8 @@ class _Maker:
         """The sky in the source range, where that consists of whole energy bins."""
         from .histograms import make_histogram
 
-        inside = _whole_source_range(
-            self.edges, self.plan.low, self.plan.high,
+        inside = bins_of_range(
+            sky, self.plan.low, self.plan.high,
             "give sky=(on the events' axes, in the source range), two histograms, or a source "
             "range on bin edges",
         )  # fmt: skip
@@ -521,25 +522,10 @@ def observed_counts(events: EventHistogram, source_range: Sequence[Any]) -> Any:
     from .histograms import make_histogram
 
     low, high = check_inside(events.energy_edges, *in_kev(source_range, "source range"))
-    inside = _whole_source_range(
-        events.energy_edges, low, high, "choose a source range on bin edges"
-    )
+    inside = bins_of_range(events, low, high, "choose a source range on bin edges")
     axes, place = _target_axes(events, low, high, None)
     sums, _ = events.weighted_sums(inside.astype(float), variances=False)
     return make_histogram(axes, place(sums[0]))
-
-
-def _whole_source_range(edges: Array, low: float, high: float, cure: str) -> NDArray[np.bool_]:
-    """The bins of a source range that cuts through none."""
-    inside = overlapping_bins(edges, low, high)
-    ((first, last),) = bins_to_ranges(edges, inside)
-    slack = EDGE_TOLERANCE * float(np.diff(edges).min())
-    if abs(first - low) > slack or abs(last - high) > slack:
-        raise TemplateError(
-            f"The source range {low:g}-{high:g} keV cuts through energy bins "
-            f"({first:.6g}-{last:.6g} keV); {cure}."
-        )
-    return inside
 
 
 def _split_sky(sky: Any) -> tuple[Any, Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .comparison import Comparison, compare_all, to_csv, to_json
 from .config import Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
+from .files import whole_file
 from .making import TemplateOptions, check_template, make_template
 from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
@@ -285,6 +288,56 @@ def _write_report(folder, config, fit, template, rows, extra_figures, title):
         title=title,
     )
     return files
+
+
+def compare_files(
+    templates: Sequence[Path], observed: Path, out: Path | None, *, nside: int = 4
+) -> tuple[list[Comparison], list[Path]]:
+    """Templates in files against observed counts; tables and figures go into `out`, if given.
+
+    Returns
+    -------
+    comparisons : list of Comparison
+        Named by the files, with their folders where these alone tell them apart.
+    files : list of Path
+    """
+    from .plot import MANY_STYLES, plot_comparison, plot_maps, save_figure
+
+    if not (nside > 0 and nside & (nside - 1) == 0):
+        raise ConfigError(f"--nside must be a power of 2 (1, 2, 4, ...), got {nside}.")
+    stems = [path.stem for path in templates]
+    names = [
+        stem if stems.count(stem) == 1 else str(path.parent / stem)
+        for stem, path in zip(stems, templates, strict=True)
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"The template {name} is given twice; give each file once.")
+    if len(templates) > len(MANY_STYLES):
+        raise ConfigError(f"At most {len(MANY_STYLES)} templates at a time, got {len(templates)}.")
+    folder = None if out is None else check_folder(out)
+    opened = {n: BackgroundTemplate.open(p) for n, p in zip(names, templates, strict=True)}
+    rows = compare_all(opened, observed, nside=nside)
+    if folder is None:
+        return rows, []
+    make_folder(folder)
+    files = [folder / "comparison.csv", folder / "comparison.json"]
+    for path, text in zip(files, (to_csv(rows), to_json(rows)), strict=True):
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    figures = {
+        f"comparison_{axis.lower()}.png": plot_comparison(rows, axis)
+        for axis in ("Phi", "PsiChi")
+        if all(axis in row.projections for row in rows)
+    }
+    for (name, template), row in zip(opened.items(), rows, strict=True):
+        if "PsiChi" in row.projections:
+            safe = re.sub(r"\W+", "_", name).strip("_")
+            figures[f"maps_{safe}.png"] = plot_maps(template, observed=observed, nside=nside)
+    for name, figure in figures.items():
+        files.append(folder / name)
+        save_figure(figure, files[-1])
+    return rows, files
 
 
 def quiet_threeml() -> None:

@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .comparison import Comparison
     from .template import BackgroundTemplate
 
 # Okabe & Ito (2008), told apart by colour-blind readers; line styles differ as well.
 BLACK, GREY, LIGHT_GREY = "#000000", "#666666", "#bbbbbb"
 BLUE, VERMILLION, ORANGE = "#0072B2", "#D55E00", "#E69F00"
 SKY_BLUE, GREEN, PURPLE = "#56B4E9", "#009E73", "#CC79A7"
+MANY_STYLES = (
+    (BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"), (ORANGE, "-"), (SKY_BLUE, "--"),
+)  # fmt: skip
 STYLES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"))
 
 LABEL_SIGNIFICANCE = 5.0  # standard deviations above which a line gets a label
@@ -136,6 +140,132 @@ def plot_projection(
         panel.set_xlim(edges[0], edges[-1])
     axes[-1].set_xlabel(label)
     _legend_above(upper, 4)
+    return figure
+
+
+def plot_comparison(
+    comparisons: Sequence[Comparison], axis: str = "Phi", ax: Sequence[Axes] | None = None
+) -> Figure:
+    """Several templates along one axis against the observed counts of the source range.
+
+    Parameters
+    ----------
+    comparisons : sequence of Comparison
+        Of the same observed counts; at most 6.
+    axis : "Phi" or "PsiChi"
+        PsiChi is down-graded as in the comparison.
+    ax : sequence of Axes, optional
+        One more than there are comparisons; default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above: observed counts, and the templates at the observed total. Below: chi of each.
+    """
+    parts = [c.projections[axis] for c in comparisons if axis in c.projections]
+    if not parts or len(parts) != len(comparisons) or len(parts) > len(MANY_STYLES):
+        raise TemplateError(
+            f"Between 1 and {len(MANY_STYLES)} comparisons with the axis {axis} are needed, got "
+            f"{len(parts)} of {len(comparisons)}."
+        )
+    figure, (upper, *below) = _panels(ax, 1 + len(parts))
+    reach = max(RESIDUAL_REACH, *(1.15 * np.max(np.abs(p.chi)) for p in parts))
+    for i, (c, p) in enumerate(zip(comparisons, parts, strict=True)):
+        color, style = MANY_STYLES[i]
+        x = np.arange(p.chi.size) + 0.5 if axis == "PsiChi" else _group_centers(p)
+        if i == 0:
+            bars = _poisson_errors(p.observed)
+            upper.errorbar(
+                x, p.observed, bars, fmt="o", ms=2.5, color=BLACK, elinewidth=0.7, label="observed",
+                zorder=1,
+            )  # fmt: skip
+        upper.step(x, p.expected, where="mid", color=color, ls=style, lw=1.3, label=c.name)
+        panel = below[i]
+        panel.plot(x, p.chi, "o", ms=2.5, color=color)
+        panel.axhspan(-1.0, 1.0, color=LIGHT_GREY, alpha=0.5, lw=0, zorder=0.2)
+        panel.axhline(0.0, color=GREY, lw=0.8, zorder=0.5)
+        panel.set(ylim=(-reach, reach), ylabel=r"$\chi$")
+        p_text = f"= {p.p_value:.2g}" if p.p_value > 1e-99 else "< 1e-99"
+        panel.set_title(
+            f"{c.name}: total {c.difference_percent:+.1f} ± {c.difference_error_percent:.1f} %, "
+            rf"$\chi^2$/dof = {p.chi2:.0f}/{p.dof}, p {p_text}",
+            fontsize=LABEL_SIZE, loc="left", pad=2.0,
+        )  # fmt: skip
+    for panel in (upper, *below[:-1]):
+        panel.tick_params(labelbottom=False)
+    if ax is None:
+        figure.set_size_inches(7.5, 3.4 + 1.25 * len(parts))
+    upper.set(ylabel="counts per bin" if axis == "Phi" else "counts per pixel")
+    upper.set_xlim((0, 180) if axis == "Phi" else (0, parts[0].chi.size))
+    upper.set_ylim(bottom=0 if axis == "Phi" else None)
+    pixel = rf"$\psi\chi$ [pixel, nside {parts[0].nside}]"
+    below[-1].set_xlabel(r"$\phi$ [deg]" if axis == "Phi" else pixel)
+    _legend_above(upper, 3)
+    return figure
+
+
+def plot_maps(
+    template: BackgroundTemplate,
+    *,
+    observed: Any = None,
+    phi_bins: Sequence[int] | None = None,
+    label: str | None = None,
+    nside: int = 4,
+) -> Figure:
+    """PsiChi maps in Mollweide projection, summed over all axes or one for each Phi bin.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    observed : histpy.Histogram or path, optional
+        Counts of the source range, drawn beside it, and chi of the down-graded maps. Not with
+        `phi_bins`.
+    phi_bins : sequence of int, optional
+        Draws a grid of maps of these Phi bins instead of the sum.
+    label : str, optional
+        One component; default: the sum at the current norms.
+    nside : int
+        Of the map of chi; see `comparison.compare`.
+    """
+    from matplotlib.figure import Figure
+
+    names = [str(axis.label) for axis in template.axes]
+    if "PsiChi" not in names:
+        raise TemplateError(f"The template has no PsiChi; its axes are {', '.join(names)}.")
+    if label is not None and label not in template.labels:
+        raise TemplateError(
+            f"The template has no component {label!r}; it has {', '.join(template.labels)}."
+        )
+    chosen = template.histogram if label is None else template.components[label]
+    contents = np.asarray(chosen.contents)
+    axis = template.axes["PsiChi"]
+    maps: list[tuple[str, NDArray[np.float64], Any, str]] = []
+    if phi_bins is not None:
+        edges, _ = _axis_edges(template.axes["Phi"], "Phi")
+        slices = np.moveaxis(contents, names.index("Phi"), 0)
+        rest = [n for n in names if n != "Phi"]
+        for i in phi_bins:
+            title = rf"$\phi$ = {edges[i]:g}-{edges[i + 1]:g}°"
+            maps.append((title, _sum_to(slices[i], rest, "PsiChi"), axis, "counts"))
+    else:
+        maps.append((label or "template", _sum_to(contents, names, "PsiChi"), axis, "counts"))
+        if observed is not None:
+            counts = template.counts_on_axes(observed)
+            maps.append(("observed", _sum_to(counts, names, "PsiChi"), axis, "counts"))
+            part = template.compare(observed, nside=nside).projections["PsiChi"]
+            coarse = f"chi, nside {part.nside}"
+            maps.append((coarse, part.chi, part.nside, r"$\chi$"))
+    columns = min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(0.4 + 3.6 * columns, 2.7 * rows))
+    figure.set_layout_engine("constrained", hspace=0.12)
+    grid = figure.subplots(
+        rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}
+    ).ravel()
+    for panel, (title, values, pixels, unit) in zip(grid, maps, strict=False):
+        _draw_map(panel, values, pixels, title, unit)
+    for panel in grid[len(maps) :]:
+        panel.set_visible(False)
     return figure
 
 
@@ -349,6 +479,47 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         figure.savefig(temporary, format=kind, dpi=150)
 
 
+# --- comparisons and maps -------------------------------------------------------------------------
+
+
+def _group_centers(part: Any) -> NDArray[np.float64]:
+    """Centres of merged Phi bins [deg], from their names' edges."""
+    edges = [[float(x) for x in name.removesuffix(" deg").split("-")] for name in part.names]
+    return np.mean(edges, axis=1)
+
+
+def _sum_to(contents: NDArray[np.float64], names: Sequence[str], axis: str) -> NDArray[np.float64]:
+    others = tuple(i for i, name in enumerate(names) if name != axis)
+    return contents.sum(axis=others)
+
+
+def _draw_map(panel: Any, values: NDArray[np.float64], pixels: Any, title: str, unit: str) -> None:
+    """A healpix map on Mollweide axes, longitude growing to the left as on the sky.
+
+    `pixels` is the axis, or the nside of a RING map in the frame of a figure beside it.
+    """
+    import healpy as hp
+
+    nside = pixels if isinstance(pixels, int) else pixels.nside
+    nest = not isinstance(pixels, int) and str(pixels.scheme).upper() == "NESTED"
+    lon, lat = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-90, 90, 361))
+    centers = 0.5 * (lon[:-1, 1:] + lon[:-1, :-1]), 0.5 * (lat[1:, :-1] + lat[:-1, :-1])
+    shown = values[hp.ang2pix(nside, -centers[0], centers[1], nest=nest, lonlat=True)]
+    signed = unit != "counts"
+    limit = max(3.0, float(np.abs(values).max())) if signed else None
+    image = panel.pcolormesh(
+        np.radians(lon), np.radians(lat), shown, cmap="RdBu_r" if signed else "cividis",
+        vmin=-limit if limit else None, vmax=limit, rasterized=True,
+    )  # fmt: skip
+    panel.grid(visible=True, color="white", lw=0.4, alpha=0.6)
+    panel.set_xticklabels([])
+    panel.set_yticklabels([])
+    panel.set_title(title, fontsize=9)
+    bar = panel.figure.colorbar(image, ax=panel, orientation="horizontal", shrink=0.6, pad=0.04)
+    bar.set_label(unit, fontsize=LABEL_SIZE)
+    bar.ax.tick_params(labelsize=LABEL_SIZE)
+
+
 # --- panels ---------------------------------------------------------------------------------------
 
 
@@ -360,8 +531,9 @@ def _panels(ax: Axes | Sequence[Axes] | None, number: int) -> tuple[Figure, tupl
         given: Any = (ax,) if hasattr(ax, "stairs") else tuple(ax)
         return given[0].figure, given
     figure = Figure(figsize=(7.5, 4.2 if number == 1 else 5.6), layout="constrained")
+    ratios = (2.6, *[1.0] * (number - 1))
     axes = figure.subplots(
-        number, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": (2.6, 1)[:number]}
+        number, 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": ratios}
     )[:, 0]
     figure.align_ylabels(axes)
     return figure, tuple(axes)

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from .errors import FileError, TemplateError
 from .files import whole_file
-from .histograms import axis_difference, make_histogram, open_events, open_file, read_axes
+from .histograms import (
+    ENERGY_LABEL,
+    axis_difference,
+    bins_of_range,
+    make_histogram,
+    open_events,
+    open_file,
+    read_axes,
+)
 from .norms import NormFit, fit_poisson_norms
 from .result import LineBackgroundFit, finite_or_null, installed_versions
 
@@ -189,8 +197,8 @@ class BackgroundTemplate:
         NormFit
             The template's counts and covariance are set to it.
         """
-        data = self._on_own_axes(observed, "observed")
-        skies = [self._on_own_axes(s, f"sky template {i}") for i, s in enumerate(sky, start=1)]
+        data = self.counts_on_axes(observed, "observed")
+        skies = [self.counts_on_axes(s, f"sky template {i}") for i, s in enumerate(sky, start=1)]
         labels = (*self.labels, *(f"sky_{i}" for i in range(1, len(skies) + 1)))
         shapes = [self._scaled(label, 1.0)[0] for label in self.labels] + skies
         k, n = len(self.labels), len(labels)
@@ -206,23 +214,43 @@ class BackgroundTemplate:
         self.set_parameters(**dict(zip(self.labels, fit.values[:k].tolist(), strict=True)))
         return fit
 
-    def _on_own_axes(self, source: Any, what: str) -> Array:
-        """The contents of a histogram that must have this template's axes."""
+    def counts_on_axes(self, source: Any, what: str = "observed") -> Array:
+        """The contents of a histogram, which must have this template's axes.
+
+        Parameters
+        ----------
+        source : histpy.Histogram or path
+            May have the events' whole energy axis, where the source range lies on its edges.
+        what : str
+            Names it in messages.
+
+        Returns
+        -------
+        ndarray, shape of the axes, counts
+        """
         events = open_events(source)
         if len(list(events.axes)) != len(list(self.axes)):
             raise TemplateError(
                 f"The {what} histogram has the axes {', '.join(map(str, events.labels))}, the "
                 f"template {', '.join(str(a.label) for a in self.axes)}; they must be the same."
             )
+        one_bin = self.axes[ENERGY_LABEL].nbins == 1
+        n_em = events.energy_edges.size - 1
         for own, other in zip(self.axes, events.axes, strict=True):
+            if own.label == other.label == ENERGY_LABEL and one_bin and n_em > 1:
+                continue  # the whole energy axis: see below
             difference = axis_difference(own, other)
             if difference:
                 raise TemplateError(
                     f"The {what} histogram differs from the template in the axis {own.label}: "
                     f"{difference}."
                 )
-        n_em = events.energy_edges.size - 1
-        slices, _ = events.weighted_sums(np.eye(n_em), variances=False)
+        rows = np.eye(n_em)
+        if one_bin and n_em > 1:
+            low, high = self.source_range
+            cure = f"give the {what} counts of the source range alone"
+            rows = bins_of_range(events, low, high, cure)[None].astype(float)
+        slices, _ = events.weighted_sums(rows, variances=False)
         return np.moveaxis(slices, 0, events.energy_axis_index)
 
     # --- maps ------------------------------------------------------------------------------------
@@ -370,6 +398,13 @@ class BackgroundTemplate:
             notes=self._notes,
             versions=self.versions,
         )
+
+    def compare(self, observed: Any, *, name: str | None = None, nside: int = 4) -> Any:
+        """The template against the observed counts of the source range: totals, Phi, PsiChi; see
+        `comparison.compare`."""
+        from .comparison import compare
+
+        return compare(self, observed, name=name, nside=nside)
 
     # --- consumers -------------------------------------------------------------------------------
 
