@@ -53,6 +53,8 @@ _TAIL_START, _TAIL_LENGTHS = (0.2, 10.0), (0.5, 200.0)  # share and keV; keV
 _MAX_MOVES = 5
 #: A line this many times weaker than another within this many widths may be that one's shape.
 _SATELLITE_RATIO, _SATELLITE_REACH = 20.0, 8.0
+#: A new line puts in question those within this many separations.
+_NEIGHBOURS = 3.0
 #: A candidate is not looked at if the model explains more than this share of its square.
 _EXPLAINED = 0.9
 #: Numbers in one block of line shapes.
@@ -340,10 +342,11 @@ class _Search:
     def __init__(self, spectrum: EnergySpectrum, settings: _Settings):
         self.spectrum, self.settings = spectrum, settings
         self.segments = bins_to_ranges(spectrum.edges, spectrum.used)
+        self.bin_width = float(np.median(spectrum.widths[spectrum.used]))
         self.shape = _Shape(settings.sigma, *_TAIL_START, tail=settings.tail)
         self.banned: list[float] = []
         self.lines: list[_Line] = []
-        self.stopped = "no further candidate reaches that"
+        self.stopped = ""
         self.fit = fit_spectrum(self._model(self.lines, self.shape, (1000.0, -2.0)), spectrum)
         self.trials, self.threshold = (len(self.segments), 0.0), math.inf
 
@@ -352,8 +355,7 @@ class _Search:
     @property
     def width(self) -> float:
         """Width of a line as the bins show it, keV."""
-        widths = self.spectrum.widths[self.spectrum.used]
-        return math.hypot(self.shape.sigma, float(np.median(widths)) / math.sqrt(12.0))
+        return math.hypot(self.shape.sigma, self.bin_width / math.sqrt(12.0))
 
     def _windows(self, lines: list[_Line]) -> list[_Line]:
         """The lines in order, with windows that keep them apart and out of the mask."""
@@ -420,47 +422,62 @@ class _Search:
     # --- steps ---
 
     def run(self) -> None:
+        """Add lines until none is left that is significant."""
         while True:
-            z, energies, amplitudes = self._scan()
-            candidate = self._best(z, energies)
-            if candidate is None:
-                return
-            if len(self.lines) >= self.settings.max_lines:
-                self.stopped = (
-                    f"further candidates are left out: {self.settings.max_lines} lines are as "
-                    "many as the number of fitted bins allows"
-                )
-                return
-            new = _Line(float(energies[candidate]), max(float(amplitudes[candidate]), 1.0))
-            fit = self._refit([*self.lines, new], self.shape)
-            if fit is None or not self.fit.deviance - fit.deviance > self.threshold**2:
-                self.banned.append(new.energy)
-                continue
-            self._accept(fit, self.shape)
-            self._free_shape()
-            self._settle()
-            if not any(abs(x.energy - new.energy) < self.width for x in self.lines):
-                self.banned.append(new.energy)
+            number = len(self.lines)
+            if not self._step():
+                self._settle(self.lines)
+                if len(self.lines) == number:
+                    return
 
-    def _free_shape(self) -> None:
-        """Fit width and tail too, once a line is strong enough."""
+    def _step(self) -> bool:
+        """Try the best candidate; False if there is none, or no room for it."""
+        z, energies, amplitudes = self._scan()
+        # the score test and the likelihood ratio differ by less than this where it matters
+        if not z.size or z.max() < 0.9 * self.threshold:
+            self.stopped = "no further candidate reaches that"
+            return False
+        if len(self.lines) >= self.settings.max_lines:
+            self.stopped = (
+                f"further candidates are left out: {self.settings.max_lines} lines are as many as "
+                "the number of fitted bins allows"
+            )
+            return False
+        best = int(np.argmax(z))
+        new = _Line(float(energies[best]), max(float(amplitudes[best]), 1.0))
+        fit = self._refit([*self.lines, new], self.shape)
+        if fit is None or not self.fit.deviance - fit.deviance > self.threshold**2:
+            self.banned.append(new.energy)
+            return True
+        self._accept(fit, self.shape)
+        near = [new]
+        if self._free_shape():
+            near = self.lines
+        self._settle(near)
+        if not any(abs(x.energy - new.energy) < self.width for x in self.lines):
+            self.banned.append(new.energy)
+        return True
+
+    def _free_shape(self) -> bool:
+        """Fit width and tail too, once a line is strong enough; whether that is new."""
         strongest = max(c / e for c, e in self._amplitudes())
         shape = replace(
             self.shape,
             free_sigma=self.shape.free_sigma or strongest > _WIDTH_FROM,
             free_tail=self.shape.free_tail or (self.shape.tail and strongest > _TAIL_FROM),
         )
-        if shape != self.shape:
-            fit = self._refit(self.lines, shape)
-            if fit is not None:
-                self._accept(fit, shape)
-                self.banned.clear()  # ruled out with another shape
+        fit = self._refit(self.lines, shape) if shape != self.shape else None
+        if fit is not None:
+            self._accept(fit, shape)
+            self.banned.clear()  # ruled out with another shape
+        return fit is not None
 
-    def _settle(self) -> None:
-        """Let windows follow the lines; drop those that end on a limit or explain nothing."""
+    def _settle(self, near: list[_Line]) -> None:
+        """Let windows follow the lines; drop those that end on a limit, and of those around the
+        lines `near` those that explain nothing."""
         moves = 0
         while self.lines:
-            bad = self._weakest()
+            bad = self._weakest([x.energy for x in near])
             if bad is None:
                 stuck = self._stuck()
                 if not stuck:
@@ -490,12 +507,15 @@ class _Search:
         errors = self.fit.errors
         return [(x.counts, errors.get(f"F_{i + 2}", math.inf)) for i, x in enumerate(self.lines)]
 
-    def _weakest(self) -> int | None:
-        """The least significant line, if it is below the threshold."""
+    def _weakest(self, near: list[float]) -> int | None:
+        """The least significant line around these energies, if it is below the threshold."""
         ratios = [counts / error for counts, error in self._amplitudes()]
+        reach = _NEIGHBOURS * SEPARATION * self.width
         for i in np.argsort(ratios):
             if ratios[i] > 2.0 * self.threshold:  # no refit needed to tell
                 return None
+            if not any(abs(self.lines[i].energy - energy) < reach for energy in near):
+                continue
             if not self._gain(i) > self.threshold**2:
                 return int(i)
         return None
@@ -552,14 +572,6 @@ class _Search:
             z[part] = np.where(ok, projected / np.sqrt(np.maximum(own, 1e-300)), 0.0)
             amplitude[part] = np.where(ok, projected / np.maximum(own, 1e-300), 0.0)
         return z, allowed, amplitude
-
-    def _best(self, z: NDArray, energies: NDArray) -> int | None:
-        """The candidate to try: the best of the scan, if it comes near the threshold."""
-        if not z.size:
-            return None
-        best = int(np.argmax(z))
-        # the score test and the likelihood ratio agree where it matters
-        return best if z[best] > 0.9 * self.threshold else None
 
     def _residuals(self, free: Sequence[str]):
         """Pearson residuals, weights of the bins, and an orthonormal basis of what the parameters
