@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .catalogue import instrumental_lines
+    from .linesearch import find_lines
     from .model import TailedGaussian, background_model
     from .plugin import LineBackgroundLike
     from .result import LineBackgroundFit
@@ -24,6 +26,8 @@ _HOME = {
     "LineBackgroundLike": "plugin",
     "TailedGaussian": "model",
     "background_model": "model",
+    "find_lines": "linesearch",
+    "instrumental_lines": "catalogue",
 }
 
 __all__ = [
@@ -32,6 +36,8 @@ __all__ = [
     "LineBackgroundLike",
     "TailedGaussian",
     "background_model",
+    "find_lines",
+    "instrumental_lines",
 ]
 
 

@@ -85,8 +85,7 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     folder = pipeline.check_folder(options.out)
     pipeline.check_outputs(folder, config)
     plugin = pipeline.prepare(config)
-    progress(f"fitting the spectrum ({config.engine})")
-    fit = pipeline.fit_config(config, plugin)
+    fit = pipeline.fit_config(config, plugin, progress)
     pipeline.make_folder(folder)
     files = [folder / "fit.json", folder / "spectrum.png"]
     fit.to_json(files[0], source_range=config.source_range)

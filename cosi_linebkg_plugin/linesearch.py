@@ -37,8 +37,11 @@ if TYPE_CHECKING:
 
 #: Default chance of a false line in a spectrum without further lines.
 FALSE_ALARM = 0.05
-#: Two lines are at least this many widths apart (the width with that of a bin in it).
-SEPARATION = 2.0
+#: Two lines are at least this many widths apart (the width with that of a bin in it), and at
+#: least this many bins: closer ones take more parameters than they have bins.
+SEPARATION, SEPARATION_BINS = 2.0, 1.5
+#: A line is at least this many widths away from the mask and from the ends of the axis.
+MARGIN = 1.0
 #: Share of the fitted bins that stays as degrees of freedom: 40 of 90.
 FREE_SHARE = 4.0 / 9.0
 #: The scan's energies per width; the refit moves a line in between.
@@ -256,6 +259,17 @@ def find_lines(
     return search.result(fix_to_catalogue)
 
 
+def check_search(spectrum: EnergySpectrum, **options: Any) -> None:
+    """Refuse options of `find_lines` that a spectrum cannot be searched with, without any work.
+
+    Raises
+    ------
+    ModelError
+    """
+    known = ("sigma", "tail", "false_alarm", "max_lines", "pivot")
+    _settings(spectrum, *(options[name] for name in known))
+
+
 # --- the model of a step ----------------------------------------------------------------------
 
 
@@ -357,13 +371,25 @@ class _Search:
         """Width of a line as the bins show it, keV."""
         return math.hypot(self.shape.sigma, self.bin_width / math.sqrt(12.0))
 
+    @property
+    def separation(self) -> float:
+        """Least distance of two lines, keV."""
+        return max(SEPARATION * self.width, SEPARATION_BINS * self.bin_width)
+
+    @property
+    def allowed(self) -> list[tuple[float, float]]:
+        """Where lines may be, keV."""
+        margin = MARGIN * self.width
+        inside = [(low + margin, high - margin) for low, high in self.segments]
+        return [(low, high) for low, high in inside if low < high]
+
     def _windows(self, lines: list[_Line]) -> list[_Line]:
         """The lines in order, with windows that keep them apart and out of the mask."""
         lines = sorted(lines, key=lambda x: x.energy)
-        gap = 0.5 * SEPARATION * self.width
+        gap = 0.5 * self.separation
         windows = []
         for i, line in enumerate(lines):
-            low, high = self._segment(line.energy)
+            low, high = min(self.allowed, key=lambda s: max(s[0] - line.energy, line.energy - s[1]))
             low = max(low, line.energy - _WINDOW * self.width)
             high = min(high, line.energy + _WINDOW * self.width)
             if i:
@@ -374,9 +400,6 @@ class _Search:
             slack = 1e-3 * self.width
             windows.append((min(low, line.energy - slack), max(high, line.energy + slack)))
         return [replace(x, window=w) for x, w in zip(lines, windows, strict=True)]
-
-    def _segment(self, energy: float) -> tuple[float, float]:
-        return next(s for s in self.segments if s[0] <= energy <= s[1])
 
     # --- fits ---
 
@@ -422,13 +445,25 @@ class _Search:
     # --- steps ---
 
     def run(self) -> None:
-        """Add lines until none is left that is significant."""
+        """Add lines until none is left that is significant.
+
+        What was ruled out on the way is tried again with all lines in place, as long as that
+        lowers the deviance, each line counted with the threshold's square.
+        """
+        best = math.inf
+        state = (self.fit, self.lines, self.shape)
         while True:
-            number = len(self.lines)
-            if not self._step():
-                self._settle(self.lines)
-                if len(self.lines) == number:
-                    return
+            while self._step():
+                pass
+            self._settle(self.lines)
+            score = self.fit.deviance + self.threshold**2 * len(self.lines)
+            if not score < best - 1.0:
+                self.fit, self.lines, self.shape = state
+                return
+            best, state = score, (self.fit, self.lines, self.shape)
+            if not self.banned:
+                return
+            self.banned.clear()
 
     def _step(self) -> bool:
         """Try the best candidate; False if there is none, or no room for it."""
@@ -510,7 +545,7 @@ class _Search:
     def _weakest(self, near: list[float]) -> int | None:
         """The least significant line around these energies, if it is below the threshold."""
         ratios = [counts / error for counts, error in self._amplitudes()]
-        reach = _NEIGHBOURS * SEPARATION * self.width
+        reach = _NEIGHBOURS * self.separation
         for i in np.argsort(ratios):
             if ratios[i] > 2.0 * self.threshold:  # no refit needed to tell
                 return None
@@ -548,16 +583,18 @@ class _Search:
         step = self.width / _STEPS_PER_WIDTH
         energies = [
             np.linspace(low, high, max(2, math.ceil((high - low) / step) + 1))
-            for low, high in self.segments
+            for low, high in self.allowed
         ]
-        self.trials = (len(self.segments), sum(self._curve_length(e) for e in energies))
+        if not energies:
+            return (np.zeros(0),) * 3
+        self.trials = (len(energies), sum(self._curve_length(e) for e in energies))
         self.threshold = _threshold(self.settings.false_alarm, *self.trials)
         allowed = np.concatenate(energies)
         keep = np.ones(allowed.size, bool)
         for line in self.lines:
-            keep &= np.abs(allowed - line.energy) >= SEPARATION * self.width
+            keep &= np.abs(allowed - line.energy) >= self.separation
         for energy in self.banned:
-            keep &= np.abs(allowed - energy) >= 0.5 * SEPARATION * self.width
+            keep &= np.abs(allowed - energy) >= 0.5 * self.separation
         allowed = allowed[keep]
         residual, scale, basis = self._residuals(self.fit.covariance_names)
         z, amplitude = np.zeros(allowed.size), np.zeros(allowed.size)

@@ -13,6 +13,8 @@ PUBLIC = [
     "LineBackgroundLike",
     "TailedGaussian",
     "background_model",
+    "find_lines",
+    "instrumental_lines",
 ]
 
 
