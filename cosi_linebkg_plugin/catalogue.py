@@ -13,7 +13,7 @@ Flags of a row:
 * ``blend``: within 3 keV, one standard deviation of COSI's resolution, of another isotope's row;
 * ``sum``: energies that add up in the detector (a photon and a K shell, or two photons);
 * ``broad``: Doppler-broadened;
-* ``doubtful``: known energy and parent, but too weak for what was seen there in simulations.
+* ``doubtful``: energy and parent are known, but not that the line is seen in an instrument.
 """
 
 from __future__ import annotations
@@ -38,16 +38,8 @@ NEAR_REACH = 10.0
 #: `SCALE_ERROR` [keV]: the energy scale and the line shape are not known better.
 MATCH_SIGMAS, SCALE_ERROR = 3.0, 0.5
 BLEND_REACH, SKY_REACH = 3.0, 4.0  # keV
-#: Lines looked for in the sky, keV, in the energies of the table.
-SKY_LINES = {
-    "7Be": 477.6035,
-    "e+e-": 510.99895,
-    "44Ti": 1157.022,
-    "60Fe": 1173.228,
-    "60Fe ": 1332.492,
-    "22Na": 1274.537,
-    "26Al": 1808.65,
-}
+#: Lines looked for in the sky, keV: 7Be, annihilation, 44Ti, 60Fe, 22Na, 60Fe, 26Al.
+SKY_LINES = (477.6035, 510.99895, 1157.022, 1173.228, 1274.537, 1332.492, 1808.65)
 
 
 @dataclass(frozen=True)
@@ -129,8 +121,10 @@ class IdentifiedLine:
 
     @property
     def name(self) -> str:
-        """The isotope, or ""."""
-        return self.match.line.isotope if self.match else ""
+        """The isotope, with a question mark for a doubtful row; "" without a match."""
+        if self.match is None:
+            return ""
+        return self.match.line.isotope + "?" * ("doubtful" in self.match.line.flags)
 
 
 def instrumental_lines(energy_range: Any = None, *, near: Any = None) -> tuple[CatalogueLine, ...]:

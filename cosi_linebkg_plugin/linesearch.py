@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 
 #: Default chance of a false line in a spectrum without further lines.
 FALSE_ALARM = 0.05
-#: Two lines are at least this many widths apart (the width with that of a bin in it), and at
-#: least this many bins: closer ones take more parameters than they have bins.
-SEPARATION, SEPARATION_BINS = 2.0, 1.5
+#: Two lines are at least this many widths apart (the width with that of a bin in it).
+SEPARATION = 2.0
 #: A line is at least this many widths away from the mask and from the ends of the axis.
 MARGIN = 1.0
 #: Share of the fitted bins that stays as degrees of freedom: 40 of 90.
@@ -51,6 +50,8 @@ _WINDOW = 2.0
 #: The width is fitted, within this factor of its start value, once a line is this significant,
 #: and the tail once one is this significant: weaker lines leave them undetermined.
 _WIDTH_FACTOR, _WIDTH_FROM, _TAIL_FROM = 3.0, 10.0, 30.0
+#: keV: those of `background_model`.
+SIGMA_LIMITS = (0.1, 50.0)
 _TAIL_START, _TAIL_LENGTHS = (0.2, 10.0), (0.5, 200.0)  # share and keV; keV
 #: How often a line that ends on the limit of its window may be followed before it is dropped.
 _MAX_MOVES = 5
@@ -144,7 +145,8 @@ class LineSearch:
             values["K_1"] *= (pivot / values["piv_1"]) ** values["index_1"]
         for parameter in self.fit.model.parameters:
             if parameter.name != "piv_1":
-                target = shape.parameters[parameter.name]
+                name = parameter.name if self.lines else parameter.name.removesuffix("_1")
+                target = shape.parameters[name]
                 target.value = values[parameter.name]
                 target.free = parameter.free
         return model
@@ -234,7 +236,8 @@ def find_lines(
     max_lines : int, optional
         Default: as many as leave 4/9 of the fitted bins as degrees of freedom.
     fix_to_catalogue : bool
-        Fix the energies of lines that agree with a row of the catalogue to it, and fit again.
+        Fix the energies of lines that agree with a row of the catalogue (no doubtful one) to it,
+        and fit again.
     pivot : Quantity or float, optional
         Of the power law (keV); default: the middle of the axis.
 
@@ -249,9 +252,11 @@ def find_lines(
 
     Notes
     -----
-    Lines are at least two widths apart, sqrt(sigma^2 + bin^2/12) each, and none ends on the limit
-    of its window. After each step a line is dropped when the fit without it is hardly worse (its
-    TS is below the threshold's square), as a neighbour or the tail then explains it.
+    Lines are at least two widths, sqrt(sigma^2 + bin^2/12) each, apart, and one width away from
+    the mask and from the ends of the axis; none ends on the limit of its window. After each step
+    a line is dropped when the fit without it is hardly worse (its TS is below the threshold's
+    square), as a neighbour or the tail then explains it. What was ruled out is tried again at the
+    end, with all lines in place.
     """
     spectrum = _read_spectrum(spectrum, mask)
     search = _Search(spectrum, _settings(spectrum, sigma, tail, false_alarm, max_lines, pivot))
@@ -322,7 +327,10 @@ def _spectral_model(
         Parameter("index_1", index, "", -20.0, 20.0),
     ]
     components = [Component("powerlaw", (0, 1, 2))]
-    limits = (settings.sigma / _WIDTH_FACTOR, settings.sigma * _WIDTH_FACTOR)
+    limits = (
+        max(settings.sigma / _WIDTH_FACTOR, SIGMA_LIMITS[0]),
+        min(settings.sigma * _WIDTH_FACTOR, SIGMA_LIMITS[1]),
+    )
     shared: list[Parameter] = [
         Parameter("sigma", shape.sigma, "keV", *limits, free=shape.free_sigma)
     ]
@@ -374,7 +382,7 @@ class _Search:
     @property
     def separation(self) -> float:
         """Least distance of two lines, keV."""
-        return max(SEPARATION * self.width, SEPARATION_BINS * self.bin_width)
+        return SEPARATION * self.width
 
     @property
     def allowed(self) -> list[tuple[float, float]]:
@@ -699,7 +707,7 @@ class _Search:
         best: dict[float, tuple[float, int]] = {}
         for i, line in enumerate(self.lines):
             match = next(iter(match_energy(line.energy, errors.get(f"mu_{i + 2}"))), None)
-            if match is not None and match.agrees:
+            if match is not None and match.agrees and "doubtful" not in match.line.flags:
                 known = best.get(match.line.energy)
                 if known is None or abs(match.difference) < known[0]:
                     best[match.line.energy] = (abs(match.difference), i)
@@ -766,8 +774,11 @@ def _read_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:
 
 def _settings(spectrum, sigma, tail, false_alarm, max_lines, pivot) -> _Settings:
     width = to_kev(sigma, "width of the lines")
-    if not (math.isfinite(width) and width > 0):
-        raise ModelError(f"sigma= is the expected width of the lines above 0 keV, got {width:g}.")
+    if not SIGMA_LIMITS[0] < width < SIGMA_LIMITS[1]:
+        raise ModelError(
+            f"sigma= is the expected width of the lines, between {SIGMA_LIMITS[0]:g} and "
+            f"{SIGMA_LIMITS[1]:g} keV, got {width:g} keV."
+        )
     if not 0.0 < false_alarm < 0.5:
         raise ModelError(
             f"false_alarm= is a probability above 0 and below 0.5, got {false_alarm:g}."

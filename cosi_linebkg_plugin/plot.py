@@ -80,7 +80,7 @@ def plot_spectrum(
     _draw_ranges(lower, fit, source_range, ())
     upper.tick_params(labelbottom=False)
     lower.set_xlabel("energy [keV]")
-    _legend_above(upper, 4)
+    _legend_above(upper, 5 if len(upper.get_legend_handles_labels()[0]) <= 5 else 4)
     return figure
 
 
@@ -352,10 +352,10 @@ def _line_labels(fit: LineBackgroundFit, names: bool) -> list[tuple[float, float
 
 def _isotope(name: str) -> str:
     """The name "26Al" with its mass number raised, and a space after it."""
-    parts = re.fullmatch(r"(\d+)(m?)([A-Z][a-z]?)", name)
+    parts = re.fullmatch(r"(\d+m?)([A-Z][a-z]?\??)", name)
     if parts:
-        return f"$^{{\\mathrm{{{parts[1]}{parts[2]}}}}}$" + f"{parts[3]} "
-    return "$e^+e^-$ " if name else ""
+        return f"$^{{\\mathrm{{{parts[1]}}}}}${parts[2]} "
+    return f"{name} ".replace("e+e-", "$e^+e^-$") if name else ""
 
 
 def _label_lines(
