@@ -57,6 +57,8 @@ _TAIL_START, _TAIL_LENGTHS = (0.2, 10.0), (0.5, 200.0)  # share and keV; keV
 _MAX_MOVES = 5
 #: A line this many times weaker than another within this many widths may be that one's shape.
 _SATELLITE_RATIO, _SATELLITE_REACH = 20.0, 8.0
+#: Lines closer than this many bins may take as many parameters as they have bins.
+_CROWDED = 2.5
 #: A new line puts in question those within this many separations.
 _NEIGHBOURS = 3.0
 #: A candidate is not looked at if the model explains more than this share of its square.
@@ -478,7 +480,11 @@ class _Search:
         z, energies, amplitudes = self._scan()
         # the score test and the likelihood ratio differ by less than this where it matters
         if not z.size or z.max() < 0.9 * self.threshold:
-            self.stopped = "no further candidate reaches that"
+            self.stopped = (
+                "no further candidate reaches that"
+                if self.allowed
+                else "nowhere is there room for a line between the mask and the ends of the axis"
+            )
             return False
         if len(self.lines) >= self.settings.max_lines:
             self.stopped = (
@@ -593,11 +599,9 @@ class _Search:
             np.linspace(low, high, max(2, math.ceil((high - low) / step) + 1))
             for low, high in self.allowed
         ]
-        if not energies:
-            return (np.zeros(0),) * 3
-        self.trials = (len(energies), sum(self._curve_length(e) for e in energies))
+        self.trials = (max(len(energies), 1), sum(self._curve_length(e) for e in energies))
         self.threshold = _threshold(self.settings.false_alarm, *self.trials)
-        allowed = np.concatenate(energies)
+        allowed = np.concatenate([np.zeros(0), *energies])
         keep = np.ones(allowed.size, bool)
         for line in self.lines:
             keep &= np.abs(allowed - line.energy) >= self.separation
@@ -700,6 +704,25 @@ class _Search:
                 f"{', '.join(satellites)} keV: beside a line {_SATELLITE_RATIO:g} times as strong; "
                 "the shape of that one may explain it"
             )
+        crowds = [f"{low:.0f}-{high:.0f}" for low, high in self._crowds()]
+        if crowds:
+            yield (
+                f"{', '.join(crowds)} keV: the lines have as many parameters as bins; residuals of "
+                "0 say nothing there"
+            )
+
+    def _crowds(self) -> Iterator[tuple[float, float]]:
+        """Ranges [keV] in which the lines leave no bins over."""
+        crowd: list[float] = []
+        spectrum = self.spectrum
+        for energy in [*(x.energy for x in self.lines), math.inf]:
+            if crowd and energy - crowd[-1] > _CROWDED * self.bin_width:
+                low, high = crowd[0] - self.width, crowd[-1] + self.width
+                bins = (spectrum.edges[1:] > low) & (spectrum.edges[:-1] < high) & spectrum.used
+                if len(crowd) > 1 and 2 * len(crowd) >= bins.sum():
+                    yield low, high
+                crowd = []
+            crowd.append(energy)
 
     def _fix(self) -> None:
         """Fix the energies of lines that the catalogue knows, each row for one line."""

@@ -9,13 +9,13 @@ import astropy.units as u
 import numpy as np
 import pytest
 from scipy.stats import norm
-from spectra import TUTORIAL_MASK, dc3_spectrum, line_model, simulated_spectrum
+from spectra import TUTORIAL_MASK, dc3_spectrum, line_model
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines, linesearch
 from cosi_linebkg_plugin import model as model_module
 from cosi_linebkg_plugin.errors import BinningError, DataError, ModelError
-from cosi_linebkg_plugin.lineshapes import powerlaw_counts, tailed_gaussian_counts
 from cosi_linebkg_plugin.linesearch import FREE_SHARE, SEPARATION, search_table
+from cosi_linebkg_plugin.lineshapes import powerlaw_counts, tailed_gaussian_counts
 from cosi_linebkg_plugin.spectrum import EnergySpectrum
 
 EDGES = np.linspace(1500.0, 2000.0, 100)
@@ -67,6 +67,9 @@ def test_published_spectrum(dc3):
         line = dc3.lines[np.argmin(np.abs(energies - energy))]
         assert line.significance > 90 and line.name == ""
     assert "does NOT describe" in str(dc3)
+    satellites, crowds = dc3.notes
+    assert "the shape of that one may explain it" in satellites and "1653" in satellites
+    assert re.match(r"15\d\d-15\d\d, .* keV: the lines have as many parameters as bins", crowds)
 
 
 def test_rules_hold_on_the_published_spectrum(dc3):
@@ -297,6 +300,14 @@ SPECTRUM = EnergySpectrum(EDGES, np.full(99, 1e4))
 def test_bad_input_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
         find_lines(**({"spectrum": SPECTRUM} | arguments))
+
+
+def test_no_room_is_no_line():
+    found = find_lines(draw(RESOLVED, 1), mask=(1520, 2000))
+    assert found.lines == () and math.isfinite(found.threshold)
+    narrow = find_lines(draw(RESOLVED, 1), mask=(1520, 2000), sigma=20.0)
+    assert narrow.lines == () and "nowhere is there room" in str(narrow)
+    assert json.dumps(narrow.to_dict(), allow_nan=False)
 
 
 def test_no_counts_are_no_lines():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from matplotlib.figure import Figure
 from spectra import dc3_spectrum
 
 from cosi_linebkg_plugin import find_lines
@@ -30,7 +31,8 @@ def table(search: LineSearch) -> str:
     ]
     for x in search.lines:
         near = ", ".join(
-            f"{m.line.isotope} {m.line.energy:.2f} ({m.difference:+.2f})"
+            f"{m.line.isotope}{'?' * ('doubtful' in m.line.flags)} {m.line.energy:.2f} "
+            f"({m.difference:+.2f})"
             for m in x.matches
             if m.agrees
         )
@@ -46,9 +48,9 @@ def main() -> None:
     search = find_lines(dc3_spectrum(Path(os.environ.get("COSI_LINEBKG_DATA", beside))), tail=True)
     print(table(search), f"\n\n{search}")
     if "--write" in sys.argv:
-        figure = plot_spectrum(search.fit)
-        figure.set_size_inches(9.0, 5.6)
-        save_figure(plot_spectrum(search.fit, ax=None), DOCS / "images" / "dc3_lines.png")
+        figure = Figure(figsize=(9.5, 5.6), layout="constrained")
+        axes = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (2.6, 1)})
+        save_figure(plot_spectrum(search.fit, ax=axes), DOCS / "images" / "dc3_lines.png")
         text = (DOCS / "lines.md").read_text(encoding="utf-8")
         start, end = "<!-- dc3 table -->\n", "\n<!-- end -->"
         head, rest = text.split(start)
