@@ -29,6 +29,7 @@ from .components import Component, Parameter, SpectralModel
 from .errors import DataError, FitError, ModelError
 from .fit import fit_spectrum
 from .lineshapes import gaussian_counts, tailed_gaussian_counts
+from .objective import Objective
 from .result import LineBackgroundFit, in_kev, to_kev
 from .spectrum import EnergySpectrum, bins_to_ranges
 
@@ -59,6 +60,8 @@ _MAX_MOVES = 5
 _SATELLITE_RATIO, _SATELLITE_REACH = 20.0, 8.0
 #: Lines closer than this many bins may take as many parameters as they have bins.
 _CROWDED = 2.5
+#: Candidates with this share of the best one's significance are added with it, if far from it.
+_TOGETHER = 0.5
 #: A new line puts in question those within this many separations.
 _NEIGHBOURS = 3.0
 #: A candidate is not looked at if the model explains more than this share of its square.
@@ -492,20 +495,36 @@ class _Search:
                 "the number of fitted bins allows"
             )
             return False
-        best = int(np.argmax(z))
-        new = _Line(float(energies[best]), max(float(amplitudes[best]), 1.0))
-        fit = self._refit([*self.lines, new], self.shape)
-        if fit is None or not self.fit.deviance - fit.deviance > self.threshold**2:
-            self.banned.append(new.energy)
+        for new in self._candidates(z, energies, amplitudes):
+            fit = self._refit([*self.lines, *new], self.shape)
+            gain = 0.0 if fit is None else self.fit.deviance - fit.deviance
+            if fit is not None and gain > len(new) * self.threshold**2:
+                break
+        else:
+            self.banned.append(new[0].energy)
             return True
         self._accept(fit, self.shape)
-        near = [new]
-        if self._free_shape():
-            near = self.lines
-        self._settle(near)
-        if not any(abs(x.energy - new.energy) < self.width for x in self.lines):
-            self.banned.append(new.energy)
+        self._settle(self.lines if self._free_shape() else new)
+        for one in new:
+            if not any(abs(x.energy - one.energy) < self.width for x in self.lines):
+                self.banned.append(one.energy)
         return True
+
+    def _candidates(
+        self, z: NDArray, energies: NDArray, amplitudes: NDArray
+    ) -> Iterator[list[_Line]]:
+        """Lines to add: the best with those far from it and hardly weaker, then the best alone."""
+        new: list[_Line] = []
+        apart = 2.0 * _NEIGHBOURS * self.separation
+        least = max(_TOGETHER * z.max(), 2.0 * self.threshold)
+        for i in np.argsort(-z, kind="stable"):
+            if new and (z[i] < least or len(self.lines) + len(new) >= self.settings.max_lines):
+                break
+            if all(abs(energies[i] - x.energy) > apart for x in new):
+                new.append(_Line(float(energies[i]), max(float(amplitudes[i]), 1.0)))
+        yield new
+        if len(new) > 1:
+            yield new[:1]
 
     def _free_shape(self) -> bool:
         """Fit width and tail too, once a line is strong enough; whether that is new."""
@@ -569,15 +588,25 @@ class _Search:
                 return int(i)
         return None
 
-    def _gain(self, i: int, hold: bool = False) -> float:
-        """TS of a line: the deviance without it less that with it.
-
-        With `hold` the other lines keep their energies; else a neighbour may move into its place.
-        """
-        others = self.lines[:i] + self.lines[i + 1 :]
-        others = [replace(x, fixed=hold or x.fixed) for x in others]
-        without = self._refit(others, self.shape)
+    def _gain(self, i: int) -> float:
+        """TS of a line, all others free to move: the deviance without it less that with it."""
+        without = self._refit(self.lines[:i] + self.lines[i + 1 :], self.shape)
         return math.inf if without is None else without.deviance - self.fit.deviance
+
+    def _gains_in_place(self) -> list[float]:
+        """TS of each line while the others keep their energies, so that none takes its place."""
+        model, theta = self.fit.model, self.fit.theta
+        objective = Objective(model, self.spectrum)
+        lines = [c.slots for c in model.components if c.label == "lines"]
+        held = {slots[1] for slots in lines}
+        gains = []
+        for slots in lines:
+            start = theta.copy()
+            start[slots[0]] = 0.0
+            free = np.array([k for k in model.free if k not in held and k != slots[0]])
+            _, value = objective.score_to_minimum(start, free)
+            gains.append(2.0 * (value - objective.value(theta)))
+        return gains
 
     def _drop(self, i: int) -> bool:
         """Take a line out, for good; False if the others cannot be fitted without it."""
@@ -660,8 +689,8 @@ class _Search:
         if fix_to_catalogue:
             self._fix()
         errors, found = self.fit.errors, []
-        for i, line in enumerate(self.lines):
-            significance = math.sqrt(max(self._gain(i, hold=True), 0.0))
+        for i, (line, gain) in enumerate(zip(self.lines, self._gains_in_place(), strict=True)):
+            significance = math.sqrt(max(gain, 0.0))
             error = errors.get(f"mu_{i + 2}")
             found.append(
                 FoundLine(

@@ -197,6 +197,13 @@ def test_weak_lines_leave_the_shape_alone():
     assert not shape.sigma_2.free and not shape.fraction_2.free and shape.mu_2.free
 
 
+@pytest.mark.parametrize("energy", [1597.3, 1700.0, 1701.3, 1702.6, 1703.9, 1850.0])
+def test_a_tail_that_is_held_shifts_lines_that_have_none(energy):
+    """What docs/lines.md says of it, from the expected counts themselves."""
+    (line,) = find_lines(EnergySpectrum(EDGES, expected([(energy, 3000.0)])), tail=True).lines
+    assert 0.2 < line.energy - energy < 0.45
+
+
 def test_energies_may_be_fixed_to_the_catalogue():
     spectrum = draw([(1666.0, 8e4), (1778.987, 3.9e4), (1919.3, 5e3)], 7)
     found = find_lines(spectrum, fix_to_catalogue=True)
