@@ -290,6 +290,7 @@ class _Settings:
     false_alarm: float
     max_lines: int
     pivot: float
+    asked: bool = False  # whether max_lines is the user's
 
 
 @dataclass(frozen=True)
@@ -402,7 +403,7 @@ class _Search:
         gap = 0.5 * self.separation
         windows = []
         for i, line in enumerate(lines):
-            low, high = min(self.allowed, key=lambda s: max(s[0] - line.energy, line.energy - s[1]))
+            low, high = self._place(line.energy)
             low = max(low, line.energy - _WINDOW * self.width)
             high = min(high, line.energy + _WINDOW * self.width)
             if i:
@@ -413,6 +414,11 @@ class _Search:
             slack = 1e-3 * self.width
             windows.append((min(low, line.energy - slack), max(high, line.energy + slack)))
         return [replace(x, window=w) for x, w in zip(lines, windows, strict=True)]
+
+    def _place(self, energy: float) -> tuple[float, float]:
+        """Where a line of this energy may be; nowhere else if the width has left no room."""
+        beyond = [max(low - energy, energy - high) for low, high in self.allowed]
+        return self.allowed[int(np.argmin(beyond))] if beyond else (energy, energy)
 
     # --- fits ---
 
@@ -490,9 +496,10 @@ class _Search:
             )
             return False
         if len(self.lines) >= self.settings.max_lines:
+            reason = "max_lines" if self.settings.asked else "the number of fitted bins"
             self.stopped = (
                 f"further candidates are left out: {self.settings.max_lines} lines are as many as "
-                "the number of fitted bins allows"
+                f"{reason} allows"
             )
             return False
         for new in self._candidates(z, energies, amplitudes):
@@ -842,6 +849,7 @@ def _settings(spectrum, sigma, tail, false_alarm, max_lines, pivot) -> _Settings
     n_used = int(spectrum.used.sum())
     shared = 2 + 1 + 2 * bool(tail)
     room = max((n_used - math.ceil(FREE_SHARE * n_used) - shared) // 2, 0)
+    asked = max_lines is not None
     if max_lines is None:
         max_lines = room
     elif not 0 <= max_lines <= room:
@@ -849,4 +857,4 @@ def _settings(spectrum, sigma, tail, false_alarm, max_lines, pivot) -> _Settings
             f"max_lines={max_lines} is not possible: from 0 to {room} lines leave 4/9 of the "
             f"{n_used} fitted bins as degrees of freedom."
         )
-    return _Settings(width, bool(tail), false_alarm, max_lines, pivot)
+    return _Settings(width, bool(tail), false_alarm, max_lines, pivot, asked)

@@ -268,7 +268,17 @@ def test_number_of_lines_may_be_limited():
     assert [round(x.energy) for x in found.lines] == sorted(
         round(e) for e, _ in sorted(RESOLVED, key=lambda x: -x[1])[:3]
     )
-    assert "further candidates are left out: 3 lines" in found.stopped
+    assert "left out: 3 lines are as many as max_lines allows" in found.stopped
+
+
+def test_a_width_that_outgrows_the_room_takes_the_line_with_it():
+    """15 keV between two masks, a broad bump in them: no crash, and no line on the mask."""
+    edges = np.linspace(1500.0, 1600.0, 101)
+    mean = 1e3 + 2e4 * np.exp(-0.5 * ((edges[1:] - 1550.5) / 8.0) ** 2)
+    found = find_lines((edges, np.round(mean)), mask=[(1500, 1540), (1560, 1600)])
+    for line in found.lines:
+        assert 1541 < line.energy < 1559
+    assert found.fit.valid
 
 
 def test_search_as_json_and_text(three):

@@ -1,7 +1,7 @@
 """Time of the line search.
 
-Run as ``python tests/benchmarks/bench_lines.py`` with OMP_NUM_THREADS=1; prints the median CPU time of
-five warm runs each. The DC3 spectrum (folder COSI_LINEBKG_DATA) is left out where it is missing.
+Run as ``python tests/benchmarks/bench_lines.py`` with OMP_NUM_THREADS=1; prints the median CPU time
+of five warm runs each. The DC3 spectrum (folder COSI_LINEBKG_DATA) is left out where it is missing.
 """
 
 from __future__ import annotations
