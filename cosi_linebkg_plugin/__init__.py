@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .catalogue import instrumental_lines
+    from .linesearch import find_lines
     from .model import TailedGaussian, background_model
     from .plugin import LineBackgroundLike
     from .priors import default_priors
@@ -26,6 +28,8 @@ _HOME = {
     "TailedGaussian": "model",
     "background_model": "model",
     "default_priors": "priors",
+    "find_lines": "linesearch",
+    "instrumental_lines": "catalogue",
 }
 
 __all__ = [
@@ -35,6 +39,8 @@ __all__ = [
     "TailedGaussian",
     "background_model",
     "default_priors",
+    "find_lines",
+    "instrumental_lines",
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import FitError, LineBackgroundError
+from .errors import BinningError, FitError, LineBackgroundError
+
+_NUMBER = r"(\d+\.?\d*|\.\d+)"
+_ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-zA-Z]*)\s*")
+_KEV = {"eV": 1e-3, "keV": 1.0, "MeV": 1e3, "GeV": 1e6}
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
@@ -69,7 +74,15 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", type=Path, metavar="DIR", help="folder for tables and figures")
     compare.add_argument("--nside", type=int, default=4, help="of PsiChi (default: 4)")
     compare.set_defaults(command=_compare)
-    for command in (demo, run, fit, template, compare):
+    lines = commands.add_parser("lines", help="the catalogue of instrumental lines")
+    lines.add_argument(
+        "range", nargs="*", metavar="RANGE", help="1500-2000 (keV), or 1.5-2.0 MeV; default: all"
+    )
+    lines.add_argument(
+        "--match", type=Path, metavar="fit.json", help="compare with the lines of this fit"
+    )
+    lines.set_defaults(command=_lines)
+    for command in (demo, run, fit, template, compare, lines):
         command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
@@ -96,8 +109,7 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     folder = pipeline.check_folder(options.out)
     pipeline.check_outputs(folder, config)
     plugin = pipeline.prepare(config)
-    progress(f"fitting the spectrum ({config.engine})")
-    fit = pipeline.fit_config(config, plugin)
+    fit = pipeline.fit_config(config, plugin, progress)
     pipeline.make_folder(folder)
     files = [folder / "fit.json", folder / "spectrum.png"]
     fit.to_json(files[0], source_range=config.source_range)
@@ -184,8 +196,113 @@ def _demo(options: argparse.Namespace, progress: Callable[[str], None]) -> list[
     return lines
 
 
+def _lines(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
+    from .catalogue import identify_lines, instrumental_lines
+
+    energy_range = _energy_range(" ".join(options.range)) if options.range else None
+    if options.match is None:
+        return _catalogue_table(instrumental_lines(energy_range))
+    from .result import LineBackgroundFit
+
+    found = identify_lines(LineBackgroundFit.from_json(options.match))
+    if energy_range is not None:
+        found = tuple(x for x in found if energy_range[0] <= x.energy <= energy_range[1])
+    return _match_table(found)
+
+
+def _energy_range(text: str) -> tuple[float, float]:
+    """Two energies in keV from "1500-2000", "1.5-2.0 MeV", "1500 keV - 2 MeV"."""
+    parts = _ENERGY_RANGE.fullmatch(text)
+    units = [parts[2] or parts[4] or "keV", parts[4] or "keV"] if parts else []
+    unknown = [unit for unit in units if unit not in _KEV]
+    if parts is None or unknown:
+        what = f"the unit {unknown[0]!r} is not known" if unknown else "this is no energy range"
+        raise BinningError(
+            f"got {text!r}: {what}; give 1500-2000 (keV), or 1.5-2.0 MeV; known units are "
+            f"{', '.join(_KEV)}."
+        )
+    low, high = float(parts[1]) * _KEV[units[0]], float(parts[3]) * _KEV[units[1]]
+    if not low < high:
+        raise BinningError(f"got {text!r}: the first energy must be below the second.")
+    return low, high
+
+
+def _catalogue_table(rows: Sequence[Any]) -> list[str]:
+    if not rows:
+        return ["The catalogue has no line there."]
+    cells = [
+        (
+            f"{r.energy:.3f}",
+            "" if r.uncertainty is None else f"{r.uncertainty:.3g}",
+            r.isotope,
+            r.half_life,
+            r.process,
+            " ".join(r.flags),
+            r.source,
+        )
+        for r in rows
+    ]
+    heads = ("energy [keV]", "error", "isotope", "half-life", "process", "flags", "source")
+    return [*_table(heads, cells), f"{len(rows)} line{'s' * (len(rows) > 1)}"]
+
+
+def _match_table(found: Sequence[Any]) -> list[str]:
+    """Fitted lines against the rows of the catalogue near them."""
+    from .catalogue import MATCH_SIGMAS, SCALE_ERROR
+
+    if not found:
+        return ["The fit has no line there."]
+    cells = []
+    for x in found:
+        energy = (f"{x.energy:.2f}", "fixed" if x.error is None else f"{x.error:.2f}")
+        near = x.matches[:3]
+        if x.match is None:
+            cells.append((*energy, "no counterpart", "", "", "", ""))
+        for k, m in enumerate(near):
+            first = energy if k == 0 and x.match is not None else ("", "")
+            name = m.line.isotope if m.agrees else f"({m.line.isotope})"
+            cells.append(
+                (*first, name, f"{m.line.energy:.3f}", f"{m.difference:+.2f}", f"{m.sigmas:+.1f}",
+                 " ".join(m.line.flags))
+            )  # fmt: skip
+    alone = [f"{x.energy:.2f}" for x in found if x.match is None]
+    heads = ("fitted [keV]", "error", "isotope", "catalogue [keV]", "difference", "sigmas", "flags")
+    return [
+        *_table(heads, cells),
+        f"{len(found) - len(alone)} of {len(found)} fitted lines have a counterpart within "
+        f"{MATCH_SIGMAS:g} standard deviations (with {SCALE_ERROR:g} keV for the energy scale); "
+        "isotopes in brackets do not agree.",
+        *([f"without: {', '.join(alone)} keV"] if alone else []),
+    ]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines of text, as wide as the terminal, or as it needs where there is none."""
+    import io
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[:2]:
+        column.justify, column.no_wrap = "right", True
+    for row in rows:
+        table.add_row(*row)
+    text = io.StringIO()
+    console = Console(
+        file=text, width=None if sys.stdout.isatty() else 500, markup=False, highlight=False
+    )
+    console.print(table)
+    return [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
+
+
 def _summary(fit: Any, template: Any, files: Sequence[Path]) -> list[str]:
     lines = [str(fit)]
+    if fit.line_search is not None:
+        from .linesearch import search_table
+
+        lines += ["", "line search:", search_table(fit.line_search), ""]
     if template is not None:
         lines.append(repr(template))
         lines += [f"note: {note}" for note in template.notes]

@@ -167,19 +167,51 @@ class Line(_Section):
         return self
 
 
+class SearchSection(_Section):
+    """How `lines: auto` looks for lines."""
+
+    false_alarm: Annotated[float, _number(1e-9, 0.49)] = Field(
+        default=0.05, description="Chance of a false line where none is left to find."
+    )
+    max_lines: Count | None = Field(default=None, description="None: as many as the bins allow.")
+    fix_to_catalogue: pydantic.StrictBool = Field(
+        default=False, description="Fix the energies of lines that the catalogue knows."
+    )
+
+
+#: The kind of a list of lines in the locations of errors, where no key can be named like this.
+_LISTED = "\0listed"
+_Listed = Annotated[tuple[Line, ...], _listed("lines are a list of energies, or auto")]
+Lines = Annotated[
+    Annotated[Literal["auto"], pydantic.Tag("auto")] | Annotated[_Listed, pydantic.Tag(_LISTED)],
+    pydantic.Discriminator(lambda value: "auto" if value == "auto" else _LISTED),
+]
+
+
 class ModelSection(_Section):
     """The spectral model: a power law and lines of one shared width."""
 
     pivot: Energy | None = Field(default=None, description="Pivot [keV]; none: the source range.")
     sigma: Energy = Field(default=3.0, description="Start value of the shared width [keV].")
     tail: pydantic.StrictBool = Field(default=False, description="Lines with a low-energy tail.")
-    lines: Annotated[tuple[Line, ...], _listed("lines are a list of energies")] = Field(
-        default=(), description="The lines; none is the continuum alone."
+    lines: Lines = Field(default=(), description="The lines, or auto; none is the continuum alone.")
+    search: SearchSection | None = Field(
+        default=None, description="Of `lines: auto`.", validate_default=True
     )
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _only_for_auto(cls, value: Any, info: ValidationInfo) -> Any:
+        auto = info.data.get("lines", "auto") == "auto"
+        if value is not None and not auto:
+            _refuse(value, "a search needs lines: auto; leave out one of them")
+        return {} if value is None and info.data.get("lines") == "auto" else value
 
     @field_validator("lines")
     @classmethod
-    def _distinct(cls, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    def _distinct(cls, lines: Any) -> Any:
+        if lines == "auto":
+            return lines
         seen: dict[str, int] = {}
         for i, line in enumerate(lines):
             first = seen.setdefault(f"{line.energy:.9g}", i)
@@ -313,7 +345,7 @@ for _tag, _pattern in {
 def _unknown_key(where: tuple[str | int, ...]) -> str:
     """What to say of a key that its section does not know."""
     sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
-    sections |= {"template": TemplateSection, "line_ratio": RatioSection}
+    sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
     key = str(where[-1])
@@ -326,12 +358,13 @@ def _unknown_key(where: tuple[str | int, ...]) -> str:
 def _explain(error: ErrorDetails) -> str:
     """One line on a validation error: where, what was got, what is allowed."""
     context = error.get("ctx", {})
+    loc = tuple(part for part in error["loc"] if part != _LISTED)
     where = ""
-    for part in (*error["loc"], *context.get("where", ())):
+    for part in (*loc, *context.get("where", ())):
         name = part if str(part).isidentifier() else _show(part)
         where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
     if error["type"] in _UNKNOWN:
-        return f"{where}: {_unknown_key(error['loc'])}"
+        return f"{where}: {_unknown_key(loc)}"
     needed = {
         "missing": "this key is required",
         "model_type": "a mapping of keys to values is needed",

@@ -7,7 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .comparison import Comparison, compare_all, to_csv, to_json
 from .config import Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
 from .files import whole_file
+from .linesearch import check_search, find_lines
 from .making import TemplateOptions, check_template, make_template
 from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
@@ -86,8 +87,7 @@ def run(
     check_outputs(folder, config)
     progress("reading the events")
     plugin = prepare(config)
-    progress(f"fitting the spectrum ({config.engine})")
-    fit = fit_config(config, plugin)
+    fit = fit_config(config, plugin, progress)
     template = None
     if config.template is not None:
         progress("making the template")
@@ -150,7 +150,10 @@ def prepare(config: Config) -> LineBackgroundLike:
     with _named("mask"):
         plugin.set_mask(*config.mask)
     with _named("model"):
-        plugin.check_model(model_of(config))
+        if config.model.lines == "auto":
+            check_search(plugin.spectrum, **_search_options(config))
+        else:
+            plugin.check_model(model_of(config))
     if config.template is not None:
         with _named("template"):
             used, options = plugin.spectrum.used, template_options(config)
@@ -168,20 +171,44 @@ def _named(key: str) -> Iterator[None]:
 
 
 def model_of(config: Config) -> Any:
-    """The astromodels model that the configuration describes."""
+    """The astromodels model that a configuration with a list of lines describes."""
     from .model import background_model
 
     m = config.model
+    assert m.lines != "auto"
     lines = [(x.energy, x.window) if x.window else x.energy for x in m.lines]
-    pivot = m.pivot
+    return background_model(lines, pivot=_pivot(config), sigma=m.sigma, tail=m.tail)
+
+
+def _pivot(config: Config) -> float | None:
+    pivot = config.model.pivot
     if pivot is None and config.source_range is not None:
         pivot = sum(config.source_range) / 2
-    return background_model(lines, pivot=pivot, sigma=m.sigma, tail=m.tail)
+    return pivot
 
 
-def fit_config(config: Config, plugin: LineBackgroundLike) -> LineBackgroundFit:
-    """Fit with the engine that the configuration names."""
-    model = model_of(config)
+def _search_options(config: Config) -> dict[str, Any]:
+    """Arguments of `find_lines` for ``lines: auto``."""
+    m = config.model
+    assert m.search is not None
+    options = {"sigma": m.sigma, "tail": m.tail, "pivot": _pivot(config)}
+    return options | m.search.model_dump()
+
+
+def fit_config(
+    config: Config, plugin: LineBackgroundLike, progress: Progress = lambda text: None
+) -> LineBackgroundFit:
+    """Fit with the engine that the configuration names, after a search with ``lines: auto``."""
+    search = None
+    if config.model.lines == "auto":
+        progress("searching for lines")
+        search = find_lines(plugin.spectrum, **_search_options(config))
+    progress(f"fitting the spectrum ({config.engine})")
+    fit = _fit_with_engine(config, plugin, search.model() if search else model_of(config))
+    return replace(fit, line_search=search.to_dict()) if search else fit
+
+
+def _fit_with_engine(config: Config, plugin: LineBackgroundLike, model: Any) -> LineBackgroundFit:
     if config.engine == "minuit":
         return plugin.fit(model)
     if config.engine == "bayesian":

@@ -6,6 +6,7 @@ matplotlib is imported on use, and only its objects are: no backend is chosen, n
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 from scipy.special import gammaincinv
 
+from .catalogue import identify_lines
 from .errors import DataError, FileError, TemplateError
 from .files import whole_file
 from .result import LineBackgroundFit, in_kev
@@ -48,6 +50,7 @@ def plot_spectrum(
     template: BackgroundTemplate | None = None,
     source_range: Sequence[Any] | None = None,
     sidebands: Sequence[Sequence[Any]] | None = None,
+    names: bool = True,
     ax: Sequence[Axes] | None = None,
 ) -> Figure:
     """The energy spectrum with the fitted model, and the residuals below.
@@ -60,6 +63,8 @@ def plot_spectrum(
     source_range : (low, high), optional
         Quantities, or keV.
     sidebands : list of (low, high), optional
+    names : bool
+        Put the isotope to the energy of a line where a row of the catalogue agrees with it.
     ax : (Axes, Axes), optional
         For the spectrum and for the residuals; default: a new figure.
 
@@ -73,13 +78,13 @@ def plot_spectrum(
         source_range = template.source_range if source_range is None else source_range
         sidebands = template.sidebands if sidebands is None else sidebands
     figure, (upper, lower) = _panels(ax, 2)
-    _draw_counts(upper, fit)
+    _draw_counts(upper, fit, names)
     _draw_ranges(upper, fit, source_range, sidebands or ())
     _draw_residuals(lower, fit)
     _draw_ranges(lower, fit, source_range, ())
     upper.tick_params(labelbottom=False)
     lower.set_xlabel("energy [keV]")
-    _legend_above(upper, 4)
+    _legend_above(upper, 5 if len(upper.get_legend_handles_labels()[0]) <= 5 else 4)
     return figure
 
 
@@ -591,7 +596,7 @@ def _draw_ranges(ax, fit, source_range, sidebands) -> None:
             ax.axvspan(*in_kev(energy_range), zorder=0.1, label=None if i else name, **style)
 
 
-def _draw_counts(ax: Axes, fit: LineBackgroundFit) -> None:
+def _draw_counts(ax: Axes, fit: LineBackgroundFit, names: bool) -> None:
     spectrum = fit.spectrum
     edges, widths = spectrum.edges, spectrum.widths
     equal = np.ptp(widths) < 1e-4 * widths.mean()
@@ -612,9 +617,11 @@ def _draw_counts(ax: Axes, fit: LineBackgroundFit) -> None:
         steps(continuum, color=BLUE, ls="--", lw=1.2, zorder=3.5, label="continuum")
     heights = np.concatenate([data - errors[0], data + errors[1], continuum, total])
     low, high = heights.min(), max(heights.max(), heights.min() + 1e-9)
-    share = min(0.6 / _inches(ax)[1], 0.5) if is_line.any() else 0.06  # of the height, for labels
+    labels = _line_labels(fit, names)
+    room = 0.94 if any(name for *_, name in labels) else 0.6  # inches, for labels
+    share = min(room / _inches(ax)[1], 0.5) if is_line.any() else 0.06  # of the height
     ax.set_ylim(low - 0.1 * (high - low), high + share / (1.0 - share) * (high - low))
-    _label_lines(ax, fit, total)
+    _label_lines(ax, fit, total, labels)
 
 
 def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
@@ -632,29 +639,54 @@ def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
         ax.plot(spectrum.centers[chosen], shown, marker, ms=3.5, color=BLACK, mfc=face, mew=0.8)
 
 
-def _label_lines(ax: Axes, fit: LineBackgroundFit, heights: NDArray[np.float64]) -> None:
-    """Energies of the strong lines, upright in a row above the data, moved apart where needed."""
+def _line_labels(fit: LineBackgroundFit, names: bool) -> list[tuple[float, float, str]]:
+    """Significance, energy [keV] and isotope ("" if unknown) of the strong lines."""
     edges, expected = fit.spectrum.edges, np.maximum(fit.expected_total, 1e-9)
+    known = {x.parameter: x.name for x in identify_lines(fit)} if names else {}
     found = []
     for component, counts in zip(fit.model.components, fit.component_spectra, strict=True):
-        significance = np.sqrt(np.sum(counts**2 / expected))
-        if component.label == "lines" and significance > LABEL_SIGNIFICANCE:
-            found.append((significance, float(fit.theta[component.slots[1]])))
-    found = [line for line in found if edges[0] < line[1] < edges[-1]]
+        if component.label != "lines":
+            continue
+        significance = float(np.sqrt(np.sum(counts**2 / expected)))
+        energy = float(fit.theta[component.slots[1]])
+        if significance > LABEL_SIGNIFICANCE and edges[0] < energy < edges[-1]:
+            name = known.get(fit.model.names[component.slots[1]], "")
+            found.append((significance, energy, name))
+    return found
+
+
+def _isotope(name: str) -> str:
+    """The name "26Al" with its mass number raised, and a space after it."""
+    parts = re.fullmatch(r"(\d+m?)([A-Z][a-z]?\??)", name)
+    if parts:
+        return f"$^{{\\mathrm{{{parts[1]}}}}}${parts[2]} "
+    return f"{name} ".replace("e+e-", "$e^+e^-$") if name else ""
+
+
+def _label_lines(
+    ax: Axes,
+    fit: LineBackgroundFit,
+    heights: NDArray[np.float64],
+    labels: list[tuple[float, float, str]],
+) -> None:
+    """Names and energies of lines, upright in a row above the data, moved apart where needed."""
+    edges = fit.spectrum.edges
     step = 1.35 * LABEL_SIZE / 72.0 / _inches(ax)[0] * (edges[-1] - edges[0])  # keV
     room = int((edges[-1] - edges[0]) / step) - 1
-    energies = np.array(sorted(energy for _, energy in sorted(found)[::-1][:room]))
-    if not energies.size:
+    chosen = sorted((energy, name) for _, energy, name in sorted(labels)[::-1][:room])
+    if not chosen:
         return
+    energies = np.array([energy for energy, _ in chosen])
     offsets = step * np.arange(energies.size)
     places = isotonic_regression(energies - offsets).x
     places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
     bins = np.searchsorted(edges, energies, side="right") - 1
     arrow = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkB": 3, "relpos": (0.5, 0)}
     frame = ax.get_xaxis_transform()
-    for x, place, y in zip(energies, places, heights[bins], strict=True):
+    for (x, name), place, y in zip(chosen, places, heights[bins], strict=True):
+        text = f"{_isotope(name)}{x:.1f}"
         label = ax.annotate(
-            f"{x:.1f}", (x, y), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
+            text, (x, y), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
         )
         label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5)
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from .catalogue import identify_lines
 from .files import whole_file
 from .result import ADEQUATE_P_VALUE, LineBackgroundFit, in_kev, installed_versions
 
@@ -96,6 +97,7 @@ def write_report(
         template=template,
         method=METHODS.get(template.method, "") if template else "",
         source_range=range_kev,
+        lines=_lines(fit),
         source_counts=_source_counts(fit, range_kev) if range_kev else [],
         unseen=unseen,
         comparison=_comparison_table(comparison or ()),
@@ -159,6 +161,31 @@ def format_ranges(ranges: Sequence[Sequence[float]]) -> str:
     if not ranges:
         return "none"
     return ", ".join(f"{low:.6g}{_DASH}{high:.6g}" for low, high in ranges) + " keV"
+
+
+def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
+    """The fitted lines, and what the catalogue has near them."""
+    values, errors = fit.values, fit.errors
+    found = {x["parameter"]: x for x in fit.line_search["lines"]} if fit.line_search else {}
+    rows = []
+    for x in identify_lines(fit):
+        counts = x.parameter.replace("mu", "F")
+        search = found.get(x.parameter, {})
+        levels = [search.get(key) for key in ("significance", "global_significance")]
+        agreeing = [m for m in x.matches if m.agrees]
+        rows.append(
+            {
+                "energy": x.energy,
+                "error": x.error,
+                "counts": values[counts],
+                "counts_error": errors.get(counts),
+                "significances": [_DASH if v is None else f"{v:.1f}" for v in levels],
+                "near": ", ".join(
+                    f"{m.line.isotope} {m.line.energy:.2f} ({m.difference:+.2f})" for m in agreeing
+                ),
+            }
+        )
+    return rows
 
 
 def _source_counts(fit: LineBackgroundFit, source_range: tuple[float, float]) -> list[tuple]:

@@ -126,6 +126,8 @@ class LineBackgroundFit:
         Likelihood evaluations.
     offset : ndarray or None, shape (n_bins,), counts
         Expected counts of a known source in the data, which are not background.
+    line_search : mapping or None
+        The search that found the lines, as `LineSearch.to_dict` gives it.
     """
 
     model: SpectralModel
@@ -141,6 +143,7 @@ class LineBackgroundFit:
     samples: NDArray[np.float64] | None = None
     n_calls: int = 0
     offset: NDArray[np.float64] | None = None
+    line_search: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
     # --- numbers ---------------------------------------------------------------------------------
@@ -421,6 +424,8 @@ class LineBackgroundFit:
             },
             "versions": dict(self.versions),
         }
+        if self.line_search is not None:
+            out["line_search"] = dict(self.line_search)
         if self.samples is not None:
             out["samples"] = {"names": self.free_names, "values": self.samples.tolist()}
         if source_range is not None:
@@ -519,6 +524,7 @@ class LineBackgroundFit:
             None if samples is None else np.array(samples["values"], dtype=float),
             int(data["n_calls"]),
             np.array(spectrum["offset"], dtype=float) if "offset" in spectrum else None,
+            data.get("line_search"),
             dict(data["versions"]),
         )
 

@@ -87,7 +87,9 @@ def test_defaults(load):
     config = load("events: total.hdf5\nsource_range: [1805, 1812]")
     assert config.mask == ()
     assert config.engine == "minuit"
-    assert config.model.model_dump() == {"pivot": None, "sigma": 3, "tail": False, "lines": ()}
+    assert config.model.model_dump() == {
+        "pivot": None, "sigma": 3, "tail": False, "lines": (), "search": None
+    }  # fmt: skip
     template = config.template.model_dump()
     assert template.pop("method") == "components" and template.pop("order") == 1
     assert template.pop("shift") is False
@@ -96,6 +98,18 @@ def test_defaults(load):
 
 def test_no_source_range_is_a_fit_alone(load):
     assert load("events: total.hdf5").template is None
+
+
+def test_lines_may_be_searched_for(load, folder):
+    config = load("events: total.hdf5\nmodel: {lines: auto}")
+    assert config.model.lines == "auto"
+    assert config.model.search.model_dump() == {
+        "false_alarm": 0.05, "max_lines": None, "fix_to_catalogue": False
+    }  # fmt: skip
+    text = "events: total.hdf5\nmodel: {lines: auto, search: {false_alarm: 0.01, max_lines: 3}}"
+    config = load(text)
+    assert (config.model.search.false_alarm, config.model.search.max_lines) == (0.01, 3)
+    assert parse_config(yaml.safe_load(config.to_yaml()), folder) == config
 
 
 def test_round_trip(load, folder):
@@ -123,7 +137,7 @@ def test_to_yaml_holds_every_key_with_its_default(load):
         "events": ["total.hdf5"],
         "source_range": None,
         "mask": [],
-        "model": {"pivot": None, "sigma": 3, "tail": False, "lines": []},
+        "model": {"pivot": None, "sigma": 3, "tail": False, "lines": [], "search": None},
         "engine": "minuit",
         "template": None,
     }
@@ -209,7 +223,8 @@ KEYS = "Known here: events, source_range, mask, model, engine, template."
         ("<<: {engine: minuit}", f"'<<': unknown key. {KEYS}"),
         (
             "model: {sigm: 3}",
-            "model.sigm: unknown key; did you mean sigma? Known here: pivot, sigma, tail, lines.",
+            "model.sigm: unknown key; did you mean sigma? "
+            "Known here: pivot, sigma, tail, lines, search.",
         ),
         (
             "model: {lines: [1, {energy: 3, windw: [1, 4]}]}",
@@ -245,7 +260,20 @@ KEYS = "Known here: events, source_range, mask, model, engine, template."
             "model: {pivot: 1805 Kev}",
             f"model.pivot: got '1805 Kev'; Kev does not convert to keV: {ENERGY}",
         ),
-        ("model: {lines: auto}", "model.lines: got 'auto'; lines are a list of energies."),
+        ("model: {lines: all}", "model.lines: got 'all'; lines are a list of energies, or auto."),
+        (
+            "model: {lines: [1612], search: {false_alarm: 0.01}}",
+            "model.search: got a mapping; a search needs lines: auto; leave out one of them.",
+        ),
+        (
+            "model: {lines: auto, search: {false_alarm: 0.6}}",
+            "model.search.false_alarm: got 0.6; a number from 1e-09 to 0.49 is needed.",
+        ),
+        (
+            "model: {lines: auto, search: {max_line: 3}}",
+            "model.search.max_line: unknown key; did you mean max_lines? "
+            "Known here: false_alarm, max_lines, fix_to_catalogue.",
+        ),
         ("model: {lines: [auto]}", f"model.lines[0]: got 'auto'; {ENERGY}"),
         (
             "model: {lines: [1612, 1635, 1.612 MeV]}",
@@ -477,7 +505,8 @@ SECTIONS = {
             "pivot": NUMBERS,
             "sigma": NUMBERS,
             "tail": st.booleans(),
-            "lines": st.lists(LINES, max_size=4),
+            "lines": st.lists(LINES, max_size=4) | st.just("auto"),
+            "search": mostly({"false_alarm": NUMBERS, "max_lines": st.integers(0, 9)}),
         }
     ),
     "engine": st.sampled_from(["minuit", "joint_likelihood", "bayesian"]),

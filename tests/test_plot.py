@@ -19,6 +19,7 @@ from cosi_linebkg_plugin.histograms import open_events
 from cosi_linebkg_plugin.making import TemplateOptions, make_template
 from cosi_linebkg_plugin.plot import (
     LABEL_SIZE,
+    _isotope,
     plot_projection,
     plot_spectrum,
     plot_weights,
@@ -157,6 +158,36 @@ def test_strong_lines_are_labelled_weak_ones_are_not(fit):
     lines = [(1666.0, 9e3, (1656.0, 1676.0)), (1850.0, 1.0, (1840.0, 1860.0))]
     upper = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, line_model(lines))).axes[0]
     assert [text.get_text() for text in upper.texts] == ["1666.0"]
+
+
+def test_lines_that_the_catalogue_knows_are_named(fit):
+    lines = [(energy, 9e3, (energy - 5, energy + 5)) for energy in (1666.0, 1764.2, 1779.0, 1565.3)]
+    named = bare_fit(fit.spectrum.counts, EDGES, line_model(lines))
+    texts = [text.get_text() for text in plot_spectrum(named).axes[0].texts]
+    al, bi = "$^{\\mathrm{28}}$Al 1779.0", "$^{\\mathrm{205}}$Bi 1764.2"
+    assert texts[-3:] == ["1666.0", bi, al]
+    texts = [text.get_text() for text in plot_spectrum(named, names=False).axes[0].texts]
+    assert texts[-3:] == ["1666.0", "1764.2", "1779.0"]
+
+
+def test_isotopes_are_written_as_such():
+    names = ["24mNa", "206Bi?", "e+e-", ""]
+    assert [_isotope(name) for name in names] == [
+        "$^{\\mathrm{24m}}$Na ", "$^{\\mathrm{206}}$Bi? ", "$e^+e^-$ ", ""
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_labels_stay_above_the_data(fit, named):
+    energies = [1764.3, 1778.99] if named else [1800.0]
+    lines = [(energy, 9e3, (energy - 5, energy + 5)) for energy in energies]
+    figure = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, line_model(lines)))
+    figure.canvas.draw()
+    upper = figure.axes[0]
+    top = upper.transData.transform((0.0, fit.spectrum.counts.max()))[1]
+    for text in upper.texts:
+        assert text.get_text()
+        assert top < text.get_window_extent().y0 and text.get_window_extent().y1 < upper.bbox.y1
 
 
 def test_labels_of_crowded_lines_do_not_overlap():

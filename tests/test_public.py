@@ -14,6 +14,8 @@ PUBLIC = [
     "TailedGaussian",
     "background_model",
     "default_priors",
+    "find_lines",
+    "instrumental_lines",
 ]
 
 
