@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import range_counts
+from .components import line_share, range_counts
 from .errors import BinningError, LineBackgroundError, LineBackgroundWarning, TemplateError
 from .filters import Filter
 from .fit import fit_spectrum, from_best
@@ -23,7 +23,6 @@ from .histograms import (
     source_axis,
 )
 from .kinematics import shift_matrices
-from .lineshapes import gaussian_counts, tailed_gaussian_counts
 from .result import LineBackgroundFit, in_kev, to_kev
 from .smoothing import choose_filter, filter_sums
 from .spectrum import (
@@ -448,15 +447,12 @@ class _Maker:
         jac = np.zeros(self.fit.theta.size)
         if ratio is None:
             return 0.0, jac, 0.0
-        component = self.fit.model.components[self._nearest_line(ratio.tracer, "line_ratio")]
-        slots, theta = component.slots, self.fit.theta
-        edges = [self.plan.low, self.plan.high]
-        shape = (ratio.line, *theta[list(slots[2:])])
-        function = gaussian_counts if component.kind == "gaussian" else tailed_gaussian_counts
-        share, slopes = function(edges, 1.0, *shape)
-        if share[0] < _LEAST_SHARE:
+        tracer = self._nearest_line(ratio.tracer, "line_ratio")
+        theta, plan = self.fit.theta, self.plan
+        share, slopes = line_share(self.fit.model, theta, tracer, ratio.line, (plan.low, plan.high))
+        if share < _LEAST_SHARE:
             raise TemplateError(
-                f"line_ratio= names a line at {ratio.line:g} keV, of which {share[0]:.2g} falls "
+                f"line_ratio= names a line at {ratio.line:g} keV, of which {share:.2g} falls "
                 f"into the source range {self.plan.low:g}-{self.plan.high:g} keV; correct its "
                 "energy."
             )
@@ -466,15 +462,15 @@ class _Maker:
                 f"line_ratio= names a line at {ratio.line:g} keV, but the fit has one at "
                 f"{doubled[0]:.2f} keV already; it would be counted twice. Leave out one of them."
             )
-        amount = float(theta[slots[0]])
-        jac[slots[0]] = ratio.value * share[0]
-        for slot, slope in zip(slots[2:], slopes[0, 2:, 0], strict=True):
-            jac[slot] += ratio.value * amount * slope
+        amplitude = self.fit.model.components[tracer].slots[0]
+        amount = float(theta[amplitude])
+        jac = ratio.value * amount * slopes
+        jac[amplitude] += ratio.value * share
         self.details["line_ratio"] = {
             "line": ratio.line, "tracer": ratio.tracer, "value": ratio.value,
-            "error": ratio.error, "share_in_range": float(share[0]),
+            "error": ratio.error, "share_in_range": share,
         }  # fmt: skip
-        return ratio.value * amount * share[0], jac, (ratio.error * amount * share[0]) ** 2
+        return ratio.value * amount * share, jac, (ratio.error * amount * share) ** 2
 
     def _amounts(self, labels: Sequence[str]) -> tuple[dict[str, float], Array]:
         """Counts of each component in the source range, and their covariance."""

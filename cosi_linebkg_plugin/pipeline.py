@@ -169,11 +169,13 @@ def model_of(config: Config) -> Any:
     from .model import background_model
 
     m = config.model
-    lines = [(x.energy, x.window) if x.window else x.energy for x in m.lines]
+    lines = [x.model_dump() for x in m.lines]
     pivot = m.pivot
     if pivot is None and config.source_range is not None:
         pivot = sum(config.source_range) / 2
-    return background_model(lines, pivot=pivot, sigma=m.sigma, tail=m.tail)
+    return background_model(
+        lines, pivot=pivot, sigma=m.sigma, width=m.width, tail=m.tail, continuum=m.continuum
+    )
 
 
 def fit_config(config: Config, plugin: LineBackgroundLike) -> LineBackgroundFit:
