@@ -190,7 +190,7 @@ def _fit_continuum(only, theta, free, amplitudes, used, enough):
             theta[amplitudes] *= wanted / level
             theta = np.clip(theta, only.low, only.high)
         theta, _ = only.score_to_minimum(theta, free)
-        expected = only.bound.counts(theta) + only.offset
+        expected = np.maximum(only.bound.counts(theta) + only.offset, 0.0)
         standing_out = used & (spectrum.counts > expected + 4.0 * np.sqrt(expected + 1.0))
         if not standing_out.any() or (used & ~standing_out).sum() < enough:
             break
