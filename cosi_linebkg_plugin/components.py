@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .errors import ModelError
 from .kernels import FIT_REACH, FULL_REACH, accumulate, line_sigma
 from .lineshapes import EnergyGrid, tail_folds
-from .spectrum import check_edges, check_inside
+from .spectrum import check_edges, check_inside, overlapping_bins
 
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
@@ -343,6 +343,26 @@ def bin_counts(
             for slot, derivative in zip(component.slots, component.table[1:], strict=True):
                 jac[slot] += _integrate(derivative, edges)
     return np.array(counts), jac
+
+
+def counts_in_bins(
+    model: SpectralModel,
+    theta: NDArray[np.float64],
+    low: float,
+    high: float,
+    edges: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Expected counts of each component in what an energy range [keV] covers of each bin.
+
+    Returns
+    -------
+    ndarray, shape (n_components, n_bins)
+    """
+    out = np.zeros((len(model.components), edges.size - 1))
+    for i in np.flatnonzero(overlapping_bins(edges, low, high)):
+        a, b = max(low, float(edges[i])), min(high, float(edges[i + 1]))
+        out[:, i] = range_counts(model, theta, a, b, edges)[0]
+    return out
 
 
 def tabulate(

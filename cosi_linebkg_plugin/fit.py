@@ -413,6 +413,11 @@ def toy_p_value(
     return float((np.sum(deviances >= fit.deviance) + 1) / (n_toys + 1)), deviances
 
 
+def with_toys(fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None) -> LineBackgroundFit:
+    """The fit with the p-value of its deviance from simulated spectra; see `toy_p_value`."""
+    return replace(fit, toys=(toy_p_value(fit, n_toys, rng)[0], n_toys))
+
+
 def from_best(fit: LineBackgroundFit) -> SpectralModel:
     """The fit's model with its best values as start values."""
     parameters = tuple(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import line_share, range_counts
+from .components import counts_in_bins, line_share, range_counts
 from .errors import BinningError, LineBackgroundError, LineBackgroundWarning, TemplateError
 from .filters import Filter
 from .fit import fit_spectrum, from_best
@@ -206,6 +206,8 @@ def make_template(
     template = maker.with_sky() if options.sky is not None else maker.make(fit)
     if options.sky is None:
         maker.say_unknown(template)
+    if template.fit.systematic:
+        template.add_note(f"The spectral fit: {template.fit.summary()}")
     if options.observed is not None and options.sky is None:
         # the spectrum's knowledge of the continuum, and a line ratio, hold the norms
         template.fit_norms(options.observed, constrain=True)
@@ -272,6 +274,7 @@ class _Maker:
             counts = {"background": float(sums[0].sum())}
             covariance = np.array([[self._sideband_variance(counts["background"])]])
         details = self.details | {"filter": chosen.describe(), "pooled_slices": pooled}
+        details["systematic_percent"] = 100.0 * fit.systematic
         if norm:
             details["sky_norm_removed"] = norm
         return BackgroundTemplate(
@@ -483,6 +486,8 @@ class _Maker:
         j = jac[:, columns]
         covariance = j @ self.fit.covariance @ j.T
         covariance[1, 1] += added_variance
+        if self.fit.systematic:
+            covariance += self.fit.systematic_covariance(jac, self._counts_in_bins())
         if self.options.method != "components":
             return {"background": float(value.sum())}, np.array([[covariance.sum()]])
         if "lines" not in labels and value[1] > 1e-3 * value[0]:
@@ -499,6 +504,23 @@ class _Maker:
         n = len(labels)
         return {label: counts[label] for label in labels}, covariance[:n, :n]
 
+    def _counts_in_bins(self) -> Array:
+        """What the source range holds of continuum and lines in each bin, shape (2, n_em)."""
+        fit, ratio = self.fit, self.options.line_ratio
+        low, high = self.plan.low, self.plan.high
+        parts = counts_in_bins(fit.model, fit.theta, low, high, self.edges)
+        is_line = np.array([c.label == "lines" for c in fit.model.components])
+        inside = np.array([parts[~is_line].sum(axis=0), parts[is_line].sum(axis=0)])
+        if ratio is not None:
+            tracer = self._nearest_line(ratio.tracer, "line_ratio")
+            amount = ratio.value * fit.theta[fit.model.components[tracer].slots[0]]
+            for i in np.flatnonzero(overlapping_bins(self.edges, low, high)):
+                part = (max(low, self.edges[i]), min(high, self.edges[i + 1]))
+                inside[1, i] += (
+                    amount * line_share(fit.model, fit.theta, tracer, ratio.line, part)[0]
+                )
+        return inside
+
     def _sideband_variance(self, total: float) -> float:
         """Variance of R/B * N: model counts of source range and sidebands, counts N of these.
 
@@ -506,21 +528,21 @@ class _Maker:
         and B come from.
         """
         fit, selected = self.fit, self.plan.selected
-        if any(c.kind == "function" and c.density is None for c in fit.model.components):
-            # a fit read from a file cannot be moved: N and R as if they were independent
-            relative = 1.0 / fit.spectrum.counts[selected].sum()
-            return float(self._amounts(("background",))[1][0, 0] + relative * total**2)
         value, jac = self._range_counts()
         added, added_jac, added_variance = self._ratio_counts()
         source, source_jac = value.sum() + added, jac.sum(axis=0) + added_jac
-        expected, bin_jac = fit.model.bind(self.edges).counts_and_jacobian(fit.theta)
+        expected, bin_jac = fit.expected, fit.bin_jacobian
         band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
         index = {p.name: i for i, p in enumerate(fit.model.parameters)}
         columns = [index[name] for name in fit.covariance_names]
         slope = total * (source_jac / source - band_jac / band)[columns]
         pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
         per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
-        return float(np.sum(per_bin**2 * fit.spectrum.counts) + added_variance)
+        variance = np.sum(per_bin**2 * fit.spectrum.counts) + added_variance
+        if fit.systematic:  # see LineBackgroundFit.systematic_covariance
+            response = per_bin * expected - self._counts_in_bins().sum(axis=0)
+            variance += np.sum((fit.systematic * response) ** 2)
+        return float(variance)
 
     def _seen_counts(self, labels: Sequence[str]) -> Array:
         """Counts of each component in the selected bins, which the filters are scored on."""

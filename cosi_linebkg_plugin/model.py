@@ -381,7 +381,7 @@ def _continuum(continuum: Any, pivot: float) -> Function:
     shape.piv.value = pivot
     if continuum == "broken_powerlaw":
         shape.xb.value = pivot
-        shape.xb.bounds = (0.5 * pivot, 2.0 * pivot)
+        shape.xb.min_value, shape.xb.max_value = 0.5 * pivot, 2.0 * pivot
     for name in ("alpha", "beta") if continuum == "broken_powerlaw" else ("index",):
         getattr(shape, name).bounds = (-20.0, 20.0)
         getattr(shape, name).value = -2.0

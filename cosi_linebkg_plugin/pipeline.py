@@ -12,6 +12,7 @@ from typing import Any
 
 from .config import Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
+from .fit import with_toys
 from .making import TemplateOptions, check_template, make_template
 from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
@@ -179,7 +180,13 @@ def model_of(config: Config) -> Any:
 
 
 def fit_config(config: Config, plugin: LineBackgroundLike) -> LineBackgroundFit:
-    """Fit with the engine that the configuration names."""
+    """Fit with the engine that the configuration names; toys where counts are low."""
+    fit = _fit_config(config, plugin)
+    low_counts = fit.p_value is None and fit.dof > 0
+    return with_toys(fit, rng=1) if low_counts else fit
+
+
+def _fit_config(config: Config, plugin: LineBackgroundLike) -> LineBackgroundFit:
     model = model_of(config)
     if config.engine == "minuit":
         return plugin.fit(model)

@@ -415,7 +415,11 @@ class BackgroundTemplate:
             for label, error in self.errors.items()
         )
         low, high = self.source_range
-        return f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts})"
+        percent = self.details.get("systematic_percent")
+        systematic = f", systematic error {percent:.2g} % per bin included" if percent else ""
+        return (
+            f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
+        )
 
     # --- files -----------------------------------------------------------------------------------
 

@@ -139,7 +139,7 @@ def test_tutorials_case_on_the_real_spectrum(shared_data):
         assert fit.values["index_1"] == pytest.approx(-2.03, abs=0.005)
         assert fit.values["F_4"] == pytest.approx(7.3e4, abs=0.06e4)
         assert fit.deviance / fit.dof == pytest.approx(58, abs=0.1)
-        assert "NOT" in fit.verdict
+        assert "NOT" in fit.summary()
     assert result.errors["sigma_2"] == pytest.approx(direct.errors["sigma_2"], rel=0.01)
 
 

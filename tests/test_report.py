@@ -112,7 +112,7 @@ def test_report_holds_everything(fit, tmp_path):
         title="A title",
         notes=["A note."],
     )
-    for text in (fit.verdict, "A title", "A note.", "events: total.hdf5  # a & b", "My own caption",
+    for text in (fit.summary(), "A title", "A note.", "events: total.hdf5  # a & b", "My own cap",
                  report.CAPTIONS["spectrum"], "numpy"):  # fmt: skip
         assert text in page.text
     p = fit.parameters
@@ -180,7 +180,7 @@ def test_report_says_that_a_masked_source_range_is_not_tested(fit, tmp_path):
     assert "is masked" not in written(tmp_path, fit=masked, source_range=(1700.0, 1710.0)).text
 
 
-# --- verdict --------------------------------------------------------------------------------------
+# --- summary --------------------------------------------------------------------------------------
 
 
 def spoiled(fit, factor):
@@ -189,11 +189,11 @@ def spoiled(fit, factor):
     return replace(fit, spectrum=EnergySpectrum(EDGES, counts))
 
 
-def test_headline_says_what_the_verdict_says(fit):
+def test_headline_says_what_the_summary_says(fit):
     assert headline(fit) == ("The model describes the fitted bins", "good")
     bad = spoiled(fit, 1.2)
     assert headline(bad) == ("The model does not describe the fitted bins", "bad")
-    assert "NOT" in bad.verdict and "NOT" not in fit.verdict
+    assert "NOT" in bad.summary() and "NOT" not in fit.summary()
     assert headline(replace(fit, valid=False))[1] == "bad"
     model = line_model([], k=0.01)
     few = LineBackgroundFit(

@@ -13,7 +13,7 @@ PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
 ROOMS = [
     ["errors", "files", "spectrum"],
     ["kernels", "lineshapes", "statistic"],
-    ["components", "objective", "guess", "result", "fit", "posterior", "weights"],
+    ["adequacy", "components", "objective", "guess", "result", "fit", "posterior", "weights"],
     ["norms", "kinematics"],
     ["simulation"],
     ["slices", "histograms"],
