@@ -7,7 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .model import TailedGaussian, background_model
+    from .model import (
+        LinearGaussian,
+        LinearTailedGaussian,
+        PowerlawPolynomial,
+        TailedGaussian,
+        background_model,
+    )
     from .plugin import LineBackgroundLike
     from .result import LineBackgroundFit
     from .template import BackgroundTemplate
@@ -22,6 +28,9 @@ _HOME = {
     "BackgroundTemplate": "template",
     "LineBackgroundFit": "result",
     "LineBackgroundLike": "plugin",
+    "LinearGaussian": "model",
+    "LinearTailedGaussian": "model",
+    "PowerlawPolynomial": "model",
     "TailedGaussian": "model",
     "background_model": "model",
 }
@@ -30,6 +39,9 @@ __all__ = [
     "BackgroundTemplate",
     "LineBackgroundFit",
     "LineBackgroundLike",
+    "LinearGaussian",
+    "LinearTailedGaussian",
+    "PowerlawPolynomial",
     "TailedGaussian",
     "background_model",
 ]

@@ -129,6 +129,18 @@ class Adequacy:
         """True unless a right model would look as bad with a chance below `level`."""
         return self.p_value >= level
 
+    @property
+    def applied(self) -> float:
+        """The systematic error that expected counts get: 0 if the fit is adequate.
+
+        Where it is not although its bins scatter no more than Poisson noise (a drift, a single
+        bin), the upper limit.
+        """
+        if self.is_adequate():
+            return 0.0
+        high = self.systematic_range[1]
+        return self.systematic or (high if math.isfinite(high) else 0.0)
+
     def to_dict(self) -> dict[str, Any]:
         """The numbers, for JSON."""
         return {
@@ -142,7 +154,7 @@ class Adequacy:
             "largest_residual": self.worst,
             "largest_residual_range": list(self.worst_range),
             "largest_residual_p_value": self.worst_p_value,
-            "systematic_percent": 100.0 * self.systematic,
+            "systematic_percent": 100.0 * self.applied,
             "systematic_percent_range": [
                 100.0 * x if math.isfinite(x) else None for x in self.systematic_range
             ],
@@ -179,10 +191,10 @@ def describe(adequacy: Adequacy, lines: Sequence[tuple[float, float]], tail: boo
         text += f"; {a.runs} runs of equal signs, {a.expected_runs:.0f} expected"
     least, most = (100.0 * s for s in a.systematic_range)
     text += (
-        f". The bins scatter by {100.0 * a.systematic:.2g} % ({least:.2g}-{most:.2g}) beyond "
+        f". The bins scatter by {100.0 * a.applied:.2g} % ({least:.2g}-{most:.2g}) beyond "
         "Poisson noise, which the errors of expected counts include. "
     )
-    if a.systematic <= TOLERABLE:
+    if a.applied <= TOLERABLE:
         text += "So small an error covers it: it may be used for a template"
     else:
         text += f"It should NOT be used for a template: above {100.0 * TOLERABLE:g} %"

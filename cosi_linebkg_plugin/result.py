@@ -304,8 +304,7 @@ class LineBackgroundFit:
         The errors of `expected_counts` and of templates include it, those of the parameters do
         not.
         """
-        a = self.adequacy
-        return 0.0 if a is None or a.is_adequate() else a.systematic
+        return 0.0 if self.adequacy is None else self.adequacy.applied
 
     def systematic_covariance(
         self, jac: NDArray[np.float64], inside: NDArray[np.float64]

@@ -36,8 +36,8 @@ class BackgroundTemplate:
     counts : mapping of label to float
         Expected counts at the current norms.
     covariance : ndarray, shape (n_labels, n_labels), counts^2
-        Of the counts: spectral fit, line ratio, or fitted norms. Infinite variance for an amount
-        about which nothing is known.
+        Of the counts: spectral fit (with its systematic error), line ratio, or fitted norms.
+        Infinite variance for an amount about which nothing is known.
     fit : LineBackgroundFit
         The fit that it was made from.
     method : str
@@ -48,7 +48,8 @@ class BackgroundTemplate:
         On the events' energy slices, per count of the component.
     livetime : float or None, s
     details : dict
-        What else was chosen: filter, order, tracers, line ratio, sky norm ...
+        What else was chosen or found: filter, order, tracers, line ratio, sky norm, systematic
+        error of the spectral fit in percent of each energy bin ...
     notes : sequence of str
         What a user must know.
     """

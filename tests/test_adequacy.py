@@ -108,6 +108,17 @@ def test_no_systematic_error_where_none_is_needed():
     assert np.array_equal(counts.covariance, jac @ fit.covariance @ jac.T)
 
 
+def test_a_drift_within_poisson_noise_gets_the_upper_limit():
+    """Its bins scatter less than expected, but all in a row to one side, then to the other."""
+    expected = MODEL.bind(EDGES).counts(MODEL.values)
+    wave = np.sin(np.arange(100) * 2 * np.pi / 16)
+    fit = fit_spectrum(MODEL, replace(spectrum(), counts=expected + 1.4 * wave * expected**0.5))
+    a = fit.adequacy
+    assert a.deviance < a.dof and a.runs_p_value < 1e-6 and not a.is_adequate()
+    assert a.systematic == 0.0 and fit.systematic == a.systematic_range[1] > 0.0
+    assert f"{a.runs} runs of equal signs" in fit.summary()
+
+
 def with_systematic(fit, s):
     """A fit whose adequacy demands the systematic error s."""
     fit.__dict__["adequacy"] = replace(fit.adequacy, systematic=s, deviance_p_value=0.0)

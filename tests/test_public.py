@@ -11,6 +11,9 @@ PUBLIC = [
     "BackgroundTemplate",
     "LineBackgroundFit",
     "LineBackgroundLike",
+    "LinearGaussian",
+    "LinearTailedGaussian",
+    "PowerlawPolynomial",
     "TailedGaussian",
     "background_model",
 ]

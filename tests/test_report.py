@@ -194,6 +194,21 @@ def test_headline_says_what_the_summary_says(fit):
     bad = spoiled(fit, 1.2)
     assert headline(bad) == ("The model does not describe the fitted bins", "bad")
     assert "NOT" in bad.summary() and "NOT" not in fit.summary()
+
+
+def test_report_says_how_adequate_the_fit_is(fit, tmp_path):
+    page = written(tmp_path, fit=fit)
+    assert page.row("systematic error") == ["none needed"]
+    bad = spoiled(fit, 1.2)
+    page, a = written(tmp_path, fit=bad), bad.adequacy
+    percent = format_value(100 * bad.systematic, None, 3)
+    assert page.row("systematic error") == [f"{percent} % of each bin, included below"]
+    assert page.row("runs of signs")[0].startswith(f"{a.runs}, ")
+    assert format_ranges([a.worst_range]) in page.row("largest residual")[0]
+    assert "should NOT be used for a template" in page.text
+
+
+def test_headline_of_fits_that_cannot_be_judged(fit):
     assert headline(replace(fit, valid=False))[1] == "bad"
     model = line_model([], k=0.01)
     few = LineBackgroundFit(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import histpy
 import numpy as np
 import pytest
+import yaml
 from astromodels import Line, Log_parabola, Powerlaw, load_model
 from numpy.testing import assert_allclose
 from spectra import simulated_spectrum
@@ -121,6 +122,32 @@ def test_every_shape_loads_in_a_fresh_process(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = [float(x.split()[1]) for x in run.stdout.splitlines() if x.startswith("value")]
     assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_a_configuration_names_them(tmp_path):
+    from cosi_linebkg_plugin.config import parse_config
+    from cosi_linebkg_plugin.errors import ConfigError
+    from cosi_linebkg_plugin.pipeline import model_of
+
+    (tmp_path / "total.hdf5").touch()
+    section = {
+        "width": "linear", "tail": True, "continuum": "broken_powerlaw",
+        "lines": [511, {"energy": 600, "width": "own"}, {"energy": 900}, 1200],
+    }  # fmt: skip
+    config = parse_config({"events": "total.hdf5", "model": section}, tmp_path)
+    assert parse_config(yaml.safe_load(config.to_yaml()), tmp_path) == config
+    numbers = spectrum_of(model_of(config), "linebkg").model
+    assert [c.kind for c in numbers.components] == [
+        "broken_powerlaw", *2 * ["tailed_gaussian"], *2 * ["linear_tailed_gaussian"]
+    ]  # fmt: skip
+    assert numbers.links["a_5"] == "a_4" and "sigma_3" in numbers.names
+    for key, value, message in (
+        ("width", "quadratic", "model.width: got 'quadratic'; allowed is 'constant' or 'linear'"),
+        ("continuum", "spline", "model.continuum: got 'spline'; allowed is 'powerlaw', 'broken_po"),
+        ("lines", [{"energy": 511, "width": "free"}], r"lines\[0\].width: got 'free'; allowed is"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            parse_config({"events": "total.hdf5", "model": {key: value}}, tmp_path)
 
 
 # --- widths in fits ------------------------------------------------------------------------------
