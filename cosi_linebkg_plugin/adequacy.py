@@ -162,7 +162,12 @@ class Adequacy:
         }
 
 
-def describe(adequacy: Adequacy, lines: Sequence[tuple[float, float]], tail: bool) -> str:
+def describe(
+    adequacy: Adequacy,
+    lines: Sequence[tuple[float, float]],
+    tail: bool,
+    at_limit: Sequence[float] = (),
+) -> str:
     """In words: how well the model does, whether a template may use it, and what to try.
 
     Parameters
@@ -172,6 +177,8 @@ def describe(adequacy: Adequacy, lines: Sequence[tuple[float, float]], tail: boo
         Energy and width of the fitted lines.
     tail : bool
         The lines have a low-energy tail.
+    at_limit : sequence of float, keV
+        Energies of lines at the end of their window.
     """
     a = adequacy
     text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}, p "
@@ -199,10 +206,12 @@ def describe(adequacy: Adequacy, lines: Sequence[tuple[float, float]], tail: boo
     else:
         text += f"It should NOT be used for a template: above {100.0 * TOLERABLE:g} %"
         text += " the counts in the source range are a guess"
-    return f"{text}. Try {', or '.join(_advice(a, lines, tail))}."
+    return f"{text}. Try {', or '.join(_advice(a, lines, tail, at_limit))}."
 
 
-def _advice(a: Adequacy, lines: Sequence[tuple[float, float]], tail: bool) -> list[str]:
+def _advice(
+    a: Adequacy, lines: Sequence[tuple[float, float]], tail: bool, at_limit: Sequence[float]
+) -> list[str]:
     """What may make the model adequate, most promising first."""
     found = []
     for e in a.excesses:
@@ -210,10 +219,14 @@ def _advice(a: Adequacy, lines: Sequence[tuple[float, float]], tail: bool) -> li
             ((abs(energy - e.energy) / width, energy) for energy, width in lines),
             default=(math.inf, 0.0),
         )
-        if distance < _SAME_PLACE or (distance < _TAIL_REACH and e.energy < line and not tail):
+        stuck = line in at_limit
+        same = distance < _SAME_PLACE and not stuck
+        if stuck and distance < _TAIL_REACH:
+            found.append(f"a wider window for the line at {line:.1f} keV, which is at its end")
+        elif same or (distance < _TAIL_REACH and e.energy < line and not tail):
             shape = "a width of its own (width: own)" if tail else "a low-energy tail (tail: true)"
             found.append(f"{shape} for the line at {line:.1f} keV")
-        if distance >= _SAME_PLACE:
+        if not same:
             found.append(f"a line near {e.energy:.1f} keV ({e.z:+.1f} sigma)")
     drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
     if drifts or not found:

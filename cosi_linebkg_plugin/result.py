@@ -409,7 +409,9 @@ class LineBackgroundFit:
                 "covariance."
             )
         tail = any("tailed" in c.kind for c in self.model.components)
-        return describe(self.adequacy, self.lines, tail)
+        values = self.values
+        at_limit = [values[name] for name in self.at_limits if name.startswith("mu")]
+        return describe(self.adequacy, self.lines, tail, at_limit)
 
     # --- JSON ------------------------------------------------------------------------------------
 

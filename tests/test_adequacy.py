@@ -254,6 +254,12 @@ def test_a_wrong_continuum_is_named():
     assert "another continuum" in fit.summary() and "NOT" in fit.summary()
 
 
+def test_a_line_at_the_end_of_its_window_is_named():
+    near = [(1627.0, 3e4, (1617.0, 1629.0)), *LINES[1:]]
+    text = fit_spectrum(line_model(near, sigma=2.9), spectrum(3)).summary()
+    assert "Try a wider window for the line at 1629.0 keV, which is at its end" in text
+
+
 def test_a_small_systematic_error_is_tolerated_and_said():
     fit = fit_spectrum(MODEL, scattered(np.random.default_rng(5), 0.012, scale=8.0))
     assert 0 < fit.systematic < TOLERABLE
