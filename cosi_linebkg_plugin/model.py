@@ -509,6 +509,7 @@ class SpectrumReader:
         self._names: list[str] = []
         self._links: dict[str, str] = {}
         self._derived: list[tuple[int, int, Any]] = []
+        self._free_laws: list[str] = []
         components = []
         for i, shape in enumerate(shapes):
             self._prefix = f"{prefixes[i]}_" if prefixes else ""
@@ -523,6 +524,15 @@ class SpectrumReader:
     def values(self) -> np.ndarray:
         """Current values of all parameters, shape (n_parameters,)."""
         return np.array([p.value for p in self.sources])
+
+    def check_direct(self) -> None:
+        """Refuse what a JointLikelihood varies and the direct fit would leave as it is."""
+        if self._free_laws:
+            raise ModelError(
+                f"The law that {', '.join(self._free_laws)} follows has free parameters of its "
+                "own, which only threeML's fits vary: fix them, use a JointLikelihood, or, for "
+                'widths, background_model(..., width="linear").'
+            )
 
     def current_model(self) -> SpectralModel:
         """`model` with the current values, limits, priors and fixed states as its start."""
@@ -594,6 +604,8 @@ class SpectrumReader:
             self._slots[key] = len(self.sources)
             self.sources.append(parameter)
             self._names.append(self._prefix + parameter.name)
+            if any(p.free for p in law.parameters.values()):
+                self._free_laws.append(self._prefix + parameter.name)
             if isinstance(variable, AstroParameter):
                 source = self._slot(variable)
                 self._derived.append((self._slots[key], source, lambda x, law=law: float(law(x))))

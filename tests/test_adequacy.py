@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import replace
 
+import astropy.units as u
 import histpy
 import numpy as np
 import pytest
@@ -160,8 +161,8 @@ def test_the_errors_of_counts_are_those_of_fits_to_scattered_spectra(source):
 
 def events(counts):
     axes = [
-        histpy.Axis(EDGES, unit="keV", label="Em"),
-        histpy.Axis([0, 60, 180], unit="deg", label="Phi"),
+        histpy.Axis(EDGES * u.keV, label="Em"),
+        histpy.Axis([0, 60, 180] * u.deg, label="Phi"),
     ]
     contents = np.column_stack([0.25 * counts, 0.75 * counts])
     return histpy.Histogram(histpy.Axes(axes), contents=contents, track_overflow=False)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import astropy.units as u
 import histpy
 import numpy as np
 import pytest
@@ -318,8 +319,8 @@ def test_any_astromodels_function_is_a_continuum(kind):
 
 def events(counts):
     axes = [
-        histpy.Axis(EDGES, unit="keV", label="Em"),
-        histpy.Axis(np.linspace(0, 180, 7), unit="deg", label="Phi"),
+        histpy.Axis(EDGES * u.keV, label="Em"),
+        histpy.Axis(np.linspace(0, 180, 7) * u.deg, label="Phi"),
     ]
     share = np.array([1, 3, 5, 4, 2, 1]) / 16.0
     rng = np.random.default_rng(4)
