@@ -209,8 +209,8 @@ def make_template(
     if template.fit.systematic:
         template.add_note(
             "The model does NOT describe the spectrum: the template's errors include a systematic "
-            f"error of {100 * template.fit.systematic:.2g} % of each energy bin. fit.summary() says "
-            "where, and what to try."
+            f"error of {100 * template.fit.systematic:.2g} % of each energy bin. fit.summary() "
+            "says where, and what to try."
         )
     if options.observed is not None and options.sky is None:
         # the spectrum's knowledge of the continuum, and a line ratio, hold the norms

@@ -15,8 +15,10 @@ from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.adequacy import LEVEL, TOLERABLE, runs_test
 from cosi_linebkg_plugin.components import range_counts
+from cosi_linebkg_plugin.config import parse_config
 from cosi_linebkg_plugin.fit import fit_spectrum, with_toys
 from cosi_linebkg_plugin.model import spectrum_of
+from cosi_linebkg_plugin.pipeline import fit_config, prepare
 from cosi_linebkg_plugin.result import LineBackgroundFit
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
@@ -300,6 +302,22 @@ def test_few_counts_are_judged_by_toys():
     assert "(50 toys)" in toyed.summary() and toyed.adequacy.is_adequate()
     back = LineBackgroundFit.from_json(toyed.to_json())
     assert back.toys == toyed.toys and back.summary() == toyed.summary()
+
+
+def test_the_command_line_makes_its_toys_itself(tmp_path):
+    _, data = thin(3e-4, 3)
+    events(data.counts).write(str(tmp_path / "events.hdf5"))
+    config = parse_config(
+        {
+            "events": "events.hdf5",
+            "mask": [list(MASK)],
+            "model": {"pivot": 1800, "lines": [{"energy": e, "window": w} for e, _, w in LINES]},
+        },
+        tmp_path,
+    )
+    fit = fit_config(config, prepare(config))
+    assert fit.toys is not None and fit.toys[1] == 200 and "(200 toys)" in fit.summary()
+    assert fit_config(config, prepare(config)).toys == fit.toys  # seeded
 
 
 def test_a_burst_of_counts_in_one_bin_is_seen_without_toys():
