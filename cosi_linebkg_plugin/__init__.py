@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .catalogue import instrumental_lines
     from .linesearch import find_lines
-    from .model import TailedGaussian, background_model
+    from .model import (
+        LinearGaussian,
+        LinearTailedGaussian,
+        PowerlawPolynomial,
+        TailedGaussian,
+        background_model,
+    )
     from .plugin import LineBackgroundLike
     from .priors import default_priors
     from .result import LineBackgroundFit
@@ -25,6 +31,9 @@ _HOME = {
     "BackgroundTemplate": "template",
     "LineBackgroundFit": "result",
     "LineBackgroundLike": "plugin",
+    "LinearGaussian": "model",
+    "LinearTailedGaussian": "model",
+    "PowerlawPolynomial": "model",
     "TailedGaussian": "model",
     "background_model": "model",
     "default_priors": "priors",
@@ -36,6 +45,9 @@ __all__ = [
     "BackgroundTemplate",
     "LineBackgroundFit",
     "LineBackgroundLike",
+    "LinearGaussian",
+    "LinearTailedGaussian",
+    "PowerlawPolynomial",
     "TailedGaussian",
     "background_model",
     "default_priors",

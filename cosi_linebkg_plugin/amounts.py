@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import BoundModel, SpectralModel, range_counts
+from .components import BoundModel, SpectralModel, counts_in_bins, line_share, range_counts
 from .errors import TemplateError
 from .kernels import FULL_REACH
-from .lineshapes import gaussian_counts, tailed_gaussian_counts
 from .result import to_kev
-from .spectrum import check_inside
+from .spectrum import check_inside, overlapping_bins
 
 Array = NDArray[np.float64]
 
@@ -105,7 +104,8 @@ class SourceAmounts:
         self._is_line = np.array([c.label == "lines" for c in model.components])
         self._bound: list[BoundModel | None] | None = None
         if ratio is not None:
-            self._tracer = model.components[nearest_line(model, theta, ratio.tracer, "line_ratio")]
+            self._tracer = nearest_line(model, theta, ratio.tracer, "line_ratio")
+            self._amplitude = model.components[self._tracer].slots[0]
             self._check_ratio(ratio, theta)
 
     def counts(self, theta: Array) -> Array:
@@ -121,7 +121,7 @@ class SourceAmounts:
             ]
         value = np.array([0.0 if b is None else b.counts(theta).sum() for b in self._bound])
         if self.ratio is not None:
-            value[1] += self.ratio.value * theta[self._tracer.slots[0]] * self._shape(theta)[0]
+            value[1] += self.ratio_counts(theta)
         return value
 
     def counts_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
@@ -130,13 +130,11 @@ class SourceAmounts:
         rows = np.array([~self._is_line, self._is_line], dtype=float)
         value, slope = rows @ parts, rows @ jac
         if self.ratio is not None:
-            share, shape_slopes = self._shape(theta)
-            slots = self._tracer.slots
-            amount = self.ratio.value * theta[slots[0]]
+            share, shape_slopes = self._share(theta)
+            amount = self.ratio.value * theta[self._amplitude]
             value[1] += amount * share
-            slope[1, slots[0]] += self.ratio.value * share
-            for slot, derivative in zip(slots[2:], shape_slopes, strict=True):
-                slope[1, slot] += amount * derivative
+            slope[1] += amount * shape_slopes
+            slope[1, self._amplitude] += self.ratio.value * share
         return value, slope
 
     def ratio_counts(self, theta: Array) -> float:
@@ -149,19 +147,28 @@ class SourceAmounts:
 
     def ratio_share(self, theta: Array) -> float:
         """Share of the ratio's line that falls into the source range."""
-        return self._shape(theta)[0]
+        return self._share(theta)[0]
+
+    def counts_in_bins(self, theta: Array) -> Array:
+        """What the source range holds of `LABELS` in each bin of the axis, shape (2, n_bins)."""
+        parts = counts_in_bins(self.model, theta, self.low, self.high, self._edges)
+        inside = np.array([~self._is_line, self._is_line], dtype=float) @ parts
+        if self.ratio is not None:
+            amount = self.ratio.value * theta[self._amplitude]
+            for i in np.flatnonzero(overlapping_bins(self._edges, self.low, self.high)):
+                part = max(self.low, self._edges[i]), min(self.high, self._edges[i + 1])
+                inside[1, i] += amount * self._share(theta, part)[0]
+        return inside
 
     def _per_ratio(self, theta: Array) -> float:
-        return float(theta[self._tracer.slots[0]] * self._shape(theta)[0])
+        return float(theta[self._amplitude] * self._share(theta)[0])
 
-    def _shape(self, theta: Array) -> tuple[float, Array]:
-        """Share in the source range of a line like the tracer, and its slopes with the shape."""
+    def _share(self, theta: Array, part: tuple[float, float] | None = None) -> tuple[float, Array]:
+        """Share in the range, or a part of it, of a line like the tracer, and its slopes."""
         assert self.ratio is not None
-        kind, slots = self._tracer.kind, self._tracer.slots
-        function = gaussian_counts if kind == "gaussian" else tailed_gaussian_counts
-        shape = (self.ratio.line, *theta[list(slots[2:])])
-        share, slopes = function([self.low, self.high], 1.0, *shape)
-        return float(share[0]), slopes[0, 2:, 0]
+        return line_share(
+            self.model, theta, self._tracer, self.ratio.line, part or (self.low, self.high)
+        )
 
     def _check_ratio(self, ratio: LineRatio, theta: Array) -> None:
         share = self.ratio_share(theta)

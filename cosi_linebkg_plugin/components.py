@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ModelError
-from .kernels import FIT_REACH, FULL_REACH, accumulate
+from .kernels import FIT_REACH, FULL_REACH, accumulate, line_sigma
 from .lineshapes import EnergyGrid, tail_folds
-from .spectrum import check_edges, check_inside
+from .spectrum import check_edges, check_inside, overlapping_bins
 
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
     "powerlaw": ("K", "piv", "index"),
+    "broken_powerlaw": ("K", "piv", "alpha", "xb", "beta"),
+    "powerlaw_polynomial": ("K", "piv", "index", "c2", "c3"),
     "gaussian": ("F", "mu", "sigma"),
     "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
+    "linear_gaussian": ("F", "mu", "a", "b"),
+    "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
 }
+#: Kinds of continuum, in the order of their numbers in the compiled table.
+_CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
+_LINES = tuple(kind for kind, roles in ROLES.items() if roles[0] == "F")
 #: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
 N_NODES = 8
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(N_NODES)
@@ -65,6 +72,8 @@ class Component:
         A key of `ROLES`, or "function".
     slots : tuple of int
         Which parameters it takes, in the order of its roles.
+    norm : int or None
+        For "function": the parameter in which it is linear, if one is known.
     density : callable or None
         For "function": ``density(energies, values) -> counts/keV``.
     table : ndarray or None, shape (1 + n_slots, n_bins, N_NODES), counts/keV
@@ -76,11 +85,26 @@ class Component:
     slots: tuple[int, ...]
     density: Callable[[NDArray, NDArray], NDArray] | None = None
     table: NDArray[np.float64] | None = None
+    norm: int | None = None
 
     @property
     def label(self) -> str:
         """What the component belongs to: "lines" or "continuum"."""
-        return "lines" if self.kind in ("gaussian", "tailed_gaussian") else "continuum"
+        return "lines" if self.kind in _LINES else "continuum"
+
+    @property
+    def amplitude(self) -> int | None:
+        """The parameter in which the counts are linear: K, F, or a function's norm."""
+        return self.norm if self.kind == "function" else self.slots[0]
+
+    @property
+    def width_slots(self) -> tuple[int, ...]:
+        """Of a line: the parameter sigma, or the two a and b of sigma^2 = a + b mu."""
+        return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
+
+    def sigma(self, theta: NDArray[np.float64]) -> float:
+        """Of a line: its width [keV]."""
+        return float(line_sigma(theta, _line_row(self)))
 
 
 @dataclass(frozen=True)
@@ -163,8 +187,8 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        self._powerlaws = _slot_table(model, ("powerlaw",), 3)
-        self._lines = _slot_table(model, ("gaussian", "tailed_gaussian"), 5)
+        self._continua = _table(_continuum_row(c) for c in model.components if c.kind in _CONTINUA)
+        self._lines = _table(_line_row(c) for c in model.components if c.label == "lines")
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 
@@ -182,7 +206,7 @@ class BoundModel:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
         if self._functions or self.model.derived:
             return None
-        return (*self.grid, self._powerlaws, self._lines, self._reach, self._folds)
+        return (*self.grid, self._continua, self._lines, self._reach, self._folds)
 
     def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected counts per bin, shape (n_bins,)."""
@@ -215,7 +239,7 @@ class BoundModel:
         accumulate(
             *self.grid,
             theta,
-            self._powerlaws,
+            self._continua,
             self._lines,
             self._reach,
             self._folds,
@@ -265,6 +289,82 @@ def range_counts(
     return counts, jac
 
 
+def line_share(
+    model: SpectralModel,
+    theta: NDArray[np.float64],
+    index: int,
+    energy: float,
+    energy_range: tuple[float, float],
+) -> tuple[float, NDArray[np.float64]]:
+    """Share of a line in an energy range [keV], were it at `energy`, and its derivatives.
+
+    Parameters
+    ----------
+    index : int
+        The component whose shape (width, tail) the line has.
+
+    Returns
+    -------
+    share : float
+    derivatives : ndarray, shape (n_parameters,)
+    """
+    n = len(model.parameters)
+    moved = replace(model.components[index], slots=(n, n + 1, *model.components[index].slots[2:]))
+    parameters = (*model.parameters, Parameter("F", 1.0), Parameter("mu", energy))
+    alone = SpectralModel(parameters, (moved,), derived=model.derived)
+    bound = alone.bind(np.array(energy_range, dtype=float), FULL_REACH)
+    share, slopes = bound.counts_and_jacobian(np.append(theta, [1.0, energy]))
+    return float(share[0]), slopes[:n, 0]
+
+
+def bin_counts(
+    model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expected counts of each component in each bin of the fit, and derivatives of their sum.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (n_bins + 1,), keV
+        Those of the fit: a function read back from a file is known there alone.
+
+    Returns
+    -------
+    counts : ndarray, shape (n_components, n_bins)
+    jacobian : ndarray, shape (n_parameters, n_bins)
+    """
+    counts, jac = [], np.zeros((len(model.parameters), edges.size - 1))
+    for i, component in enumerate(model.components):
+        if component.table is None:
+            value, derivatives = model.select([i]).bind(edges).counts_and_jacobian(theta)
+            counts.append(value)
+            jac += derivatives
+        else:
+            counts.append(_integrate(component.table[0], edges))
+            for slot, derivative in zip(component.slots, component.table[1:], strict=True):
+                jac[slot] += _integrate(derivative, edges)
+    return np.array(counts), jac
+
+
+def counts_in_bins(
+    model: SpectralModel,
+    theta: NDArray[np.float64],
+    low: float,
+    high: float,
+    edges: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Expected counts of each component in what an energy range [keV] covers of each bin.
+
+    Returns
+    -------
+    ndarray, shape (n_components, n_bins)
+    """
+    out = np.zeros((len(model.components), edges.size - 1))
+    for i in np.flatnonzero(overlapping_bins(edges, low, high)):
+        a, b = max(low, float(edges[i])), min(high, float(edges[i + 1]))
+        out[:, i] = range_counts(model, theta, a, b, edges)[0]
+    return out
+
+
 def tabulate(
     model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
 ) -> SpectralModel:
@@ -275,18 +375,27 @@ def tabulate(
             nodes = _nodes(edges)
             rows = [component.density(nodes, theta[list(component.slots)])]
             rows += _derivatives(component, nodes, theta)
-            component = Component(
-                "function", component.slots, component.density, np.array(rows, dtype=float)
-            )
+            component = replace(component, table=np.array(rows, dtype=float))
         components.append(component)
     return SpectralModel(model.parameters, tuple(components), model.links, model.derived)
 
 
-def _slot_table(model: SpectralModel, kinds: tuple[str, ...], width: int) -> NDArray[np.int64]:
-    rows = [
-        list(c.slots) + [-1] * (width - len(c.slots)) for c in model.components if c.kind in kinds
-    ]
-    return np.array(rows, dtype=np.int64).reshape(len(rows), width)
+def _continuum_row(component: Component) -> NDArray[np.int64]:
+    """Slots and kind as `kernels.accumulate` takes them."""
+    rest = (-1, -1) if component.kind == "powerlaw" else ()
+    return np.array((*component.slots, *rest, _CONTINUA.index(component.kind)))
+
+
+def _line_row(component: Component) -> NDArray[np.int64]:
+    """Slots as `kernels.accumulate` takes them."""
+    slots = component.slots
+    linear = component.kind.startswith("linear")
+    tail = slots[4 if linear else 3 :] or (-1, -1)
+    return np.array((*slots[:3], *tail, slots[3] if linear else -1))
+
+
+def _table(rows: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.array(list(rows), dtype=np.int64).reshape(-1, 6)
 
 
 def _nodes(edges: NDArray[np.float64]) -> NDArray[np.float64]:

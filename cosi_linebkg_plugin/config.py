@@ -153,6 +153,9 @@ class Line(_Section):
 
     energy: Energy = Field(description="Start value [keV].")
     window: Range | None = Field(default=None, description="Limits of the energy [keV].")
+    width: Literal["own", "shared"] | None = Field(
+        default=None, description="Of the line alone, or that of all; none: own at 511 keV."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -189,11 +192,17 @@ Lines = Annotated[
 
 
 class ModelSection(_Section):
-    """The spectral model: a power law and lines of one shared width."""
+    """The spectral model: a continuum and lines of a common width."""
 
     pivot: Energy | None = Field(default=None, description="Pivot [keV]; none: the source range.")
     sigma: Energy = Field(default=3.0, description="Start value of the shared width [keV].")
+    width: Literal["constant", "linear"] = Field(
+        default="constant", description="Of the lines; linear: sigma^2 = a + b E."
+    )
     tail: pydantic.StrictBool = Field(default=False, description="Lines with a low-energy tail.")
+    continuum: Literal["powerlaw", "broken_powerlaw", "powerlaw_polynomial"] = Field(
+        default="powerlaw", description="Under the lines."
+    )
     lines: Lines = Field(default=(), description="The lines, or auto; none is the continuum alone.")
     search: SearchSection | None = Field(
         default=None, description="Of `lines: auto`.", validate_default=True

@@ -132,7 +132,7 @@ class ComponentMix:
         if self._followed is None:
             self._covariance = template.covariance / np.outer(self._cells.units, self._cells.units)
         else:
-            self._covariance = np.diag(self._followed.variances)
+            self._covariance = self._followed.covariance
         self.name = name
         self.axes = self._cells.axes
         self.labels = self._cells.labels
@@ -207,9 +207,10 @@ class _Followed:
 
     Attributes
     ----------
-    variances : ndarray, shape (n_labels,)
-        Of the factors on the amounts that the spectrum gives: the line ratio's; infinite for what
-        the spectrum does not know.
+    covariance : ndarray, shape (n_labels, n_labels)
+        Of the factors on the amounts that the spectrum gives: from the line ratio's error, and
+        from the systematic error of a fit that is not adequate. Infinite variance for what the
+        spectrum does not know.
     """
 
     def __init__(self, template: Any, plugin: Any):
@@ -227,17 +228,20 @@ class _Followed:
         own = SourceAmounts(
             fit.model, fit.theta, fit.spectrum.edges, template.source_range, self._ratio
         )
-        amounts = own.counts_and_jacobian(fit.theta)[0]
+        amounts, jac = own.counts_and_jacobian(fit.theta)
+        beyond = np.diag([0.0, own.ratio_variance(fit.theta)])
+        if fit.systematic:
+            beyond += fit.systematic_covariance(jac, own.counts_in_bins(fit.theta))
         # rows: what each component of the template takes of the amounts
-        self._rows = np.array([[label in (x, "background") for x in LABELS]
-                               for label in template.labels], dtype=float)  # fmt: skip
-        self._reference = self._rows @ amounts
-        self._known = np.array([template.counts[label] > 0 for label in template.labels]) & (
-            self._reference > 0
+        self._rows = np.array(
+            [[label in (x, "background") for x in LABELS] for label in template.labels], dtype=float
         )
-        variance = own.ratio_variance(fit.theta) * self._rows[:, LABELS.index("lines")]
-        self.variances = np.full(len(template.labels), np.inf)
-        self.variances[self._known] = variance[self._known] / self._reference[self._known] ** 2
+        self._reference = self._rows @ amounts
+        has_counts = np.array([template.counts[label] > 0 for label in template.labels])
+        self._known = has_counts & (self._reference > 0)
+        scale = np.where(self._known, self._reference, np.inf)
+        self.covariance = self._rows @ beyond @ self._rows.T / np.outer(scale, scale)
+        self.covariance[np.diag_indices_from(self.covariance)] += np.where(self._known, 0, np.inf)
 
     def factors(self) -> Array:
         """Amounts over those of the template's fit, shape (n_labels,); 1 for what is unknown."""

@@ -121,7 +121,7 @@ def fit_spectrum(
         if again[3] or not objective.value(again[0]) < objective.value(theta) - _EDM_ACCEPTED:
             break
         theta, interior, covariance, problem = again
-    problem = problem or _lost_line(objective, theta)
+    problem = problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
     names = tuple(model.parameters[i].name for i in interior)
     errors: dict[str, tuple[float, float]] = {}
     if minos and not problem:
@@ -181,8 +181,10 @@ def _free_widths(model: SpectralModel) -> NDArray[np.int64]:
     """Slots (amplitude, width) of the lines, one row per free width, shape (n, 2)."""
     rows: dict[int, tuple[int, int]] = {}
     for c in model.components:
-        if c.label == "lines" and model.parameters[c.slots[2]].free:
-            rows.setdefault(c.slots[2], (c.slots[0], c.slots[2]))
+        if c.label == "lines" and len(c.width_slots) == 1:
+            width = c.width_slots[0]
+            if model.parameters[width].free:
+                rows.setdefault(width, (c.slots[0], width))
     return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 2)
 
 
@@ -312,35 +314,33 @@ def _minos(minuit, best, interior, covariance):
     return found
 
 
-def _free_lines(model: SpectralModel):
-    """Slots of F, mu, sigma of the lines with a free amplitude, shape (n, 3)."""
-    slots = [
-        c.slots[:3]
-        for c in model.components
-        if c.label == "lines" and model.parameters[c.slots[0]].free
+def _free_lines(model: SpectralModel, theta):
+    """Slots of F and mu, shape (n, 2), and widths [keV] of the lines with a free amplitude."""
+    lines = [
+        c for c in model.components if c.label == "lines" and model.parameters[c.slots[0]].free
     ]
-    return np.array(slots, dtype=np.int64).reshape(-1, 3)
+    slots = np.array([c.slots[:2] for c in lines], dtype=np.int64).reshape(-1, 2)
+    return slots, np.array([c.sigma(theta) for c in lines])
 
 
 def _seen_shares(spectrum, mu, sigma):
-    """Share of each line's counts that falls into fitted bins, shape of `mu`."""
-    below = ndtr((spectrum.edges - mu[..., None]) / sigma[..., None])
+    """Share of each line's counts in fitted bins, shape of `mu`; its last axis that of `sigma`."""
+    below = ndtr((spectrum.edges - mu[..., None]) / sigma[:, None])
     return np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1)
 
 
 def _check_lines_are_seen(objective: Objective) -> None:
     """Refuse free lines of which no fitted bin could see anything."""
-    lines = _free_lines(objective.model)
+    theta = start_inside(objective.model)
+    lines, width = _free_lines(objective.model, theta)
     if not len(lines):
         return
-    theta = start_inside(objective.model)
     parameters = [objective.model.parameters[i] for i in lines[:, 1]]
     start = theta[lines[:, 1]]
     places = [start]
     for limit in (objective.low, objective.high):
         usable = np.isfinite(limit[lines[:, 1]]) & [p.free for p in parameters]
         places.append(np.where(usable, limit[lines[:, 1]], start))
-    width = np.broadcast_to(theta[lines[:, 2]], (3, len(lines)))
     seen = _seen_shares(objective.spectrum, np.array(places), width).max(axis=0)
     for parameter, energy, share in zip(parameters, start, seen, strict=True):
         if share < _SEEN_SHARE:
@@ -353,13 +353,25 @@ def _check_lines_are_seen(objective: Objective) -> None:
 
 def _lost_line(objective: Objective, theta: NDArray[np.float64]) -> str:
     """What is wrong if a line ended where no fitted bin sees it, or ''."""
-    lines = _free_lines(objective.model)
-    seen = _seen_shares(objective.spectrum, theta[lines[:, 1]], theta[lines[:, 2]])
+    lines, sigma = _free_lines(objective.model, theta)
+    seen = _seen_shares(objective.spectrum, theta[lines[:, 1]], sigma)
     lost = lines[(theta[lines[:, 0]] > 0) & (seen < _SEEN_SHARE)]
     if not len(lost):
         return ""
     name = objective.model.parameters[lost[0, 1]].name
     return f"the line {name} moved to {theta[lost[0, 1]]:.1f} keV, where no fitted bin sees it"
+
+
+def _negative_continuum(objective: Objective, theta: NDArray[np.float64]) -> str:
+    """What is wrong if the continuum falls below 0 anywhere on the axis, or ''."""
+    model, spectrum = objective.model, objective.spectrum
+    continuum = [i for i, c in enumerate(model.components) if c.label == "continuum"]
+    if all(model.components[i].kind in ("powerlaw", "broken_powerlaw") for i in continuum):
+        return ""
+    counts = model.select(continuum).bind(objective.bound.grid).counts(theta)
+    if counts.min() >= 0.0:
+        return ""
+    return f"the continuum is negative at {spectrum.centers[counts.argmin()]:.1f} keV"
 
 
 def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> None:
@@ -399,6 +411,11 @@ def toy_p_value(
         except FitError as error:
             deviances[i] = error.result.deviance
     return float((np.sum(deviances >= fit.deviance) + 1) / (n_toys + 1)), deviances
+
+
+def with_toys(fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None) -> LineBackgroundFit:
+    """The fit with the p-value of its deviance from simulated spectra; see `toy_p_value`."""
+    return replace(fit, toys=(toy_p_value(fit, n_toys, rng)[0], n_toys))
 
 
 def from_best(fit: LineBackgroundFit) -> SpectralModel:

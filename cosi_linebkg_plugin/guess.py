@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import SpectralModel
+from .components import Component, SpectralModel
 from .kernels import place_lines, scan_window
 from .objective import Objective, amplitude_slots, start_inside
 from .spectrum import EnergySpectrum
 
 #: Widths tried for free sigmas, in median bin widths.
 _TRIAL_WIDTHS = np.array([0.3, 0.6, 1.2, 3.0])
+#: Where a broken power law may break, as shares of the fitted bins.
+_TRIAL_BREAKS = (0.25, 0.5, 0.75)
 #: A gain in twice the log-likelihood that makes a second look at a missed line worth while.
 _WORTHWHILE_GAIN = 4.0
 
@@ -38,7 +40,7 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
     low, high = objective.low, objective.high
     lines = [c for c in model.components if c.label == "lines"]
     bin_width = (spectrum.edges[-1] - spectrum.edges[0]) / spectrum.n_bins
-    slots = np.array([c.slots[:3] for c in lines], dtype=np.int64).reshape(-1, 3)
+    slots = np.array([c.slots[:2] for c in lines], dtype=np.int64).reshape(-1, 2)
     free = np.array([p.free for p in model.parameters])
     fixed_line = free[slots[:, 0]]
     theta[slots[fixed_line, 0]] = np.maximum(low[slots[fixed_line, 0]], 0.0)
@@ -46,20 +48,38 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
     theta = _guess_continuum(objective, theta, windows, bin_width)
     if not lines:
         return theta
-    free_widths = np.unique(slots[free[slots[:, 2]], 2])
-    edges = spectrum.edges
+    any_free = any(free[s] for c in lines for s in c.width_slots)
     expected = objective.bound.counts(theta) + objective.offset
     best, best_value = theta, np.inf
-    for width in _TRIAL_WIDTHS * bin_width if free_widths.size else (0.0,):
-        trial = theta.copy()
-        trial[free_widths] = np.clip(width, low[free_widths], high[free_widths])
+    for width in _TRIAL_WIDTHS * bin_width if any_free else (0.0,):
+        trial = _with_width(lines, theta, width, free, low, high)
+        sigmas = np.array([c.sigma(trial) for c in lines])
         place_lines(
-            edges, spectrum.counts, spectrum.used, expected, slots, windows, free, low, high, trial
-        )
+            spectrum.edges, spectrum.counts, spectrum.used, expected, slots, sigmas, windows, free,
+            low, high, trial,
+        )  # fmt: skip
         value = objective.value(trial)
         if value < best_value:
             best, best_value = trial, value
     return best
+
+
+def _with_width(lines: list[Component], theta, width, free, low, high):
+    """`theta` with every free width [keV] set; a and b share the variance at the mean energy."""
+    theta = theta.copy()
+    groups: dict[tuple[int, ...], list[float]] = {}
+    for c in lines:
+        groups.setdefault(c.width_slots, []).append(float(theta[c.slots[1]]))
+    for slots, energies in groups.items():
+        wanted = [width]
+        if len(slots) == 2:
+            energy, (a, b) = float(np.mean(energies)), slots
+            share = 0.5 * width**2 if free[b] else width**2 - theta[b] * energy
+            wanted = [share, (width**2 - (share if free[a] else theta[a])) / energy]
+        for slot, value in zip(slots, wanted, strict=True):
+            if free[slot]:
+                theta[slot] = min(max(value, low[slot]), high[slot])
+    return theta
 
 
 def place_missed_line(
@@ -80,15 +100,18 @@ def place_missed_line(
     for component in model.components:
         if component.label != "lines":
             continue
-        f, mu, sigma = component.slots[:3]
+        f, mu = component.slots[:2]
         if not free[f] or theta[f] > 0.0:
             continue
-        slots = np.array([component.slots[:3]], dtype=np.int64)
+        slots = np.array([component.slots[:2]], dtype=np.int64)
         low, high = objective.low, objective.high
         window = _windows(theta, low, high, free, slots, spectrum, bin_width)[0]
-        shared = sum(sigma in c.slots for c in model.components) > 1 or not free[sigma]
-        widths = [theta[sigma]] if shared else np.clip(
-            _TRIAL_WIDTHS * bin_width, low[sigma], high[sigma]
+        own = component.width_slots
+        fixed = (
+            len(own) > 1 or not free[own[0]] or sum(own[0] in c.slots for c in model.components) > 1
+        )
+        widths = [component.sigma(theta)] if fixed else np.clip(
+            _TRIAL_WIDTHS * bin_width, low[own[0]], high[own[0]]
         )  # fmt: skip
         for width in widths:
             gain, energy, amplitude = scan_window(
@@ -96,7 +119,9 @@ def place_missed_line(
             )
             if gain > best_gain:
                 best_gain, best = gain, theta.copy()
-                best[[f, mu, sigma]] = min(amplitude, high[f]), energy, width
+                best[[f, mu]] = min(amplitude, high[f]), energy
+                if not fixed:
+                    best[own[0]] = width
     return best
 
 
@@ -131,20 +156,41 @@ def _guess_continuum(objective, theta, windows, bin_width):
         used = spectrum.used.copy()
     only = Objective(model.select(continuum), spectrum, objective.bound.grid, objective.offset)
     amplitudes = amplitude_slots(only.model)
+    breaks = []
     for c in only.model.components:
         # A wild index makes the amplitude at the pivot meaningless: start gently.
-        if c.kind == "powerlaw" and model.parameters[c.slots[2]].free:
-            p = model.parameters[c.slots[2]]
-            theta[c.slots[2]] = min(max(-1.0, p.low), p.high)
+        broken = c.kind == "broken_powerlaw"
+        for slot in (c.slots[2], c.slots[4]) if broken else c.slots[2:3]:
+            if c.kind != "function" and model.parameters[slot].free:
+                p = model.parameters[slot]
+                theta[slot] = min(max(-1.0, p.low), p.high)
+        if broken and model.parameters[c.slots[3]].free:
+            breaks.append(c.slots[3])
+    if not breaks:
+        return _fit_continuum(only, theta, free, amplitudes, used, enough)
+    energies = spectrum.centers[spectrum.used]
+    trials = []
+    for share in _TRIAL_BREAKS:
+        trial = theta.copy()
+        trial[breaks] = energies[int(share * energies.size)]
+        trial = np.clip(trial, only.low, only.high)
+        trials.append(_fit_continuum(only, trial, free, amplitudes, used, enough))
+    only.use(used)
+    return min(trials, key=only.value)
+
+
+def _fit_continuum(only, theta, free, amplitudes, used, enough):
+    """Fit the continuum to the bins `used`, dropping those that stand out."""
+    spectrum = only.spectrum
     for _ in range(3):
         only.use(used)
         level = only.bound.counts(theta)[used].sum()
-        wanted = (spectrum.counts - objective.offset)[used].sum()
+        wanted = (spectrum.counts - only.offset)[used].sum()
         if amplitudes.size and level > 0 and wanted > 0:
             theta[amplitudes] *= wanted / level
             theta = np.clip(theta, only.low, only.high)
         theta, _ = only.score_to_minimum(theta, free)
-        expected = only.bound.counts(theta) + objective.offset
+        expected = np.maximum(only.bound.counts(theta) + only.offset, 0.0)
         standing_out = used & (spectrum.counts > expected + 4.0 * np.sqrt(expected + 1.0))
         if not standing_out.any() or (used & ~standing_out).sum() < enough:
             break

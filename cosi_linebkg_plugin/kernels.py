@@ -75,6 +75,63 @@ def _add_powerlaw(log_mid, log_width, K, piv, index, total, jac, slots, with_jac
             jac[slots[2], i] += K * d_index
 
 
+@njit(cache=True)
+def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, slots, with_jac):
+    """K (E/piv)^alpha below xb, and K (xb/piv)^(alpha-beta) (E/piv)^beta above it."""
+    log_piv, log_break = math.log(piv), math.log(xb / piv)
+    factor = math.exp((alpha - beta) * log_break)
+    for i in range(log_mid.size):
+        below = above = d_alpha = d_beta = 0.0
+        low, high = edges[i], edges[i + 1]
+        if low < xb:
+            end = min(high, xb)
+            mid, width = log_mid[i], log_width[i]
+            if end < high:
+                mid, width = 0.5 * math.log(low * end), math.log1p((end - low) / low)
+            below, _, d_alpha = _powerlaw_bin(mid, width, log_piv, piv, alpha)
+        if high > xb:
+            start = max(low, xb)
+            mid, width = log_mid[i], log_width[i]
+            if start > low:
+                mid, width = 0.5 * math.log(start * high), math.log1p((high - start) / start)
+            above, _, d_beta = _powerlaw_bin(mid, width, log_piv, piv, beta)
+            above *= factor
+            d_beta *= factor
+        total[i] += K * (below + above)
+        if with_jac:
+            jac[slots[0], i] += below + above
+            jac[slots[1], i] -= K * alpha / piv * (below + above)
+            jac[slots[2], i] += K * (d_alpha + above * log_break)
+            jac[slots[3], i] += K * above * (alpha - beta) / xb
+            jac[slots[4], i] += K * (d_beta - above * log_break)
+
+
+@njit(cache=True)
+def _add_polynomial(log_mid, log_width, K, piv, index, c2, c3, total, jac, slots, with_jac):
+    """K u^index (1 + c2 (u-1)^2 + c3 (u-1)^3) with u = E/piv, as a sum of four power laws."""
+    log_piv = math.log(piv)
+    second, third = (1.0, -2.0, 1.0, 0.0), (-1.0, 3.0, -3.0, 1.0)
+    for i in range(log_mid.size):
+        value = d_piv = d_index = d_c2 = d_c3 = 0.0
+        for n in range(4):
+            part, part_piv, part_index = _powerlaw_bin(
+                log_mid[i], log_width[i], log_piv, piv, index + n
+            )
+            k = c2 * second[n] + c3 * third[n] + (1.0 if n == 0 else 0.0)
+            value += k * part
+            d_piv += k * part_piv
+            d_index += k * part_index
+            d_c2 += second[n] * part
+            d_c3 += third[n] * part
+        total[i] += K * value
+        if with_jac:
+            jac[slots[0], i] += value
+            jac[slots[1], i] += K * d_piv
+            jac[slots[2], i] += K * d_index
+            jac[slots[3], i] += K * d_c2
+            jac[slots[4], i] += K * d_c3
+
+
 # --- Gaussian -----------------------------------------------------------------------------------
 
 
@@ -113,7 +170,19 @@ def bins_in_reach(edges, low, high):
 
 
 @njit(cache=True)
-def _add_gaussian(edges, F, mu, sigma, reach, total, jac, slots, with_jac):
+def _add_width(jac, slots, i, d_sigma, mu, sigma, slope):
+    """Derivative to the width of a line; with sigma^2 = a + slope mu, to a, slope and mu."""
+    if slots[5] < 0:
+        jac[slots[2], i] += d_sigma
+    else:
+        d_variance = 0.5 * d_sigma / sigma
+        jac[slots[2], i] += d_variance
+        jac[slots[5], i] += d_variance * mu
+        jac[slots[1], i] += d_variance * slope
+
+
+@njit(cache=True)
+def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots, with_jac):
     first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
@@ -130,7 +199,7 @@ def _add_gaussian(edges, F, mu, sigma, reach, total, jac, slots, with_jac):
         if with_jac:
             jac[slots[0], i] += value
             jac[slots[1], i] += F * d_mu / sigma
-            jac[slots[2], i] += F * d_sigma / sigma
+            _add_width(jac, slots, i, F * d_sigma / sigma, mu, sigma, slope)
         z0, q0, p0 = z1, q1, p1
 
 
@@ -214,7 +283,9 @@ def _tail_density(z, sigma, length):
 
 
 @njit(cache=True)
-def _add_tailed(edges, F, mu, sigma, fraction, length, reach, folds, total, jac, slots, with_jac):
+def _add_tailed(
+    edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, slots, with_jac
+):
     below = max(reach * sigma, min(folds, reach + folds) * length)
     first, last = bins_in_reach(edges, mu - below - reach * sigma, mu + reach * sigma)
     if first >= last:
@@ -246,7 +317,8 @@ def _add_tailed(edges, F, mu, sigma, fraction, length, reach, folds, total, jac,
         if with_jac:
             jac[slots[0], i] += value
             jac[slots[1], i] += F * ((1.0 - fraction) * g_mu / sigma + fraction * (t0 - t1))
-            jac[slots[2], i] += F * ((1.0 - fraction) * g_sigma / sigma + fraction * (s1 - s0))
+            d_sigma = F * ((1.0 - fraction) * g_sigma / sigma + fraction * (s1 - s0))
+            _add_width(jac, slots, i, d_sigma, mu, sigma, slope)
             jac[slots[3], i] += F * (tail - gauss)
             jac[slots[4], i] += F * fraction * (l1 - l0)
         z0, q0, p0 = z1, q1, p1
@@ -257,8 +329,16 @@ def _add_tailed(edges, F, mu, sigma, fraction, length, reach, folds, total, jac,
 
 
 @njit(cache=True)
+def line_sigma(theta, slots):
+    """Width of a line [keV] from its row of slots: sigma, or sqrt(a + b mu)."""
+    if slots[5] < 0:
+        return theta[slots[2]]
+    return math.sqrt(max(theta[slots[2]] + theta[slots[5]] * theta[slots[1]], 1e-12))
+
+
+@njit(cache=True)
 def accumulate(
-    edges, log_mid, log_width, theta, powerlaws, lines, reach, folds, total, jac, with_jac
+    edges, log_mid, log_width, theta, continua, lines, reach, folds, total, jac, with_jac
 ):
     """Add every component's counts to `total`, and derivatives to `jac` if `with_jac`.
 
@@ -267,41 +347,43 @@ def accumulate(
     edges, log_mid, log_width : the fields of an `EnergyGrid`
     theta : ndarray, shape (n_slots,)
         Parameter values; several components may name the same slot (a shared sigma).
-    powerlaws : ndarray of int64, shape (n_powerlaws, 3)
-        Slots of K, piv, index.
-    lines : ndarray of int64, shape (n_lines, 5)
-        Slots of F, mu, sigma, fraction, length; fraction = -1 for a plain Gaussian.
+    continua : ndarray of int64, shape (n_continua, 6)
+        Slots of K, piv, index; then -1, -1, 0 (power law), or xb, beta, 1 (broken), or
+        c2, c3, 2 (times a polynomial).
+    lines : ndarray of int64, shape (n_lines, 6)
+        Slots of F, mu, sigma, fraction, length, and -1; fraction = -1 for a plain Gaussian. Where
+        the last is a slot b, the third is a, and sigma^2 = a + b mu.
     reach, folds : float
         `FIT_REACH` or `FULL_REACH`, and the tail lengths that go with it.
     total : ndarray, shape (n_bins,), counts, changed in place
     jac : ndarray, shape (n_slots, n_bins), counts per unit of the parameter, changed in place
     with_jac : bool
     """
-    for k in range(powerlaws.shape[0]):
-        s = powerlaws[k]
-        _add_powerlaw(
-            log_mid, log_width, theta[s[0]], theta[s[1]], theta[s[2]], total, jac, s, with_jac
-        )
+    for k in range(continua.shape[0]):
+        s = continua[k]
+        K, piv, index = theta[s[0]], theta[s[1]], theta[s[2]]
+        if s[5] == 0:
+            _add_powerlaw(log_mid, log_width, K, piv, index, total, jac, s, with_jac)
+        elif s[5] == 1:
+            _add_broken(
+                edges, log_mid, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
+                with_jac,
+            )  # fmt: skip
+        else:
+            _add_polynomial(
+                log_mid, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
+                with_jac,
+            )  # fmt: skip
     for k in range(lines.shape[0]):
         s = lines[k]
+        F, mu, sigma = theta[s[0]], theta[s[1]], line_sigma(theta, s)
+        slope = 0.0 if s[5] < 0 else theta[s[5]]
         if s[3] < 0:
-            _add_gaussian(
-                edges, theta[s[0]], theta[s[1]], theta[s[2]], reach, total, jac, s, with_jac
-            )
+            _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, s, with_jac)
         else:
+            fraction, length = theta[s[3]], theta[s[4]]
             _add_tailed(
-                edges,
-                theta[s[0]],
-                theta[s[1]],
-                theta[s[2]],
-                theta[s[3]],
-                theta[s[4]],
-                reach,
-                folds,
-                total,
-                jac,
-                s,
-                with_jac,
+                edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, s, with_jac
             )
 
 
@@ -557,8 +639,11 @@ compiled_hessian = njit(cache=True)(hessian_loop(compiled_gradient))
 
 
 @njit(cache=True)
-def place_lines(edges, counts, used, expected, slots, windows, free, low, high, theta):
-    """Put each line where it gains most, strongest first; `theta` is changed in place."""
+def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low, high, theta):
+    """Put each line where it gains most, strongest first; `theta` is changed in place.
+
+    `slots` are those of F and mu, shape (n_lines, 2); `sigmas` the widths [keV].
+    """
     n_lines = slots.shape[0]
     residual = counts - expected
     weight = np.empty(counts.size)
@@ -575,7 +660,7 @@ def place_lines(edges, counts, used, expected, slots, windows, free, low, high, 
                 continue
             if stale[k]:
                 gain[k], best_mu[k], amplitude[k] = scan_window(
-                    edges, residual, weight, windows[k, 0], windows[k, 1], theta[slots[k, 2]]
+                    edges, residual, weight, windows[k, 0], windows[k, 1], sigmas[k]
                 )
                 stale[k] = False
             if best < 0 or gain[k] > gain[best]:
@@ -583,7 +668,7 @@ def place_lines(edges, counts, used, expected, slots, windows, free, low, high, 
         if gain[best] <= 0.0:
             break
         placed[best] = True
-        f, sigma = slots[best, 0], theta[slots[best, 2]]
+        f, sigma = slots[best, 0], sigmas[best]
         if free[f]:
             theta[f] = min(max(amplitude[best], low[f]), high[f])
         theta[slots[best, 1]] = best_mu[best]
@@ -591,7 +676,7 @@ def place_lines(edges, counts, used, expected, slots, windows, free, low, high, 
         for b in range(first, last):
             residual[b] -= theta[f] * shape[b]
         for k in range(n_lines):
-            near = _REACH * (sigma + theta[slots[k, 2]])
+            near = _REACH * (sigma + sigmas[k])
             if windows[k, 0] - near < best_mu[best] < windows[k, 1] + near:
                 stale[k] = True
 

@@ -184,7 +184,7 @@ class LineSearch:
         }
 
     def __str__(self) -> str:
-        return f"{search_table(self.to_dict())}\n{self.fit.verdict}"
+        return f"{search_table(self.to_dict())}\n{self.fit.summary()}"
 
 
 def search_table(search: Mapping[str, Any]) -> str:

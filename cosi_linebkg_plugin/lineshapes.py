@@ -5,12 +5,13 @@ likelihood. The loops are compiled (numba), and a line touches only the bins wit
 
 Shapes (E, mu, sigma, length in keV):
 
-* power law ``K (E/piv)^index``;
+* power law ``K (E/piv)^index``, broken at an energy, or times a polynomial in ``E/piv - 1``;
 * Gaussian ``F N(E; mu, sigma)``;
 * Gaussian with a low-energy tail ``F [(1-fraction) N + fraction T]``, where T is the Gaussian
   convolved with an exponential towards low energies of mean `length`. T's density is
   ``1/(2 length) exp[y/length + sigma^2/(2 length^2)] erfc[y/(sqrt2 sigma) + sigma/(sqrt2 length)]``
-  with ``y = E - mu`` (Phillips & Marlow 1976, NIM 137, 525, Eq. 5, without the step).
+  with ``y = E - mu`` (Phillips & Marlow 1976, NIM 137, 525, Eq. 5, without the step);
+* for either line, ``sigma^2 = a + b mu`` in place of a sigma.
 """
 
 from __future__ import annotations
@@ -53,15 +54,15 @@ def tail_folds(reach: float) -> float:
     return TAIL_FOLDS[reach]
 
 
-_NO_LINES = np.empty((0, 5), np.int64)
-_NO_POWERLAWS = np.empty((0, 3), np.int64)
+_NO_LINES = np.empty((0, 6), np.int64)
+_NO_CONTINUA = np.empty((0, 6), np.int64)
 
 
-def _run(edges, theta, powerlaws, lines, n_rows):
+def _run(edges, theta, continua, lines, n_rows):
     grid = EnergyGrid.from_edges(edges)
     n_bins = grid.log_mid.size
     total, jac = np.zeros(n_bins), np.zeros((theta.size, n_bins))
-    accumulate(*grid, theta, powerlaws, lines, FULL_REACH, tail_folds(FULL_REACH), total, jac, True)
+    accumulate(*grid, theta, continua, lines, FULL_REACH, tail_folds(FULL_REACH), total, jac, True)
     return total, jac[:n_rows]
 
 
@@ -84,7 +85,7 @@ def powerlaw_counts(
         To K, piv, index.
     """
     theta = np.array([K, piv, index], dtype=float)
-    return _run(edges, theta, np.array([[0, 1, 2]]), _NO_LINES, 3)
+    return _run(edges, theta, np.array([[0, 1, 2, -1, -1, 0]]), _NO_LINES, 3)
 
 
 def gaussian_counts(
@@ -107,9 +108,9 @@ def gaussian_counts(
     """
     table = _line_table(F, mu, sigma)
     n = len(table)
-    slots = np.full((n, 5), -1)
+    slots = np.full((n, 6), -1)
     slots[:, :3] = np.arange(3 * n).reshape(n, 3)
-    counts, jac = _run(edges, table.ravel(), _NO_POWERLAWS, slots, 3 * n)
+    counts, jac = _run(edges, table.ravel(), _NO_CONTINUA, slots, 3 * n)
     return counts, jac.reshape(n, 3, counts.size)
 
 
@@ -142,8 +143,9 @@ def tailed_gaussian_counts(
     """
     table = _line_table(F, mu, sigma, fraction, length)
     n = len(table)
-    slots = np.arange(5 * n).reshape(n, 5)
-    counts, jac = _run(edges, table.ravel(), _NO_POWERLAWS, slots, 5 * n)
+    slots = np.full((n, 6), -1)
+    slots[:, :5] = np.arange(5 * n).reshape(n, 5)
+    counts, jac = _run(edges, table.ravel(), _NO_CONTINUA, slots, 5 * n)
     return counts, jac.reshape(n, 5, counts.size)
 
 

@@ -159,6 +159,12 @@ def make_template(
     template = maker.with_sky() if options.sky is not None else maker.make(fit)
     if options.sky is None:
         maker.say_unknown(template)
+    if template.fit.systematic:
+        template.add_note(
+            "The model does NOT describe the spectrum: the template's errors include a systematic "
+            f"error of {100 * template.fit.systematic:.2g} % of each energy bin. fit.summary() "
+            "says where, and what to try."
+        )
     if options.observed is not None and options.sky is None:
         # the spectrum's knowledge of the continuum, and a line ratio, hold the norms
         template.fit_norms(options.observed, constrain=True)
@@ -225,6 +231,7 @@ class _Maker:
             counts = {"background": float(sums[0].sum())}
             covariance = np.array([[self._sideband_variance(counts["background"])]])
         details = self.details | {"filter": chosen.describe(), "pooled_slices": pooled}
+        details["systematic_percent"] = 100.0 * fit.systematic
         if norm:
             details["sky_norm_removed"] = norm
         return BackgroundTemplate(
@@ -386,6 +393,9 @@ class _Maker:
         j = jac[:, columns]
         covariance = j @ self.fit.covariance @ j.T
         covariance[1, 1] += amounts.ratio_variance(self.fit.theta)
+        if self.fit.systematic:
+            inside = amounts.counts_in_bins(self.fit.theta)
+            covariance += self.fit.systematic_covariance(jac, inside)
         if self.options.method != "components":
             return {"background": float(value.sum())}, np.array([[covariance.sum()]])
         if "lines" not in labels and value[1] > 1e-3 * value[0]:
@@ -409,21 +419,21 @@ class _Maker:
         and B come from.
         """
         fit, selected = self.fit, self.plan.selected
-        if any(c.kind == "function" and c.density is None for c in fit.model.components):
-            # a fit read from a file cannot be moved: N and R as if they were independent
-            relative = 1.0 / fit.spectrum.counts[selected].sum()
-            return float(self._amounts(("background",))[1][0, 0] + relative * total**2)
         amounts = self._source_amounts()
         value, jac = amounts.counts_and_jacobian(fit.theta)
         source, source_jac = value.sum(), jac.sum(axis=0)
-        expected, bin_jac = fit.model.bind(self.edges).counts_and_jacobian(fit.theta)
+        expected, bin_jac = fit.expected, fit.bin_jacobian
         band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
         index = {p.name: i for i, p in enumerate(fit.model.parameters)}
         columns = [index[name] for name in fit.covariance_names]
         slope = total * (source_jac / source - band_jac / band)[columns]
         pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
         per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
-        return float(np.sum(per_bin**2 * fit.spectrum.counts) + amounts.ratio_variance(fit.theta))
+        variance = np.sum(per_bin**2 * fit.spectrum.counts) + amounts.ratio_variance(fit.theta)
+        if fit.systematic:  # see LineBackgroundFit.systematic_covariance
+            response = per_bin * expected - amounts.counts_in_bins(fit.theta).sum(axis=0)
+            variance += np.sum((fit.systematic * response) ** 2)
+        return float(variance)
 
     def _seen_counts(self, labels: Sequence[str]) -> Array:
         """Counts of each component in the selected bins, which the filters are scored on."""

@@ -126,7 +126,7 @@ _python_hessian = hessian_loop(Objective.gradient)
 
 def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
     """Free parameters in which the expected counts are linear (K, F)."""
-    slots = {c.slots[0] for c in model.components if c.kind != "function"}
+    slots = {c.amplitude for c in model.components if c.amplitude is not None}
     return np.array(sorted(s for s in slots if model.parameters[s].free), dtype=np.int64)
 
 

@@ -15,7 +15,8 @@ from .comparison import Comparison, compare_all, to_csv, to_json
 from .config import Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
 from .files import whole_file
-from .linesearch import check_search, find_lines
+from .fit import with_toys
+from .linesearch import LineSearch, check_search, find_lines
 from .making import TemplateOptions, check_template, make_template
 from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
@@ -170,14 +171,27 @@ def _named(key: str) -> Iterator[None]:
         raise ConfigError(f"{key}: {error}") from error
 
 
-def model_of(config: Config) -> Any:
-    """The astromodels model that a configuration with a list of lines describes."""
+def model_of(config: Config, search: LineSearch | None = None) -> Any:
+    """The astromodels model that a configuration describes, with the lines of a search if given.
+
+    A search knows a power law and a constant width; what it finds goes into the model asked for.
+    """
     from .model import background_model
 
     m = config.model
-    assert m.lines != "auto"
-    lines = [(x.energy, x.window) if x.window else x.energy for x in m.lines]
-    return background_model(lines, pivot=_pivot(config), sigma=m.sigma, tail=m.tail)
+    if search is not None and (m.width, m.continuum) == ("constant", "powerlaw"):
+        return search.model()
+    given: Any = m.lines
+    lines = search.lines if search is not None else [x.model_dump() for x in given]
+    model = background_model(
+        lines, pivot=_pivot(config), sigma=m.sigma, width=m.width, tail=m.tail,
+        continuum=m.continuum,
+    )  # fmt: skip
+    if search is not None:  # lines that were fixed to the catalogue
+        parameters = model.linebkg.spectrum.main.shape.parameters
+        for line in search.lines:
+            parameters[line.parameter].free = line.error is not None
+    return model
 
 
 def _pivot(config: Config) -> float | None:
@@ -204,7 +218,10 @@ def fit_config(
         progress("searching for lines")
         search = find_lines(plugin.spectrum, **_search_options(config))
     progress(f"fitting the spectrum ({config.engine})")
-    fit = _fit_with_engine(config, plugin, search.model() if search else model_of(config))
+    fit = _fit_with_engine(config, plugin, model_of(config, search))
+    if fit.p_value is None and fit.dof > 0:
+        progress("simulating spectra, as counts are low")
+        fit = with_toys(fit, rng=1)
     return replace(fit, line_search=search.to_dict()) if search else fit
 
 

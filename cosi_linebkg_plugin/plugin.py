@@ -439,9 +439,9 @@ class LineBackgroundLike(PluginPrototype):
         )
 
     def _reader_for(self, model: Model | None) -> SpectrumReader:
-        if model is not None:
-            return self._read(model)
-        return self._bound()[0]
+        reader = self._bound()[0] if model is None else self._read(model)
+        reader.check_direct()
+        return reader
 
     def _bound(self) -> tuple[SpectrumReader, Objective]:
         if self._reader is None or self._objective is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .catalogue import identify_lines
 from .files import whole_file
-from .result import ADEQUATE_P_VALUE, LineBackgroundFit, in_kev, installed_versions
+from .result import LineBackgroundFit, in_kev, installed_versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def write_report(
         In order; the names are captions, or keys of `CAPTIONS`.
     title : str
     notes : sequence of str
-        Shown below the verdict.
+        Shown below the summary.
     source_range : (low, high), optional
         Quantities, or keV; default: the template's.
 
@@ -112,13 +112,13 @@ def write_report(
 
 
 def headline(fit: LineBackgroundFit) -> tuple[str, str]:
-    """The verdict in a few words, and its kind: "good", "bad" or "open"."""
+    """The summary in a few words, and its kind: "good", "bad" or "open"."""
     if not fit.valid:
         return "The fit is not valid", "bad"
+    if fit.adequacy is not None and not fit.adequacy.is_adequate():
+        return "The model does not describe the fitted bins", "bad"
     if fit.p_value is None:
         return "The goodness of fit is open", "open"
-    if fit.p_value < ADEQUATE_P_VALUE:
-        return "The model does not describe the fitted bins", "bad"
     return "The model describes the fitted bins", "good"
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .components import Component, Parameter, SpectralModel, range_counts, tabulate
+from .adequacy import Adequacy, describe, judge
+from .components import (
+    Component,
+    Parameter,
+    SpectralModel,
+    bin_counts,
+    counts_in_bins,
+    range_counts,
+    tabulate,
+)
 from .errors import BinningError, DataError, FileError
 from .files import whole_file
 from .kernels import half_deviance
@@ -24,8 +32,8 @@ from .spectrum import EnergySpectrum
 from .statistic import chi2_p_value, saturated_log_likelihood
 
 FORMAT = "cosi-linebkg fit 1"
-#: A fit with a smaller p-value is called inadequate.
-ADEQUATE_P_VALUE = 1e-3
+#: Width of a line that is looked for where the model has none [keV].
+DEFAULT_WIDTH = 3.0
 
 
 @cache
@@ -126,6 +134,8 @@ class LineBackgroundFit:
         Likelihood evaluations.
     offset : ndarray or None, shape (n_bins,), counts
         Expected counts of a known source in the data, which are not background.
+    toys : (float, int) or None
+        p-value of the deviance from simulated spectra, and their number: see `fit.with_toys`.
     line_search : mapping or None
         The search that found the lines, as `LineSearch.to_dict` gives it.
     """
@@ -143,6 +153,7 @@ class LineBackgroundFit:
     samples: NDArray[np.float64] | None = None
     n_calls: int = 0
     offset: NDArray[np.float64] | None = None
+    toys: tuple[float, int] | None = None
     line_search: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
@@ -204,19 +215,24 @@ class LineBackgroundFit:
     @property
     def component_spectra(self) -> NDArray[np.float64]:
         """Expected counts per component and energy bin, shape (n_components, n_bins)."""
-        edges = self.spectrum.edges
-        rows: list[Any] = []
-        for i, component in enumerate(self.model.components):
-            if component.table is None:
-                rows.append(self.model.select([i]).bind(edges).counts(self.theta))
-            else:
-                rows.append(
-                    [
-                        range_counts(self.model.select([i]), self.theta, a, b, edges)[0][0]
-                        for a, b in itertools.pairwise(edges)
-                    ]
-                )
-        return np.array(rows)
+        return self._bins[0]
+
+    @property
+    def bin_jacobian(self) -> NDArray[np.float64]:
+        """Derivatives of `expected` to every parameter, shape (n_parameters, n_bins)."""
+        return self._bins[1]
+
+    @cached_property
+    def _bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        spectra, jac = bin_counts(self.model, self.theta, self.spectrum.edges)
+        spectra.flags.writeable = jac.flags.writeable = False
+        return spectra, jac
+
+    @property
+    def _columns(self) -> list[int]:
+        """Slots of the parameters of the covariance matrix."""
+        index = {p.name: i for i, p in enumerate(self.model.parameters)}
+        return [index[name] for name in self.covariance_names]
 
     @property
     def deviance(self) -> float:
@@ -238,10 +254,85 @@ class LineBackgroundFit:
     def p_value(self) -> float | None:
         """Chance of a larger deviance if the model is right.
 
-        By the chi-square law; None where a fitted bin expects fewer than 5 counts: see
-        `cosi_linebkg_plugin.fit.toy_p_value`.
+        From `toys` if there are any, else by the chi-square law; None where a fitted bin expects
+        fewer than 5 counts.
         """
+        if self.toys is not None:
+            return self.toys[0]
         return chi2_p_value(self.deviance, self.dof, self.expected_total[self.spectrum.used])
+
+    @cached_property
+    def adequacy(self) -> Adequacy | None:
+        """Tests of the fit, its residuals, and its systematic error.
+
+        None if the fit is not valid, has no covariance, or as many free parameters as bins.
+        """
+        if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
+            return None
+        s = self.spectrum
+        return judge(
+            s.edges,
+            s.counts,
+            s.used,
+            self.expected_total,
+            self.bin_jacobian[self._columns],
+            deviance=self.deviance,
+            dof=self.dof,
+            deviance_p_value=self.p_value,
+            n_toys=0 if self.toys is None else self.toys[1],
+            line_width=self._line_width,
+        )
+
+    @property
+    def lines(self) -> list[tuple[float, float]]:
+        """Energy and width [keV] of each line with counts."""
+        theta = self.theta
+        return [
+            (float(theta[c.slots[1]]), c.sigma(theta))
+            for c in self.model.components
+            if c.label == "lines" and theta[c.slots[0]] > 0
+        ]
+
+    def _line_width(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Width [keV] of a further line at `energies` [keV]: that of the nearest line."""
+        finest = 0.5 * float(np.median(self.spectrum.widths))
+        table = np.array(self.lines or [(0.0, DEFAULT_WIDTH)])
+        nearest = np.abs(energies[:, None] - table[:, 0]).argmin(axis=1)
+        return np.maximum(table[nearest, 1], finest)
+
+    @property
+    def systematic(self) -> float:
+        """Fractional error of each bin, uncorrelated, that makes the fit adequate; 0 if it is.
+
+        The errors of `expected_counts` and of templates include it, those of the parameters do
+        not.
+        """
+        return 0.0 if self.adequacy is None else self.adequacy.applied
+
+    def systematic_covariance(
+        self, jac: NDArray[np.float64], inside: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What the systematic error adds to the covariance of some expected counts.
+
+        The true content of bin i is mu_i (1 + s g_i) with independent g of unit variance. It
+        enters twice: through the fit, whose parameters answer by C J g s (C the covariance, J the
+        derivatives of mu in fitted bins), and because the counts themselves are made of such bins.
+
+        Parameters
+        ----------
+        jac : ndarray, shape (n, n_parameters)
+            Derivatives of the counts to the parameters.
+        inside : ndarray, shape (n, n_bins), counts
+            What each bin holds of them.
+
+        Returns
+        -------
+        ndarray, shape (n, n), counts^2
+        """
+        columns = self._columns
+        pull = jac[:, columns] @ self.covariance @ self.bin_jacobian[columns]
+        response = self.systematic * (pull * self.spectrum.used - inside)
+        return response @ response.T
 
     def expected_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> RangeCounts:
         """Expected counts in any energy range inside the axis, with their covariance.
@@ -256,20 +347,25 @@ class LineBackgroundFit:
         Returns
         -------
         RangeCounts
-            The covariance is J C J^T from the fit, or that of the posterior samples.
+            The covariance is J C J^T from the fit, or that of the posterior samples; where the fit
+            is not adequate, its systematic error is added.
         """
         low, high = in_kev(energy_range)
         edges = self.spectrum.edges
         value, jac = range_counts(self.model, self.theta, low, high, edges)
-        index = {p.name: i for i, p in enumerate(self.model.parameters)}
         unique, collect = self._collected(by)
-        columns = [index[n] for n in self.covariance_names]
+        value, jac = collect @ value, collect @ jac
         tabulated = any(c.table is not None for c in self.model.components)
         if self.samples is not None and not tabulated:
             draws = self.sampled_counts((low, high), by=by)
-            return RangeCounts(unique, draws.mean(axis=0), np.atleast_2d(np.cov(draws.T)))
-        j = collect @ jac[:, columns]
-        return RangeCounts(unique, collect @ value, j @ self.covariance @ j.T)
+            value, covariance = draws.mean(axis=0), np.atleast_2d(np.cov(draws.T))
+        else:
+            j = jac[:, self._columns]
+            covariance = j @ self.covariance @ j.T
+        if self.systematic:
+            inside = collect @ counts_in_bins(self.model, self.theta, low, high, edges)
+            covariance = covariance + self.systematic_covariance(jac, inside)
+        return RangeCounts(unique, value, covariance)
 
     def sampled_counts(
         self, energy_range: Sequence[Any], *, by: str = "label"
@@ -343,28 +439,22 @@ class LineBackgroundFit:
             names = [name for name, t in self.model.links.items() if t == target]
             span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
             lines.append(f"{span} = {target}")
-        lines.append(self.verdict)
+        lines.append(self.summary())
         return "\n".join(lines)
 
-    @property
-    def verdict(self) -> str:
-        """One sentence on how well the model describes the fitted bins."""
+    def summary(self) -> str:
+        """In words: how well the model does, whether a template may use it, and what to try."""
         if not self.valid:
-            return f"The fit is not valid: {self.message}"
-        if self.dof < 1:
-            return "As many free parameters as fitted bins: the model cannot be tested."
-        text = f"deviance/dof = {self.deviance:.1f}/{self.dof} = {self.deviance / self.dof:.2f}"
-        p = self.p_value
-        if p is None:
-            return f"{text}; counts too low for a chi-square p-value, use toys."
-        text += f", p = {p:.2g}" if p > 1e-300 else ", p < 1e-300"
-        if p < ADEQUATE_P_VALUE:
+            return f"The fit is not valid: {self.message}. It cannot be used for a template."
+        if self.adequacy is None:
             return (
-                f"{text}: the model does NOT describe the data; the errors are too small and the "
-                "counts in the source range may be biased. Add lines, or narrow the fitted range "
-                "with the mask."
+                "The model cannot be tested: it has as many free parameters as fitted bins, or no "
+                "covariance."
             )
-        return f"{text}: the model describes the fitted bins."
+        tail = any("tailed" in c.kind for c in self.model.components)
+        values = self.values
+        at_limit = [values[name] for name in self.at_limits if name.startswith("mu")]
+        return describe(self.adequacy, self.lines, tail, at_limit)
 
     # --- JSON ------------------------------------------------------------------------------------
 
@@ -387,6 +477,8 @@ class LineBackgroundFit:
             "dof": self.dof,
             "p_value": self.p_value,
             "log_likelihood": self.log_likelihood,
+            "adequacy": None if self.adequacy is None else self.adequacy.to_dict(),
+            **({} if self.toys is None else {"toys": list(self.toys)}),
             "mask": [list(r) for r in self.mask],
             "parameters": {
                 name: {
@@ -524,6 +616,7 @@ class LineBackgroundFit:
             None if samples is None else np.array(samples["values"], dtype=float),
             int(data["n_calls"]),
             np.array(spectrum["offset"], dtype=float) if "offset" in spectrum else None,
+            (float(data["toys"][0]), int(data["toys"][1])) if "toys" in data else None,
             data.get("line_search"),
             dict(data["versions"]),
         )

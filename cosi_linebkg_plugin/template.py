@@ -44,8 +44,8 @@ class BackgroundTemplate:
     counts : mapping of label to float
         Expected counts at the current norms.
     covariance : ndarray, shape (n_labels, n_labels), counts^2
-        Of the counts: spectral fit, line ratio, or fitted norms. Infinite variance for an amount
-        about which nothing is known.
+        Of the counts: spectral fit (with its systematic error), line ratio, or fitted norms.
+        Infinite variance for an amount about which nothing is known.
     fit : LineBackgroundFit
         The fit that it was made from.
     method : str
@@ -56,7 +56,8 @@ class BackgroundTemplate:
         On the events' energy slices, per count of the component.
     livetime : float or None, s
     details : dict
-        What else was chosen: filter, order, tracers, line ratio, sky norm ...
+        What else was chosen or found: filter, order, tracers, line ratio, sky norm, systematic
+        error of the spectral fit in percent of each energy bin ...
     notes : sequence of str
         What a user must know.
     """
@@ -472,7 +473,11 @@ class BackgroundTemplate:
             for label, error in self.errors.items()
         )
         low, high = self.source_range
-        return f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts})"
+        percent = self.details.get("systematic_percent")
+        systematic = f", systematic error {percent:.2g} % per bin included" if percent else ""
+        return (
+            f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
+        )
 
     # --- files -----------------------------------------------------------------------------------
 

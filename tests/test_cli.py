@@ -85,6 +85,28 @@ def test_fit_and_template_as_single_steps(demo, tmp_path):
     assert a.counts == pytest.approx(b.counts)
 
 
+def test_a_missing_line_is_said_in_words(demo, tmp_path, capsys):
+    import yaml
+
+    lines = yaml.safe_load((demo / "config.yaml").read_text())["model"]["lines"]
+    without = [line for line in lines if round(line) != 1634]
+    assert len(without) == len(lines) - 1
+    path = write_config(demo, tmp_path, model__lines=without)
+    assert main(["run", str(path), "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "should NOT be used for a template" in printed and "a line near 1633." in printed
+    assert "per bin included" in printed  # the template
+    report = (tmp_path / "report.html").read_text()
+    data = json.loads((tmp_path / "fit.json").read_text())["adequacy"]
+    assert "should NOT be used for a template" in report
+    assert data["adequate"] is False and data["systematic_percent"] > 2
+    assert abs(data["excesses"][0]["energy"] - 1633.6) < 1
+    good, bad = (BackgroundTemplate.open(d / "template.h5") for d in (demo, tmp_path))
+    assert bad.details["systematic_percent"] == pytest.approx(data["systematic_percent"])
+    assert good.details["systematic_percent"] == 0
+    assert bad.errors["continuum"] > 3 * good.errors["continuum"]
+
+
 def test_a_list_of_event_files_is_summed(demo, tmp_path):
     events = histpy.Histogram.open(str(demo / "events.hdf5"))
     events.write(str(tmp_path / "again.hdf5"))

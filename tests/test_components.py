@@ -215,7 +215,7 @@ def test_a_constraint_keeps_the_norms_near_the_spectrums(bright):
     free.fit_norms(bright.observed, sky=[bright.sky_in_range])
     held.fit_norms(bright.observed, sky=[bright.sky_in_range], constrain=True)
     assert abs(held.counts["continuum"] - before) < 3 * error
-    assert held.errors["continuum"] < free.errors["continuum"] / 3
+    assert held.errors["continuum"] < free.errors["continuum"] / 2
 
 
 def test_sky_takes_the_sources_own_photons_out(bright):
@@ -246,10 +246,11 @@ def test_norms_are_fitted_to_observed_counts_on_the_way(bright):
     spectral = bright.template(l_cut=4)
     t = bright.template(l_cut=4, observed=bright.observed)
     assert t.counts["lines"] > 0 and np.isfinite(t.errors["lines"])
-    # the spectrum's knowledge of the continuum is kept; what is left goes to the lines
-    assert abs(t.counts["continuum"] - spectral.counts["continuum"]) < (
-        5 * spectral.errors["continuum"]
-    )
+    # the spectrum's knowledge of the continuum holds it; what is left goes to the lines
+    free = bright.template(l_cut=4)
+    free.fit_norms(bright.observed)
+    held, unheld = (x.counts["continuum"] - spectral.counts["continuum"] for x in (t, free))
+    assert abs(held) < 0.2 * abs(unheld)
     assert "observed= without sky=" in " ".join(t.notes)
 
 
@@ -521,10 +522,13 @@ def test_amounts_on_the_real_spectrum(shared_data):
     beside = spectrum.counts[(spectrum.edges[:-1] > 1828) & (spectrum.edges[1:] < 1860)].mean()
     falling = (1844.0 / 1808.5) ** 2  # with the fitted index
     assert t.counts["continuum"] == pytest.approx(beside * 7 / 5.05 * falling, rel=0.03)
-    assert 20 < t.errors["continuum"] < 60  # Poisson: 22,000 counts shared by some 90 bins
-    # the ratio's 10 % dominates the line's error
+    # 17 lines leave a scatter of 2.6 % in each bin, of which the source range holds 1.4
+    assert t.details["systematic_percent"] == pytest.approx(2.6, abs=0.2)
+    assert 0.015 < t.errors["continuum"] / t.counts["continuum"] < 0.026
+    assert "systematic error 2.6 %" in repr(t) and "systematic error of 2.6 %" in " ".join(t.notes)
+    # the ratio's 10.07 % dominates the line's error; the tracer's bins scatter too
     assert 3500 < t.counts["lines"] < 5000
-    assert t.errors["lines"] / t.counts["lines"] == pytest.approx(0.1007, abs=0.002)
+    assert t.errors["lines"] / t.counts["lines"] == pytest.approx(0.1095, abs=0.003)
     # what is left of the peak is sky: far more than the background's error
     peak = spectrum.counts[(spectrum.edges[:-1] > 1802) & (spectrum.edges[1:] < 1816)].sum()
     assert peak - 14 / 7 * t.counts["continuum"] - t.counts["lines"] > 20 * t.total_error

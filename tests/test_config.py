@@ -27,6 +27,11 @@ template:
   livetime: 7776000            # s
 """
 
+MODEL_DEFAULTS = {
+    "pivot": None, "sigma": 3, "width": "constant", "tail": False, "continuum": "powerlaw",
+    "search": None,
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -87,9 +92,7 @@ def test_defaults(load):
     config = load("events: total.hdf5\nsource_range: [1805, 1812]")
     assert config.mask == ()
     assert config.engine == "minuit"
-    assert config.model.model_dump() == {
-        "pivot": None, "sigma": 3, "tail": False, "lines": (), "search": None
-    }  # fmt: skip
+    assert config.model.model_dump() == MODEL_DEFAULTS | {"lines": ()}
     template = config.template.model_dump()
     assert template.pop("method") == "components" and template.pop("order") == 1
     assert template.pop("shift") is False
@@ -137,7 +140,7 @@ def test_to_yaml_holds_every_key_with_its_default(load):
         "events": ["total.hdf5"],
         "source_range": None,
         "mask": [],
-        "model": {"pivot": None, "sigma": 3, "tail": False, "lines": [], "search": None},
+        "model": MODEL_DEFAULTS | {"lines": []},
         "engine": "minuit",
         "template": None,
     }
@@ -223,12 +226,13 @@ KEYS = "Known here: events, source_range, mask, model, engine, template."
         ("<<: {engine: minuit}", f"'<<': unknown key. {KEYS}"),
         (
             "model: {sigm: 3}",
-            "model.sigm: unknown key; did you mean sigma? "
-            "Known here: pivot, sigma, tail, lines, search.",
+            "model.sigm: unknown key; did you mean sigma? Known here: pivot, sigma, width, tail, "
+            "continuum, lines, search.",
         ),
         (
             "model: {lines: [1, {energy: 3, windw: [1, 4]}]}",
-            "model.lines[1].windw: unknown key; did you mean window? Known here: energy, window.",
+            "model.lines[1].windw: unknown key; did you mean window? Known here: energy, window, "
+            "width.",
         ),
         (
             "template: {sideband: []}",

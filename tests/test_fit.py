@@ -114,7 +114,7 @@ def test_tutorial_model_on_the_real_spectrum(shared_data):
     assert fit.values["F_4"] == pytest.approx(7.35e4, rel=0.01)
     assert fit.values["mu_4"] == pytest.approx(1665.4, abs=0.1)
     assert fit.deviance / fit.dof == pytest.approx(58.0, abs=0.1)
-    assert "does NOT describe the data" in fit.verdict
+    assert "does NOT describe the data" in fit.summary()
     assert 0 <= fit.p_value < 1e-100
 
 
@@ -211,7 +211,7 @@ def test_a_fit_without_a_minimum_raises_with_the_result(two_lines):
         fit_spectrum(model, two_lines)
     result = caught.value.result
     assert isinstance(result, LineBackgroundFit) and not result.valid
-    assert "not valid" in result.verdict
+    assert "not valid" in result.summary()
 
 
 def test_more_parameters_than_bins_is_refused(two_lines):

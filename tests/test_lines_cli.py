@@ -181,3 +181,16 @@ def test_bad_input_exits_2_with_one_line(capsys, words, message):
     assert main(["lines", *words]) == 2
     output = capsys.readouterr()
     assert message in output.err and "\n" not in output.err.strip() and output.out == ""
+
+
+def test_what_was_found_goes_into_the_model_asked_for(folder):
+    """The search knows a power law and one width; continuum and width are of the fit."""
+    options = {"continuum": "powerlaw_polynomial", "width": "linear"}
+    path = changed(folder, "other", **options, search={"fix_to_catalogue": True})
+    assert main(["fit", path, "--out", str(folder / "other"), "--quiet"]) == 0
+    fit = LineBackgroundFit.from_json(folder / "other" / "fit.json")
+    assert {"c2_1", "a_2", "b_2"} <= set(fit.free_names)
+    found = fit.line_search["lines"]
+    assert [x["name"] for x in found] == ["20F", "", "28Al"]
+    for x in found:  # 20F and 28Al stand in the catalogue
+        assert fit.parameters[x["parameter"]].free == (x["name"] == "")

@@ -13,6 +13,7 @@ threeML = pytest.importorskip("threeML")
 
 from astromodels import (
     Gaussian,
+    Line,
     Log_uniform_prior,
     Model,
     PointSource,
@@ -139,7 +140,7 @@ def test_tutorials_case_on_the_real_spectrum(shared_data):
         assert fit.values["index_1"] == pytest.approx(-2.03, abs=0.005)
         assert fit.values["F_4"] == pytest.approx(7.3e4, abs=0.06e4)
         assert fit.deviance / fit.dof == pytest.approx(58, abs=0.1)
-        assert "NOT" in fit.verdict
+        assert "NOT" in fit.summary()
     assert result.errors["sigma_2"] == pytest.approx(direct.errors["sigma_2"], rel=0.01)
 
 
@@ -472,3 +473,21 @@ def test_a_result_needs_a_fit_of_this_plugin(plugin):
     session.fit(quiet=True)
     with pytest.raises(LineBackgroundError, match="not in the analysis' data list"):
         LineBackgroundLike("other", (EDGES, draw())).result(session)
+
+
+def test_a_law_with_free_parameters_is_left_to_threeml(plugin):
+    """plugin.fit left them at their values, and said valid."""
+    model = make_model(lines=(1760.0, 1779.0))
+    p = model.linebkg.spectrum.main.shape.parameters
+    model.unlink(p["sigma_3"])
+    model.link(p["sigma_3"], p["sigma_2"], Line())
+    for direct in (plugin.fit, plugin.guess):
+        with pytest.raises(ModelError, match="law that sigma_3 follows has free parameters"):
+            direct(model)
+    plugin.set_model(model)
+    before = plugin.get_log_like()
+    p["sigma_3"].auxiliary_variable[1].a.value = 2.0
+    assert plugin.get_log_like() != before
+    p["sigma_3"].auxiliary_variable[1].a.fix = True
+    p["sigma_3"].auxiliary_variable[1].b.fix = True
+    assert plugin.fit(model).valid

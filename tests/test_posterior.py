@@ -10,6 +10,7 @@ from cosi_linebkg_plugin.errors import DataError
 from cosi_linebkg_plugin.fit import fit_spectrum
 from cosi_linebkg_plugin.plot import plot_corner, plot_predictive
 from cosi_linebkg_plugin.posterior import posterior_predictive, sample_posterior
+from cosi_linebkg_plugin.spectrum import EnergySpectrum
 
 EDGES = np.linspace(1700.0, 1900.0, 61)
 MASK = [(1800.0, 1820.0)]
@@ -61,6 +62,18 @@ def test_counts_of_samples_are_those_of_the_fit(right):
     assert_allclose(np.cov(draws.T), expected.covariance)
     by_line = right.sampled_counts(SOURCE, by="component")
     assert_allclose(by_line[:, 1:].sum(axis=1), draws[:, 1])
+
+
+def test_a_posterior_is_judged_like_the_best_fit(right, spectrum):
+    """Where a line's parameters follow its bins, a shift by part of an error is no residual."""
+    best = fit_spectrum(line_model(LINES, k=200.0), spectrum)
+    edges = np.linspace(1700.0, 1900.0, 31)
+    coarse = EnergySpectrum(edges, spectrum.counts.reshape(30, 2).sum(axis=1)).with_mask(MASK)
+    few_bins = fit_spectrum(line_model(LINES, k=200.0), coarse)
+    for fit in (best, few_bins):
+        posterior = sample_posterior(fit, seed=3)
+        assert fit.adequacy.is_adequate() and posterior.adequacy.is_adequate()
+        assert abs(posterior.adequacy.worst) < abs(fit.adequacy.worst) + 1.0
 
 
 def test_a_fit_without_samples_is_refused(spectrum):

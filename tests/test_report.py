@@ -112,7 +112,7 @@ def test_report_holds_everything(fit, tmp_path):
         title="A title",
         notes=["A note."],
     )
-    for text in (fit.verdict, "A title", "A note.", "events: total.hdf5  # a & b", "My own caption",
+    for text in (fit.summary(), "A title", "A note.", "events: total.hdf5  # a & b", "My own cap",
                  report.CAPTIONS["spectrum"], "numpy"):  # fmt: skip
         assert text in page.text
     p = fit.parameters
@@ -180,7 +180,7 @@ def test_report_says_that_a_masked_source_range_is_not_tested(fit, tmp_path):
     assert "is masked" not in written(tmp_path, fit=masked, source_range=(1700.0, 1710.0)).text
 
 
-# --- verdict --------------------------------------------------------------------------------------
+# --- summary --------------------------------------------------------------------------------------
 
 
 def spoiled(fit, factor):
@@ -189,11 +189,26 @@ def spoiled(fit, factor):
     return replace(fit, spectrum=EnergySpectrum(EDGES, counts))
 
 
-def test_headline_says_what_the_verdict_says(fit):
+def test_headline_says_what_the_summary_says(fit):
     assert headline(fit) == ("The model describes the fitted bins", "good")
     bad = spoiled(fit, 1.2)
     assert headline(bad) == ("The model does not describe the fitted bins", "bad")
-    assert "NOT" in bad.verdict and "NOT" not in fit.verdict
+    assert "NOT" in bad.summary() and "NOT" not in fit.summary()
+
+
+def test_report_says_how_adequate_the_fit_is(fit, tmp_path):
+    page = written(tmp_path, fit=fit)
+    assert page.row("systematic error") == ["none needed"]
+    bad = spoiled(fit, 1.2)
+    page, a = written(tmp_path, fit=bad), bad.adequacy
+    percent = format_value(100 * bad.systematic, None, 3)
+    assert page.row("systematic error") == [f"{percent} % of each bin, included below"]
+    assert page.row("runs of signs")[0].startswith(f"{a.runs}, ")
+    assert format_ranges([a.worst_range]) in page.row("largest residual")[0]
+    assert "should NOT be used for a template" in page.text
+
+
+def test_headline_of_fits_that_cannot_be_judged(fit):
     assert headline(replace(fit, valid=False))[1] == "bad"
     model = line_model([], k=0.01)
     few = LineBackgroundFit(

@@ -13,8 +13,8 @@ PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
 ROOMS = [
     ["errors", "files", "spectrum"],
     ["kernels", "lineshapes", "statistic"],
-    ["components", "objective", "guess", "result", "fit", "posterior", "weights", "amounts"],
-    ["norms", "kinematics", "catalogue"],
+    ["adequacy", "components", "objective", "guess", "result", "fit", "posterior", "weights"],
+    ["amounts", "norms", "kinematics", "catalogue"],
     ["simulation"],
     ["slices", "histograms"],
     ["filters", "smoothing"],
