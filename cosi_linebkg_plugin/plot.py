@@ -330,6 +330,7 @@ def plot_filter_scores(template: BackgroundTemplate, ax: Axes | None = None) -> 
     # far worse ones would hide the differences among the good ones
     axes.set_xlim(left=max(values.min(), -2.0 * max(values.max(), 1.0)))
     axes.set_yticks(rows, [s["filter"] for s in scores], fontsize=LABEL_SIZE)
+    axes.set_ylim(-0.7, len(scores) - 0.3)
     axes.set_xlabel("gain in log-likelihood over no filter")
     axes.legend(loc="lower left", fontsize=LABEL_SIZE)
     return figure
