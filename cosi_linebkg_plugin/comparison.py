@@ -53,6 +53,7 @@ class Projection:
 
     @property
     def chi2(self) -> float:
+        """Sum of chi squared over the groups."""
         return float(np.sum(self.chi**2))
 
     @property
@@ -168,7 +169,17 @@ def compare(template: Any, observed: Any, *, name: str | None = None, nside: int
 
 
 def to_csv(rows: Sequence[Comparison]) -> str:
-    """The table as CSV."""
+    """The table as CSV.
+
+    Parameters
+    ----------
+    rows : sequence of Comparison
+
+    Returns
+    -------
+    str
+        A header, and one line per comparison: the keys of `Comparison.row`.
+    """
     table = [row.row() for row in rows]
     text = io.StringIO()
     keys = list(dict.fromkeys(key for row in table for key in row))
@@ -179,7 +190,17 @@ def to_csv(rows: Sequence[Comparison]) -> str:
 
 
 def to_json(rows: Sequence[Comparison]) -> str:
-    """The table, and every group of every projection, as JSON."""
+    """The table, and every group of every projection, as JSON.
+
+    Parameters
+    ----------
+    rows : sequence of Comparison
+
+    Returns
+    -------
+    str
+        A list of objects with the keys of `Comparison.row`, and "projections".
+    """
     return json.dumps(
         [
             row.row()
@@ -260,5 +281,18 @@ def _describe(template: Any) -> str:
 
 
 def compare_all(templates: Mapping[str, Any], observed: Any, *, nside: int = 4) -> list[Comparison]:
-    """Several templates against the same counts, by name."""
+    """Compare several templates with the same counts.
+
+    Parameters
+    ----------
+    templates : mapping of str to BackgroundTemplate
+        By the name that they get in tables and figures.
+    observed, nside
+        As of `compare`.
+
+    Returns
+    -------
+    list of Comparison
+        In the order given.
+    """
     return [compare(t, observed, name=name, nside=nside) for name, t in templates.items()]

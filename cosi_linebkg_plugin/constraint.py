@@ -114,6 +114,7 @@ class NormConstraint(PluginPrototype):
         return float(-0.5 * (d @ self._precision @ d))
 
     def inner_fit(self) -> float:
+        """The same as `get_log_like`: nothing is fitted inside."""
         return self.get_log_like()
 
     def get_number_of_data_points(self) -> int:

@@ -442,7 +442,19 @@ def ts_map_input(template: Any, data: Histogram) -> dict[str, Histogram]:
 
 
 def energy_channel(template: Any, data: Histogram) -> list[int]:
-    """First energy bin of the source range in the data, and the one behind its last."""
+    """The energy bins of the source range, as the fits of cosipy 0.3's FastTSMap take them.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    data : histpy.Histogram
+        On Em, Phi, PsiChi.
+
+    Returns
+    -------
+    list of two int
+        The first bin of the source range in the data, and the one behind its last.
+    """
     edges = axis_in_kev(data.axes[ENERGY_LABEL])
     low, high = template.source_range
     inside = np.flatnonzero(whole_bins(edges, low, high, "source range"))

@@ -393,7 +393,8 @@ def toy_p_value(
     ----------
     fit : LineBackgroundFit
     n_toys : int
-    rng : numpy Generator or seed
+        Spectra that are drawn from the fit, and fitted again.
+    rng : numpy Generator or seed, optional
 
     Returns
     -------
@@ -414,7 +415,22 @@ def toy_p_value(
 
 
 def with_toys(fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None) -> LineBackgroundFit:
-    """The fit with the p-value of its deviance from simulated spectra; see `toy_p_value`."""
+    """The fit with the p-value of its deviance from simulated spectra.
+
+    For spectra with fewer than 5 expected counts in a bin, where the chi-square law does not hold.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+    n_toys : int
+    rng : numpy Generator or seed, optional
+        The same seed gives the same p-value.
+
+    Returns
+    -------
+    LineBackgroundFit
+        With `toys`; its `p_value` and `adequacy` follow.
+    """
     return replace(fit, toys=(toy_p_value(fit, n_toys, rng)[0], n_toys))
 
 

@@ -180,15 +180,33 @@ def shift_matrices(
 
 @dataclass(frozen=True)
 class SidebandProposal:
-    """Energies in which the features (nearly) keep the Phi bins that they have at the source."""
+    """Energies in which the features (nearly) keep the Phi bins that they have at the source.
 
-    ranges: tuple[tuple[float, float], ...]  #: keV, rising, on whole bins
-    max_moved: float  #: share of a feature's events that may lie in other Phi bins
-    counts: float  #: expected in the ranges, by the fit
-    relative_error: float  #: statistical, of the total of a template from them: counts**-0.5
-    cost: float  #: the same, relative to all line-free bins outside mask and source range
-    mean_energy: float  #: keV, weighted with the counts: the smooth part is off with distance
-    shifts: dict[str, tuple[float, float]]  #: deg: angle at lowest, highest energy - at the source
+    Attributes
+    ----------
+    ranges : tuple of (low, high), keV
+        Rising, on whole bins.
+    max_moved : float
+        Share of a feature's events that may lie in other Phi bins.
+    counts : float
+        Expected in the ranges, by the fit.
+    relative_error : float
+        Statistical error of the total of a template from them, counts**-0.5.
+    cost : float
+        The same, relative to all line-free bins outside mask and source range.
+    mean_energy : float, keV
+        Weighted with the counts: the smooth part is off with distance.
+    shifts : dict of str to (float, float), deg
+        By feature: its angle at the lowest and highest energy minus that at the source.
+    """
+
+    ranges: tuple[tuple[float, float], ...]
+    max_moved: float
+    counts: float
+    relative_error: float
+    cost: float
+    mean_energy: float
+    shifts: dict[str, tuple[float, float]]
 
     def __str__(self) -> str:
         low, high = self.ranges[0][0], self.ranges[-1][1]
@@ -221,8 +239,10 @@ def suggest_sidebands(
         Its mask is left out, and its lines are avoided.
     source_range : (low, high), keV
     phi_edges : array_like, shape (n_phi + 1,), deg
-    features, width
-        As for `feature_shares`; a tiny width asks whether a feature's angle stays in its bin.
+    features : sequence of Feature
+        Ridges in Phi of photons of a fixed energy; default: those of 511 keV photons.
+    width : float
+        Standard deviation of a ridge [deg]; a tiny one asks whether its angle stays in its bin.
     max_moved : sequence of float
         One proposal each: the share, 0 to 1, of a feature's events that may lie in other Phi bins
         than at the centre of the source range.

@@ -36,6 +36,7 @@ class NormFit:
 
     @property
     def errors(self) -> NDArray[np.float64]:
+        """Standard errors, shape (n_labels,)."""
         return np.sqrt(np.diag(self.covariance))
 
     def __getitem__(self, label: str) -> tuple[float, float]:

@@ -231,6 +231,11 @@ def plot_maps(
         One component; default: the sum at the current norms.
     nside : int
         Of the map of chi; see `comparison.compare`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Longitude grows to the left.
     """
     from matplotlib.figure import Figure
 
@@ -282,6 +287,10 @@ def plot_weights(template: BackgroundTemplate, ax: Axes | None = None) -> Figure
     template : BackgroundTemplate
     ax : Axes, optional
         Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
     figure, (axes,) = _panels(ax, 1)
     edges = template.fit.spectrum.edges
@@ -309,6 +318,11 @@ def plot_filter_scores(template: BackgroundTemplate, ax: Axes | None = None) -> 
         Made with smoothing="auto".
     ax : Axes, optional
         Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Filters that do far worse than none reach beyond the axis.
 
     Raises
     ------
@@ -355,6 +369,12 @@ def plot_corner(
         Adds the expected counts there of continuum and lines.
     reference : LineBackgroundFit, optional
         Another fit, whose values are marked, e.g. that of maximum likelihood.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Contours of 0.5, 1, 1.5 and 2 standard deviations; the dashed lines are the median and the
+        central 68.3 %.
 
     Raises
     ------
@@ -471,6 +491,11 @@ def plot_predictive(
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a figure whole or not at all: PNG (150 dpi), or what the suffix of `path` says.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path
 
     Raises
     ------

@@ -368,9 +368,9 @@ class LineBackgroundLike(PluginPrototype):
         smoothing : "auto", optional
             Choose the filter from the data: half of the counts predict the other half.
         smoothing_fwhm : float, optional
-            Gaussian smoothing of PsiChi, deg. Or:
+            Full width at half maximum [deg] of a Gaussian that smooths PsiChi. Not with `l_cut`.
         l_cut : int, optional
-            Keep the spherical harmonics up to this l.
+            Keep the spherical harmonics of PsiChi up to this l.
         rebin_phi, pool : int, optional
             Bins of Phi, and of Time or ScAtt, that share a spatial pattern; totals are kept.
         like : histpy.Histogram or path, optional

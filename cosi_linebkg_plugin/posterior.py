@@ -40,8 +40,8 @@ def sample_posterior(
     Raises
     ------
     FitError
-        If the chain is still shorter than `LENGTH_IN_TIMES` autocorrelation times after 20,000
-        steps; its ``result`` holds the samples.
+        If the chain is still shorter than 30 autocorrelation times after 20,000 steps; its
+        ``result`` holds the samples.
 
     References
     ----------
@@ -124,6 +124,10 @@ def posterior_predictive(
     n_draws : int
         At most; as many as there are samples otherwise.
     seed : int or numpy Generator, optional
+
+    Returns
+    -------
+    PosteriorPredictive
 
     References
     ----------

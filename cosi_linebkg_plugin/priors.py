@@ -25,7 +25,7 @@ def default_priors(model: Model) -> None:
       1000 to either side of the present value.
     * From 0, without an upper bound (the counts F of a line): uniform, up to 10 times the largest
       present counts of a line; one that stands at exactly 0 is set to 1 % of these.
-    * A parameter with another prior keeps it, if that lies inside the bounds.
+    * A parameter that has a prior already keeps it, if that lies inside the bounds.
 
     Parameters
     ----------

@@ -94,10 +94,12 @@ class RangeCounts:
 
     @property
     def errors(self) -> NDArray[np.float64]:
+        """Standard errors, shape (n_labels,)."""
         return np.sqrt(np.diag(self.covariance))
 
     @property
     def total(self) -> float:
+        """Sum of the values."""
         return float(self.values.sum())
 
     @property
@@ -161,6 +163,7 @@ class LineBackgroundFit:
 
     @property
     def free_names(self) -> list[str]:
+        """Names of the free parameters, in the order of the samples."""
         return [p.name for p in self.model.parameters if p.free]
 
     @property
@@ -242,6 +245,7 @@ class LineBackgroundFit:
 
     @property
     def log_likelihood(self) -> float:
+        """Poisson log-likelihood of the fitted bins, with its constant term."""
         s = self.spectrum
         return saturated_log_likelihood(s.counts[s.used]) - 0.5 * self.deviance
 
@@ -536,7 +540,19 @@ class LineBackgroundFit:
         *,
         source_range: Sequence[Any] | None = None,
     ) -> str:
-        """JSON text, also written to `path` if given (whole or not at all)."""
+        """The fit as JSON, which `from_json` reads.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where the text is written, too (whole or not at all).
+        source_range : (low, high), keV, optional
+            As of `to_dict`.
+
+        Returns
+        -------
+        str
+        """
         text = json.dumps(self.to_dict(source_range), indent=1, allow_nan=False)
         if path is not None:
             with whole_file(path) as temporary:

@@ -64,6 +64,7 @@ class EnergySpectrum:
 
     @property
     def n_bins(self) -> int:
+        """Number of energy bins, masked ones included."""
         return self.counts.size
 
     @property
