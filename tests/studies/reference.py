@@ -332,7 +332,7 @@ def main() -> None:
     if "--write" in sys.argv[1:]:
         PAGE.write_text(page, encoding="utf-8")
     else:
-        print(page)
+        sys.stdout.write(page)
 
 
 if __name__ == "__main__":
