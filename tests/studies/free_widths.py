@@ -1,8 +1,8 @@
 """How often fits of blended weak lines fail, with a width for each line and with a shared one.
 
-``python tests/studies/free_widths.py``: 100 spectra of 99 bins with 20 counts each from a power law,
-and four lines of 50 to 200 counts at random energies, two of them 6 to 15 keV apart. Each is fitted
-from its default start and from the truth; the better of the two is the best fit.
+``python tests/studies/free_widths.py``: 100 spectra of 99 bins with 20 counts each from a power
+law, and four lines of 50 to 200 counts at random energies, two of them 6 to 15 keV apart. Each is
+fitted from its default start and from the truth; the better of the two is the best fit.
 """
 
 from __future__ import annotations
