@@ -7,7 +7,6 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +78,7 @@ def write_report(
     FileError
         If `path` cannot be written; an existing report stays as it was.
     """
-    import jinja2
-
-    source = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).from_string(source)
+    page = _page("report.html.j2")
     if source_range is None and template is not None:
         source_range = template.source_range
     range_kev = None if source_range is None else in_kev(source_range)
@@ -109,6 +103,78 @@ def write_report(
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_regions_report(
+    path: str | os.PathLike[str],
+    results: Mapping[str, tuple[LineBackgroundFit, BackgroundTemplate | None]],
+    *,
+    title: str = "Line background",
+) -> None:
+    """Write the page that shows several regions side by side, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    results : dict of str to (LineBackgroundFit, BackgroundTemplate or None)
+        By name; each has a report of its own in the folder of that name beside `path`.
+    title : str
+    """
+    from .plot import plot_spectrum
+
+    rows = []
+    for name, (fit, template) in results.items():
+        row = region_row(name, fit, template)
+        rows.append(
+            {
+                "name": name,
+                "link": f"{name}/report.html",
+                "cells": [str(cell) for cell in list(row.values())[1:]],
+                "headline": headline(fit),
+                "summary": fit.summary(),
+                "notes": () if template is None else template.notes,
+                "figure": _png(plot_spectrum(fit, template=template, names=True)),
+            }
+        )
+    text = _page("regions.html.j2").render(
+        title=title,
+        regions=rows,
+        headings=list(row),
+        versions=installed_versions(),
+    )
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def region_row(
+    name: str, fit: LineBackgroundFit, template: BackgroundTemplate | None
+) -> dict[str, str]:
+    """One row of the table of several regions, as text: headings and cells."""
+    row = {
+        "region": name,
+        "source range": "none" if template is None else format_ranges([template.source_range]),
+        "deviance / dof": f"{fit.deviance:.1f} / {fit.dof}",
+        "p-value": _DASH if fit.p_value is None else format_value(fit.p_value, None, 2),
+        "systematic [%]": f"{100.0 * fit.systematic:.2g}",
+    }
+    counts = {} if template is None else template.counts
+    for label in ("continuum", "lines", "background"):
+        error = template.errors[label] if template and label in counts else None
+        row[label] = format_value(counts[label], error) if label in counts else _DASH
+    return row
+
+
+def _page(name: str) -> Any:
+    """A page of this package, ready to be rendered."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template(name)
 
 
 def headline(fit: LineBackgroundFit) -> tuple[str, str]:
