@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .events import bin_events
     from .model import TailedGaussian, background_model
     from .plugin import LineBackgroundLike
     from .result import LineBackgroundFit
@@ -24,6 +25,7 @@ _HOME = {
     "LineBackgroundLike": "plugin",
     "TailedGaussian": "model",
     "background_model": "model",
+    "bin_events": "events",
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "LineBackgroundLike",
     "TailedGaussian",
     "background_model",
+    "bin_events",
 ]
 
 

@@ -8,15 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .config import Config
+from .config import BinningSection, Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
 from .making import TemplateOptions, check_template, make_template
 from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
 from .template import BackgroundTemplate
 
+if TYPE_CHECKING:
+    from .events import BinnedEvents, BinningOptions
+
+#: Told what is being done; if it has a method `events`, that is told (events done, events in all).
 Progress = Callable[[str], None]
 #: Every name that `run` may write.
 RESULTS = (
@@ -82,7 +86,7 @@ def run(
     folder = check_folder(out)
     check_outputs(folder, config)
     progress("reading the events")
-    plugin = prepare(config)
+    plugin = prepare(config, progress)
     progress(f"fitting the spectrum ({config.engine})")
     fit = fit_config(config, plugin)
     template = None
@@ -130,6 +134,9 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
     """Refuse to overwrite a file that is read."""
     t = config.template
     read = [*config.events, *inputs]
+    if config.binning is not None:
+        given = (config.binning.orientation, config.binning.good_times)
+        read += [p for p in given if isinstance(p, Path)]
     read += [p for p in (t.like, t.observed, *(t.sky or ())) if p is not None] if t else []
     known = {p.resolve() for p in read}
     for name in RESULTS:
@@ -140,10 +147,16 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
             )
 
 
-def prepare(config: Config) -> LineBackgroundLike:
+def prepare(config: Config, progress: Progress = lambda text: None) -> LineBackgroundLike:
     """The plugin with data and mask, after everything in the configuration is checked."""
+    events: Any = list(config.events)
+    if config.binning is not None:
+        with _named("binning"):
+            how = binning_options(config.binning)
+        with _named("events"):
+            events = bin_config(config, how, progress).events
     with _named("events"):
-        plugin = LineBackgroundLike("linebkg", list(config.events))
+        plugin = LineBackgroundLike("linebkg", events)
     with _named("mask"):
         plugin.set_mask(*config.mask)
     with _named("model"):
@@ -162,6 +175,28 @@ def _named(key: str) -> Iterator[None]:
         yield
     except LineBackgroundError as error:
         raise ConfigError(f"{key}: {error}") from error
+
+
+def binning_options(section: BinningSection) -> BinningOptions:
+    """The options that a binning section describes."""
+    from .events import BinningOptions
+
+    names = type(section).model_fields.keys() - {"scheduler", "workers"}
+    return BinningOptions(**{name: getattr(section, name) for name in names})
+
+
+def bin_config(config: Config, options: BinningOptions, progress: Progress) -> BinnedEvents:
+    """Bin the event lists that the configuration names."""
+    from .events import bin_event_files
+
+    assert config.binning is not None
+    return bin_event_files(
+        list(config.events),
+        options,
+        scheduler=config.binning.scheduler,
+        workers=config.binning.workers,
+        progress=getattr(progress, "events", None),
+    )
 
 
 def model_of(config: Config) -> Any:

@@ -13,6 +13,7 @@ PUBLIC = [
     "LineBackgroundLike",
     "TailedGaussian",
     "background_model",
+    "bin_events",
 ]
 
 

@@ -16,7 +16,8 @@ ROOMS = [
     ["components", "objective", "guess", "result", "fit", "posterior", "weights"],
     ["norms", "kinematics"],
     ["simulation"],
-    ["slices", "histograms"],
+    ["slices", "livetime", "histograms"],
+    ["event_kernels", "event_files", "selections", "event_sums", "event_dask", "events"],
     ["filters", "smoothing"],
     ["exports", "constraint", "consumers"],
     ["template", "making"],
@@ -24,7 +25,7 @@ ROOMS = [
     ["plot"],
     ["plugin"],
     ["report"],
-    ["config"],
+    ["config", "event_config"],
     ["pipeline", "demo"],
     ["cli"],
 ]
@@ -43,6 +44,7 @@ HEAVY = {
     "emcee": set(),
     "rich": set(),
     "dask": set(),
+    "distributed": set(),
     "cosipy": set(),
 }
 #: Libraries that no module imports, ever: consumers are met by duck typing.
