@@ -187,7 +187,8 @@ def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     from .pipeline import run
 
     outcome = run(config, options.out, progress=progress, title=options.config.stem)
-    return _summary(outcome.fit, outcome.template, outcome.files)
+    lines = _summary(outcome.fit, outcome.template, outcome.files)
+    return [*_binned(config, outcome.events), *lines]
 
 
 def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
@@ -207,7 +208,8 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     files = [folder / "fit.json", folder / "spectrum.png"]
     fit.to_json(files[0], source_range=config.source_range)
     save_figure(plot_spectrum(fit, source_range=config.source_range), files[1])
-    return [*(f"note: {note}" for note in plugin.events.notes), *_summary(fit, None, files)]
+    notes = [f"note: {note}" for note in plugin.events.notes]
+    return [*_binned(config, plugin.events), *notes, *_summary(fit, None, files)]
 
 
 def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
@@ -225,7 +227,8 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
     progress("making the template")
     template = pipeline.template_config(config, plugin, fit)
     pipeline.make_folder(folder)
-    return _summary(fit, template, pipeline.write_results(folder, fit, template))
+    lines = _summary(fit, template, pipeline.write_results(folder, fit, template))
+    return [*_binned(config, plugin.events), *lines]
 
 
 def _demo(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
@@ -241,6 +244,11 @@ def _demo(options: argparse.Namespace, progress: Callable[[str], None]) -> list[
         for row in rows
     ]
     return lines
+
+
+def _binned(config: Any, events: Any) -> list[str]:
+    """What became of the events, where they were binned here."""
+    return [events.description, ""] if config.binning is not None else []
 
 
 def _summary(fit: Any, template: Any, files: Sequence[Path]) -> list[str]:

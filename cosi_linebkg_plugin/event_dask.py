@@ -109,7 +109,7 @@ def _on_cluster(binning: Binning, tasks: list, scheduler: Any, told: Told) -> An
             leaf.key: stop - start for leaf, (_, start, stop) in zip(leaves, tasks, strict=True)
         }
         total = _tree(leaves, lambda a, b: client.submit(add_results, a, b, pure=False))
-        for leaf in as_completed(leaves):
+        for leaf in as_completed(leaves, loop=client.loop):
             told(sizes[leaf.key])
         return total.result()
     finally:

@@ -114,6 +114,10 @@ class EventFile:
                 raise self._damaged(done, error) from error
             yield block
             done += len(next(iter(block.values())))
+        try:
+            next(blocks, None)  # what is checked after the last event
+        except _STREAM_ERRORS as error:
+            raise self._damaged(done, error) from error
 
     def _damaged(self, done: int, reason: Any) -> FileError:
         return FileError(
@@ -158,6 +162,9 @@ class EventFile:
                     if problem is not None:
                         raise problem
                     return
+            if stop == self.n_events:  # a damaged gzip file shows in the checksum at its end
+                while not self.divisible and stream.read(1 << 20):
+                    pass
 
 
 @dataclass(frozen=True)

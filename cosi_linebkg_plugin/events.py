@@ -340,8 +340,8 @@ class BinnedEvents:
     @property
     def events(self) -> EventHistogram:
         """What the plugin takes, with the livetime and the notes of the report."""
-        notes = (self.report.summary, *self.report.notes)
-        return open_events(self.histogram).annotated(self.livetime, notes)
+        report = self.report
+        return open_events(self.histogram).annotated(self.livetime, report.notes, str(report))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a histpy file, whole or not at all, with livetime and report beside it."""

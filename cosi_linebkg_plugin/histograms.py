@@ -225,11 +225,13 @@ class EventHistogram:
         """What a user must know of how the events were binned."""
         return tuple(note for part in self._parts for note in part.notes)
 
-    def annotated(self, livetime: Livetime | None, notes: Sequence[str]) -> EventHistogram:
-        """The same events with this livetime and these notes."""
-        first, *others = self._parts
-        parts = (replace(first, notes=tuple(notes)), *others)
-        return EventHistogram(tuple(replace(part, livetime=livetime) for part in parts))
+    def annotated(
+        self, livetime: Livetime | None, notes: Sequence[str], description: str
+    ) -> EventHistogram:
+        """The same events of one histogram with this livetime, notes and description."""
+        (part,) = self._parts
+        changed = replace(part, livetime=livetime, notes=tuple(notes), description=description)
+        return EventHistogram((changed,))
 
     def halves(self, seed: int) -> tuple[EventHistogram, EventHistogram]:
         """Two independent halves of Poisson counts, split at random; whole numbers only."""
@@ -436,7 +438,8 @@ def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
         if not isinstance(group, h5py.Group) or "axes" not in group or "contents" not in group:
             found = ", ".join(file) or "nothing"
             cure = (
-                "These are unbinned events: bin them with bin_events first."
+                "These are unbinned events: bin them with bin_events first, or add a section "
+                "binning to the configuration."
                 if "Energies" in file
                 else "Give a file written by histpy's Histogram.write()."
             )

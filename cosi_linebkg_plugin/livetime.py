@@ -89,8 +89,8 @@ class Orientation:
         intervals : array_like, shape (n, 2), s, Unix time
             Sorted, without overlap.
         pointing : Pointing, optional
-            Only while the z axis is in this cone. The cosine of its angle to the cone's axis is
-            interpolated between the times.
+            Only while the z axis is in this cone. Its angle to the cone's axis is interpolated
+            between the times.
 
         Raises
         ------
@@ -117,7 +117,8 @@ class Orientation:
         """The share of each step during which the z axis is in the cone, shape (n - 1,)."""
         if pointing is None:
             return np.ones(self.times.size - 1)
-        inside = self.z_axis @ pointing.axis - pointing.cosine
+        angle = np.arccos(np.clip(self.z_axis @ pointing.axis, -1.0, 1.0))
+        inside = np.radians(pointing.radius) - angle
         start, stop = inside[:-1], inside[1:]
         change = np.where(stop == start, 1.0, stop - start)
         crossing = np.clip(-start / change, 0.0, 1.0)
@@ -167,7 +168,7 @@ def read_orientation(path: str | os.PathLike[str]) -> Orientation:
     steps = np.diff(times)
     if not (np.isfinite(rows).all() and np.all(steps > 0)):
         row = int(np.argmin(np.isfinite(rows).all(axis=1) & np.append(steps > 0, True)))
-        raise DataError(f"{path}: times must increase, and do not at {times[row]!r} s.")
+        raise DataError(f"{path}: times must increase, and do not at {times[row]:.10g} s.")
     wrong = (livetimes < 0) | (livetimes > steps * _ROUNDING)
     if wrong.any():
         row = int(np.argmax(wrong))

@@ -19,6 +19,7 @@ from .template import BackgroundTemplate
 
 if TYPE_CHECKING:
     from .events import BinnedEvents, BinningOptions
+    from .histograms import EventHistogram
 
 #: Told what is being done; if it has a method `events`, that is told (events done, events in all).
 Progress = Callable[[str], None]
@@ -49,11 +50,13 @@ class Outcome:
     template : BackgroundTemplate or None
         None if the configuration names no source range.
     files : tuple of Path
+    events : EventHistogram
     """
 
     fit: LineBackgroundFit
     template: BackgroundTemplate | None
     files: tuple[Path, ...]
+    events: EventHistogram
 
 
 def run(
@@ -101,7 +104,7 @@ def run(
     for name in RESULTS:  # of an earlier run into the same folder
         if folder / name not in files:
             (folder / name).unlink(missing_ok=True)
-    return Outcome(fit, template, tuple(files))
+    return Outcome(fit, template, tuple(files), plugin.events)
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:

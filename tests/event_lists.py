@@ -70,3 +70,41 @@ def write_fits(path: Path, columns: dict) -> Path:
             shutil.copyfileobj(source, target)
         plain.unlink()
     return path
+
+
+def special_events(nside: int, energies: list[float], times: list[float]) -> dict:
+    """Events on edges of bins, on the poles, and where pixels meet, with some just beside.
+
+    All are directions, and no angle is NaN, so that cosipy can bin them too.
+    """
+    import healpy
+
+    rng = np.random.default_rng(5)
+    n_pixels = healpy.nside2npix(nside)
+    pixels = np.arange(n_pixels) if nside <= 16 else rng.integers(0, n_pixels, 4000)
+    vectors = np.concatenate([healpy.boundaries(nside, pix, step=2).T for pix in pixels])
+    theta, lon = healpy.vec2ang(vectors)
+    theta = np.concatenate([theta, np.repeat([0.0, np.pi, np.pi / 2], 100)])
+    lon = np.concatenate([lon, np.tile(np.linspace(-2 * np.pi, 4 * np.pi, 100), 3)])
+    theta = np.concatenate([theta, np.nextafter(theta, 0), np.nextafter(theta, np.pi)])
+    lon = np.concatenate([lon, np.nextafter(lon, -9), np.nextafter(lon, 9)])
+    n = theta.size
+    phi_edges = np.radians(np.linspace(0, 180, 26))
+
+    def near(edges: np.ndarray) -> np.ndarray:
+        chosen = rng.choice(edges, n)
+        return np.where(
+            rng.random(n) < 0.5, chosen, np.nextafter(chosen, rng.choice([-1e99, 1e99], n))
+        )
+
+    columns = make_events(n)
+    columns |= {
+        "Energies": near(np.array(energies)),
+        "TimeTags": near(np.array(times)),
+        "Phi": near(phi_edges),
+        "Chi local": lon,
+        "Psi local": theta,
+        "Chi galactic": np.degrees(lon),
+        "Psi galactic": np.clip(90.0 - np.degrees(theta), -90.0, 90.0),
+    }
+    return columns
