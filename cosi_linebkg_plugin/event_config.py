@@ -60,9 +60,13 @@ def read_cosipy_config(path: Path) -> CosipyConfig:
         "nside": _whole(mapping["nside"]),
         "scheme": mapping["scheme"],
         "time_bins": mapping["time_bins"],
-        "tmin": mapping["tmin"],
-        "tmax": mapping["tmax"],
     }
+    limits = {"tmin": mapping["tmin"], "tmax": mapping["tmax"]}
+    edges = mapping["time_bins"]
+    if not isinstance(edges, list):
+        options |= limits
+    elif edges and (edges[0] > limits["tmin"] or edges[-1] < limits["tmax"]):
+        raise ConfigError(f"{name}: time_bins: these edges do not cover tmin to tmax.")
     notes = []
     given = mapping.get("ori_file")
     if given is not None and (path.parent / str(given)).is_file():

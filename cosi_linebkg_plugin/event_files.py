@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Endings of the files that a folder is searched for.
 ENDINGS = (".fits", ".fits.gz", ".hdf5", ".h5")
-#: Events read at once: 0.5 MB per column.
+#: Events read at once: 1 MB per column.
 BLOCK = 1 << 17
 #: The columns of an event list and their units. FITS files may say another unit; what says none
 #: is in these.

@@ -37,8 +37,8 @@ DIRECTIONS = {
 PIXELS = "PsiChi"
 #: Events of one task of a parallel run.
 TASK = 1 << 23
-#: Cells sorted at once: 8 MB, and as much to sort them.
-_SORTED = 1 << 20
+#: Cells sorted at once: 4 MB, and as much to sort them.
+_SORTED = 1 << 19
 #: A sum is merged into one that is up to this many times larger: then all smaller sums together
 #: take half the memory of the largest, and each count is moved a few times only.
 _RATIO = 3

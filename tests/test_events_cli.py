@@ -1,6 +1,9 @@
 """Event lists on the command line and in configurations."""
 
 import io
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +104,9 @@ def test_cosipys_configuration(folder, tmp_path, capsys):
     assert main(["bin", config, "--out", str(out), "--nside", "1"]) == 0  # options come first
     assert opened(out).axes["PsiChi"].nside == 1
     capsys.readouterr()
+    config = write(folder, "edges.yaml", COSIPY | {"time_bins": [START + 1, START + 1000]})
+    assert main(["bin", config, "--out", str(out)]) == 2
+    assert "edges.yaml: time_bins: these edges do not cover" in capsys.readouterr().err
     config = write(folder, "tra.yaml", COSIPY | {"data_file": "x.tra.gz", "ori_file": "NA"})
     assert main(["bin", config, "--out", str(out)]) == 2
     assert "data_file is no event list" in capsys.readouterr().err
@@ -223,3 +229,26 @@ def test_bad_binning_is_named_before_any_work(folder):
     config = parse_config({"events": "events.hdf5"}, folder)
     with pytest.raises(ConfigError, match="events: .*unbinned events.*binning"):
         pipeline.prepare(config)
+
+
+def test_readmes_three_commands(tmp_path, monkeypatch):
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", readme, flags=re.DOTALL)
+    (commands,) = (block for block in blocks if block.startswith("cosi-linebkg bin"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "events").mkdir()
+    for i in range(2):
+        write_fits(tmp_path / "events" / f"{i}.fits.gz", make_events(20_000, seed=i, duration=99.0))
+    write_orientation(
+        tmp_path / "flight.ori", START + np.array([0, 100]), [80.0, 0.0], [0, 0], [0, 0]
+    )
+    write(tmp_path, "CONFIG.yaml", {
+        "events": "total.hdf5", "source_range": [1805, 1812], "model": {"lines": [1779]},
+    })  # fmt: skip
+    for command in commands.splitlines():
+        program, *arguments = shlex.split(command)
+        assert program == "cosi-linebkg"
+        assert main(arguments) == 0
+    template = BackgroundTemplate.open(tmp_path / "results" / "template.h5")
+    assert template.livetime == pytest.approx(80)
+    assert opened(tmp_path / "results" / "background.hdf5").axes["Phi"].nbins == 60

@@ -97,6 +97,21 @@ def test_on_edges_poles_and_borders_of_pixels(tmp_path, nside, frame, scheme):
     assert_same(bin_event_files(path, options_of(frame, **settings)).histogram, theirs)
 
 
+def test_edges_of_time_that_reach_beyond_tmin_and_tmax(tmp_path):
+    from histpy import Histogram
+
+    path = write_hdf5(tmp_path / "events.hdf5", make_events(2_000, duration=100.0))
+    settings = dict(
+        time_bins=[START, START + 30, START + 100], energy_bins=[200.0, 5000.0], phi_pix_size=60,
+        nside=1, scheme="ring", tmin=START + 10, tmax=START + 90,
+    )  # fmt: skip
+    theirs = binned_by_cosipy(tmp_path, path, "galactic", **settings)
+    out = tmp_path / "ours.hdf5"
+    assert main(["bin", str(tmp_path / "inputs.yaml"), str(path), "--out", str(out)]) == 0
+    assert_same(Histogram.open(out), theirs)
+    assert theirs.contents.sum() > 1_900
+
+
 def test_on_fits_and_from_the_command_line(tmp_path):
     from histpy import Histogram
 

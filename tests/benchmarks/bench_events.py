@@ -2,9 +2,9 @@
 
 Run as ``python tests/benchmarks/bench_events.py NAME ... [--events 1e7] [--dir DIR]`` with
 OMP_NUM_THREADS=1. Names: ``histpy`` (reading and filling with the installed histpy), ``cosipy``
-(in an environment with cosipy 0.3.4), ``memory``, ``scaling``, ``parallel`` (needs dask). Event
-lists are simulated into DIR once. Comparisons assert equal histograms, run all sides warm and in
-turns, and print medians.
+(in an environment with cosipy 0.3.4), ``memory``, ``scaling``, ``kinds`` of files, ``parallel``
+(needs dask). Event lists are simulated into DIR once. Comparisons assert equal histograms, run all
+sides warm and in turns, and print medians.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from event_lists import START, make_events, write_hdf5
+from event_lists import START, make_events, write_fits, write_hdf5
 
 DAY = 86400.0
 #: The tutorial's energies, and energies that take in nearly every event.
@@ -149,7 +149,7 @@ def bench_cosipy(folder: Path, n: int, repeats: int = 3) -> None:
 
 
 MEMORY = """
-import json, resource, sys, threading, time
+import json, sys, time
 import h5py, healpy, histpy, numpy, scoords, sparse
 from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
 path, low, high, n_bins, nside, out = json.loads(sys.argv[1])
@@ -158,9 +158,12 @@ options = BinningOptions(
     time_bins=21600, tmin=1835478000.0, tmax=1835478000.0 + 86400,
 )
 options.axes()
+def memory(what):  # ru_maxrss would begin with that of the parent
+    with open("/proc/self/status") as status:
+        return 1024 * next(int(line.split()[1]) for line in status if line.startswith(what))
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+    return memory("VmHWM")
+before = memory("VmRSS")
 start = time.perf_counter()
 binned = bin_event_files(path, options)
 seconds = time.perf_counter() - start
@@ -217,6 +220,25 @@ def bench_scaling(folder: Path, n: int) -> None:
         print(f"{size:.0e} events: {1e9 * seconds / size:.0f} ns an event", flush=True)
 
 
+def bench_kinds(folder: Path, n: int) -> None:
+    """Cost per event of each kind of file, a tenth of the events."""
+    from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
+
+    options = BinningOptions(**LINE, **AXES)
+    columns = make_events(n // 10)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        paths = [
+            write_hdf5(Path(scratch) / "plain.hdf5", columns, compression=None),
+            write_hdf5(Path(scratch) / "gzip.hdf5", columns),
+            write_fits(Path(scratch) / "plain.fits", columns),
+            write_fits(Path(scratch) / "gzip.fits.gz", columns),
+        ]
+        bin_event_files(paths, options)
+        calls = [lambda path=path: bin_event_files(path, options) for path in paths]
+        for path, seconds in zip(paths, in_turns(*calls, repeats=5), strict=True):
+            print(f"{path.name}: {1e9 * seconds / (n // 10):.0f} ns an event", flush=True)
+
+
 def bench_parallel(folder: Path, n: int, repeats: int = 3) -> None:
     """Four files: one process, dask's threads and processes, a local cluster."""
     from distributed import LocalCluster
@@ -245,6 +267,7 @@ BENCHMARKS = {
     "cosipy": bench_cosipy,
     "memory": bench_memory,
     "scaling": bench_scaling,
+    "kinds": bench_kinds,
     "parallel": bench_parallel,
 }
 
