@@ -255,19 +255,29 @@ def count_runs(cells):
 
 
 @njit(cache=True, nogil=True)
-def merge_sums(cells_a, counts_a, cells_b, counts_b):
-    """The sum of two sparse histograms, each sorted by cell without repetition."""
-    size_a, size_b = cells_a.size, cells_b.size
+def count_merged(cells_a, cells_b):
+    """How many distinct cells two sorted lists without repetition have together."""
     n = i = j = 0
-    while i < size_a and j < size_b:  # how many, so that no more is allocated
+    while i < cells_a.size and j < cells_b.size:  # no branches: which is next nobody can predict
         a, b = cells_a[i], cells_b[j]
         i += a <= b
         j += b <= a
         n += 1
-    n += size_a - i + size_b - j
-    cells, counts = np.empty(n, np.int64), np.empty(n, np.float64)
+    return n + cells_a.size - i + cells_b.size - j
+
+
+@njit(cache=True, nogil=True)
+def merge_into(cells_a, counts_a, cells_b, counts_b, cells, counts):
+    """The sum of two sparse histograms, each sorted by cell without repetition.
+
+    Parameters
+    ----------
+    cells, counts : ndarray, shape (count_merged(cells_a, cells_b),)
+        Filled. The caller makes them, since numpy takes large pages for large arrays.
+    """
+    size_a, size_b = cells_a.size, cells_b.size
     i = j = k = 0
-    while i < size_a and j < size_b:  # without branches: which is next cannot be predicted
+    while i < size_a and j < size_b:
         a, b = cells_a[i], cells_b[j]
         from_a, from_b = a <= b, b <= a
         cells[k] = min(a, b)
@@ -281,7 +291,6 @@ def merge_sums(cells_a, counts_a, cells_b, counts_b):
     else:
         cells[k:] = cells_b[j:]
         counts[k:] = counts_b[j:]
-    return cells, counts
 
 
 @njit(cache=True, nogil=True)
@@ -291,14 +300,21 @@ def unravel(coords, n_bins):
     Parameters
     ----------
     coords : ndarray of int64, shape (n_axes, n)
+        Of sorted cells, most differ from the one before on the last axis only, which saves
+        dividing; any order is right.
     n_bins : ndarray of int64, shape (n_axes,)
     """
-    sizes = n_bins.astype(np.uint64)
     last = n_bins.size - 1
+    others = np.zeros(last, np.int64)
+    first_cell = 0  # of the last axis, at the other axes' bins
     for i in range(coords.shape[1]):
-        cell = np.uint64(coords[0, i])  # unsigned numbers divide faster
-        for axis in range(last, 0, -1):
-            rest = cell // sizes[axis]
-            coords[axis, i] = cell - rest * sizes[axis]
-            cell = rest
-        coords[0, i] = cell
+        cell = coords[0, i]
+        if not 0 <= cell - first_cell < n_bins[last]:
+            rest = cell // n_bins[last]
+            first_cell = rest * n_bins[last]
+            for axis in range(last - 1, -1, -1):
+                others[axis] = rest % n_bins[axis]
+                rest //= n_bins[axis]
+        for axis in range(last):
+            coords[axis, i] = others[axis]
+        coords[last, i] = cell - first_cell

@@ -16,13 +16,14 @@ from .event_files import BLOCK, EventFile
 from .event_kernels import (
     add_bins,
     add_pixels,
+    count_merged,
     count_runs,
     galactic_angles,
     keep_cone,
     keep_intervals,
     keep_range,
     local_angles,
-    merge_sums,
+    merge_into,
     refuse_nan,
     sort_cells,
 )
@@ -161,6 +162,19 @@ class Sums(NamedTuple):
     counts: NDArray[np.float64]
     fates: NDArray[np.int64]
     extent: float
+
+
+def merge_sums(
+    cells_a: NDArray[np.int64],
+    counts_a: NDArray[np.float64],
+    cells_b: NDArray[np.int64],
+    counts_b: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The sum of two sparse histograms, each sorted by cell without repetition."""
+    n = count_merged(cells_a, cells_b)
+    cells, counts = np.empty(n, np.int64), np.empty(n)
+    merge_into(cells_a, counts_a, cells_b, counts_b, cells, counts)
+    return cells, counts
 
 
 def add_sums(a: Sums, b: Sums) -> Sums:

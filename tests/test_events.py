@@ -29,11 +29,10 @@ from cosi_linebkg_plugin.event_kernels import (
     add_bins,
     count_runs,
     keep_intervals,
-    merge_sums,
     sort_cells,
     unravel,
 )
-from cosi_linebkg_plugin.event_sums import ColumnAxis, Selections, sum_events
+from cosi_linebkg_plugin.event_sums import ColumnAxis, Selections, merge_sums, sum_events
 from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
 from cosi_linebkg_plugin.histograms import open_events
 from cosi_linebkg_plugin.selections import good_times
