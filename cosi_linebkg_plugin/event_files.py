@@ -7,7 +7,6 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob, has_magic
 from importlib import import_module
@@ -23,16 +22,16 @@ if TYPE_CHECKING:
     import h5py
 
 
-def _first_of(*names: str) -> Any:
-    for name in names[:-1]:
-        with suppress(ImportError):
-            return import_module(name)
-    return import_module(names[-1])
+def _module(fast: str, standard: str) -> Any:
+    try:
+        return import_module(fast)
+    except ImportError:
+        return import_module(standard)
 
 
 #: isal's modules do what the standard library's do, in two thirds of the time.
-gzip = _first_of("isal.igzip", "gzip")
-deflate = _first_of("isal.isal_zlib", "zlib")
+gzip = _module("isal.igzip", "gzip")
+deflate = _module("isal.isal_zlib", "zlib")
 
 #: Endings of the files that a folder is searched for.
 ENDINGS = (".fits", ".fits.gz", ".hdf5", ".h5")
@@ -58,6 +57,7 @@ _FITS_BLOCK = 2880
 _HDF5_DEFLATE = 1  # the number of HDF5's gzip filter
 _UNPACKERS = min(os.cpu_count() or 1, 4)
 _STREAM_ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, deflate.error)
+_READING_ERRORS: tuple[type[Exception], ...] = (*_STREAM_ERRORS, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class EventFile:
                 block = next(blocks)
             except StopIteration:
                 raise self._damaged(done, "the file ends there") from None
-            except (*_STREAM_ERRORS, RuntimeError, ValueError) as error:
+            except _READING_ERRORS as error:
                 raise self._damaged(done, error) from error
             yield block
             done += len(next(iter(block.values())))
