@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -14,7 +15,7 @@ from astropy import units as u
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from .errors import ConfigError
+from .errors import ConfigError, FileError
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
 Method = Literal["components", "interpolated", "sideband"]
@@ -130,6 +131,58 @@ def _files(value: Any, info: ValidationInfo) -> Any:
     return value if value and isinstance(value, list | tuple) else _refuse(value, needed)
 
 
+def _event_files(value: Any, info: ValidationInfo) -> Any:
+    """Paths, patterns and folders as a list of paths."""
+    from .event_files import find_event_files
+
+    folder: Path = (info.context or {"folder": Path()})["folder"]
+    needed = "events are a path, a pattern, a folder, or a list of these"
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not items:
+        _refuse(value, needed)
+    files: list[str] = []
+    for i, item in enumerate(items):
+        where = () if items is not value else (i,)
+        if not isinstance(item, str):
+            _refuse(item, needed, *where)
+        kind = _kind_of_path(folder / item)
+        if kind == "folder" or (kind == "none" and has_magic(item)):
+            try:
+                files += [str(path) for path in find_event_files(folder / item)]
+            except FileError as error:
+                _refuse(item, str(error).rstrip("."), *where)
+        else:
+            files.append(item)
+            if items is not value:
+                _file(item, info)  # what is wrong with it is said of the key, not of a list
+    return files
+
+
+def _kind_of_path(path: Path) -> str:
+    """ "folder", "file" or "none"; no possible name is none."""
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else "none"
+    except (OSError, ValueError):
+        return "none"
+
+
+def _a_number(value: Any) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e99
+    return float(value) if good else _refuse(value, "a number is needed")
+
+
+def _some_numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        _refuse(value, "a list of numbers is needed")
+    return tuple(_a_number(item) for item in value)
+
+
+def _file_or_list(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_some_numbers(pair) for pair in value)
+    return value if value is None else _file(value, info)
+
+
 Energy = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "keV", _ENERGY))]
 Duration = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "s", _DURATION))]
 Range = Annotated[tuple[float, float], pydantic.PlainValidator(_range)]
@@ -139,9 +192,18 @@ NotNegative = Annotated[float, _number(0.0)]
 Count = Annotated[int, _number(0, whole=True)]
 Order = Annotated[int, _number(0, 2, whole=True)]
 Ranges = Annotated[tuple[Range, ...], _listed(_RANGES)]
-_spelled = pydantic.PlainSerializer(lambda path, info: (info.context or {}).get(path, str(path)))
+_spelled = pydantic.PlainSerializer(
+    lambda x, info: (info.context or {}).get(x, str(x)) if isinstance(x, Path) else x
+)
 InputFile = Annotated[Path, pydantic.PlainValidator(_file), _spelled]
 InputFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_files)]
+EventFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_event_files)]
+Number = Annotated[float, pydantic.PlainValidator(_a_number)]
+Numbers = Annotated[tuple[float, ...], pydantic.PlainValidator(_some_numbers)]
+_NumbersOrText = pydantic.PlainValidator(
+    lambda value: value if isinstance(value, str) else _some_numbers(value)
+)
+_FileOrList = pydantic.PlainValidator(_file_or_list)
 
 
 class _Section(pydantic.BaseModel):
@@ -267,6 +329,37 @@ class TemplateSection(_Section):
     shift: pydantic.StrictBool = Field(default=False, description="Move the 511 keV features.")
 
 
+class BinningSection(_Section):
+    """How event lists are binned: the options of `bin_events`, with the same names."""
+
+    energy_edges: Annotated[str | tuple[float, ...], _NumbersOrText] = Field(
+        description='Edges [keV], or "low:high:width".'
+    )
+    nside: Count = Field(description="Of the PsiChi axis.")
+    phi_edges: Numbers | None = Field(default=None, description="Edges [deg].")
+    phi_pix_size: Positive | None = Field(default=None, description="Width of a Phi bin [deg].")
+    scheme: Literal["ring", "nested"] = Field(default="ring", description="Order of the pixels.")
+    frame: Literal["galactic", "spacecraftframe"] = Field(
+        default="galactic", description="Of the PsiChi axis."
+    )
+    time_edges: Numbers | None = Field(default=None, description="Makes a Time axis [s].")
+    time_bins: Duration | None = Field(default=None, description="Width of a time bin [s].")
+    tmin: Number | None = Field(default=None, description="First time [s, Unix].")
+    tmax: Number | None = Field(default=None, description="End of the time [s, Unix].")
+    scatt_bins: Count | None = Field(default=None, description="Makes a ScAtt axis.")
+    scatt_column: str = Field(default="ScAtt", description="Column of the ScAtt bins.")
+    energy_range: Range | None = Field(default=None, description="Energies taken [keV].")
+    phi_range: Numbers | None = Field(default=None, description="Phi taken [deg].")
+    distance_range: Numbers | None = Field(default=None, description="Distances taken [cm].")
+    good_times: Annotated[Any, _FileOrList, _spelled] = Field(
+        default=None, description="Times taken [s, Unix]: a file, or a list of [start, stop]."
+    )
+    pointing: Numbers | None = Field(default=None, description="Cone [l, b, radius], deg.")
+    orientation: InputFile | None = Field(default=None, description="For the livetime (.ori).")
+    scheduler: str | None = Field(default=None, description="threads, processes, or an address.")
+    workers: Count | None = Field(default=None, description="How many threads or processes.")
+
+
 class Config(_Section):
     """The configuration of a run; energies in keV, times in s, paths absolute.
 
@@ -274,7 +367,8 @@ class Config(_Section):
     then only a fit is wanted.
     """
 
-    events: InputFiles = Field(description="The data; several files are summed.")
+    events: EventFiles = Field(description="The data; several files are summed.")
+    binning: BinningSection | None = Field(default=None, description="Where events are lists.")
     source_range: Range | None = Field(default=None, description="Energies [keV] of the source.")
     mask: Ranges = Field(default=(), description="Energies [keV] that the fit leaves out.")
     model: ModelSection = ModelSection()
@@ -355,6 +449,7 @@ def _unknown_key(where: tuple[str | int, ...]) -> str:
     """What to say of a key that its section does not know."""
     sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
     sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
+    sections |= {"binning": BinningSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
     key = str(where[-1])
@@ -417,6 +512,12 @@ def load_config(path: str | Path) -> Config:
     ConfigError
         On one line, naming the file and the line or the key; see `parse_config`.
     """
+    name, mapping = read_yaml(path)
+    return parse_config(mapping, Path(path).parent, name)
+
+
+def read_yaml(path: str | Path) -> tuple[str, Any]:
+    """The name of a YAML file for messages, and what it holds; see `load_config`."""
     name = str(path) if str(path).isprintable() else repr(str(path))
     try:
         with open(path, "rb") as file:
@@ -435,4 +536,4 @@ def load_config(path: str | Path) -> Config:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{name}: cannot read this configuration file: {reason}.") from error
-    return parse_config(mapping, Path(path).parent, name)
+    return name, mapping

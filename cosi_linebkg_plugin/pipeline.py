@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .comparison import Comparison, compare_all, to_csv, to_json
-from .config import Config
+from .config import BinningSection, Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
 from .files import whole_file
 from .fit import with_toys
@@ -22,6 +22,11 @@ from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
 from .template import BackgroundTemplate
 
+if TYPE_CHECKING:
+    from .events import BinnedEvents, BinningOptions
+    from .histograms import EventHistogram
+
+#: Told what is being done; if it has a method `events`, that is told (events done, events in all).
 Progress = Callable[[str], None]
 #: Every name that `run` may write.
 RESULTS = (
@@ -50,11 +55,13 @@ class Outcome:
     template : BackgroundTemplate or None
         None if the configuration names no source range.
     files : tuple of Path
+    events : EventHistogram
     """
 
     fit: LineBackgroundFit
     template: BackgroundTemplate | None
     files: tuple[Path, ...]
+    events: EventHistogram
 
 
 def run(
@@ -87,7 +94,7 @@ def run(
     folder = check_folder(out)
     check_outputs(folder, config)
     progress("reading the events")
-    plugin = prepare(config)
+    plugin = prepare(config, progress)
     fit = fit_config(config, plugin, progress)
     template = None
     if config.template is not None:
@@ -101,7 +108,7 @@ def run(
     for name in RESULTS:  # of an earlier run into the same folder
         if folder / name not in files:
             (folder / name).unlink(missing_ok=True)
-    return Outcome(fit, template, tuple(files))
+    return Outcome(fit, template, tuple(files), plugin.events)
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
@@ -134,6 +141,9 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
     """Refuse to overwrite a file that is read."""
     t = config.template
     read = [*config.events, *inputs]
+    if config.binning is not None:
+        given = (config.binning.orientation, config.binning.good_times)
+        read += [p for p in given if isinstance(p, Path)]
     read += [p for p in (t.like, t.observed, *(t.sky or ())) if p is not None] if t else []
     known = {p.resolve() for p in read}
     for name in RESULTS:
@@ -144,10 +154,16 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
             )
 
 
-def prepare(config: Config) -> LineBackgroundLike:
+def prepare(config: Config, progress: Progress = lambda text: None) -> LineBackgroundLike:
     """The plugin with data and mask, after everything in the configuration is checked."""
+    events: Any = list(config.events)
+    if config.binning is not None:
+        with _named("binning"):
+            how = binning_options(config.binning)
+        with _named("events"):
+            events = bin_config(config, how, progress).events
     with _named("events"):
-        plugin = LineBackgroundLike("linebkg", list(config.events))
+        plugin = LineBackgroundLike("linebkg", events)
     with _named("mask"):
         plugin.set_mask(*config.mask)
     with _named("model"):
@@ -169,6 +185,28 @@ def _named(key: str) -> Iterator[None]:
         yield
     except LineBackgroundError as error:
         raise ConfigError(f"{key}: {error}") from error
+
+
+def binning_options(section: BinningSection) -> BinningOptions:
+    """The options that a binning section describes."""
+    from .events import BinningOptions
+
+    names = type(section).model_fields.keys() - {"scheduler", "workers"}
+    return BinningOptions(**{name: getattr(section, name) for name in names})
+
+
+def bin_config(config: Config, options: BinningOptions, progress: Progress) -> BinnedEvents:
+    """Bin the event lists that the configuration names."""
+    from .events import bin_event_files
+
+    assert config.binning is not None
+    return bin_event_files(
+        list(config.events),
+        options,
+        scheduler=config.binning.scheduler,
+        workers=config.binning.workers,
+        progress=getattr(progress, "events", None),
+    )
 
 
 def model_of(config: Config, search: LineSearch | None = None) -> Any:
