@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     for command, function in ((run, _run), (fit, _fit), (template, _template)):
         command.add_argument("config", type=Path, metavar="CONFIG.yaml")
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder")
+        command.add_argument("--region", metavar="NAME", help="one of the regions of CONFIG.yaml")
         command.set_defaults(command=function)
     template.add_argument(
         "--fit", type=Path, required=True, metavar="fit.json", help="written by run or fit"
@@ -204,21 +205,43 @@ def _listed(key: str, value: Any) -> Any:
 
 
 def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
-    from .config import load_config
+    from .config import load_config, load_regions
 
-    config = load_config(options.config)
+    configs = load_regions(options.config)
+    several = "" not in configs and options.region is None
+    if not several:
+        configs = {"": load_config(options.config, options.region)}
     progress("loading libraries")
-    from .pipeline import run
+    from .pipeline import run, run_regions
 
-    outcome = run(config, options.out, progress=progress, title=options.config.stem)
-    lines = _summary(outcome.fit, outcome.template, outcome.files)
-    return [*_binned(config, outcome.events), *lines]
+    title = options.config.stem
+    if not several:
+        config = configs[""]
+        title = f"{title}: {options.region}" if options.region else title
+        outcome = run(config, options.out, progress=progress, title=title)
+        lines = _summary(outcome.fit, outcome.template, outcome.files)
+        return [*_binned(config, outcome.events), *lines]
+    outcomes = run_regions(configs, options.out, progress=progress, title=title)
+    return _regions_table(outcomes, options.out)
+
+
+def _regions_table(outcomes: Mapping[str, Any], out: Path) -> list[str]:
+    """Regions side by side, and what each says of its fit."""
+    from .report import region_row
+
+    rows = [region_row(name, o.fit, o.template) for name, o in outcomes.items()]
+    lines = _table(list(rows[0]), [list(row.values()) for row in rows])
+    for name, outcome in outcomes.items():
+        lines += ["", f"{name}: {outcome.fit.summary()}"]
+        notes = outcome.template.notes if outcome.template else ()
+        lines += [f"note: {note}" for note in notes]
+    return [*lines, "", f"written to {out}: report.html, " + ", ".join(f"{n}/" for n in outcomes)]
 
 
 def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
     from .config import load_config
 
-    config = load_config(options.config)
+    config = load_config(options.config, options.region)
     progress("loading libraries")
     from . import pipeline
     from .plot import plot_spectrum, save_figure
@@ -239,7 +262,7 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
     from .config import load_config
     from .result import LineBackgroundFit
 
-    config = load_config(options.config)
+    config = load_config(options.config, options.region)
     fit = LineBackgroundFit.from_json(options.fit)
     progress("loading libraries")
     from . import pipeline

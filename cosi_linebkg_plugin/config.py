@@ -24,6 +24,10 @@ DEFAULT_METHOD: Method = "components"
 #: Configurations are a few kB; whatever is larger is another file given by mistake.
 MAX_BYTES = 1_000_000
 
+#: What a region of a configuration with several may set for itself.
+REGION_KEYS = ("name", "source_range", "mask", "model", "template")
+_REGION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
 #: Energies closer than this, relatively, are the same: units convert with rounding errors.
 SAME_ENERGY = 1e-9
 
@@ -451,6 +455,7 @@ def _unknown_key(where: tuple[str | int, ...]) -> str:
     sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
     sections |= {"binning": BinningSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
+    names[""].append("regions")
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
     key = str(where[-1])
     near = get_close_matches(key, names[section], 1)
@@ -504,16 +509,79 @@ def parse_config(mapping: Any, folder: str | Path, name: str = "configuration") 
     return config
 
 
-def load_config(path: str | Path) -> Config:
+def load_config(path: str | Path, region: str | None = None) -> Config:
     """Read and check a YAML file in UTF-8; paths in it are relative to its folder.
+
+    Parameters
+    ----------
+    path : path
+    region : str, optional
+        One of its regions, where it has any.
 
     Raises
     ------
     ConfigError
         On one line, naming the file and the line or the key; see `parse_config`.
     """
+    configs = load_regions(path)
+    if region is None and "" in configs:
+        return configs[""]
+    known = ", ".join(configs) if "" not in configs else "none"
+    if region not in configs:
+        what = "it must be said which of its regions" if region is None else f"got {_show(region)}"
+        raise ConfigError(f"{path}: {what}; its regions are: {known}. Name one with --region.")
+    return configs[region]
+
+
+def load_regions(path: str | Path) -> dict[str, Config]:
+    """The configurations of all regions of a YAML file, by name; "" where it has no regions.
+
+    A region takes every key that it does not give from the top of the file.
+
+    Raises
+    ------
+    ConfigError
+        As of `load_config`.
+    """
     name, mapping = read_yaml(path)
-    return parse_config(mapping, Path(path).parent, name)
+    folder = Path(path).parent
+    if not isinstance(mapping, Mapping) or "regions" not in mapping:
+        return {"": parse_config(mapping, folder, name)}
+    rows = mapping["regions"]
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(
+            f"{name}: regions: got {_show(rows)}; a list of mappings with the keys "
+            f"{', '.join(REGION_KEYS)} is needed."
+        )
+    shared = {key: value for key, value in mapping.items() if key != "regions"}
+    configs: dict[str, Config] = {}
+    for i, row in enumerate(rows):
+        where = f"{name}: regions[{i}]"
+        region = _region_name(row, where, configs)
+        own = {key: value for key, value in row.items() if key != "name"}
+        configs[region] = parse_config(shared | own, folder, f"{where} ({region})")
+    return configs
+
+
+def _region_name(row: Any, where: str, others: Mapping[str, Config]) -> str:
+    """The name of a region, which is that of its folder."""
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{where}: got {_show(row)}; a mapping of keys to values is needed.")
+    unknown = [key for key in row if key not in REGION_KEYS]
+    if unknown:
+        near = get_close_matches(str(unknown[0]), REGION_KEYS, 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigError(
+            f"{where}.{unknown[0]}: unknown key{hint} Known here: {', '.join(REGION_KEYS)}."
+        )
+    region = row.get("name")
+    if not isinstance(region, str) or not _REGION_NAME.fullmatch(region):
+        raise ConfigError(
+            f"{where}.name: got {_show(region)}; a name of letters, digits, _ and - is needed."
+        )
+    if region.casefold() in {other.casefold() for other in others}:
+        raise ConfigError(f"{where}.name: {region} is there already; give each region its own.")
+    return region
 
 
 def read_yaml(path: str | Path) -> tuple[str, Any]:

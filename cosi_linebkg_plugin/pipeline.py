@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +71,7 @@ def run(
     progress: Progress = lambda text: None,
     comparison: Callable[[BackgroundTemplate], tuple[list[dict], dict[str, Any]]] | None = None,
     title: str = "Line background",
+    plugin: LineBackgroundLike | None = None,
 ) -> Outcome:
     """The whole job: fit, template, figures, report.
 
@@ -85,6 +86,8 @@ def run(
         Given the template, returns rows that compare it with a known truth, and figures.
     title : str
         Of the report.
+    plugin : LineBackgroundLike, optional
+        What `prepare` made of the configuration, if that is done.
 
     Raises
     ------
@@ -93,8 +96,9 @@ def run(
     """
     folder = check_folder(out)
     check_outputs(folder, config)
-    progress("reading the events")
-    plugin = prepare(config, progress)
+    if plugin is None:
+        progress("reading the events")
+        plugin = prepare(config, progress)
     fit = fit_config(config, plugin, progress)
     template = None
     if config.template is not None:
@@ -109,6 +113,57 @@ def run(
         if folder / name not in files:
             (folder / name).unlink(missing_ok=True)
     return Outcome(fit, template, tuple(files), plugin.events)
+
+
+def run_regions(
+    configs: Mapping[str, Config],
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress = lambda text: None,
+    title: str = "Line background",
+) -> dict[str, Outcome]:
+    """The whole job for several regions of the same events, and one page with all of them.
+
+    Parameters
+    ----------
+    configs : dict of str to Config
+        By name, which is that of a folder in `out`; see `config.load_regions`.
+    out : path
+
+    Raises
+    ------
+    LineBackgroundError
+        Bad input of any region before any work; FitError if a fit is not valid: regions that
+        were done before stay, the page of all regions is not written.
+    """
+    folder = check_folder(out)
+    progress("reading the events")
+    plugins: dict[str, LineBackgroundLike] = {}
+    for name, config in configs.items():
+        check_outputs(folder / name, config)
+        known = next(iter(plugins.values()), None)
+        try:
+            plugins[name] = prepare(config, progress, known.events if known else None)
+        except ConfigError as error:
+            raise ConfigError(f"region {name}: {error}") from error
+    outcomes = {}
+    for name, config in configs.items():
+
+        def tell(text: str, name: str = name) -> None:
+            progress(f"{name}: {text}")
+
+        try:
+            outcomes[name] = run(
+                config, folder / name, progress=tell, title=f"{title}: {name}",
+                plugin=plugins[name],
+            )  # fmt: skip
+        except FitError as error:
+            raise FitError(f"region {name}: {error}", error.result) from error
+    from .report import write_regions_report
+
+    results = {name: (o.fit, o.template) for name, o in outcomes.items()}
+    write_regions_report(folder / "report.html", results, title=title)
+    return outcomes
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
@@ -154,10 +209,17 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
             )
 
 
-def prepare(config: Config, progress: Progress = lambda text: None) -> LineBackgroundLike:
-    """The plugin with data and mask, after everything in the configuration is checked."""
-    events: Any = list(config.events)
-    if config.binning is not None:
+def prepare(
+    config: Config,
+    progress: Progress = lambda text: None,
+    known: EventHistogram | None = None,
+) -> LineBackgroundLike:
+    """The plugin with data and mask, after everything in the configuration is checked.
+
+    `known` are the events, if they have been opened or binned for another region.
+    """
+    events: Any = list(config.events) if known is None else known
+    if config.binning is not None and known is None:
         with _named("binning"):
             how = binning_options(config.binning)
         with _named("events"):

@@ -214,7 +214,7 @@ ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 Me
 RANGE = "a range is [low, high], two energies with low < high."
 RANGES = "a list of ranges [[low, high], ...] is needed."
 EVENTS = "events are a path, a pattern, a folder, or a list of these"
-KEYS = "Known here: events, binning, source_range, mask, model, engine, template."
+KEYS = "Known here: events, binning, source_range, mask, model, engine, template, regions."
 
 
 @pytest.mark.parametrize(
