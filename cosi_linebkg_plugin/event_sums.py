@@ -69,7 +69,8 @@ class ColumnAxis:
     def guesses(self) -> NDArray[np.int64]:
         """In which bin each of many equal steps begins; for `add_bins`."""
         n_bins = self.edges.size - 1
-        steps = np.linspace(self.edges[0], self.edges[-1], 8 * n_bins + 1)[:-1]
+        with np.errstate(over="ignore", invalid="ignore"):  # a guess may be anything
+            steps = np.linspace(self.edges[0], self.edges[-1], 8 * n_bins + 1)[:-1]
         return np.clip(np.searchsorted(self.edges, steps, side="right") - 1, 0, n_bins - 1)
 
 
