@@ -133,26 +133,29 @@ def _files(value: Any, info: ValidationInfo) -> Any:
 
 def _event_files(value: Any, info: ValidationInfo) -> Any:
     """Paths, patterns and folders as a list of paths."""
+    folder: Path = (info.context or {"folder": Path()})["folder"]
+    if isinstance(value, str):
+        found = _expanded(value, folder)
+        return found if found is not None else _files(value, info)
+    files: list[Any] = []
+    for i, item in enumerate(_files(value, info)):
+        found = _expanded(item, folder, i)
+        files += [item] if found is None else found
+    return files
+
+
+def _expanded(item: Any, folder: Path, *where: int) -> list[str] | None:
+    """The files of a pattern or folder; None for what is neither."""
     from .event_files import find_event_files
 
-    folder: Path = (info.context or {"folder": Path()})["folder"]
-    needed = "events are a path, a pattern, a folder, or a list of these"
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not items:
-        _refuse(value, needed)
-    files: list[str] = []
-    for i, item in enumerate(items):
-        where = () if items is not value else (i,)
-        if not isinstance(item, str) or "\0" in item:
-            _refuse(item, needed, *where)
-        if has_magic(item) or (folder / item).is_dir():
-            try:
-                files += [str(path) for path in find_event_files(folder / item)]
-            except FileError as error:
-                _refuse(item, str(error).rstrip("."), *where)
-        else:
-            files.append(item)
-    return files
+    try:
+        if not isinstance(item, str) or not (has_magic(item) or (folder / item).is_dir()):
+            return None
+        return [str(path) for path in find_event_files(folder / item)]
+    except FileError as error:
+        _refuse(item, str(error).rstrip("."), *where)
+    except (OSError, ValueError):  # no possible name: left to _file
+        return None
 
 
 def _a_number(value: Any) -> float:

@@ -121,6 +121,7 @@ def test_to_yaml_holds_every_key_with_its_default(load):
     values = yaml.safe_load(load("events: total.hdf5").to_yaml())
     assert values == {
         "events": ["total.hdf5"],
+        "binning": None,
         "source_range": None,
         "mask": [],
         "model": {"pivot": None, "sigma": 3, "tail": False, "lines": []},
@@ -195,7 +196,7 @@ def test_byte_order_mark(load):
 ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 MeV").'
 RANGE = "a range is [low, high], two energies with low < high."
 RANGES = "a list of ranges [[low, high], ...] is needed."
-KEYS = "Known here: events, source_range, mask, model, engine, template."
+KEYS = "Known here: events, binning, source_range, mask, model, engine, template."
 
 
 @pytest.mark.parametrize(
@@ -349,8 +350,8 @@ def test_unknown_key_is_named_before_what_it_causes(refusal):
         ),
         (
             "events: [total.hdf5, subfolder]",
-            "events[1]: got 'subfolder'; '{folder}/subfolder' is no file; "
-            "give the path of an existing one.",
+            "events[1]: got 'subfolder'; The folder {folder}/subfolder holds no file that ends in "
+            ".fits, .fits.gz, .hdf5, .h5.",
         ),
         (
             "events: [second.hdf5, total.hdf5, ./second.hdf5]",
