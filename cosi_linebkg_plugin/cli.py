@@ -227,9 +227,9 @@ def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
 
 def _regions_table(outcomes: Mapping[str, Any], out: Path) -> list[str]:
     """Regions side by side, and what each says of its fit."""
-    from .report import region_row
+    from .report import region_rows
 
-    rows = [region_row(name, o.fit, o.template) for name, o in outcomes.items()]
+    rows = region_rows({name: (o.fit, o.template) for name, o in outcomes.items()})
     lines = _table(list(rows[0]), [list(row.values()) for row in rows])
     for name, outcome in outcomes.items():
         lines += ["", f"{name}: {outcome.fit.summary()}"]
@@ -401,7 +401,7 @@ def _match_table(found: Sequence[Any]) -> list[str]:
         return ["The fit has no line there."]
     cells = []
     for x in found:
-        energy = (f"{x.energy:.2f}", "fixed" if x.error is None else f"{x.error:.2f}")
+        energy = (f"{x.energy:.2f}", "none" if x.error is None else f"{x.error:.2f}")
         near = x.matches[:3]
         if x.match is None:
             cells.append((*energy, "no counterpart", "", "", "", ""))

@@ -131,43 +131,37 @@ def _file(value: Any, info: ValidationInfo) -> Path:
 def _files(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str) and _file(value, info):
         return [value]
-    needed = "events are a path or a list of paths"
+    needed = "events are a path, a pattern, a folder, or a list of these"
     return value if value and isinstance(value, list | tuple) else _refuse(value, needed)
 
 
 def _event_files(value: Any, info: ValidationInfo) -> Any:
     """Paths, patterns and folders as a list of paths."""
-    from .event_files import find_event_files
-
     folder: Path = (info.context or {"folder": Path()})["folder"]
-    needed = "events are a path, a pattern, a folder, or a list of these"
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list | tuple) or not items:
-        _refuse(value, needed)
-    files: list[str] = []
-    for i, item in enumerate(items):
-        where = () if items is not value else (i,)
-        if not isinstance(item, str):
-            _refuse(item, needed, *where)
-        kind = _kind_of_path(folder / item)
-        if kind == "folder" or (kind == "none" and has_magic(item)):
-            try:
-                files += [str(path) for path in find_event_files(folder / item)]
-            except FileError as error:
-                _refuse(item, str(error).rstrip("."), *where)
-        else:
-            files.append(item)
-            if items is not value:
-                _file(item, info)  # what is wrong with it is said of the key, not of a list
+    if isinstance(value, str):
+        found = _expanded(value, folder)
+        return found if found is not None else _files(value, info)
+    files: list[Any] = []
+    for i, item in enumerate(_files(value, info)):
+        found = _expanded(item, folder, i)
+        files += [item] if found is None else found
     return files
 
 
-def _kind_of_path(path: Path) -> str:
-    """ "folder", "file" or "none"; no possible name is none."""
+def _expanded(item: Any, folder: Path, *where: int) -> list[str] | None:
+    """The files of a pattern or folder; None for what is neither."""
+    from .event_files import find_event_files
+
     try:
-        return "folder" if path.is_dir() else "file" if path.is_file() else "none"
-    except (OSError, ValueError):
-        return "none"
+        if not isinstance(item, str) or (folder / item).is_file():
+            return None
+        if not (has_magic(item) or (folder / item).is_dir()):
+            return None
+        return [str(path) for path in find_event_files(folder / item)]
+    except FileError as error:
+        _refuse(item, str(error).rstrip("."), *where)
+    except (OSError, ValueError):  # no possible name: left to _file
+        return None
 
 
 def _a_number(value: Any) -> float:

@@ -102,7 +102,8 @@ def add_bins(values, factor, edges, guesses, fate, below, above, cells):
         elif value >= last:
             fate[i] = above
         else:
-            k = guesses[min(int((value - first) * per_step), guesses.size - 1)]
+            place = (value - first) * per_step  # NaN or infinite for edges at the limits of floats
+            k = guesses[int(place) if place < guesses.size else guesses.size - 1]
             while value < edges[k]:
                 k -= 1
             while value >= edges[k + 1]:

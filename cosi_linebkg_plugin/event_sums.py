@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -69,7 +71,8 @@ class ColumnAxis:
     def guesses(self) -> NDArray[np.int64]:
         """In which bin each of many equal steps begins; for `add_bins`."""
         n_bins = self.edges.size - 1
-        steps = np.linspace(self.edges[0], self.edges[-1], 8 * n_bins + 1)[:-1]
+        with np.errstate(over="ignore", invalid="ignore"):  # a guess may be anything
+            steps = np.linspace(self.edges[0], self.edges[-1], 8 * n_bins + 1)[:-1]
         return np.clip(np.searchsorted(self.edges, steps, side="right") - 1, 0, n_bins - 1)
 
 
@@ -164,6 +167,17 @@ class Sums(NamedTuple):
     extent: float
 
 
+def _fresh(n: int, dtype: type) -> NDArray:
+    """An array in memory of its own: it goes back to the system at once, and leaves no holes."""
+    if n == 0:
+        return np.empty(0, dtype)
+    memory = mmap.mmap(-1, n * np.dtype(dtype).itemsize)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # not every kernel has them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype)
+
+
 def merge_sums(
     cells_a: NDArray[np.int64],
     counts_a: NDArray[np.float64],
@@ -172,7 +186,7 @@ def merge_sums(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The sum of two sparse histograms, each sorted by cell without repetition."""
     n = count_merged(cells_a, cells_b)
-    cells, counts = np.empty(n, np.int64), np.empty(n)
+    cells, counts = _fresh(n, np.int64), _fresh(n, np.float64)
     merge_into(cells_a, counts_a, cells_b, counts_b, cells, counts)
     return cells, counts
 

@@ -122,46 +122,56 @@ def write_regions_report(
     """
     from .plot import plot_spectrum
 
-    rows = []
-    for name, (fit, template) in results.items():
-        row = region_row(name, fit, template)
-        rows.append(
-            {
-                "name": name,
-                "link": f"{name}/report.html",
-                "cells": [str(cell) for cell in list(row.values())[1:]],
-                "headline": headline(fit),
-                "summary": fit.summary(),
-                "notes": () if template is None else template.notes,
-                "figure": _png(plot_spectrum(fit, template=template, names=True)),
-            }
-        )
+    table = region_rows(results)
+    regions = [
+        {
+            "name": name,
+            "link": f"{name}/report.html",
+            "cells": list(row.values())[1:],
+            "headline": headline(fit),
+            "summary": fit.summary(),
+            "notes": () if template is None else template.notes,
+            "figure": _png(plot_spectrum(fit, template=template, names=True)),
+        }
+        for (name, (fit, template)), row in zip(results.items(), table, strict=True)
+    ]
     text = _page("regions.html.j2").render(
         title=title,
-        regions=rows,
-        headings=list(row),
+        regions=regions,
+        headings=list(table[0]),
         versions=installed_versions(),
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def region_row(
-    name: str, fit: LineBackgroundFit, template: BackgroundTemplate | None
-) -> dict[str, str]:
-    """One row of the table of several regions, as text: headings and cells."""
-    row = {
-        "region": name,
-        "source range": "none" if template is None else format_ranges([template.source_range]),
-        "deviance / dof": f"{fit.deviance:.1f} / {fit.dof}",
-        "p-value": _DASH if fit.p_value is None else format_value(fit.p_value, None, 2),
-        "systematic [%]": f"{100.0 * fit.systematic:.2g}",
-    }
-    counts = {} if template is None else template.counts
-    for label in ("continuum", "lines", "background"):
-        error = template.errors[label] if template and label in counts else None
-        row[label] = format_value(counts[label], error) if label in counts else _DASH
-    return row
+def region_rows(
+    results: Mapping[str, tuple[LineBackgroundFit, BackgroundTemplate | None]],
+) -> list[dict[str, str]]:
+    """The table of several regions, as text: one row each, headings to cells."""
+    labels = ("continuum", "lines", "background")
+    used = {label for _, t in results.values() if t is not None for label in t.labels}
+    rows = []
+    for name, (fit, template) in results.items():
+        row = {
+            "region": name,
+            "source range": "none" if template is None else format_ranges([template.source_range]),
+            "deviance / dof": f"{fit.deviance:.1f} / {fit.dof}",
+            "its p-value": _DASH if fit.p_value is None else format_value(fit.p_value, None, 2),
+            "systematic [%]": f"{100.0 * fit.systematic:.2g}",
+        }
+        for label in labels:
+            if label in used:
+                row[label] = _counts_text(template, label)
+        rows.append(row)
+    return rows
+
+
+def _counts_text(template: BackgroundTemplate | None, label: str) -> str:
+    if template is None or label not in template.counts:
+        return _DASH
+    error = template.errors[label]
+    return format_value(template.counts[label], error) if math.isfinite(error) else "not known"
 
 
 def _page(name: str) -> Any:

@@ -377,7 +377,7 @@ def test_unknown_key_is_named_before_what_it_causes(refusal):
         ),
         (
             "events: [total.hdf5, 3]",
-            f"events[1]: got 3; {EVENTS}.",
+            "events[1]: got 3; a file is a path, relative to the configuration file.",
         ),
         (
             "events: no.hdf5",

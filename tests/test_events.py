@@ -12,7 +12,7 @@ import healpy
 import numpy as np
 import pytest
 from event_lists import START, make_events, special_events, write_fits, write_hdf5
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -245,9 +245,11 @@ def edges_and_values(draw):
 
 
 @given(edges_and_values())
+@example((np.array([0.0, 5e-324]), np.array([0.0])))  # the steps between are infinite in number
+@example((np.array([-1.7e308, 0.0, 1.7e308]), np.array([-1.7e308, 1e300])))
 @settings(max_examples=300, deadline=None)
-def test_edges_belong_to_the_upper_bin_and_the_last_is_outside(example):
-    edges, values = example
+def test_edges_belong_to_the_upper_bin_and_the_last_is_outside(case):
+    edges, values = case
     axis = ColumnAxis("Em", "Energies", 1.0, edges)
     fate, cells = np.zeros(values.size, np.uint8), np.zeros(values.size, np.int64)
     add_bins(values, 1.0, edges, axis.guesses, fate, 1, 2, cells)

@@ -86,11 +86,15 @@ def bench_histpy(folder: Path, n: int, repeats: int = 5) -> None:
 
     from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
 
-    path = event_list(folder, n)
-    for label, energies in (("1500-2000 keV", LINE), ("200-5000 keV", ALL)):
+    gzipped, plain = event_list(folder, n), long_list(folder, n)
+    for label, energies, path in (
+        ("gzip, 1500-2000 keV", LINE, gzipped),
+        ("plain, 1500-2000 keV", LINE, plain),
+        ("gzip, 200-5000 keV", ALL, gzipped),
+    ):
         options = BinningOptions(**energies, **AXES)
 
-        def theirs(options=options):
+        def theirs(options=options, path=path):
             histogram = histpy.Histogram(options.axes(), sparse=True)
             with h5py.File(path) as file:
                 lon, lat = (file[f"{name} galactic"][:] * u.deg for name in ("Chi", "Psi"))
@@ -102,7 +106,7 @@ def bench_histpy(folder: Path, n: int, repeats: int = 5) -> None:
                 )
             return histogram
 
-        def ours(options=options):
+        def ours(options=options, path=path):
             return bin_event_files(path, options).histogram
 
         assert_same(ours(), theirs())
@@ -121,7 +125,6 @@ def bench_cosipy(folder: Path, n: int, repeats: int = 3) -> None:
 
     from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
 
-    path = event_list(folder, n)
     settings = {
         "data_file": "", "ori_file": "", "unbinned_output": "hdf5", "time_bins": DAY / 4,
         "energy_bins": LINE["energy_edges"].tolist(), "phi_pix_size": 3, "nside": 16,
@@ -130,22 +133,24 @@ def bench_cosipy(folder: Path, n: int, repeats: int = 3) -> None:
     (folder / "inputs.yaml").write_text(yaml.safe_dump(settings))
     options = BinningOptions(**LINE, **AXES)
     result = {}
+    for kind, path in (("gzip", event_list(folder, n)), ("plain", long_list(folder, n))):
 
-    def theirs():
-        analysis = BinnedData(str(folder / "inputs.yaml"))
-        analysis.get_binned_data(str(path))
-        result["theirs"] = analysis.binned_data
+        def theirs(path=path):
+            analysis = BinnedData(str(folder / "inputs.yaml"))
+            analysis.get_binned_data(str(path))
+            result["theirs"] = analysis.binned_data
 
-    def ours():
-        result["ours"] = bin_event_files(path, options).histogram
+        def ours(path=path):
+            result["ours"] = bin_event_files(path, options).histogram
 
-    ours()
-    mine, other = in_turns(ours, theirs, repeats=repeats)
-    assert_same(result["ours"], result["theirs"])
-    print(
-        f"1500-2000 keV: {n:.0e} events: {mine:.2f} s; cosipy 0.3.4 {other:.1f} s, "
-        f"{other / mine:.0f} times longer"
-    )
+        ours()
+        mine, other = in_turns(ours, theirs, repeats=repeats)
+        assert_same(result["ours"], result["theirs"])
+        print(
+            f"{kind}, 1500-2000 keV: {n:.0e} events: {mine:.2f} s; cosipy 0.3.4 {other:.1f} s, "
+            f"{other / mine:.0f} times longer",
+            flush=True,
+        )
 
 
 MEMORY = """
