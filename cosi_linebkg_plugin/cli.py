@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 import time
@@ -20,13 +21,14 @@ _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-z
 _KEV = {"eV": 1e-3, "keV": 1.0, "MeV": 1e3, "GeV": 1e6}
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+_LOG = logging.getLogger(__package__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with _progress(options.quiet) as progress:
+        with _progress(options.quiet, options.verbose) as progress:
             lines = options.command(options, progress)
     except FitError as error:
         return _fail(error, EXIT_FAILED)
@@ -88,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_binning(binning)
     binning.set_defaults(command=_bin)
     for command in (demo, run, fit, template, compare, lines, binning):
-        command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        much = command.add_mutually_exclusive_group()
+        much.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        much.add_argument("--verbose", action="store_true", help="print each step with its time")
     return parser
 
 
@@ -465,17 +469,39 @@ def _fail(error: Any, code: int) -> int:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Tell on a terminal what is being done; elsewhere nothing."""
+def _progress(quiet: bool, verbose: bool) -> Iterator[Callable[[str], None]]:
+    """Tell on a terminal what is being done; elsewhere nothing, or line by line if verbose.
+
+    Each step goes to the package's logger as well, which has no handler unless verbose.
+    """
     _silence()
+    if verbose:
+        with _log_on_stderr():
+            yield _LOG.info
+        return
     if quiet or not sys.stderr.isatty():
-        yield lambda text: None
+        yield _LOG.info
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         yield _Teller(bar)
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Steps of this package as lines with their time, while a command runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    level = _LOG.level
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _LOG.removeHandler(handler)
+        _LOG.setLevel(level)
 
 
 class _Teller:
@@ -486,6 +512,7 @@ class _Teller:
         self("starting")
 
     def __call__(self, text: str) -> None:
+        _LOG.info(text)
         from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
         self._bar.columns = (
@@ -508,9 +535,7 @@ class _Teller:
 
 def _silence() -> None:
     """Keep the chatter of imported libraries out of our commands."""
-    import logging
-
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # what a user must know is printed as notes
     for name in ("threeML", "astromodels"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -40,8 +40,11 @@ RESULTS = (
     "spectrum.png",
     "phi.png",
     "phi_truth.png",
+    "maps.png",
     "weights.png",
     "filter_scores.png",
+    "posterior.png",
+    "predictive.png",
 )
 
 
@@ -400,23 +403,11 @@ def write_results(
 
 def _write_report(folder, config, fit, template, rows, extra_figures, title):
     """Figures as PNG, and report.html with all of them inside."""
-    from .plot import (
-        plot_filter_scores,
-        plot_projection,
-        plot_spectrum,
-        plot_weights,
-        save_figure,
-    )
+    from .plot import save_figure
     from .report import write_report
 
-    figures = {"spectrum": plot_spectrum(fit, template=template)}
-    if template is not None:
-        if "Phi" in [axis.label for axis in template.axes]:
-            figures["phi"] = plot_projection(template, "Phi")
-        figures["weights"] = plot_weights(template)
-        if "filter_scores" in template.details:
-            figures["filter_scores"] = plot_filter_scores(template)
-    figures |= extra_figures
+    observed = config.template.observed if config.template else None
+    figures = _figures(fit, template, observed) | extra_figures
     files = []
     for name, figure in figures.items():
         files.append(folder / f"{name}.png")
@@ -432,6 +423,29 @@ def _write_report(folder, config, fit, template, rows, extra_figures, title):
         title=title,
     )
     return files
+
+
+def _figures(
+    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: Path | None
+) -> dict[str, Any]:
+    """The figures of a run, by the names of their files."""
+    from . import plot
+
+    figures = {"spectrum": plot.plot_spectrum(fit, template=template, names=True)}
+    if template is not None:
+        axes = [axis.label for axis in template.axes]
+        if "Phi" in axes:
+            figures["phi"] = plot.plot_projection(template, "Phi")
+        if "PsiChi" in axes:
+            figures["maps"] = plot.plot_maps(template, observed=observed)
+        figures["weights"] = plot.plot_weights(template)
+        if "filter_scores" in template.details:
+            figures["filter_scores"] = plot.plot_filter_scores(template)
+    if fit.samples is not None:
+        source_range = None if template is None else template.source_range
+        figures["posterior"] = plot.plot_corner(fit, source_range=source_range)
+        figures["predictive"] = plot.plot_predictive(fit)
+    return figures
 
 
 def compare_files(

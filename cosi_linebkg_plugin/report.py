@@ -27,9 +27,15 @@ CAPTIONS = {
     ),
     "phi": "The template along the Compton scattering angle, with the error of the slices' counts.",
     "phi_truth": "The template along the Compton scattering angle against the simulated truth.",
+    "maps": "The template over the directions of the scattered photons, summed over other axes.",
     "weights": "Weights of the energy slices that make up the template.",
     "filter_scores": (
         "Choice of the filter: how well a template of half of the counts predicts the other half."
+    ),
+    "posterior": "Posterior of the continuum, the width and the counts in the source range.",
+    "predictive": (
+        "The data on the band in which the posterior expects them; below, each bin's rank among "
+        "the drawn spectra, uniform if the model is right."
     ),
 }
 METHODS = {
