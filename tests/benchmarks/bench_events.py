@@ -14,8 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,18 +55,6 @@ def long_list(folder: Path, n: int, block: int = 10_000_000) -> Path:
                     file[name][low : low + block] = columns[name]
         half.rename(path)
     return path
-
-
-def in_turns(*calls: Callable[[], object], repeats: int) -> list[float]:
-    """Median seconds of each call, run in turns so that a busy machine slows all alike."""
-    times = []
-    for _ in range(repeats):
-        times.append([])
-        for call in calls:
-            start = time.perf_counter()
-            call()
-            times[-1].append(time.perf_counter() - start)
-    return list(np.median(times, axis=0))
 
 
 def assert_same(ours, theirs) -> None:
@@ -156,6 +142,8 @@ def bench_cosipy(folder: Path, n: int, repeats: int = 3) -> None:
 MEMORY = """
 import json, sys, time
 import h5py, healpy, histpy, numpy, scoords, sparse
+from timing import in_turns
+
 from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
 path, low, high, n_bins, nside, out = json.loads(sys.argv[1])
 options = BinningOptions(
