@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from timing import in_turns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from event_lists import START, make_events, write_fits, write_hdf5
@@ -142,8 +143,6 @@ def bench_cosipy(folder: Path, n: int, repeats: int = 3) -> None:
 MEMORY = """
 import json, sys, time
 import h5py, healpy, histpy, numpy, scoords, sparse
-from timing import in_turns
-
 from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
 path, low, high, n_bins, nside, out = json.loads(sys.argv[1])
 options = BinningOptions(
