@@ -159,7 +159,8 @@ def _expanded(item: Any, folder: Path, *where: int) -> list[str] | None:
             return None
         return [str(path) for path in find_event_files(folder / item)]
     except FileError as error:
-        _refuse(item, str(error).rstrip("."), *where)
+        reason = str(error).rstrip(".")
+        _refuse(item, reason if reason.isprintable() else "no file matches this pattern", *where)
     except (OSError, ValueError):  # no possible name: left to _file
         return None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pydantic
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosi_linebkg_plugin.config import MAX_BYTES, Config, load_config, parse_config
@@ -537,6 +537,7 @@ MAPPINGS = st.builds(
 
 @settings(deadline=None)
 @given(data=NESTED | MAPPINGS)
+@example(data={"events": "\x1f["})
 def test_any_data_is_a_config_or_a_config_error(folder, data):
     config = is_config_or_refusal(lambda: parse_config(data, folder))
     if config is not None:
