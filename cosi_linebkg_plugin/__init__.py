@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .catalogue import instrumental_lines
+    from .events import bin_events
     from .linesearch import find_lines
     from .model import (
         LinearGaussian,
@@ -36,6 +37,7 @@ _HOME = {
     "PowerlawPolynomial": "model",
     "TailedGaussian": "model",
     "background_model": "model",
+    "bin_events": "events",
     "default_priors": "priors",
     "find_lines": "linesearch",
     "instrumental_lines": "catalogue",
@@ -50,6 +52,7 @@ __all__ = [
     "PowerlawPolynomial",
     "TailedGaussian",
     "background_model",
+    "bin_events",
     "default_priors",
     "find_lines",
     "instrumental_lines",

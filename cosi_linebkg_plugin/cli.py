@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,14 @@ _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-z
 _KEV = {"eV": 1e-3, "keV": 1.0, "MeV": 1e3, "GeV": 1e6}
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+_LOG = logging.getLogger(__package__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with _progress(options.quiet) as progress:
+        with _progress(options.quiet, options.verbose) as progress:
             lines = options.command(options, progress)
     except FitError as error:
         return _fail(error, EXIT_FAILED)
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     for command, function in ((run, _run), (fit, _fit), (template, _template)):
         command.add_argument("config", type=Path, metavar="CONFIG.yaml")
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder")
+        command.add_argument("--region", metavar="NAME", help="one of the regions of CONFIG.yaml")
         command.set_defaults(command=function)
     template.add_argument(
         "--fit", type=Path, required=True, metavar="fit.json", help="written by run or fit"
@@ -82,57 +86,199 @@ def _parser() -> argparse.ArgumentParser:
         "--match", type=Path, metavar="fit.json", help="compare with the lines of this fit"
     )
     lines.set_defaults(command=_lines)
-    for command in (demo, run, fit, template, compare, lines):
-        command.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    binning = commands.add_parser("bin", help="event lists to a histogram")
+    _add_binning(binning)
+    binning.set_defaults(command=_bin)
+    for command in (demo, run, fit, template, compare, lines, binning):
+        much = command.add_mutually_exclusive_group()
+        much.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        much.add_argument("--verbose", action="store_true", help="print each step with its time")
     return parser
 
 
-def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
-    from .config import load_config
+#: Options of `bin` that are those of `bin_events`: (name, type, number of values, help).
+_BINNING: tuple[tuple[str, Any, int | str | None, str], ...] = (
+    ("energy_edges", str, None, "keV: LOW:HIGH:WIDTH, or edges as 100,200,500"),
+    ("nside", int, None, "of the PsiChi axis, a power of 2"),
+    ("phi_pix_size", float, None, "width of a Phi bin, deg"),
+    ("phi_edges", str, None, "or edges, deg, as 0,10,30"),
+    ("scheme", str, None, "ring (default) or nested"),
+    ("frame", str, None, "galactic (default) or spacecraftframe"),
+    ("time_bins", float, None, "width of a time bin between tmin and tmax, s"),
+    ("time_edges", str, None, "or edges, s, Unix time, as 1,2,3"),
+    ("tmin", float, None, "first time, s, Unix time"),
+    ("tmax", float, None, "end of the time, s, Unix time; itself outside"),
+    ("scatt_bins", int, None, "number of ScAtt bins, instead of a Time axis"),
+    ("scatt_column", str, None, "column of the events' ScAtt bins (default: ScAtt)"),
+    ("energy_range", float, 2, "take energies in [LOW, HIGH), keV"),
+    ("phi_range", float, 2, "take Phi in [LOW, HIGH), deg"),
+    ("distance_range", float, 2, "take distances in [LOW, HIGH), cm"),
+    ("good_times", Path, None, "take times in these intervals: a file of starts and stops, s"),
+    ("pointing", float, 3, "take times with the z axis within RADIUS of galactic L, B, deg"),
+    ("orientation", Path, None, "orientation file (.ori) for the livetime"),
+)
+_VALUES = {2: ("LOW", "HIGH"), 3: ("L", "B", "RADIUS")}
 
-    config = load_config(options.config)
+
+def _add_binning(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "events",
+        nargs="+",
+        type=Path,
+        help="event lists, patterns, folders; and a YAML file of cosipy's, or CONFIG.yaml",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="histogram, HDF5")
+    for name, kind, n_values, text in _BINNING:
+        metavar = _VALUES[n_values] if isinstance(n_values, int) else name.split("_")[-1].upper()
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, nargs=n_values, metavar=metavar, help=text
+        )
+    parser.add_argument("--scheduler", help="threads, processes, or a dask cluster's address")
+    parser.add_argument("--workers", type=int, help="how many threads or processes")
+
+
+def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
+    from .event_config import is_cosipy_config, read_cosipy_config
+
+    configs = [path for path in options.events if path.suffix in (".yaml", ".yml")]
+    paths = [path for path in options.events if path not in configs]
+    if len(configs) > 1:
+        raise LineBackgroundError(f"Give one YAML file, got {', '.join(map(str, configs))}.")
+    asked: dict[str, Any] = {"scheduler": None, "workers": None}
+    notes: tuple[str, ...] = ()
+    if configs:
+        from .config import load_config, read_yaml
+
+        name, mapping = read_yaml(configs[0])
+        if is_cosipy_config(mapping):
+            data_file, from_file, notes = read_cosipy_config(configs[0])
+            if not paths and data_file is None:
+                raise LineBackgroundError(
+                    f"{name}: data_file is no event list; give the unbinned FITS or HDF5 file "
+                    "as well."
+                )
+            paths = paths or [data_file]
+            asked |= from_file
+        else:
+            config = load_config(configs[0])
+            if config.binning is None:
+                raise LineBackgroundError(f"{name}: it has no section binning; add it, or options.")
+            section = config.binning
+            asked |= {key: getattr(section, key) for key in type(section).model_fields}
+            paths = paths or list(config.events)
+    for key in (*(row[0] for row in _BINNING), "scheduler", "workers"):
+        if getattr(options, key) is not None:
+            asked[key] = _listed(key, getattr(options, key))
+    missing = [
+        f"--{key.replace('_', '-')}" for key in ("energy_edges", "nside") if key not in asked
+    ]
+    if missing:
+        raise LineBackgroundError(f"{missing[0]} is required, or a YAML file that says it.")
     progress("loading libraries")
-    from .pipeline import run
+    from .event_files import find_event_files
+    from .events import BinningOptions, bin_event_files
+    from .files import check_output
 
-    outcome = run(config, options.out, progress=progress, title=options.config.stem)
-    return _summary(outcome.fit, outcome.template, outcome.files)
+    parallel = {key: asked.pop(key) for key in ("scheduler", "workers")}
+    checked = BinningOptions(**asked)
+    given = (*configs, checked.orientation, checked.good_times)
+    check_output(
+        options.out, [*find_event_files(paths), *(p for p in given if isinstance(p, Path))]
+    )
+    progress("reading events")
+    told = getattr(progress, "events", None)
+    binned = bin_event_files(paths, checked, progress=told, **parallel)
+    progress("writing the histogram")
+    binned.write(options.out)
+    lines = [str(binned.report)]
+    if binned.livetime is not None:
+        lines.append(f"livetime {binned.livetime.seconds:.6g} s")
+    lines += [f"note: {note}" for note in (*binned.report.notes, *notes)]
+    return [*lines, "", f"written: {options.out}"]
+
+
+def _listed(key: str, value: Any) -> Any:
+    """Edges as a list of numbers; "low:high:width" stays."""
+    if not key.endswith("_edges") or ":" in value:
+        return value
+    try:
+        return [float(item) for item in value.split(",")]
+    except ValueError as error:
+        option = f"--{key.replace('_', '-')}"
+        raise LineBackgroundError(f"{option} are numbers as 100,200,500; got {value!r}.") from error
+
+
+def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
+    from .config import load_config, load_regions
+
+    configs = load_regions(options.config)
+    several = "" not in configs and options.region is None
+    if not several:
+        configs = {"": load_config(options.config, options.region)}
+    progress("loading libraries")
+    from .pipeline import run, run_regions
+
+    title = options.config.stem
+    if not several:
+        config = configs[""]
+        title = f"{title}: {options.region}" if options.region else title
+        outcome = run(config, options.out, progress=progress, title=title)
+        lines = _summary(outcome.fit, outcome.template, outcome.files)
+        return [*_binned(config, outcome.events), *lines]
+    outcomes = run_regions(configs, options.out, progress=progress, title=title)
+    return _regions_table(outcomes, options.out)
+
+
+def _regions_table(outcomes: Mapping[str, Any], out: Path) -> list[str]:
+    """Regions side by side, and what each says of its fit."""
+    from .report import region_rows
+
+    rows = region_rows({name: (o.fit, o.template) for name, o in outcomes.items()})
+    lines = _table(list(rows[0]), [list(row.values()) for row in rows])
+    for name, outcome in outcomes.items():
+        lines += ["", f"{name}: {outcome.fit.summary()}"]
+        notes = outcome.template.notes if outcome.template else ()
+        lines += [f"note: {note}" for note in notes]
+    return [*lines, "", f"written to {out}: report.html, " + ", ".join(f"{n}/" for n in outcomes)]
 
 
 def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
     from .config import load_config
 
-    config = load_config(options.config)
+    config = load_config(options.config, options.region)
     progress("loading libraries")
     from . import pipeline
     from .plot import plot_spectrum, save_figure
 
     folder = pipeline.check_folder(options.out)
     pipeline.check_outputs(folder, config)
-    plugin = pipeline.prepare(config)
+    plugin = pipeline.prepare(config, progress)
     fit = pipeline.fit_config(config, plugin, progress)
     pipeline.make_folder(folder)
     files = [folder / "fit.json", folder / "spectrum.png"]
     fit.to_json(files[0], source_range=config.source_range)
     save_figure(plot_spectrum(fit, source_range=config.source_range), files[1])
-    return _summary(fit, None, files)
+    notes = [f"note: {note}" for note in plugin.events.notes]
+    return [*_binned(config, plugin.events), *notes, *_summary(fit, None, files)]
 
 
 def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
     from .config import load_config
     from .result import LineBackgroundFit
 
-    config = load_config(options.config)
+    config = load_config(options.config, options.region)
     fit = LineBackgroundFit.from_json(options.fit)
     progress("loading libraries")
     from . import pipeline
 
     folder = pipeline.check_folder(options.out)
     pipeline.check_outputs(folder, config)
-    plugin = pipeline.prepare(config)
+    plugin = pipeline.prepare(config, progress)
     progress("making the template")
     template = pipeline.template_config(config, plugin, fit)
     pipeline.make_folder(folder)
-    return _summary(fit, template, pipeline.write_results(folder, fit, template))
+    lines = _summary(fit, template, pipeline.write_results(folder, fit, template))
+    return [*_binned(config, plugin.events), *lines]
 
 
 def _compare(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
@@ -196,6 +342,11 @@ def _demo(options: argparse.Namespace, progress: Callable[[str], None]) -> list[
     return lines
 
 
+def _binned(config: Any, events: Any) -> list[str]:
+    """What became of the events, where they were binned here."""
+    return [events.description, ""] if config.binning is not None else []
+
+
 def _lines(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
     from .catalogue import identify_lines, instrumental_lines
 
@@ -254,7 +405,7 @@ def _match_table(found: Sequence[Any]) -> list[str]:
         return ["The fit has no line there."]
     cells = []
     for x in found:
-        energy = (f"{x.energy:.2f}", "fixed" if x.error is None else f"{x.error:.2f}")
+        energy = (f"{x.energy:.2f}", "none" if x.error is None else f"{x.error:.2f}")
         near = x.matches[:3]
         if x.match is None:
             cells.append((*energy, "no counterpart", "", "", "", ""))
@@ -318,26 +469,73 @@ def _fail(error: Any, code: int) -> int:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Tell on a terminal what is being done; elsewhere nothing."""
+def _progress(quiet: bool, verbose: bool) -> Iterator[Callable[[str], None]]:
+    """Tell on a terminal what is being done; elsewhere nothing, or line by line if verbose.
+
+    Each step goes to the package's logger as well, which has no handler unless verbose.
+    """
     _silence()
+    if verbose:
+        with _log_on_stderr():
+            yield _LOG.info
+        return
     if quiet or not sys.stderr.isatty():
-        yield lambda text: None
+        yield _LOG.info
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting")
-        yield lambda text: bar.update(task, description=text)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        yield _Teller(bar)
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Steps of this package as lines with their time, while a command runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    level = _LOG.level
+    _LOG.addHandler(handler)
+    _LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        _LOG.removeHandler(handler)
+        _LOG.setLevel(level)
+
+
+class _Teller:
+    """Says on a terminal what is being done, and how far the events are."""
+
+    def __init__(self, bar: Any):
+        self._bar, self._task = bar, bar.add_task("starting", rate="")
+        self("starting")
+
+    def __call__(self, text: str) -> None:
+        _LOG.info(text)
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._bar.columns = (
+            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+        )  # fmt: skip
+        self._bar.update(self._task, description=text)
+        self._began = time.monotonic()
+
+    def events(self, done: int, total: int) -> None:
+        """Events done, of how many, and how many a second."""
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+
+        if len(self._bar.columns) == 3:
+            spinner, text, elapsed = self._bar.columns
+            rate = TextColumn("events, {task.fields[rate]} events/s")
+            self._bar.columns = (spinner, text, BarColumn(), MofNCompleteColumn(), rate, elapsed)
+        per_second = f"{done / max(time.monotonic() - self._began, 1e-3):,.0f}"
+        self._bar.update(self._task, completed=done, total=total, rate=per_second)
 
 
 def _silence() -> None:
     """Keep the chatter of imported libraries out of our commands."""
-    import logging
-
-    warnings.simplefilter("ignore")
+    warnings.simplefilter("ignore")  # what a user must know is printed as notes
     for name in ("threeML", "astromodels"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

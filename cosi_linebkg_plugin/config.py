@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from glob import has_magic
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -14,7 +15,7 @@ from astropy import units as u
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from .errors import ConfigError
+from .errors import ConfigError, FileError
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
 Method = Literal["components", "interpolated", "sideband"]
@@ -22,6 +23,10 @@ DEFAULT_METHOD: Method = "components"
 
 #: Configurations are a few kB; whatever is larger is another file given by mistake.
 MAX_BYTES = 1_000_000
+
+#: What a region of a configuration with several may set for itself.
+REGION_KEYS = ("name", "source_range", "mask", "model", "template")
+_REGION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 #: Energies closer than this, relatively, are the same: units convert with rounding errors.
 SAME_ENERGY = 1e-9
@@ -126,8 +131,55 @@ def _file(value: Any, info: ValidationInfo) -> Path:
 def _files(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str) and _file(value, info):
         return [value]
-    needed = "events are a path or a list of paths"
+    needed = "events are a path, a pattern, a folder, or a list of these"
     return value if value and isinstance(value, list | tuple) else _refuse(value, needed)
+
+
+def _event_files(value: Any, info: ValidationInfo) -> Any:
+    """Paths, patterns and folders as a list of paths."""
+    folder: Path = (info.context or {"folder": Path()})["folder"]
+    if isinstance(value, str):
+        found = _expanded(value, folder)
+        return found if found is not None else _files(value, info)
+    files: list[Any] = []
+    for i, item in enumerate(_files(value, info)):
+        found = _expanded(item, folder, i)
+        files += [item] if found is None else found
+    return files
+
+
+def _expanded(item: Any, folder: Path, *where: int) -> list[str] | None:
+    """The files of a pattern or folder; None for what is neither."""
+    from .event_files import find_event_files
+
+    try:
+        if not isinstance(item, str) or (folder / item).is_file():
+            return None
+        if not (has_magic(item) or (folder / item).is_dir()):
+            return None
+        return [str(path) for path in find_event_files(folder / item)]
+    except FileError as error:
+        reason = str(error).rstrip(".")
+        _refuse(item, reason if reason.isprintable() else "no file matches this pattern", *where)
+    except (OSError, ValueError):  # no possible name: left to _file
+        return None
+
+
+def _a_number(value: Any) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e99
+    return float(value) if good else _refuse(value, "a number is needed")
+
+
+def _some_numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        _refuse(value, "a list of numbers is needed")
+    return tuple(_a_number(item) for item in value)
+
+
+def _file_or_list(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_some_numbers(pair) for pair in value)
+    return value if value is None else _file(value, info)
 
 
 Energy = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "keV", _ENERGY))]
@@ -139,9 +191,18 @@ NotNegative = Annotated[float, _number(0.0)]
 Count = Annotated[int, _number(0, whole=True)]
 Order = Annotated[int, _number(0, 2, whole=True)]
 Ranges = Annotated[tuple[Range, ...], _listed(_RANGES)]
-_spelled = pydantic.PlainSerializer(lambda path, info: (info.context or {}).get(path, str(path)))
+_spelled = pydantic.PlainSerializer(
+    lambda x, info: (info.context or {}).get(x, str(x)) if isinstance(x, Path) else x
+)
 InputFile = Annotated[Path, pydantic.PlainValidator(_file), _spelled]
 InputFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_files)]
+EventFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_event_files)]
+Number = Annotated[float, pydantic.PlainValidator(_a_number)]
+Numbers = Annotated[tuple[float, ...], pydantic.PlainValidator(_some_numbers)]
+_NumbersOrText = pydantic.PlainValidator(
+    lambda value: value if isinstance(value, str) else _some_numbers(value)
+)
+_FileOrList = pydantic.PlainValidator(_file_or_list)
 
 
 class _Section(pydantic.BaseModel):
@@ -267,6 +328,37 @@ class TemplateSection(_Section):
     shift: pydantic.StrictBool = Field(default=False, description="Move the 511 keV features.")
 
 
+class BinningSection(_Section):
+    """How event lists are binned: the options of `bin_events`, with the same names."""
+
+    energy_edges: Annotated[str | tuple[float, ...], _NumbersOrText] = Field(
+        description='Edges [keV], or "low:high:width".'
+    )
+    nside: Count = Field(description="Of the PsiChi axis.")
+    phi_edges: Numbers | None = Field(default=None, description="Edges [deg].")
+    phi_pix_size: Positive | None = Field(default=None, description="Width of a Phi bin [deg].")
+    scheme: Literal["ring", "nested"] = Field(default="ring", description="Order of the pixels.")
+    frame: Literal["galactic", "spacecraftframe"] = Field(
+        default="galactic", description="Of the PsiChi axis."
+    )
+    time_edges: Numbers | None = Field(default=None, description="Makes a Time axis [s].")
+    time_bins: Duration | None = Field(default=None, description="Width of a time bin [s].")
+    tmin: Number | None = Field(default=None, description="First time [s, Unix].")
+    tmax: Number | None = Field(default=None, description="End of the time [s, Unix].")
+    scatt_bins: Count | None = Field(default=None, description="Makes a ScAtt axis.")
+    scatt_column: str = Field(default="ScAtt", description="Column of the ScAtt bins.")
+    energy_range: Range | None = Field(default=None, description="Energies taken [keV].")
+    phi_range: Numbers | None = Field(default=None, description="Phi taken [deg].")
+    distance_range: Numbers | None = Field(default=None, description="Distances taken [cm].")
+    good_times: Annotated[Any, _FileOrList, _spelled] = Field(
+        default=None, description="Times taken [s, Unix]: a file, or a list of [start, stop]."
+    )
+    pointing: Numbers | None = Field(default=None, description="Cone [l, b, radius], deg.")
+    orientation: InputFile | None = Field(default=None, description="For the livetime (.ori).")
+    scheduler: str | None = Field(default=None, description="threads, processes, or an address.")
+    workers: Count | None = Field(default=None, description="How many threads or processes.")
+
+
 class Config(_Section):
     """The configuration of a run; energies in keV, times in s, paths absolute.
 
@@ -274,7 +366,8 @@ class Config(_Section):
     then only a fit is wanted.
     """
 
-    events: InputFiles = Field(description="The data; several files are summed.")
+    events: EventFiles = Field(description="The data; several files are summed.")
+    binning: BinningSection | None = Field(default=None, description="Where events are lists.")
     source_range: Range | None = Field(default=None, description="Energies [keV] of the source.")
     mask: Ranges = Field(default=(), description="Energies [keV] that the fit leaves out.")
     model: ModelSection = ModelSection()
@@ -355,7 +448,9 @@ def _unknown_key(where: tuple[str | int, ...]) -> str:
     """What to say of a key that its section does not know."""
     sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
     sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
+    sections |= {"binning": BinningSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
+    names[""].append("regions")
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
     key = str(where[-1])
     near = get_close_matches(key, names[section], 1)
@@ -409,14 +504,83 @@ def parse_config(mapping: Any, folder: str | Path, name: str = "configuration") 
     return config
 
 
-def load_config(path: str | Path) -> Config:
+def load_config(path: str | Path, region: str | None = None) -> Config:
     """Read and check a YAML file in UTF-8; paths in it are relative to its folder.
+
+    Parameters
+    ----------
+    path : path
+    region : str, optional
+        One of its regions, where it has any.
 
     Raises
     ------
     ConfigError
         On one line, naming the file and the line or the key; see `parse_config`.
     """
+    configs = load_regions(path)
+    if region is None and "" in configs:
+        return configs[""]
+    known = ", ".join(configs) if "" not in configs else "none"
+    if region not in configs:
+        what = "it must be said which of its regions" if region is None else f"got {_show(region)}"
+        raise ConfigError(f"{path}: {what}; its regions are: {known}. Name one with --region.")
+    return configs[region]
+
+
+def load_regions(path: str | Path) -> dict[str, Config]:
+    """The configurations of all regions of a YAML file, by name; "" where it has no regions.
+
+    A region takes every key that it does not give from the top of the file.
+
+    Raises
+    ------
+    ConfigError
+        As of `load_config`.
+    """
+    name, mapping = read_yaml(path)
+    folder = Path(path).parent
+    if not isinstance(mapping, Mapping) or "regions" not in mapping:
+        return {"": parse_config(mapping, folder, name)}
+    rows = mapping["regions"]
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(
+            f"{name}: regions: got {_show(rows)}; a list of mappings with the keys "
+            f"{', '.join(REGION_KEYS)} is needed."
+        )
+    shared = {key: value for key, value in mapping.items() if key != "regions"}
+    configs: dict[str, Config] = {}
+    for i, row in enumerate(rows):
+        where = f"{name}: regions[{i}]"
+        region = _region_name(row, where, configs)
+        own = {key: value for key, value in row.items() if key != "name"}
+        configs[region] = parse_config(shared | own, folder, f"{where} ({region})")
+    return configs
+
+
+def _region_name(row: Any, where: str, others: Mapping[str, Config]) -> str:
+    """The name of a region, which is that of its folder."""
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{where}: got {_show(row)}; a mapping of keys to values is needed.")
+    unknown = [key for key in row if key not in REGION_KEYS]
+    if unknown:
+        near = get_close_matches(str(unknown[0]), REGION_KEYS, 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigError(
+            f"{where}.{unknown[0]}: unknown key{hint} Known here: {', '.join(REGION_KEYS)}."
+        )
+    region = row.get("name")
+    if not isinstance(region, str) or not _REGION_NAME.fullmatch(region):
+        raise ConfigError(
+            f"{where}.name: got {_show(region)}; a name of letters, digits, _ and - is needed."
+        )
+    if region.casefold() in {other.casefold() for other in others}:
+        raise ConfigError(f"{where}.name: {region} is there already; give each region its own.")
+    return region
+
+
+def read_yaml(path: str | Path) -> tuple[str, Any]:
+    """The name of a YAML file for messages, and what it holds; see `load_config`."""
     name = str(path) if str(path).isprintable() else repr(str(path))
     try:
         with open(path, "rb") as file:
@@ -435,4 +599,4 @@ def load_config(path: str | Path) -> Config:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{name}: cannot read this configuration file: {reason}.") from error
-    return parse_config(mapping, Path(path).parent, name)
+    return name, mapping

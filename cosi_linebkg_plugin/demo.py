@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def run_demo(
         config, folder, progress=progress, comparison=compare, title="Demo: 26Al background"
     )
     extra = (folder / "events.hdf5", folder / "config.yaml")
-    return Outcome(outcome.fit, outcome.template, (*outcome.files, *extra)), rows
+    return replace(outcome, files=(*outcome.files, *extra)), rows
 
 
 def _refuse_foreign_files(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,3 +41,19 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileError(f"Cannot write {target}: {error.strerror or error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_output(path: str | os.PathLike[str], inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before any work, a file that cannot be written or that is one of the inputs."""
+    target = Path(path)
+    if target.is_dir():
+        raise FileError(f"{target} is a folder; give the path of a file to write.")
+    if target.resolve() in {file.resolve() for file in inputs}:
+        raise FileError(f"The output {target} would replace a file that is read; choose another.")
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise FileError(
+            f"Cannot write {target}: {error.strerror}. Choose a folder that exists and is writable."
+        ) from error

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, FileError, TemplateError
 from .files import whole_file
+from .livetime import Livetime, livetime_of_sum, read_livetime
 from .spectrum import (
     EDGE_TOLERANCE,
     bins_to_ranges,
@@ -219,6 +221,24 @@ class EventHistogram:
         out = out.reshape(len(rows), *self.other_shape)
         return out[:n_sets], (out[n_sets:] if variances else None)
 
+    @cached_property
+    def livetime(self) -> Livetime | None:
+        """The livetime that the events' files hold, if it can be told; see `livetime_of_sum`."""
+        return livetime_of_sum([part.livetime for part in self._parts])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of how the events were binned."""
+        return tuple(note for part in self._parts for note in part.notes)
+
+    def annotated(
+        self, livetime: Livetime | None, notes: Sequence[str], description: str
+    ) -> EventHistogram:
+        """The same events of one histogram with this livetime, notes and description."""
+        (part,) = self._parts
+        changed = replace(part, livetime=livetime, notes=tuple(notes), description=description)
+        return EventHistogram((changed,))
+
     def halves(self, seed: int) -> tuple[EventHistogram, EventHistogram]:
         """Two independent halves of Poisson counts, split at random; whole numbers only."""
         from .slices import halves
@@ -250,6 +270,8 @@ class _Part:
     energy_axis: int
     is_sparse: bool
     open: Callable[[], AbstractContextManager[tuple[Contents, Contents | None]]]
+    livetime: Livetime | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
@@ -304,9 +326,10 @@ def _file_part(path: Path, name: str) -> _Part:
         energy_axis = _find_energy_axis(axes, str(path))
         _require_counts(group.attrs.get("unit"), str(path))
         stored_as = str(group.attrs.get("format", "dense"))  # files before sparse do not say
+        livetime = read_livetime(group.file)
     if stored_as == "gcxs":  # written by early histpy only: left to histpy
         histogram = _histpy().Histogram.open(str(path), name)
-        return _memory_part(histogram, str(path))
+        return replace(_memory_part(histogram, str(path)), livetime=livetime)
     if stored_as not in ("coo", "dense"):
         raise FileError(
             f"{path}: the histogram is stored in the format {stored_as!r}; known are 'coo', "
@@ -316,7 +339,7 @@ def _file_part(path: Path, name: str) -> _Part:
     opened = _InFile(path, name, n_bins, energy_axis, stored_as, _stamp(path))
     with opened():  # what is wrong with a file shows when it is opened
         pass
-    return _Part(str(path), axes, energy_axis, stored_as == "coo", opened)
+    return _Part(str(path), axes, energy_axis, stored_as == "coo", opened, livetime)
 
 
 @dataclass(frozen=True)
@@ -421,7 +444,8 @@ def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
         if not isinstance(group, h5py.Group) or "axes" not in group or "contents" not in group:
             found = ", ".join(file) or "nothing"
             cure = (
-                "These are unbinned events: bin them with bin_events first."
+                "These are unbinned events: bin them with bin_events first, or add a section "
+                "binning to the configuration."
                 if "Energies" in file
                 else "Give a file written by histpy's Histogram.write()."
             )
@@ -665,7 +689,9 @@ def make_histogram(
     )
 
 
-def sparse_histogram(axes: Axes, coords: NDArray[np.int64], counts: NDArray) -> Histogram:
+def sparse_histogram(
+    axes: Axes, coords: NDArray[np.int64], counts: NDArray, in_order: bool = False
+) -> Histogram:
     """A sparse histogram, without unit or overflow, the same in both histpy generations.
 
     Parameters
@@ -674,16 +700,38 @@ def sparse_histogram(axes: Axes, coords: NDArray[np.int64], counts: NDArray) -> 
     coords : ndarray, shape (n_axes, n_filled)
         Bin numbers of the filled cells.
     counts : ndarray, shape (n_filled,)
+    in_order : bool
+        True if the cells are in C order, each once; then the arrays are taken over as they are
+        (histpy 1 copies them).
     """
     import sparse
 
     shape = tuple(axis.nbins for axis in axes)
-    contents = sparse.COO(coords, counts, shape=shape)
-    return _histpy().Histogram(axes, contents=contents, track_overflow=False)
+    contents = sparse.COO(coords, counts, shape=shape, sorted=in_order, has_duplicates=not in_order)
+    histogram = _histpy().Histogram
+    as_it_is = "copy_contents" in signature(histogram).parameters
+    options = {"copy_contents": False} if as_it_is else {}
+    return histogram(axes, contents=contents, track_overflow=False, **options)
 
 
-def write_histogram(path: str | os.PathLike[str], histogram: Histogram, name: str = "hist") -> None:
-    """Write a plain histpy file, whole or not at all; a file in its place is replaced."""
+def write_histogram(
+    path: str | os.PathLike[str],
+    histogram: Histogram,
+    name: str = "hist",
+    extra: Callable[[h5py.File], None] | None = None,
+) -> None:
+    """Write a plain histpy file, whole or not at all; a file in its place is replaced.
+
+    Parameters
+    ----------
+    extra : callable, optional
+        Is given the open file, to put something beside the histogram.
+    """
+    import h5py
+
     with whole_file(path) as temporary:
         temporary.unlink()  # histpy adds to an existing file, and an empty one is no HDF5
         histogram.write(str(temporary), name=name)
+        if extra is not None:
+            with h5py.File(temporary, "a") as file:
+                extra(file)

@@ -187,7 +187,7 @@ class _Maker:
         self.edges = events.energy_edges
         self.centers = 0.5 * (self.edges[1:] + self.edges[:-1])
         self.middle = 0.5 * (plan.low + plan.high)
-        self.notes: list[str] = []
+        self.notes: list[str] = list(events.notes)
         self.details: dict[str, Any] = {}
         self._chosen: Filter | None = None
         self._moved: Array | None = None
@@ -234,6 +234,10 @@ class _Maker:
         details["systematic_percent"] = 100.0 * fit.systematic
         if norm:
             details["sky_norm_removed"] = norm
+        livetime = _in_seconds(options.livetime)
+        if livetime is None and self.events.livetime is not None:
+            livetime = self.events.livetime.seconds
+            details["livetime_from"] = "the events"
         return BackgroundTemplate(
             plan.axes,
             maps,
@@ -244,7 +248,7 @@ class _Maker:
             source_range=(plan.low, plan.high),
             sidebands=bins_to_ranges(self.edges, plan.selected),
             weights=weights,
-            livetime=_in_seconds(options.livetime),
+            livetime=livetime,
             details=details,
             notes=self.notes,
         )

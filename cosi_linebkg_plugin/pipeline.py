@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .comparison import Comparison, compare_all, to_csv, to_json
-from .config import Config
+from .config import BinningSection, Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
 from .files import whole_file
 from .fit import with_toys
@@ -22,6 +22,11 @@ from .plugin import LineBackgroundLike
 from .result import LineBackgroundFit
 from .template import BackgroundTemplate
 
+if TYPE_CHECKING:
+    from .events import BinnedEvents, BinningOptions
+    from .histograms import EventHistogram
+
+#: Told what is being done; if it has a method `events`, that is told (events done, events in all).
 Progress = Callable[[str], None]
 #: Every name that `run` may write.
 RESULTS = (
@@ -35,8 +40,11 @@ RESULTS = (
     "spectrum.png",
     "phi.png",
     "phi_truth.png",
+    "maps.png",
     "weights.png",
     "filter_scores.png",
+    "posterior.png",
+    "predictive.png",
 )
 
 
@@ -50,11 +58,13 @@ class Outcome:
     template : BackgroundTemplate or None
         None if the configuration names no source range.
     files : tuple of Path
+    events : EventHistogram
     """
 
     fit: LineBackgroundFit
     template: BackgroundTemplate | None
     files: tuple[Path, ...]
+    events: EventHistogram
 
 
 def run(
@@ -64,6 +74,7 @@ def run(
     progress: Progress = lambda text: None,
     comparison: Callable[[BackgroundTemplate], tuple[list[dict], dict[str, Any]]] | None = None,
     title: str = "Line background",
+    plugin: LineBackgroundLike | None = None,
 ) -> Outcome:
     """The whole job: fit, template, figures, report.
 
@@ -78,6 +89,8 @@ def run(
         Given the template, returns rows that compare it with a known truth, and figures.
     title : str
         Of the report.
+    plugin : LineBackgroundLike, optional
+        What `prepare` made of the configuration, if that is done.
 
     Raises
     ------
@@ -86,8 +99,9 @@ def run(
     """
     folder = check_folder(out)
     check_outputs(folder, config)
-    progress("reading the events")
-    plugin = prepare(config)
+    if plugin is None:
+        progress("reading the events")
+        plugin = prepare(config, progress)
     fit = fit_config(config, plugin, progress)
     template = None
     if config.template is not None:
@@ -101,7 +115,58 @@ def run(
     for name in RESULTS:  # of an earlier run into the same folder
         if folder / name not in files:
             (folder / name).unlink(missing_ok=True)
-    return Outcome(fit, template, tuple(files))
+    return Outcome(fit, template, tuple(files), plugin.events)
+
+
+def run_regions(
+    configs: Mapping[str, Config],
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress = lambda text: None,
+    title: str = "Line background",
+) -> dict[str, Outcome]:
+    """The whole job for several regions of the same events, and one page with all of them.
+
+    Parameters
+    ----------
+    configs : dict of str to Config
+        By name, which is that of a folder in `out`; see `config.load_regions`.
+    out : path
+
+    Raises
+    ------
+    LineBackgroundError
+        Bad input of any region before any work; FitError if a fit is not valid: regions that
+        were done before stay, the page of all regions is not written.
+    """
+    folder = check_folder(out)
+    progress("reading the events")
+    plugins: dict[str, LineBackgroundLike] = {}
+    for name, config in configs.items():
+        check_outputs(folder / name, config)
+        known = next(iter(plugins.values()), None)
+        try:
+            plugins[name] = prepare(config, progress, known.events if known else None)
+        except ConfigError as error:
+            raise ConfigError(f"region {name}: {error}") from error
+    outcomes = {}
+    for name, config in configs.items():
+
+        def tell(text: str, name: str = name) -> None:
+            progress(f"{name}: {text}")
+
+        try:
+            outcomes[name] = run(
+                config, folder / name, progress=tell, title=f"{title}: {name}",
+                plugin=plugins[name],
+            )  # fmt: skip
+        except FitError as error:
+            raise FitError(f"region {name}: {error}", error.result) from error
+    from .report import write_regions_report
+
+    results = {name: (o.fit, o.template) for name, o in outcomes.items()}
+    write_regions_report(folder / "report.html", results, title=title)
+    return outcomes
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
@@ -134,6 +199,9 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
     """Refuse to overwrite a file that is read."""
     t = config.template
     read = [*config.events, *inputs]
+    if config.binning is not None:
+        given = (config.binning.orientation, config.binning.good_times)
+        read += [p for p in given if isinstance(p, Path)]
     read += [p for p in (t.like, t.observed, *(t.sky or ())) if p is not None] if t else []
     known = {p.resolve() for p in read}
     for name in RESULTS:
@@ -144,10 +212,23 @@ def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
             )
 
 
-def prepare(config: Config) -> LineBackgroundLike:
-    """The plugin with data and mask, after everything in the configuration is checked."""
+def prepare(
+    config: Config,
+    progress: Progress = lambda text: None,
+    known: EventHistogram | None = None,
+) -> LineBackgroundLike:
+    """The plugin with data and mask, after everything in the configuration is checked.
+
+    `known` are the events, if they have been opened or binned for another region.
+    """
+    events: Any = list(config.events) if known is None else known
+    if config.binning is not None and known is None:
+        with _named("binning"):
+            how = binning_options(config.binning)
+        with _named("events"):
+            events = bin_config(config, how, progress).events
     with _named("events"):
-        plugin = LineBackgroundLike("linebkg", list(config.events))
+        plugin = LineBackgroundLike("linebkg", events)
     with _named("mask"):
         plugin.set_mask(*config.mask)
     with _named("model"):
@@ -169,6 +250,28 @@ def _named(key: str) -> Iterator[None]:
         yield
     except LineBackgroundError as error:
         raise ConfigError(f"{key}: {error}") from error
+
+
+def binning_options(section: BinningSection) -> BinningOptions:
+    """The options that a binning section describes."""
+    from .events import BinningOptions
+
+    names = type(section).model_fields.keys() - {"scheduler", "workers"}
+    return BinningOptions(**{name: getattr(section, name) for name in names})
+
+
+def bin_config(config: Config, options: BinningOptions, progress: Progress) -> BinnedEvents:
+    """Bin the event lists that the configuration names."""
+    from .events import bin_event_files
+
+    assert config.binning is not None
+    return bin_event_files(
+        list(config.events),
+        options,
+        scheduler=config.binning.scheduler,
+        workers=config.binning.workers,
+        progress=getattr(progress, "events", None),
+    )
 
 
 def model_of(config: Config, search: LineSearch | None = None) -> Any:
@@ -300,23 +403,11 @@ def write_results(
 
 def _write_report(folder, config, fit, template, rows, extra_figures, title):
     """Figures as PNG, and report.html with all of them inside."""
-    from .plot import (
-        plot_filter_scores,
-        plot_projection,
-        plot_spectrum,
-        plot_weights,
-        save_figure,
-    )
+    from .plot import save_figure
     from .report import write_report
 
-    figures = {"spectrum": plot_spectrum(fit, template=template)}
-    if template is not None:
-        if "Phi" in [axis.label for axis in template.axes]:
-            figures["phi"] = plot_projection(template, "Phi")
-        figures["weights"] = plot_weights(template)
-        if "filter_scores" in template.details:
-            figures["filter_scores"] = plot_filter_scores(template)
-    figures |= extra_figures
+    observed = config.template.observed if config.template else None
+    figures = _figures(fit, template, observed) | extra_figures
     files = []
     for name, figure in figures.items():
         files.append(folder / f"{name}.png")
@@ -332,6 +423,29 @@ def _write_report(folder, config, fit, template, rows, extra_figures, title):
         title=title,
     )
     return files
+
+
+def _figures(
+    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: Path | None
+) -> dict[str, Any]:
+    """The figures of a run, by the names of their files."""
+    from . import plot
+
+    figures = {"spectrum": plot.plot_spectrum(fit, template=template, names=True)}
+    if template is not None:
+        axes = [axis.label for axis in template.axes]
+        if "Phi" in axes:
+            figures["phi"] = plot.plot_projection(template, "Phi")
+        if "PsiChi" in axes:
+            figures["maps"] = plot.plot_maps(template, observed=observed)
+        figures["weights"] = plot.plot_weights(template)
+        if "filter_scores" in template.details:
+            figures["filter_scores"] = plot.plot_filter_scores(template)
+    if fit.samples is not None:
+        source_range = None if template is None else template.source_range
+        figures["posterior"] = plot.plot_corner(fit, source_range=source_range)
+        figures["predictive"] = plot.plot_predictive(fit)
+    return figures
 
 
 def compare_files(

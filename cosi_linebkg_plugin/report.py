@@ -7,7 +7,6 @@ import io
 import math
 import os
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +27,15 @@ CAPTIONS = {
     ),
     "phi": "The template along the Compton scattering angle, with the error of the slices' counts.",
     "phi_truth": "The template along the Compton scattering angle against the simulated truth.",
+    "maps": "The template over the directions of the scattered photons, summed over other axes.",
     "weights": "Weights of the energy slices that make up the template.",
     "filter_scores": (
         "Choice of the filter: how well a template of half of the counts predicts the other half."
+    ),
+    "posterior": "Posterior of the continuum, the width and the counts in the source range.",
+    "predictive": (
+        "The data on the band in which the posterior expects them; below, each bin's rank among "
+        "the drawn spectra, uniform if the model is right."
     ),
 }
 METHODS = {
@@ -79,12 +84,7 @@ def write_report(
     FileError
         If `path` cannot be written; an existing report stays as it was.
     """
-    import jinja2
-
-    source = files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).from_string(source)
+    page = _page("report.html.j2")
     if source_range is None and template is not None:
         source_range = template.source_range
     range_kev = None if source_range is None else in_kev(source_range)
@@ -109,6 +109,88 @@ def write_report(
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_regions_report(
+    path: str | os.PathLike[str],
+    results: Mapping[str, tuple[LineBackgroundFit, BackgroundTemplate | None]],
+    *,
+    title: str = "Line background",
+) -> None:
+    """Write the page that shows several regions side by side, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    results : dict of str to (LineBackgroundFit, BackgroundTemplate or None)
+        By name; each has a report of its own in the folder of that name beside `path`.
+    title : str
+    """
+    from .plot import plot_spectrum
+
+    table = region_rows(results)
+    regions = [
+        {
+            "name": name,
+            "link": f"{name}/report.html",
+            "cells": list(row.values())[1:],
+            "headline": headline(fit),
+            "summary": fit.summary(),
+            "notes": () if template is None else template.notes,
+            "figure": _png(plot_spectrum(fit, template=template, names=True)),
+        }
+        for (name, (fit, template)), row in zip(results.items(), table, strict=True)
+    ]
+    text = _page("regions.html.j2").render(
+        title=title,
+        regions=regions,
+        headings=list(table[0]),
+        versions=installed_versions(),
+    )
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def region_rows(
+    results: Mapping[str, tuple[LineBackgroundFit, BackgroundTemplate | None]],
+) -> list[dict[str, str]]:
+    """The table of several regions, as text: one row each, headings to cells."""
+    labels = ("continuum", "lines", "background")
+    used = {label for _, t in results.values() if t is not None for label in t.labels}
+    rows = []
+    for name, (fit, template) in results.items():
+        row = {
+            "region": name,
+            "source range": "none" if template is None else format_ranges([template.source_range]),
+            "deviance / dof": f"{fit.deviance:.1f} / {fit.dof}",
+            "its p-value": _DASH if fit.p_value is None else format_value(fit.p_value, None, 2),
+            "systematic [%]": f"{100.0 * fit.systematic:.2g}",
+        }
+        for label in labels:
+            if label in used:
+                row[label] = _counts_text(template, label)
+        rows.append(row)
+    return rows
+
+
+def _counts_text(template: BackgroundTemplate | None, label: str) -> str:
+    if template is None or label not in template.counts:
+        return _DASH
+    error = template.errors[label]
+    return format_value(template.counts[label], error) if math.isfinite(error) else "not known"
+
+
+def _page(name: str) -> Any:
+    """A page of this package, ready to be rendered."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template(name)
 
 
 def headline(fit: LineBackgroundFit) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ RESULTS = {
     "report.html",
     "spectrum.png",
     "phi.png",
+    "maps.png",
     "weights.png",
 }
 
@@ -215,3 +217,13 @@ def test_help_loads_nothing_heavy_and_says_the_commands():
     )  # fmt: skip
     assert all(word in run.stdout for word in ("demo", "run", "fit", "template"))
     assert "numpy" not in run.stderr
+
+
+def test_verbose_prints_the_steps_with_their_time(demo, tmp_path, capsys):
+    path = write_config(demo, tmp_path)
+    assert main(["fit", str(path), "--out", str(tmp_path / "out"), "--verbose"]) == 0
+    steps = capsys.readouterr().err.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in steps)
+    assert any("fitting the spectrum" in line for line in steps)
+    assert main(["fit", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == ""  # nothing stays behind

@@ -5,7 +5,7 @@ from pathlib import Path
 import pydantic
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosi_linebkg_plugin.config import MAX_BYTES, Config, load_config, parse_config
@@ -138,6 +138,7 @@ def test_to_yaml_holds_every_key_with_its_default(load):
     values = yaml.safe_load(load("events: total.hdf5").to_yaml())
     assert values == {
         "events": ["total.hdf5"],
+        "binning": None,
         "source_range": None,
         "mask": [],
         "model": MODEL_DEFAULTS | {"lines": []},
@@ -212,7 +213,8 @@ def test_byte_order_mark(load):
 ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 MeV").'
 RANGE = "a range is [low, high], two energies with low < high."
 RANGES = "a list of ranges [[low, high], ...] is needed."
-KEYS = "Known here: events, source_range, mask, model, engine, template."
+EVENTS = "events are a path, a pattern, a folder, or a list of these"
+KEYS = "Known here: events, binning, source_range, mask, model, engine, template, regions."
 
 
 @pytest.mark.parametrize(
@@ -368,8 +370,11 @@ def test_unknown_key_is_named_before_what_it_causes(refusal):
     "text, message",
     [
         ("source_range: [1, 2]", "events: got nothing; this key is required."),
-        ("events: 3", "events: got 3; events are a path or a list of paths."),
-        ("events: []", "events: got []; events are a path or a list of paths."),
+        ("events: 3", "events: got 3; events are a path, a pattern, a folder, or a list of these."),
+        (
+            "events: []",
+            "events: got []; events are a path, a pattern, a folder, or a list of these.",
+        ),
         (
             "events: [total.hdf5, 3]",
             "events[1]: got 3; a file is a path, relative to the configuration file.",
@@ -381,8 +386,8 @@ def test_unknown_key_is_named_before_what_it_causes(refusal):
         ),
         (
             "events: [total.hdf5, subfolder]",
-            "events[1]: got 'subfolder'; '{folder}/subfolder' is no file; "
-            "give the path of an existing one.",
+            "events[1]: got 'subfolder'; The folder {folder}/subfolder holds no file that ends in "
+            ".fits, .fits.gz, .hdf5, .h5.",
         ),
         (
             "events: [second.hdf5, total.hdf5, ./second.hdf5]",
@@ -532,6 +537,7 @@ MAPPINGS = st.builds(
 
 @settings(deadline=None)
 @given(data=NESTED | MAPPINGS)
+@example(data={"events": "\x1f["})
 def test_any_data_is_a_config_or_a_config_error(folder, data):
     config = is_config_or_refusal(lambda: parse_config(data, folder))
     if config is not None:

@@ -16,6 +16,7 @@ PUBLIC = [
     "PowerlawPolynomial",
     "TailedGaussian",
     "background_model",
+    "bin_events",
     "default_priors",
     "find_lines",
     "instrumental_lines",

@@ -222,7 +222,7 @@ def test_missing_errors_and_impossible_p_values_are_said(fit, tmp_path):
         spoiled(fit, 5.0), covariance_names=(), covariance=np.zeros((0, 0)), at_limits=("mu_2",)
     )
     page = written(tmp_path, fit=bare, source_range=SOURCE)
-    assert page.row("p-value") == ["below 1e-300"]
+    assert page.row("p-value of it") == ["below 1e-300"]
     assert page.row("K_1")[1] == "not known"
     assert page.row("total")[1] == "not known"
     assert page.row("mu_2")[-1] == "at its limit (1656 to 1676)"

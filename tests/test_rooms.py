@@ -16,7 +16,8 @@ ROOMS = [
     ["adequacy", "components", "objective", "guess", "result", "fit", "posterior", "weights"],
     ["amounts", "norms", "kinematics", "catalogue"],
     ["simulation"],
-    ["slices", "histograms"],
+    ["slices", "livetime", "histograms"],
+    ["event_kernels", "event_files", "selections", "event_sums", "event_dask", "events"],
     ["filters", "smoothing"],
     ["exports", "constraint", "consumers", "comparison"],
     ["template", "making"],
@@ -24,7 +25,7 @@ ROOMS = [
     ["linesearch", "plot"],
     ["plugin"],
     ["report"],
-    ["config"],
+    ["config", "event_config"],
     ["pipeline", "demo"],
     ["cli"],
 ]
@@ -44,6 +45,7 @@ HEAVY = {
     "corner": set(),
     "rich": set(),
     "dask": set(),
+    "distributed": set(),
     "cosipy": set(),
 }
 #: Libraries that no module imports, ever: consumers are met by duck typing.

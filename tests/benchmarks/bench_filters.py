@@ -9,27 +9,15 @@ slices).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import healpy as hp
 import numpy as np
+from timing import in_turns
 
 from cosi_linebkg_plugin.filters import Filter, apply_filter, low_pass_matrices, smooth
 
 N_PHI = 60
-
-
-def in_turns(*calls: Callable[[], object], repeats: int) -> list[float]:
-    """Median seconds of each call, run in turns so that a busy machine slows all alike."""
-    times = []
-    for _ in range(repeats):
-        times.append([])
-        for call in calls:
-            start = time.perf_counter()
-            call()
-            times[-1].append(time.perf_counter() - start)
-    return list(np.median(times, axis=0))
 
 
 def low_pass_loop(maps: np.ndarray, out: np.ndarray, l_cut: int) -> None:

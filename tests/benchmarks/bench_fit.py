@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from iminuit import Minuit
+from timing import in_turns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from spectra import (
@@ -49,17 +50,6 @@ def table():
     logging.getLogger("threeML").setLevel(logging.ERROR)
     yield
     print("\n" + "\n".join(TABLE))
-
-
-def in_turns(*calls, repeats):
-    """Median seconds of each call, run in turns so that a busy machine slows all alike."""
-    times = np.empty((repeats, len(calls)))
-    for i in range(repeats):
-        for j, call in enumerate(calls):
-            start = time.perf_counter()
-            call()
-            times[i, j] = time.perf_counter() - start
-    return np.median(times, axis=0)
 
 
 def record(benchmark, name, theirs, ours):

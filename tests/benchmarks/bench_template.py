@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from timing import in_turns
 
 #: The tutorial's energies and sidebands, keV.
 EDGES = np.linspace(1500, 2000, 100)
@@ -51,18 +51,6 @@ def make_histogram(n_times: int, n_filled: float, nside: int = 16):
     coords = np.array(np.unravel_index(cells, shape))
     contents = sparse.COO(coords, counts, shape, has_duplicates=False, sorted=True)
     return histpy.Histogram(axes, contents, track_overflow=False)
-
-
-def in_turns(*calls: Callable[[], object], repeats: int) -> list[float]:
-    """Median seconds of each call, run in turns so that a busy machine slows all alike."""
-    times = []
-    for _ in range(repeats):
-        times.append([])
-        for call in calls:
-            start = time.perf_counter()
-            call()
-            times[-1].append(time.perf_counter() - start)
-    return list(np.median(times, axis=0))
 
 
 def summed_slices(histogram) -> np.ndarray:

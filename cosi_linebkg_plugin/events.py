@@ -1,0 +1,670 @@
+"""Event lists to histograms: what `bin_events` and ``cosi-linebkg bin`` do."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import BinningError, DataError, LineBackgroundError, LineBackgroundWarning
+from .event_files import EventFile, find_event_files, open_event_file
+from .event_kernels import unravel
+from .event_sums import GALACTIC, LOCAL, Binning, ColumnAxis, Sums, phi_axis, sum_events
+from .histograms import EventHistogram, open_events, sparse_histogram, write_histogram
+from .livetime import Livetime, Orientation, Pointing, read_orientation, write_binning
+from .selections import Range, Selections, checked_range, good_times, within
+from .spectrum import check_edges
+
+if TYPE_CHECKING:
+    from histpy import Axes, Histogram
+
+FRAMES = (GALACTIC, LOCAL)
+SCHEMES = ("ring", "nested")
+#: Told as work goes on: events done, events in all.
+Progress = Callable[[int, int], None]
+#: Galactic angles of many events that all lie within this many degrees are radians by mistake:
+#: the whole sphere in radians does.
+_RADIANS = 2 * math.pi
+_ENOUGH_EVENTS = 1000
+#: How far edges that are given by a width may miss the end of their range, in widths.
+_MISS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class BinningOptions:
+    """How events are binned and selected; the parameters are those of `bin_events`.
+
+    Everything is checked when it is made; nothing is read but the files of `good_times` and
+    `orientation`.
+    """
+
+    energy_edges: Any
+    nside: int
+    phi_edges: Any = None
+    phi_pix_size: Any = None
+    scheme: str = "ring"
+    frame: str = GALACTIC
+    time_edges: Any = None
+    time_bins: Any = None
+    tmin: Any = None
+    tmax: Any = None
+    scatt_bins: int | None = None
+    scatt_column: str = "ScAtt"
+    energy_range: Any = None
+    phi_range: Any = None
+    distance_range: Any = None
+    good_times: Any = None
+    pointing: Any = None
+    orientation: Any = None
+
+    def __post_init__(self) -> None:
+        _ = self.binning, self.intervals
+
+    @cached_property
+    def binning(self) -> Binning:
+        """The same, checked and in numbers."""
+        nside = self.nside
+        is_whole = isinstance(nside, int | np.integer) and not isinstance(nside, bool)
+        if not is_whole or not 1 <= nside <= 8192 or nside & (nside - 1):
+            raise BinningError(f"nside must be a power of 2 from 1 to 8192, got {nside!r}.")
+        scheme, frame = (str(x).lower() for x in (self.scheme, self.frame))
+        if scheme not in SCHEMES:
+            raise BinningError(f"scheme must be one of {', '.join(SCHEMES)}, got {self.scheme!r}.")
+        if frame not in FRAMES:
+            raise BinningError(
+                f"frame must be one of {', '.join(FRAMES)}, got {self.frame!r}; the frame of the "
+                f"local angles is {LOCAL!r}."
+            )
+        first = self._first_axis
+        energy = ColumnAxis("Em", "Energies", 1.0, self._energy_edges)
+        axes = (*([first] if first else []), energy, phi_axis(self._phi_edges))
+        binning = Binning(axes, int(nside), scheme == "nested", frame, self._selections)
+        if binning.n_cells >= 1 << 62:
+            raise BinningError(
+                f"{' x '.join(map(str, binning.shape))} bins are more than 2^62 cells; use fewer."
+            )
+        return binning
+
+    @property
+    def _energy_edges(self) -> NDArray[np.float64]:
+        edges = self.energy_edges
+        return check_edges(_spaced(edges) if isinstance(edges, str) else _numbers(edges, "keV"))
+
+    @property
+    def _phi_edges(self) -> NDArray[np.float64]:
+        if (self.phi_edges is None) == (self.phi_pix_size is None):
+            raise BinningError("Give either phi_edges or phi_pix_size, in deg.")
+        if self.phi_edges is not None:
+            edges = _edges(self.phi_edges, "deg", "phi_edges")
+            if edges[0] < 0 or edges[-1] > 180:
+                raise BinningError(
+                    f"phi_edges must lie in 0-180 deg, got {edges[0]:g}-{edges[-1]:g}."
+                )
+            return edges
+        size = _number(self.phi_pix_size, "deg", "phi_pix_size")
+        if not 0 < size <= 180:
+            raise BinningError(f"phi_pix_size must be above 0 and at most 180 deg, got {size:g}.")
+        return np.linspace(0, 180, int(180.0 / size) + 1)
+
+    @cached_property
+    def _time_limits(self) -> tuple[float | None, float | None]:
+        low, high = (
+            None if t is None else _number(t, "s", name)
+            for t, name in ((self.tmin, "tmin"), (self.tmax, "tmax"))
+        )
+        if low is not None and high is not None and not low < high:
+            raise BinningError(f"tmin must be below tmax, got {low:.10g} and {high:.10g} s.")
+        return low, high
+
+    @property
+    def _first_axis(self) -> ColumnAxis | None:
+        """The axis before Em: Time, ScAtt, or none."""
+        chosen = [
+            name
+            for name in ("time_edges", "time_bins", "scatt_bins")
+            if getattr(self, name) is not None
+        ]
+        if len(chosen) > 1:
+            raise BinningError(f"Give only one of {', '.join(chosen)}: there is one first axis.")
+        if not chosen:
+            return None
+        if chosen == ["scatt_bins"]:
+            n = self.scatt_bins
+            if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+                raise BinningError(f"scatt_bins must be a whole number above 0, got {n!r}.")
+            return ColumnAxis("ScAtt", self.scatt_column, 1.0, np.arange(n + 1.0))
+        return ColumnAxis("Time", "TimeTags", 1.0, self._edges_of_time)
+
+    @property
+    def _edges_of_time(self) -> NDArray[np.float64]:
+        low, high = self._time_limits
+        given = self.time_bins if self.time_edges is None else self.time_edges
+        if self.time_edges is not None or np.ndim(getattr(given, "value", given)) > 0:
+            edges = _edges(given, "s", "time_edges")
+            if (low is not None and low < edges[0]) or (high is not None and high > edges[-1]):
+                raise BinningError(
+                    f"The time edges {edges[0]:.10g} to {edges[-1]:.10g} s do not cover tmin and "
+                    "tmax; leave these out, or give edges that do."
+                )
+            return edges
+        if low is None or high is None:
+            raise BinningError("time_bins, the width of a time bin, needs tmin and tmax.")
+        width = _number(given, "s", "time_bins")
+        n_bins = round((high - low) / width) if width > 0 else 0
+        if n_bins < 1:
+            raise BinningError(
+                f"time_bins must be a width [s] up to tmax - tmin = {high - low:g}, got {width:g}."
+            )
+        return np.linspace(low, high, n_bins + 1)
+
+    @cached_property
+    def _orientation(self) -> Orientation | None:
+        return None if self.orientation is None else read_orientation(self.orientation)
+
+    @property
+    def _selections(self) -> Selections:
+        times = None if self.good_times is None else good_times(self.good_times)
+        return Selections(
+            energy=checked_range(self.energy_range, "energy_range", "keV"),
+            phi=checked_range(self.phi_range, "phi_range", "deg"),
+            distance=checked_range(self.distance_range, "distance_range", "cm"),
+            time=self._time_selection,
+            good_times=times,
+            pointing=_pointing(self.pointing),
+        )
+
+    @property
+    def _time_selection(self) -> Range | None:
+        """The range of times where no Time axis sets it, or where it is narrower than the axis.
+
+        With an orientation file its range is the limit: a livetime is that of a known time.
+        """
+        low, high = self._time_limits
+        first = self._first_axis
+        if first is not None and first.label == "Time":
+            edges = first.edges
+            low = edges[0] if low is None else low
+            high = edges[-1] if high is None else high
+            cut = low > edges[0] or high < edges[-1]
+            return (low, high) if cut else None
+        if self._orientation is not None and self.good_times is None:
+            low = float(self._orientation.times[0]) if low is None else low
+            high = float(self._orientation.times[-1]) if high is None else high
+        if low is None and high is None:
+            return None
+        return (-math.inf if low is None else low, math.inf if high is None else high)
+
+    @cached_property
+    def intervals(self) -> NDArray[np.float64] | None:
+        """The times that are selected, shape (n, 2), s; None if nothing limits them."""
+        low, high = self.binning.selections.time or (-math.inf, math.inf)
+        first = self.binning.axes[0]
+        if first.label == "Time":
+            low, high = max(low, first.edges[0]), min(high, first.edges[-1])
+        chosen = self.binning.selections.good_times
+        if chosen is None:
+            return np.array([[low, high]]) if math.isfinite(high - low) else None
+        chosen = within(chosen, low, high)
+        if len(chosen) == 0:
+            raise DataError(
+                f"No good time lies between {low:.10g} and {high:.10g} s, the times that are "
+                "binned; times are Unix times in s."
+            )
+        return chosen
+
+    @cached_property
+    def livetime(self) -> Livetime | None:
+        """From the orientation file, for the selected times."""
+        if self._orientation is None or self.intervals is None:
+            return None
+        livetime = self._orientation.livetime(self.intervals, self.binning.selections.pointing)
+        if not livetime.seconds > 0:
+            raise DataError(
+                f"{self.orientation} has no livetime in the selected times; select others."
+            )
+        return livetime
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Where the bins differ from what was asked for, as they do in cosipy."""
+        notes = []
+        if self.phi_pix_size is not None:
+            size = _number(self.phi_pix_size, "deg", "phi_pix_size")
+            n = self._phi_edges.size - 1
+            if abs(180 / n - size) > _MISS * size:
+                notes.append(
+                    f"phi_pix_size {size:g} deg does not divide 180: bins are {180 / n:g} deg"
+                )
+        first = self._first_axis
+        if first is not None and self.time_bins is not None and np.ndim(self.time_bins) == 0:
+            asked = _number(self.time_bins, "s", "time_bins")
+            width = float(first.edges[1] - first.edges[0])
+            if abs(width - asked) > _MISS * asked:
+                notes.append(
+                    f"time_bins {asked:g} s does not divide tmax - tmin: bins are {width:g} s"
+                )
+        return tuple(notes)
+
+    def axes(self) -> Axes:
+        """As cosipy makes them: [Time or ScAtt,] Em, Phi, PsiChi."""
+        import astropy.units as u
+        from histpy import Axes, Axis, HealpixAxis
+        from scoords import SpacecraftFrame
+
+        units = {"Time": u.s, "Em": u.keV, "Phi": u.deg}
+        axes = [
+            Axis(axis.edges * units[axis.label], label=axis.label)
+            if axis.label in units
+            else Axis(axis.edges.astype(int), label=axis.label)
+            for axis in self.binning.axes
+        ]
+        frame = GALACTIC if self.binning.frame == GALACTIC else SpacecraftFrame()
+        scheme = "nested" if self.binning.nest else "ring"
+        axes.append(HealpixAxis(nside=self.nside, scheme=scheme, coordsys=frame, label="PsiChi"))
+        return Axes(axes)
+
+
+@dataclass(frozen=True)
+class BinningReport:
+    """What became of the events; every event that was read is counted once.
+
+    Tests run in the order of the attributes, and the first that an event fails counts it.
+
+    Attributes
+    ----------
+    files : tuple of str
+    read, kept : int
+        Events read, and in the histogram.
+    not_a_number : dict of str to int
+        Column: events that hold NaN there.
+    removed : dict of str to int
+        Selection: events that it removed.
+    outside : dict of str to (int, int)
+        Axis: events below its first edge, and on or above its last.
+    impossible : int
+        Events whose direction is none: a latitude beyond a pole, or an infinite angle.
+    notes : tuple of str
+        What a user must know.
+    """
+
+    files: tuple[str, ...]
+    read: int
+    kept: int
+    not_a_number: Mapping[str, int]
+    removed: Mapping[str, int]
+    outside: Mapping[str, tuple[int, int]]
+    impossible: int
+    notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        return f"{self.read} events read from {len(self.files)} file(s), {self.kept} binned"
+
+    def __str__(self) -> str:
+        lines = [self.summary]
+        rows = [(f"{column} is not a number", n) for column, n in self.not_a_number.items() if n]
+        rows += [(f"removed by the selection of {name}", n) for name, n in self.removed.items()]
+        for axis, (below, above) in self.outside.items():
+            rows += [(f"below the {axis} axis", below)] * (below > 0)
+            rows += [(f"on or above the last edge of the {axis} axis", above)] * (above > 0)
+        rows += [("without a possible direction", self.impossible)] * (self.impossible > 0)
+        return "\n".join(lines + [f"  {n:>12} {what}" for what, n in rows])
+
+
+@dataclass(frozen=True)
+class BinnedEvents:
+    """A histogram with what is known of it, made by `bin_event_files`.
+
+    Attributes
+    ----------
+    histogram : histpy.Histogram
+        Sparse.
+    report : BinningReport
+    livetime : Livetime or None
+    options : BinningOptions
+    """
+
+    histogram: Histogram
+    report: BinningReport
+    livetime: Livetime | None
+    options: BinningOptions
+
+    @property
+    def events(self) -> EventHistogram:
+        """What the plugin takes, with the livetime and the notes of the report."""
+        report = self.report
+        return open_events(self.histogram).annotated(self.livetime, report.notes, str(report))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a histpy file, whole or not at all, with livetime and report beside it."""
+        from . import __version__
+
+        record = {
+            "report": asdict(self.report),
+            "options": {
+                f.name: _plain(getattr(self.options, f.name)) for f in fields(self.options)
+            },
+            "version": __version__,
+        }
+        write_histogram(
+            path, self.histogram, extra=lambda file: write_binning(file, self.livetime, record)
+        )
+
+
+def bin_events(
+    paths: Any,
+    *,
+    energy_edges: Any,
+    nside: int,
+    phi_edges: Any = None,
+    phi_pix_size: Any = None,
+    scheme: str = "ring",
+    frame: str = GALACTIC,
+    time_edges: Any = None,
+    time_bins: Any = None,
+    tmin: Any = None,
+    tmax: Any = None,
+    scatt_bins: int | None = None,
+    scatt_column: str = "ScAtt",
+    energy_range: Any = None,
+    phi_range: Any = None,
+    distance_range: Any = None,
+    good_times: Any = None,
+    pointing: Any = None,
+    orientation: Any = None,
+    scheduler: Any = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Histogram:
+    """Bin unbinned events, exactly as cosipy does, in little memory.
+
+    Bins are [low, high): an edge belongs to the bin above it, so that an event on the last edge
+    (a Phi of exactly 180 deg, a time of exactly tmax) is outside.
+
+    Parameters
+    ----------
+    paths : path, glob, folder, or a list of these
+        FITS (.fits, .fits.gz) or HDF5 files in cosipy's layouts.
+    energy_edges : array_like, shape (n + 1,), keV; Quantity; or "low:high:width"
+    nside : int
+        Of the PsiChi axis.
+    phi_edges : array_like, shape (n + 1,), deg, optional
+    phi_pix_size : float, deg, optional
+        Instead of edges: 180 deg are divided into int(180 / phi_pix_size) bins.
+    scheme : {"ring", "nested"}
+    frame : {"galactic", "spacecraftframe"}
+        Of PsiChi: from the columns ``Chi galactic, Psi galactic`` or ``Chi local, Psi local``.
+    time_edges : array_like, shape (n + 1,), s, Unix time, optional
+        Make a Time axis.
+    time_bins : float, s, or array_like, optional
+        The width of a time bin between tmin and tmax, which makes a whole number of bins; or
+        edges, as in cosipy's configuration.
+    tmin, tmax : float, s, optional
+        The range of times, [tmin, tmax).
+    scatt_bins : int, optional
+        Makes an axis ScAtt of this many bins instead of Time; the bin number of each event is in
+        the column `scatt_column`.
+    scatt_column : str
+    energy_range, phi_range, distance_range : (low, high), optional
+        Take events in [low, high) only: keV, deg, cm (between the first two interactions).
+    good_times : array_like, shape (n, 2), s, Unix time; or path, optional
+        Take events in these intervals [start, stop) only. A text file with two columns, or FITS
+        with a table GTI.
+    pointing : (l, b, radius), deg, optional
+        Take events while the z axis lies within radius of this galactic direction.
+    orientation : path, optional
+        An orientation file (.ori), for the livetime of the selected times (see
+        `bin_event_files`). Without another limit, its first and last time are tmin and tmax.
+    scheduler : str or dask.distributed.Client, optional
+        "threads", "processes", or the address of a dask.distributed cluster; needs dask. None:
+        this process alone.
+    workers : int, optional
+        How many threads or processes.
+    progress : callable, optional
+        Is told (events done, events in all).
+
+    Returns
+    -------
+    histpy.Histogram
+        Sparse, float64, without overflow. Axes [Time or ScAtt,] Em, Phi, PsiChi.
+
+    Raises
+    ------
+    BinningError
+        Options that cannot be.
+    DataError
+        Columns that are missing (with those found), or events that cannot be used.
+    FileError
+        A file that is missing, truncated or damaged; names it, and how far it was read.
+
+    Warns
+    -----
+    LineBackgroundWarning
+        If columns hold NaN or directions that are none, or a bin differs from what was asked for.
+
+    See Also
+    --------
+    bin_event_files : the same with a report of every event left out, and the livetime.
+    """
+    options = BinningOptions(
+        energy_edges=energy_edges,
+        nside=nside,
+        phi_edges=phi_edges,
+        phi_pix_size=phi_pix_size,
+        scheme=scheme,
+        frame=frame,
+        time_edges=time_edges,
+        time_bins=time_bins,
+        tmin=tmin,
+        tmax=tmax,
+        scatt_bins=scatt_bins,
+        scatt_column=scatt_column,
+        energy_range=energy_range,
+        phi_range=phi_range,
+        distance_range=distance_range,
+        good_times=good_times,
+        pointing=pointing,
+        orientation=orientation,
+    )
+    binned = bin_event_files(
+        paths, options, scheduler=scheduler, workers=workers, progress=progress
+    )
+    for note in binned.report.notes:
+        warnings.warn(note, LineBackgroundWarning, stacklevel=2)
+    return binned.histogram
+
+
+def bin_event_files(
+    paths: Any,
+    options: BinningOptions,
+    *,
+    scheduler: Any = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> BinnedEvents:
+    """`bin_events` with a report of what was left out, and the livetime.
+
+    Parameters
+    ----------
+    paths, scheduler, workers, progress
+        As for `bin_events`.
+    options : BinningOptions
+
+    Returns
+    -------
+    BinnedEvents
+    """
+    files = open_event_files(paths, options)
+    livetime = options.livetime
+    if options.orientation is not None and livetime is None:
+        raise DataError(
+            "A livetime needs a limited time: give tmin and tmax, good_times or a Time axis."
+        )
+    if workers is not None and scheduler is None:
+        raise LineBackgroundError(
+            f"workers={workers} needs a scheduler: 'threads' or 'processes' (with dask)."
+        )
+    n_events = sum(file.n_events for file in files)
+    done = 0
+
+    def told(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress is not None:
+            progress(done, n_events)
+
+    if scheduler is None:
+        sums = sum_events(options.binning, files, told=told)
+    else:
+        from .event_dask import sum_in_parallel
+
+        sums = sum_in_parallel(options.binning, files, scheduler, workers, told)
+    report = _report(options, files, sums)
+    # The flat cells are taken apart in the memory of the result, which is most of all memory.
+    (cells, counts, *_), axes = sums, options.axes()
+    del sums
+    coords = np.empty((len(options.binning.shape), cells.size), np.int64)
+    coords[0] = cells
+    del cells
+    unravel(coords, np.array(options.binning.shape))
+    histogram = sparse_histogram(axes, coords, counts, in_order=True)
+    return BinnedEvents(histogram, report, livetime, options)
+
+
+def open_event_files(paths: Any, options: BinningOptions) -> list[EventFile]:
+    """Read the headers of all files, and refuse them before any work if a column is missing."""
+    files = [open_event_file(path) for path in find_event_files(paths)]
+    for file in files:
+        file.require(options.binning.columns)
+    return files
+
+
+def _report(options: BinningOptions, files: list[EventFile], sums: Sums) -> BinningReport:
+    binning = options.binning
+    fates = dict(zip(binning.reasons, sums.fates[1:].tolist(), strict=True))
+    by_kind: dict[str, dict[str, int]] = {}
+    for reason, n in fates.items():
+        by_kind.setdefault(reason.what, {})[reason.name] = n
+    impossible = sum(by_kind["impossible"].values())
+    kept = int(sums.fates[0])
+    notes = list(options.notes)
+    notes += [
+        f"{n} event(s) hold NaN in the column {column!r} and are not binned"
+        for column, n in by_kind["nan"].items()
+        if n
+    ]
+    if impossible:
+        notes.append(
+            f"{impossible} event(s) have a direction that is none (a latitude beyond a pole, or an "
+            "infinite angle) and are not binned"
+        )
+    if binning.frame == GALACTIC and kept >= _ENOUGH_EVENTS and sums.extent <= _RADIANS:
+        notes.append(
+            f"no galactic angle is larger than {sums.extent:.3g} deg: the columns 'Chi galactic' "
+            "and 'Psi galactic' seem to be in radians, but cosipy's are in degrees, and are binned "
+            "so"
+        )
+    return BinningReport(
+        files=tuple(str(file.path) for file in files),
+        read=int(sums.fates.sum()),
+        kept=kept,
+        not_a_number=by_kind["nan"],
+        removed=by_kind.get("selection", {}),
+        outside={
+            axis.label: (by_kind["below"][axis.label], by_kind["above"][axis.label])
+            for axis in binning.axes
+        },
+        impossible=impossible,
+        notes=tuple(notes),
+    )
+
+
+# ---------------------------------------------------------------------------- options
+
+
+def _numbers(values: Any, unit: str) -> NDArray[np.float64]:
+    """Values as floats in this unit, from numbers, a Quantity, or an astropy Time."""
+    if hasattr(values, "unix"):
+        return np.asarray(values.unix, float)
+    if hasattr(values, "to_value"):
+        try:
+            return np.asarray(values.to_value(unit), float)
+        except ValueError as error:
+            raise BinningError(f"{values!r} does not convert to {unit}.") from error
+    try:
+        return np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise BinningError(f"Numbers in {unit} are needed, got {values!r}.") from error
+
+
+def _number(value: Any, unit: str, name: str) -> float:
+    number = _numbers(value, unit)
+    if number.ndim or not np.isfinite(number):
+        raise BinningError(f"{name} must be a number in {unit}, got {value!r}.")
+    return float(number)
+
+
+def _edges(values: Any, unit: str, name: str) -> NDArray[np.float64]:
+    edges = _numbers(values, unit)
+    if edges.ndim != 1 or edges.size < 2 or not np.isfinite(edges).all():
+        raise BinningError(f"{name} must be two or more numbers in {unit}, got {values!r}.")
+    wrong = np.flatnonzero(np.diff(edges) <= 0)
+    if wrong.size:
+        i = wrong[0]
+        raise BinningError(
+            f"{name} must increase, but edge {i + 1} is {edges[i + 1]:.10g} after {edges[i]:.10g}."
+        )
+    return edges
+
+
+def _spaced(text: str) -> NDArray[np.float64]:
+    """Edges from "low:high:width"."""
+    try:
+        low, high, width = (float(part) for part in text.split(":"))
+        n = round((high - low) / width)
+        if n < 1 or abs(n * width - (high - low)) > _MISS * width:
+            raise ValueError("the width does not divide the range")
+    except (ValueError, ZeroDivisionError) as error:
+        raise BinningError(
+            f'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5"; got '
+            f"{text!r} ({error})."
+        ) from error
+    return np.linspace(low, high, n + 1)
+
+
+def _pointing(value: Any) -> Pointing | None:
+    if value is None:
+        return None
+    try:
+        longitude, latitude, radius = (float(_numbers(x, "deg")) for x in value)
+    except (TypeError, ValueError) as error:
+        raise BinningError(f"pointing must be (l, b, radius) in deg, got {value!r}.") from error
+    if not (abs(longitude) <= 360 and abs(latitude) <= 90 and 0 < radius <= 180):
+        raise BinningError(
+            f"pointing must be (l, b, radius) in deg with b from -90 to 90 and a radius from 0 to "
+            f"180, got {value!r}."
+        )
+    return Pointing(longitude, latitude, radius)
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON can hold it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return str(Path(value))
+    if hasattr(value, "unix"):
+        return np.asarray(value.unix).tolist()
+    if hasattr(value, "unit"):
+        return {"value": np.asarray(value.value).tolist(), "unit": str(value.unit)}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_plain(item) for item in value]
