@@ -80,7 +80,7 @@ class ComponentMix:
     ::
 
         mix = ComponentMix(template, data=data)
-        cosi = COSILike("cosi", dr, data, mix, orientation)     # no nuisance_param
+        cosi = COSILike("cosi", dr, data, mix, orientation)  # no nuisance_param
         JointLikelihood(model, DataList(cosi, mix.constraint(free=["lines"])))
 
     Its contents follow the parameters, which the constraint plugin brings into the session. The

@@ -306,6 +306,7 @@ class BinningReport:
 
     @property
     def summary(self) -> str:
+        """In one line: how many events were read, and how many are in the histogram."""
         return f"{self.read} events read from {len(self.files)} file(s), {self.kept} binned"
 
     def __str__(self) -> str:

@@ -36,6 +36,20 @@ SECTIONS = (
         },
     ),
     (
+        "Event lists",
+        "`from cosi_linebkg_plugin import bin_events`; the others are in "
+        "`cosi_linebkg_plugin.events`. Rules and selections: [event lists](events.md).",
+        {
+            "events": [
+                "bin_events",
+                "bin_event_files",
+                "BinningOptions",
+                "BinnedEvents",
+                "BinningReport",
+            ]
+        },
+    ),
+    (
         "Functions for astromodels",
         "Imported from `cosi_linebkg_plugin` itself. `background_model` builds models of these and "
         "of astromodels' own; a model that was saved loads in any process that has imported "
@@ -87,7 +101,15 @@ they carry a unit; "counts" are counts, not densities. What the pieces are for:
 [concepts](concepts.md).
 """
 #: Docstring sections whose entries are "name : type" with an indented description.
-LISTS = ("Parameters", "Attributes", "Parameters and attributes", "Returns", "Raises")
+LISTS = (
+    "Parameters",
+    "Attributes",
+    "Parameters and attributes",
+    "Returns",
+    "Raises",
+    "Warns",
+    "See Also",
+)
 TEXTS = ("Notes", "References")
 #: Public by name, but of use inside the package alone.
 INTERNAL = {"forbidden_norm"}
@@ -224,11 +246,13 @@ def listed(title: str, lines: list[str]) -> str:
     out = []
     for head, body in entries(lines):
         name, colon, kind = head.partition(" : ")
-        if colon:
+        if title == "See Also":
+            start, body = f"`{name}`", [kind, *body]
+        elif colon:
             names = ", ".join(f"`{x.strip()}`" for x in name.split(","))
             kind = kind.replace("``", "`")
             start = f"{names} {kind}" if re.fullmatch(r"\([^()]*\)", kind) else f"{names} ({kind})"
-        elif title in ("Parameters", "Attributes", "Parameters and attributes", "Raises"):
+        elif title != "Returns":
             start = ", ".join(f"`{x.strip()}`" for x in name.split(","))
         else:
             start = name.replace("``", "`")
@@ -317,7 +341,7 @@ def build() -> str:
         linked = []
         for name, wanted in names.items():
             nodes = list(definitions(name, wanted))
-            if not words.startswith("Imported"):
+            if not words.startswith(("Imported", "`from")):
                 out.append(f"`from cosi_linebkg_plugin.{name} import ...`")
             for node in nodes:
                 is_class = isinstance(node, ast.ClassDef)
