@@ -12,7 +12,7 @@ from cosi_linebkg_plugin.demo import resolved_lines, simulated_events
 from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.histograms import make_histogram, source_axis
 from cosi_linebkg_plugin.norms import fit_poisson_norms
-from cosi_linebkg_plugin.plot import plot_filter_scores
+from cosi_linebkg_plugin.plot import plot_filter_scores, plot_weights
 from cosi_linebkg_plugin.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.weights import component_weights
 
@@ -307,8 +307,25 @@ def test_auto_smoothing_beats_no_filter(trial):
     (axes,) = plot_filter_scores(auto).axes
     assert [t.get_text() for t in axes.get_yticklabels()] == [s["filter"] for s in scores]
     assert axes.get_xlabel() == "gain in log-likelihood over no filter"
+    assert_allclose(axes.get_ylim(), (-0.7, len(scores) - 0.3))
+    bars = {round(b.get_y() + 0.35): b.get_width() for c in axes.containers for b in c}
+    assert [bars[k] for k in sorted(bars, reverse=True)] == [s["score"] for s in scores]
     with pytest.raises(TemplateError, match="no filter scores"):
         plot_filter_scores(raw)
+
+
+def test_figure_of_the_weights(trial):
+    template = trial.template(line_ratio=RATIO)
+    (axes,) = plot_weights(template).axes
+    power = int(np.floor(np.log10(np.abs(template.weights).max())))
+    edges = template.fit.spectrum.edges
+    curves = [p for p in axes.patches if p.get_label() in template.labels]
+    assert [p.get_label() for p in curves] == list(template.labels)
+    for curve, weights in zip(curves, template.weights, strict=True):
+        assert_allclose(curve.get_data().values * 10.0**power, weights, rtol=1e-12)
+        assert_allclose(curve.get_data().edges, edges)
+    assert axes.get_ylabel() == f"weight of a slice [$10^{{{power}}}$]"
+    assert axes.get_xlabel() == "energy [keV]" and axes.get_xlim() == (edges[0], edges[-1])
 
 
 def test_auto_smoothing_needs_whole_counts(trial):

@@ -1,6 +1,7 @@
 """The tutorial runs from top to bottom, without a warning, and ends where it says."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def test_tutorial_is_committed_with_its_results_and_small():
     cells = code_cells(read())
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert sum(len(images(cell)) for cell in cells) >= 12
+
+
+def test_links_of_the_tutorial_lead_somewhere():
+    text = "\n".join(cell.source for cell in read().cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert len(links) >= 5
+    for link in links:
+        assert (NOTEBOOK.parent / link).exists(), link
 
 
 def test_tutorial_runs_without_a_warning(monkeypatch):
