@@ -21,6 +21,8 @@ _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-z
 _KEV = {"eV": 1e-3, "keV": 1.0, "MeV": 1e3, "GeV": 1e6}
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+#: Options of `bin` of which only one can be given.
+_RIVALS = (("phi_edges", "phi_pix_size"), ("time_edges", "time_bins", "scatt_bins"))
 _LOG = logging.getLogger(__package__)
 
 
@@ -147,7 +149,7 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     asked: dict[str, Any] = {"scheduler": None, "workers": None}
     notes: tuple[str, ...] = ()
     if configs:
-        from .config import load_config, read_yaml
+        from .config import load_regions, read_yaml
 
         name, mapping = read_yaml(configs[0])
         if is_cosipy_config(mapping):
@@ -160,7 +162,7 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
             paths = paths or [data_file]
             asked |= from_file
         else:
-            config = load_config(configs[0])
+            config = next(iter(load_regions(configs[0]).values()))  # regions share the events
             if config.binning is None:
                 raise LineBackgroundError(f"{name}: it has no section binning; add it, or options.")
             section = config.binning
@@ -168,6 +170,9 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
             paths = paths or list(config.events)
     for key in (*(row[0] for row in _BINNING), "scheduler", "workers"):
         if getattr(options, key) is not None:
+            for rivals in _RIVALS:  # an option takes the place of its alternatives in the file
+                if key in rivals:
+                    asked |= dict.fromkeys((r for r in rivals if r in asked), None)
             asked[key] = _listed(key, getattr(options, key))
     missing = [
         f"--{key.replace('_', '-')}" for key in ("energy_edges", "nside") if key not in asked
@@ -223,10 +228,12 @@ def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
         config = configs[""]
         title = f"{title}: {options.region}" if options.region else title
         outcome = run(config, options.out, progress=progress, title=title)
-        lines = _summary(outcome.fit, outcome.template, outcome.files)
+        notes = () if outcome.template else outcome.events.notes  # a template repeats them
+        lines = _summary(outcome.fit, outcome.template, outcome.files, notes)
         return [*_binned(config, outcome.events), *lines]
     outcomes = run_regions(configs, options.out, progress=progress, title=title)
-    return _regions_table(outcomes, options.out)
+    config, first = next(iter(configs.values())), next(iter(outcomes.values()))
+    return [*_binned(config, first.events), *_regions_table(outcomes, options.out)]
 
 
 def _regions_table(outcomes: Mapping[str, Any], out: Path) -> list[str]:
@@ -257,9 +264,9 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     pipeline.make_folder(folder)
     files = [folder / "fit.json", folder / "spectrum.png"]
     fit.to_json(files[0], source_range=config.source_range)
-    save_figure(plot_spectrum(fit, source_range=config.source_range), files[1])
-    notes = [f"note: {note}" for note in plugin.events.notes]
-    return [*_binned(config, plugin.events), *notes, *_summary(fit, None, files)]
+    save_figure(plot_spectrum(fit, source_range=config.source_range, names=True), files[1])
+    pipeline.remove_stale(folder, files)
+    return [*_binned(config, plugin.events), *_summary(fit, None, files, plugin.events.notes)]
 
 
 def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
@@ -274,11 +281,13 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
     folder = pipeline.check_folder(options.out)
     pipeline.check_outputs(folder, config)
     plugin = pipeline.prepare(config, progress)
+    pipeline.require_fit_of(config, plugin, fit)
     progress("making the template")
     template = pipeline.template_config(config, plugin, fit)
     pipeline.make_folder(folder)
-    lines = _summary(fit, template, pipeline.write_results(folder, fit, template))
-    return [*_binned(config, plugin.events), *lines]
+    files = pipeline.write_results(folder, template.fit, template)
+    pipeline.remove_stale(folder, files, keep=("spectrum.png", "posterior.png", "predictive.png"))
+    return [*_binned(config, plugin.events), *_summary(template.fit, template, files)]
 
 
 def _compare(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
@@ -317,10 +326,17 @@ def _comparison_table(rows: Sequence[Any]) -> list[str]:
             cells.append("" if p is None else f"{p.chi2:.0f}/{p.dof}, {p.p_value:.2g}")
         table.add_row(*cells)
     text = io.StringIO()
-    console = Console(file=text, width=None if sys.stdout.isatty() else 120)
+    console = Console(
+        file=text, width=None if sys.stdout.isatty() else 120, markup=False, highlight=False
+    )
     console.print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     for row in rows:
+        if row.unknown:
+            lines.append(
+                f"note: {row.name}: the amount of {', '.join(row.unknown)} is not known; the error "
+                "is without it"
+            )
         for axis, p in row.projections.items():
             largest = "; ".join(f"{name}: {chi:+.1f}" for name, chi in p.largest())
             lines.append(f"{row.name}, largest deviations in {axis} [sigma]: {largest}")
@@ -448,8 +464,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
 
 
-def _summary(fit: Any, template: Any, files: Sequence[Path]) -> list[str]:
-    lines = [str(fit)]
+def _summary(
+    fit: Any, template: Any, files: Sequence[Path], notes: Sequence[str] = ()
+) -> list[str]:
+    lines = [*(f"note: {note}" for note in notes), str(fit)]
     if fit.line_search is not None:
         from .linesearch import search_table
 

@@ -80,7 +80,9 @@ class Comparison:
     ----------
     name : str
     counts, error : float
-        Of the template, at its own norms.
+        Of the template, at its own norms; without the error of amounts that are unknown.
+    unknown : tuple of str
+        Components of which the amount is not known.
     observed : float
     projections : dict of str to Projection
         By axis, as far as the template has it.
@@ -91,6 +93,7 @@ class Comparison:
     error: float
     observed: float
     projections: dict[str, Projection]
+    unknown: tuple[str, ...] = ()
 
     @property
     def difference_percent(self) -> float:
@@ -112,6 +115,8 @@ class Comparison:
             "difference_percent": self.difference_percent,
             "difference_error_percent": self.difference_error_percent,
         }
+        if self.unknown:
+            out["unknown"] = " ".join(self.unknown)
         for axis, p in self.projections.items():
             key = axis.lower()
             out[f"{key}_chi2"], out[f"{key}_dof"] = p.chi2, p.dof
@@ -122,7 +127,14 @@ class Comparison:
         return out
 
 
-def compare(template: Any, observed: Any, *, name: str | None = None, nside: int = 4) -> Comparison:
+def compare(
+    template: Any,
+    observed: Any,
+    *,
+    name: str | None = None,
+    nside: int = 4,
+    beside: Sequence[Any] = (),
+) -> Comparison:
     """Compare a template with the observed counts of the source range.
 
     Parameters
@@ -136,6 +148,9 @@ def compare(template: Any, observed: Any, *, name: str | None = None, nside: int
         Default: the template's method and filter.
     nside : int
         PsiChi is down-graded to this, or further, until each pixel expects 5 counts.
+    beside : sequence of BackgroundTemplate
+        Others on the same axes, which must expect as many in each bin: their bins are then merged
+        alike, as `compare_all` does.
 
     Returns
     -------
@@ -146,6 +161,8 @@ def compare(template: Any, observed: Any, *, name: str | None = None, nside: int
     TemplateError
         If the axes differ, or nothing was observed.
     """
+    if not (isinstance(nside, int | np.integer) and nside > 0 and nside & (nside - 1) == 0):
+        raise TemplateError(f"nside must be a power of 2 (1, 2, 4, ...), got {nside!r}.")
     counts = template.counts_on_axes(observed)
     total = float(counts.sum())
     if not total > 0:
@@ -161,11 +178,14 @@ def compare(template: Any, observed: Any, *, name: str | None = None, nside: int
             others = tuple(i for i in range(len(labels)) if i != position)
             expected, errors = template.project(axis)
             scale = total / own
+            least = np.min([_at_total(t, axis, total) for t in (template, *beside)], axis=0)
             projections[axis] = _project(
                 template.axes[axis], axis, counts.sum(axis=others), scale * expected,
-                (scale * errors) ** 2, nside,
+                (scale * errors) ** 2, least, nside,
             )  # fmt: skip
-    return Comparison(name or _describe(template), own, template.total_error, total, projections)
+    known = np.isfinite(np.diag(template.covariance))
+    error = float(np.sqrt(template.covariance[np.ix_(known, known)].sum()))
+    return Comparison(name or _describe(template), own, error, total, projections, template.unknown)
 
 
 def to_csv(rows: Sequence[Comparison]) -> str:
@@ -203,7 +223,7 @@ def to_json(rows: Sequence[Comparison]) -> str:
     """
     return json.dumps(
         [
-            row.row()
+            {key: _plain(value) for key, value in row.row().items()}
             | {
                 "projections": {
                     axis: {key: _plain(value) for key, value in asdict(p).items()}
@@ -213,22 +233,37 @@ def to_json(rows: Sequence[Comparison]) -> str:
             for row in rows
         ],
         indent=1,
+        allow_nan=False,
     )
 
 
 def _plain(value: Any) -> Any:
+    """As JSON knows it: lists, and null for what is not finite."""
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        value = value.tolist()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
+def _at_total(template: Any, axis: str, total: float) -> Array:
+    expected = template.project(axis)[0]
+    return expected * (total / expected.sum())
+
+
 def _project(
-    axis: Any, label: str, observed: Array, expected: Array, variances: Array, nside: int
+    axis: Any,
+    label: str,
+    observed: Array,
+    expected: Array,
+    variances: Array,
+    least: Array,
+    nside: int,
 ) -> Projection:
     if label == "PsiChi":
-        groups, names, used = _coarse_pixels(axis, expected, nside)
+        groups, names, used = _coarse_pixels(axis, least, nside)
     else:
-        groups, names = _merged_bins(axis, expected)
+        groups, names = _merged_bins(axis, least)
         used = None
     o, e, v = (
         np.array([values[group].sum() for group in groups])
@@ -295,4 +330,8 @@ def compare_all(templates: Mapping[str, Any], observed: Any, *, nside: int = 4) 
     list of Comparison
         In the order given.
     """
-    return [compare(t, observed, name=name, nside=nside) for name, t in templates.items()]
+    everything = list(templates.values())
+    return [
+        compare(t, observed, name=name, nside=nside, beside=everything)
+        for name, t in templates.items()
+    ]

@@ -93,6 +93,12 @@ class NormConstraint(PluginPrototype):
         name : str
             This plugin's own name.
         """
+        if template.unknown:
+            raise TemplateError(
+                f"The amount of {', '.join(template.unknown)} is not known, so there is nothing to "
+                "constrain; give line_ratio= or observed=, or use component_mix(), which leaves it "
+                "free and constrains the others."
+            )
         total = sum(template.counts.values())
         return cls(name, [f"{cosi}_bkg"], (template.total_error / total) ** 2)
 

@@ -145,8 +145,10 @@ class ComponentMix:
             self.parameters.values(), self._cells.counts, errors, strict=True
         ):
             p.free = error > 0  # an amount known exactly is not fitted
-            if counts == 0:  # off the lower limit, where a minimiser would stay
-                p.value = _START if p.free else 0.0
+            if counts == 0 and not p.free:
+                p.value = 0.0
+            elif counts == 0 or not np.isfinite(error):
+                p.value = _START  # off the lower limit, where a minimiser would stay
         self._order = tuple(self.parameters.values())
         self._values: Array | None = None
         self._contents: Array | None = None
@@ -219,6 +221,11 @@ class _Followed:
                 "A split template cannot follow a spectrum, which knows nothing of its parts; use "
                 "the template as it was before split(), or leave out follow=."
             )
+        if template.fit.offset is not None:
+            raise TemplateError(
+                "A template made with sky= cannot follow a spectrum that holds the sky's photons "
+                "as well; make it without sky=, or leave out follow=."
+            )
         fit, ratio = template.fit, template.details.get("line_ratio")
         if ratio is not None:
             ratio = {key: ratio[key] for key in ("line", "tracer", "value", "error")}
@@ -238,7 +245,8 @@ class _Followed:
         )
         self._reference = self._rows @ amounts
         has_counts = np.array([template.counts[label] > 0 for label in template.labels])
-        self._known = has_counts & (self._reference > 0)
+        known = np.isfinite(np.diag(template.covariance))
+        self._known = has_counts & known & (self._reference > 0)
         scale = np.where(self._known, self._reference, np.inf)
         self.covariance = self._rows @ beyond @ self._rows.T / np.outer(scale, scale)
         self.covariance[np.diag_indices_from(self.covariance)] += np.where(self._known, 0, np.inf)
@@ -323,8 +331,9 @@ class ProtocolView:
                     "letters, digits and underscores."
                 )
         # off the lower limit, where a minimiser would stay
-        empty = self._cells.counts == 0
-        self._counts = np.where(empty, _START * self._cells.units, self._cells.counts)
+        loose = (self._cells.counts == 0) | ~np.isfinite(np.diag(template.covariance))
+        start = np.maximum(_START * self._cells.units, self._cells.counts)
+        self._counts = np.where(loose, start, self._cells.counts)
         self._expectation: Histogram | None = None
         self.axes = self._cells.axes
 

@@ -63,6 +63,13 @@ def read_cosipy_config(path: Path) -> CosipyConfig:
     }
     limits = {"tmin": mapping["tmin"], "tmax": mapping["tmax"]}
     edges = mapping["time_bins"]
+    numbers = [
+        *limits.items(),
+        *(("time_bins", x) for x in (edges if isinstance(edges, list) else [edges])),
+    ]
+    for key, value in numbers:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{name}: {key}: got {value!r}; a number is needed.")
     if not isinstance(edges, list):
         options |= limits
     elif edges and (edges[0] > limits["tmin"] or edges[-1] < limits["tmax"]):

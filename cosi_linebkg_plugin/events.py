@@ -633,7 +633,7 @@ def _spaced(text: str) -> NDArray[np.float64]:
         n = round((high - low) / width)
         if n < 1 or abs(n * width - (high - low)) > _MISS * width:
             raise ValueError("the width does not divide the range")
-    except (ValueError, ZeroDivisionError) as error:
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise BinningError(
             f'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5"; got '
             f"{text!r} ({error})."

@@ -32,7 +32,8 @@ class ConsumerCells:
     counts : ndarray, shape (n_labels,)
         At the template's norms.
     units : ndarray, shape (n_labels,)
-        Counts of each row: those of the template, or those of all others where they are 0.
+        Counts of each row: those of the template, or those of all components where the amount is
+        0 or not known.
     rows : ndarray, shape (n_labels, n_cells)
     """
 
@@ -62,15 +63,16 @@ class ConsumerCells:
             _require_same_axes(axes, data)
             axes = data.axes
         counts = np.array([template.counts[label] for label in template.labels])
-        empty = counts == 0
-        units = np.where(empty, counts.sum(), counts)
+        loose = (counts == 0) | ~np.isfinite(np.diag(template.covariance))
+        units = np.where(loose, counts.sum(), counts)
         rows = np.array(
             [
                 np.asarray(h.contents, float).transpose(*places, *dropped).ravel()
                 for h in template.components.values()
             ]
         )
-        rows[empty] *= units[empty, None]  # a component without counts comes at 1 count
+        # a component without counts comes at 1 count
+        rows[loose] *= (units / np.where(counts == 0, 1.0, counts))[loose, None]
         cells = cls(axes, tuple(template.labels), counts, units, rows)
         cells._require_positive(template.source_range, outside)
         return cells

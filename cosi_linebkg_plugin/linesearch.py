@@ -154,6 +154,9 @@ class LineSearch:
                 target = shape.parameters[name]
                 target.value = values[parameter.name]
                 target.free = parameter.free
+        for name, target in shape.parameters.items():  # a line at 511 keV has a width of its own
+            if name.startswith("sigma_") and not target.has_auxiliary_variable:
+                target.value = values["sigma_2"]
         return model
 
     def to_dict(self) -> dict[str, Any]:

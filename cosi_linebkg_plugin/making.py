@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ from .spectrum import (
     overlapping_bins,
     whole_bins,
 )
-from .template import BackgroundTemplate
+from .template import BackgroundTemplate, require_axes
 from .weights import component_weights, interpolated_weights, sideband_weights
 
 Array = NDArray[np.float64]
@@ -135,8 +135,12 @@ def check_template(
     used : ndarray of bool, shape (n_em,)
         The unmasked bins.
     """
-    _plan(events, used, source_range, options)
+    plan = _plan(events, used, source_range, options)
     _in_seconds(options.livetime)
+    if options.sky is not None:
+        _require_own_axes(events, open_events(_split_sky(options.sky)[0]))
+    if options.observed is not None:
+        require_axes(open_events(options.observed), plan.axes, "observed", (plan.low, plan.high))
 
 
 def make_template(
@@ -408,13 +412,22 @@ class _Maker:
                 "the window can lend them its distribution; widen window=, or name tracers=."
             )
         counts = dict(zip(LABELS, value.tolist(), strict=True))
-        negligible = 1e-6 * max(value[0], 1.0)
-        if self.options.line_ratio is None and counts["lines"] < negligible:
-            counts["lines"] = 0.0
+        if self._hides_lines():
+            if counts["lines"] < 1e-6 * max(value[0], 1.0):
+                counts["lines"] = 0.0  # less than the tails of other lines can be trusted for
             covariance[1, :] = covariance[:, 1] = 0.0
             covariance[1, 1] = np.inf
         n = len(labels)
         return {label: counts[label] for label in labels}, covariance[:n, :n]
+
+    def _hides_lines(self) -> bool:
+        """Whether a line in the source range would be seen by nothing: masked, and no ratio."""
+        covered = overlapping_bins(self.edges, self.plan.low, self.plan.high)
+        model, theta = self.fit.model, self.fit.theta
+        lines = [i for i, c in enumerate(model.components) if c.label == "lines"]
+        inside = any(self.plan.low <= line_energy(model, theta, i) <= self.plan.high for i in lines)
+        masked = bool(self.fit.spectrum.mask[covered].all())
+        return self.options.line_ratio is None and masked and not inside
 
     def _sideband_variance(self, total: float) -> float:
         """Variance of R/B * N: model counts of source range and sidebands, counts N of these.
@@ -457,10 +470,11 @@ class _Maker:
             in_range = self._sky_in_range(sky)
         if self.options.shift:
             self._moved = self._matrices()
-        norm, fit = 0.0, self.fit
+        norm, fit, given = 0.0, self.fit, self.fit
         for step in range(_MAX_SKY_STEPS):
             if norm:
                 fit = fit_spectrum(from_best(self.fit), self.fit.spectrum, offset=norm * spectrum)
+                fit = replace(fit, line_search=given.line_search)
             self.fit = fit
             _, weights = self._weights()
             sky_slices = self._sums(sky, weights, self._moved)[0]
@@ -476,6 +490,16 @@ class _Maker:
         else:
             template.add_note(f"The sky norm still moved by {moved:.2g} in its last iteration.")
         template.details["sky_norm"] = [norm, error]
+        if given.samples is not None:
+            template.add_note(
+                "The sky was taken out of the spectrum by fits: amounts and errors are those of "
+                "maximum likelihood, not of the posterior."
+            )
+        if not any(template.counts.values()):
+            template.add_note(
+                "sky= explains all observed counts: the background's norms came out as 0. Check "
+                "that it is the expected sky at unit norm, and no background."
+            )
         return template
 
     def _sky_in_range(self, sky: EventHistogram) -> Any:

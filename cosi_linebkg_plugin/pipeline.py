@@ -107,15 +107,23 @@ def run(
     if config.template is not None:
         progress("making the template")
         template = template_config(config, plugin, fit)
+        fit = template.fit  # with sky= its photons were taken out of the spectrum
     progress("writing results and figures")
+    rows, extra_figures = comparison(template) if comparison and template else (None, {})
+    observed = config.template.observed if config.template else None
+    figures = _figures(fit, template, observed) | extra_figures  # may refuse: before any file
     make_folder(folder)
     files = write_results(folder, fit, template)
-    rows, extra_figures = comparison(template) if comparison and template else (None, {})
-    files += _write_report(folder, config, fit, template, rows, extra_figures, title)
-    for name in RESULTS:  # of an earlier run into the same folder
-        if folder / name not in files:
-            (folder / name).unlink(missing_ok=True)
+    files += _write_report(folder, config, fit, template, rows, figures, title, plugin)
+    remove_stale(folder, files)
     return Outcome(fit, template, tuple(files), plugin.events)
+
+
+def remove_stale(folder: Path, files: Sequence[Path], keep: Sequence[str] = ()) -> None:
+    """Remove what an earlier run left in the folder and this one did not write."""
+    for name in RESULTS:
+        if folder / name not in files and name not in keep:
+            (folder / name).unlink(missing_ok=True)
 
 
 def run_regions(
@@ -143,6 +151,7 @@ def run_regions(
     progress("reading the events")
     plugins: dict[str, LineBackgroundLike] = {}
     for name, config in configs.items():
+        check_outputs(folder, config)
         check_outputs(folder / name, config)
         known = next(iter(plugins.values()), None)
         try:
@@ -150,6 +159,7 @@ def run_regions(
         except ConfigError as error:
             raise ConfigError(f"region {name}: {error}") from error
     outcomes = {}
+    (folder / "report.html").unlink(missing_ok=True)  # of an earlier run
     for name, config in configs.items():
 
         def tell(text: str, name: str = name) -> None:
@@ -162,6 +172,8 @@ def run_regions(
             )  # fmt: skip
         except FitError as error:
             raise FitError(f"region {name}: {error}", error.result) from error
+        except LineBackgroundError as error:
+            raise LineBackgroundError(f"region {name}: {error}") from error
     from .report import write_regions_report
 
     results = {name: (o.fit, o.template) for name, o in outcomes.items()}
@@ -353,12 +365,29 @@ def _fit_with_engine(config: Config, plugin: LineBackgroundLike, model: Any) -> 
     return fit
 
 
+def require_fit_of(config: Config, plugin: LineBackgroundLike, fit: LineBackgroundFit) -> None:
+    """Refuse a saved fit that was made with another mask than the configuration's."""
+    same = fit.spectrum.mask.shape == plugin.spectrum.mask.shape
+    if same and (fit.spectrum.mask == plugin.spectrum.mask).all():
+        return
+    raise ConfigError(
+        f"mask: the fit was made with {_ranges(fit.mask)} masked, the configuration masks "
+        f"{_ranges(plugin.spectrum.masked_ranges())}; fit again with this configuration."
+    )
+
+
+def _ranges(ranges: Sequence[Sequence[float]]) -> str:
+    text = ", ".join(f"{low:.6g}-{high:.6g}" for low, high in ranges)
+    return f"{text} keV" if text else "nothing"
+
+
 def template_config(
     config: Config, plugin: LineBackgroundLike, fit: LineBackgroundFit
 ) -> BackgroundTemplate:
     """The template that the configuration describes."""
-    options = template_options(config)
-    return make_template(plugin.events, fit, config.source_range or (), options)
+    with _named("template"):
+        options = template_options(config)
+        return make_template(plugin.events, fit, config.source_range or (), options)
 
 
 def template_options(config: Config) -> TemplateOptions:
@@ -401,13 +430,11 @@ def write_results(
     return files
 
 
-def _write_report(folder, config, fit, template, rows, extra_figures, title):
+def _write_report(folder, config, fit, template, rows, figures, title, plugin):
     """Figures as PNG, and report.html with all of them inside."""
     from .plot import save_figure
     from .report import write_report
 
-    observed = config.template.observed if config.template else None
-    figures = _figures(fit, template, observed) | extra_figures
     files = []
     for name, figure in figures.items():
         files.append(folder / f"{name}.png")
@@ -421,6 +448,7 @@ def _write_report(folder, config, fit, template, rows, extra_figures, title):
         comparison=rows,
         figures=figures,
         title=title,
+        notes=plugin.events.notes if template is None else (),
     )
     return files
 
@@ -491,7 +519,11 @@ def compare_files(
     for (name, template), row in zip(opened.items(), rows, strict=True):
         if "PsiChi" in row.projections:
             safe = re.sub(r"\W+", "_", name).strip("_")
-            figures[f"maps_{safe}.png"] = plot_maps(template, observed=observed, nside=nside)
+            file = f"maps_{safe}.png"
+            number = 2
+            while file in figures:
+                file, number = f"maps_{safe}_{number}.png", number + 1
+            figures[file] = plot_maps(template, observed=observed, nside=nside)
     for name, figure in figures.items():
         files.append(folder / name)
         save_figure(figure, files[-1])

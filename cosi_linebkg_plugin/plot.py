@@ -251,6 +251,11 @@ def plot_maps(
     axis = template.axes["PsiChi"]
     maps: list[tuple[str, NDArray[np.float64], Any, str]] = []
     if phi_bins is not None:
+        n_phi = template.axes["Phi"].nbins if "Phi" in names else 0
+        if not len(phi_bins) or not all(0 <= i < n_phi for i in phi_bins):
+            raise TemplateError(
+                f"phi_bins must be numbers of the template's {n_phi} Phi bins, got {phi_bins!r}."
+            )
         edges, _ = _axis_edges(template.axes["Phi"], "Phi")
         slices = np.moveaxis(contents, names.index("Phi"), 0)
         rest = [n for n in names if n != "Phi"]
@@ -406,8 +411,11 @@ def plot_corner(
                 if marks is not None and known is not None:
                     has = label in known.labels
                     marks.append(known.values[known.labels.index(label)] if has else None)
+    if not columns:
+        raise DataError("Nothing is left to draw: name a free parameter, or give source_range=.")
     size = 1.2 + 1.5 * len(columns)
     figure = Figure(figsize=(size, size))
+    figure.subplots(len(columns), len(columns), squeeze=False)
     thin = {"linewidth": 1.0}
     corner.corner(
         np.column_stack(columns),

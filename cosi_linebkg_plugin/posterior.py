@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FitError
+from .errors import DataError, FitError
 from .kernels import compiled_log_posterior, half_deviance
 from .objective import Objective
 from .result import LineBackgroundFit
@@ -133,6 +133,8 @@ def posterior_predictive(
     ----------
     Gelman, Meng & Stern 1996, Statistica Sinica 6, 733: Eq. 8 with the deviance.
     """
+    if n_draws < 1:
+        raise DataError(f"n_draws must be 1 or more, got {n_draws}.")
     rng = np.random.default_rng(seed)
     bound, spectrum = fit.model.bind(fit.spectrum.edges), fit.spectrum
     theta, free = fit.theta.copy(), fit.model.free

@@ -15,6 +15,7 @@ from .errors import FileError, TemplateError
 from .files import whole_file
 from .histograms import (
     ENERGY_LABEL,
+    EventHistogram,
     axis_difference,
     bins_of_range,
     make_histogram,
@@ -101,14 +102,21 @@ class BackgroundTemplate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know, at the current norms."""
-        unknown = [k for k, e in self.errors.items() if self._counts[k] == 0.0 and np.isinf(e)]
+        unknown = self.unknown
         if not unknown:
             return self._notes
+        counts = sum(self._counts[label] for label in unknown)
+        held = f"only {counts:.2g} counts of other lines' tails are" if counts else "the norm is 0"
         return (
             *self._notes,
-            f"The amount of {', '.join(unknown)} in the masked source range is not known: the norm "
-            "is 0. Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
+            f"The amount of {', '.join(unknown)} in the masked source range is not known: {held}. "
+            "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
         )
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Labels of components of which the amount is not known."""
+        return tuple(label for label, e in self.errors.items() if np.isinf(e))
 
     def add_note(self, note: str) -> None:
         """Add something that a user must know."""
@@ -230,27 +238,7 @@ class BackgroundTemplate:
         ndarray, shape of the axes, counts
         """
         events = open_events(source)
-        if len(list(events.axes)) != len(list(self.axes)):
-            raise TemplateError(
-                f"The {what} histogram has the axes {', '.join(map(str, events.labels))}, the "
-                f"template {', '.join(str(a.label) for a in self.axes)}; they must be the same."
-            )
-        one_bin = self.axes[ENERGY_LABEL].nbins == 1
-        n_em = events.energy_edges.size - 1
-        for own, other in zip(self.axes, events.axes, strict=True):
-            if own.label == other.label == ENERGY_LABEL and one_bin and n_em > 1:
-                continue  # the whole energy axis: see below
-            difference = axis_difference(own, other)
-            if difference:
-                raise TemplateError(
-                    f"The {what} histogram differs from the template in the axis {own.label}: "
-                    f"{difference}."
-                )
-        rows = np.eye(n_em)
-        if one_bin and n_em > 1:
-            low, high = self.source_range
-            cure = f"give the {what} counts of the source range alone"
-            rows = bins_of_range(events, low, high, cure)[None].astype(float)
+        rows = require_axes(events, self.axes, what, self.source_range)
         slices, _ = events.weighted_sums(rows, variances=False)
         return np.moveaxis(slices, 0, events.energy_axis_index)
 
@@ -557,6 +545,38 @@ class BackgroundTemplate:
                 raise FileError(
                     f"{path} is a damaged template ({type(error).__name__}: {error}); make it anew."
                 ) from error
+
+
+def require_axes(
+    events: EventHistogram, axes: Any, what: str, source_range: tuple[float, float]
+) -> Array:
+    """Refuse a histogram whose axes are not these; it may have the events' whole energy axis.
+
+    Returns
+    -------
+    ndarray, shape (n_em of the axes, n_em of the events)
+        Which of its energy bins go into which of the axes'.
+    """
+    if len(list(events.axes)) != len(list(axes)):
+        raise TemplateError(
+            f"The {what} histogram has the axes {', '.join(map(str, events.labels))}, the "
+            f"template {', '.join(str(a.label) for a in axes)}; they must be the same."
+        )
+    n_em = events.energy_edges.size - 1
+    whole = axes[ENERGY_LABEL].nbins == 1 and n_em > 1
+    for own, other in zip(axes, events.axes, strict=True):
+        if own.label == other.label == ENERGY_LABEL and whole:
+            continue
+        difference = axis_difference(own, other)
+        if difference:
+            raise TemplateError(
+                f"The {what} histogram differs from the template in the axis {own.label}: "
+                f"{difference}."
+            )
+    if not whole:
+        return np.eye(n_em)
+    cure = f"give the {what} counts of the source range alone"
+    return bins_of_range(events, *source_range, cure)[None].astype(float)
 
 
 def _split_covariance(covariance: Array, rows: Array, shares: Array, noise: Array) -> Array:
