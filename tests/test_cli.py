@@ -227,3 +227,40 @@ def test_verbose_prints_the_steps_with_their_time(demo, tmp_path, capsys):
     assert any("fitting the spectrum" in line for line in steps)
     assert main(["fit", str(path), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err == ""  # nothing stays behind
+
+
+def test_a_template_of_a_fit_with_another_mask_is_refused(demo, tmp_path, capsys):
+    path = write_config(demo, tmp_path, mask=[[1600, 1700]])
+    arguments = [str(path), "--fit", str(demo / "fit.json"), "--out", str(tmp_path / "out")]
+    assert main(["template", *arguments]) == 2
+    assert "mask: the fit was made with 1787.88-1828.28 keV masked" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_single_steps_leave_nothing_of_another_run(demo, tmp_path):
+    out = tmp_path / "out"
+    path = write_config(demo, tmp_path)
+    assert main(["run", str(path), "--out", str(out), "--quiet"]) == 0
+    assert (out / "background_lines.hdf5").exists()
+    path = write_config(
+        demo, tmp_path, template={"method": "sideband", "sidebands": [[1830, 1880]]}
+    )
+    assert main(["template", str(path), "--fit", str(out / "fit.json"), "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == {
+        "fit.json", "template.h5", "background.hdf5", "background_background.hdf5", "spectrum.png",
+    }  # fmt: skip
+    assert main(["fit", str(path), "--out", str(out), "--quiet"]) == 0
+    assert {p.name for p in out.iterdir()} == {"fit.json", "spectrum.png"}
+
+
+def test_nothing_is_written_if_the_figures_cannot_be_made(demo, tmp_path, capsys):
+    from cosi_linebkg_plugin.histograms import make_histogram, write_histogram
+
+    template = BackgroundTemplate.open(demo / "template.h5")
+    nothing = make_histogram(template.axes, np.zeros([a.nbins for a in template.axes]))
+    write_histogram(tmp_path / "none.hdf5", nothing)
+    path = write_config(demo, tmp_path, template__observed=str(tmp_path / "none.hdf5"))
+    out = tmp_path / "out"
+    assert main(["run", str(path), "--out", str(out)]) == 2
+    assert "holds no counts" in capsys.readouterr().err
+    assert not out.exists() or not list(out.iterdir())

@@ -166,6 +166,34 @@ def test_tables():
     assert_allclose(data[0]["projections"]["PsiChi"]["chi"], rows[0].projections["PsiChi"].chi)
 
 
+def test_templates_side_by_side_share_their_bins():
+    lumpy = pattern()
+    lumpy[0, 20:] *= 1e-4
+    rows = compare_all({"a": exact(pattern()), "b": exact(lumpy)}, observed_of(pattern()))
+    for axis_name in ("Phi", "PsiChi"):
+        a, b = (row.projections[axis_name] for row in rows)
+        assert a.names == b.names and a.nside == b.nside
+        assert min(a.expected.min(), b.expected.min()) >= 0.99 * MIN_EXPECTED
+    assert rows[0].projections["Phi"].chi.size < 30
+
+
+def test_an_unknown_amount_is_said_and_stays_out_of_the_error():
+    template = template_of(
+        {"continuum": pattern(), "lines": pattern(1.0)}, AXES,
+        covariance=np.diag([200.0**2, np.inf]),
+    )  # fmt: skip
+    row = compare(template, observed_of(pattern()))
+    assert row.unknown == ("lines",) and row.error == pytest.approx(200.0)
+    data = json.loads(to_json([row]), parse_constant=lambda text: pytest.fail(text))
+    assert data[0]["unknown"] == "lines"
+
+
+@pytest.mark.parametrize("nside", [0, 3, -4, 2.0])
+def test_impossible_nsides_are_refused(nside):
+    with pytest.raises(TemplateError, match="nside must be a power of 2"):
+        compare(exact(pattern()), observed_of(pattern()), nside=nside)
+
+
 # --- figures -------------------------------------------------------------------------------------
 
 
@@ -233,6 +261,9 @@ def test_a_grid_of_phi_bins():
     assert maps[1].collections[0].get_array().max() == pytest.approx(pattern()[0, 5].max())
     with pytest.raises(TemplateError, match="no component 'dust'"):
         plot_maps(exact(pattern()), label="dust")
+    for wrong in ([], [30], [-1]):
+        with pytest.raises(TemplateError, match="numbers of the template's 30 Phi bins"):
+            plot_maps(exact(pattern()), phi_bins=wrong)
 
 
 # --- command line --------------------------------------------------------------------------------
@@ -257,6 +288,18 @@ def test_the_command_prints_a_table_and_writes_figures(files, capsys):
         "comparison.csv", "comparison.json", "comparison_phi.png", "comparison_psichi.png",
         "maps_a.png", "maps_b.png",
     ]  # fmt: skip
+
+
+def test_maps_of_templates_with_like_names_are_all_kept(files):
+    paths = []
+    for name in ("x-1", "x_1"):
+        (files / name).mkdir()
+        paths.append(files / name / "template.h5")
+        paths[-1].write_bytes((files / "a.h5").read_bytes())
+    out = files / "both"
+    arguments = [str(paths[0]), str(files / "observed.hdf5"), str(paths[1]), "--out", str(out)]
+    assert main(["compare", *arguments, "--quiet"]) == 0
+    assert len(list(out.glob("maps_*.png"))) == 2
 
 
 def test_the_command_names_what_is_wrong(files, capsys):

@@ -1,5 +1,7 @@
 """Templates that take the background apart: weights, amounts, norms, the source's own photons."""
 
+from dataclasses import replace
+
 import histpy
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from scipy import stats
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
 from cosi_linebkg_plugin.demo import resolved_lines, simulated_events
 from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
-from cosi_linebkg_plugin.histograms import make_histogram, source_axis
+from cosi_linebkg_plugin.histograms import make_histogram, open_events, source_axis
+from cosi_linebkg_plugin.making import TemplateOptions, check_template
 from cosi_linebkg_plugin.norms import fit_poisson_norms
 from cosi_linebkg_plugin.plot import plot_filter_scores, plot_weights
 from cosi_linebkg_plugin.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
@@ -252,6 +255,48 @@ def test_norms_are_fitted_to_observed_counts_on_the_way(bright):
     held, unheld = (x.counts["continuum"] - spectral.counts["continuum"] for x in (t, free))
     assert abs(held) < 0.2 * abs(unheld)
     assert "observed= without sky=" in " ".join(t.notes)
+
+
+def test_what_leaks_in_does_not_make_a_hidden_line_known(trial):
+    """Tails of the fitted lines reach into the masked range: a count or so, and no knowledge."""
+    plugin = LineBackgroundLike("tailed", trial.events)
+    plugin.set_mask((1790, 1825))
+    fit = plugin.fit(background_model(resolved_lines(), pivot=1800, tail=True))
+    theta = fit.theta.copy()
+    slots = {p.name: i for i, p in enumerate(fit.model.parameters)}
+    theta[slots["fraction_2"]], theta[slots["length_2"]] = 0.3, 30.0
+    fit = replace(fit, theta=theta)
+    t = plugin.background_template(fit, SOURCE_RANGE, l_cut=4)
+    assert t.unknown == ("lines",) and np.isinf(t.errors["lines"])
+    assert "amount of lines in the masked source range is not known" in " ".join(t.notes)
+    mix = t.component_mix()
+    norm = mix.parameters["norms_lines"]
+    mix.constraint()
+    assert norm.free
+    reach = mix.counts["lines"] / norm.value * norm.max_value
+    assert reach > trial.simulation.expected_lines(*SOURCE_RANGE).sum()
+    free = t.fit_norms(trial.observed, constrain=True)
+    assert free["lines"][0] > 1000.0  # the data decide
+    with pytest.raises(TemplateError, match="nothing to constrain"):
+        plugin.background_template(fit, SOURCE_RANGE, l_cut=4).norm_constraint()
+
+
+def test_a_template_without_its_sky_cannot_follow_a_spectrum_with_it(bright):
+    t = bright.template(
+        l_cut=4, line_ratio=RATIO, sky=(bright.sky, bright.sky_in_range), observed=bright.observed
+    )
+    with pytest.raises(TemplateError, match="made with sky= cannot follow"):
+        t.component_mix(follow=bright.plugin)
+
+
+def test_observed_and_sky_are_checked_before_a_fit(trial):
+    used = trial.fit.spectrum.used
+    flat = histpy.Histogram(trial.events.axes[:2], np.ones((99, 60)))
+    for options in ({"observed": flat}, {"observed": trial.observed, "sky": flat}):
+        with pytest.raises(TemplateError, match="axes"):
+            check_template(
+                open_events(trial.events), used, SOURCE_RANGE, TemplateOptions(**options)
+            )
 
 
 def test_split_gives_each_part_its_own_norm(trial):

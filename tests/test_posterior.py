@@ -103,6 +103,11 @@ def test_the_corner_shows_medians_and_marks(right, spectrum):
     assert best.values["K_1"] in marked
     with pytest.raises(DataError, match="nonsense is no free parameter"):
         plot_corner(right, ["nonsense"])
+    with pytest.raises(DataError, match="Nothing is left to draw"):
+        plot_corner(right, [])
+    assert len(plot_corner(right, ["K_1"]).axes) == 1
+    with pytest.raises(DataError, match="n_draws must be 1 or more"):
+        posterior_predictive(right, n_draws=0)
 
 
 def test_the_predictive_figure_shows_band_and_ranks(right):

@@ -116,3 +116,17 @@ def test_nothing_is_written_if_a_region_is_wrong(folder, write, capsys):
     assert main(["run", str(write(bad)), "--out", str(out)]) == 2
     assert "region far: template:" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_region_that_fails_midway_is_named_and_leaves_no_old_page(folder, write, capsys):
+    ratio = {"line": 1850, "tracer": 1600, "value": 0.1}
+    bad = [
+        REGIONS[0],
+        {"name": "b", "source_range": [1845, 1855], "template": {"line_ratio": ratio}},
+    ]
+    out = folder / "midway"
+    out.mkdir()
+    (out / "report.html").write_text("old")
+    assert main(["run", str(write(bad)), "--out", str(out)]) == 2
+    assert "region b: template: line_ratio names a line at 1600 keV" in capsys.readouterr().err
+    assert (out / "al26" / "report.html").exists() and not (out / "report.html").exists()
