@@ -283,7 +283,7 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
     plugin = pipeline.prepare(config, progress)
     pipeline.require_fit_of(config, plugin, fit)
     progress("making the template")
-    template = pipeline.template_config(config, plugin, fit)
+    template = pipeline.template_config(config, plugin, fit, progress)
     pipeline.make_folder(folder)
     files = pipeline.write_results(folder, template.fit, template)
     pipeline.remove_stale(folder, files, keep=("spectrum.png", "posterior.png", "predictive.png"))
@@ -541,14 +541,18 @@ class _Teller:
 
     def events(self, done: int, total: int) -> None:
         """Events done, of how many, and how many a second."""
+        per_second = done / max(time.monotonic() - self._began, 1e-3)
+        self.count(done, total, f"events, {per_second:,.0f} events/s")
+
+    def count(self, done: int, total: int, what: str = "") -> None:
+        """How much is done, and of how much."""
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
         if len(self._bar.columns) == 3:
             spinner, text, elapsed = self._bar.columns
-            rate = TextColumn("events, {task.fields[rate]} events/s")
+            rate = TextColumn("{task.fields[rate]}")
             self._bar.columns = (spinner, text, BarColumn(), MofNCompleteColumn(), rate, elapsed)
-        per_second = f"{done / max(time.monotonic() - self._began, 1e-3):,.0f}"
-        self._bar.update(self._task, completed=done, total=total, rate=per_second)
+        self._bar.update(self._task, completed=done, total=total, rate=what)
 
 
 def _silence() -> None:

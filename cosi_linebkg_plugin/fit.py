@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from .objective import Objective, amplitude_slots, start_inside
 from .result import LineBackgroundFit
 from .spectrum import EnergySpectrum
 
+#: Is told how much is done, and of how much.
+Told = Callable[[int, int], None]
 #: Estimated distance to the minimum, in log-likelihood, that counts as converged: half the
 #: square of 1e-4 standard errors. From below _EDM_OF_ONE_STEP one Newton step gets there.
 _EDM_GOAL = 5e-9
@@ -385,7 +388,7 @@ def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> 
 
 
 def toy_p_value(
-    fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None
+    fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None, told: Told | None = None
 ) -> tuple[float, NDArray[np.float64]]:
     """Goodness of fit from simulated spectra, for any number of counts.
 
@@ -395,6 +398,8 @@ def toy_p_value(
     n_toys : int
         Spectra that are drawn from the fit, and fitted again.
     rng : numpy Generator or seed, optional
+    told : callable, optional
+        Is told after each toy how many are done, and of how many.
 
     Returns
     -------
@@ -411,10 +416,14 @@ def toy_p_value(
             deviances[i] = fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
         except FitError as error:
             deviances[i] = error.result.deviance
+        if told is not None:
+            told(i + 1, n_toys)
     return float((np.sum(deviances >= fit.deviance) + 1) / (n_toys + 1)), deviances
 
 
-def with_toys(fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None) -> LineBackgroundFit:
+def with_toys(
+    fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None, told: Told | None = None
+) -> LineBackgroundFit:
     """The fit with the p-value of its deviance from simulated spectra.
 
     For spectra with fewer than 5 expected counts in a bin, where the chi-square law does not hold.
@@ -425,13 +434,15 @@ def with_toys(fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None) -> Lin
     n_toys : int
     rng : numpy Generator or seed, optional
         The same seed gives the same p-value.
+    told : callable, optional
+        As of `toy_p_value`.
 
     Returns
     -------
     LineBackgroundFit
         With `toys`; its `p_value` and `adequacy` follow.
     """
-    return replace(fit, toys=(toy_p_value(fit, n_toys, rng)[0], n_toys))
+    return replace(fit, toys=(toy_p_value(fit, n_toys, rng, told)[0], n_toys))
 
 
 def from_best(fit: LineBackgroundFit) -> SpectralModel:

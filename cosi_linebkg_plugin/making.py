@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .amounts import LABELS, LineRatio, SourceAmounts, line_energy, nearest_line
 from .errors import BinningError, LineBackgroundError, LineBackgroundWarning, TemplateError
-from .filters import Filter
+from .filters import Filter, Tell
 from .fit import fit_spectrum, from_best
 from .histograms import (
     EventHistogram,
@@ -148,6 +148,7 @@ def make_template(
     fit: LineBackgroundFit,
     source_range: Sequence[Any],
     options: TemplateOptions,
+    progress: Tell = None,
 ) -> BackgroundTemplate:
     """Carry the distribution of adjacent energies into the source range.
 
@@ -159,7 +160,7 @@ def make_template(
         )
     _check_same_data(events, fit)
     plan = _plan(events, fit.spectrum.used, source_range, options)
-    maker = _Maker(events, fit, plan, options)
+    maker = _Maker(events, fit, plan, options, progress)
     template = maker.with_sky() if options.sky is not None else maker.make(fit)
     if options.sky is None:
         maker.say_unknown(template)
@@ -185,8 +186,14 @@ class _Maker:
     """The steps of one template; the spectral fit may change between calls of `make`."""
 
     def __init__(
-        self, events: EventHistogram, fit: LineBackgroundFit, plan: _Plan, options: TemplateOptions
+        self,
+        events: EventHistogram,
+        fit: LineBackgroundFit,
+        plan: _Plan,
+        options: TemplateOptions,
+        progress: Tell = None,
     ):
+        self.progress = progress
         self.events, self.fit, self.plan, self.options = events, fit, plan, options
         self.edges = events.energy_edges
         self.centers = 0.5 * (self.edges[1:] + self.edges[:-1])
@@ -226,7 +233,7 @@ class _Maker:
                     f"({contents.sum():.3g}); widen the sidebands or the window, or leave the "
                     "weakest lines out of the model."
                 )
-            filtered = filter_sums(self.events, contents, variance, chosen)
+            filtered = filter_sums(self.events, contents, variance, chosen, self.progress)
             pooled += filtered.n_pooled
             contents[...], variance[...] = filtered.maps, filtered.variances  # saves their memory
             maps[label] = plan.place(contents), plan.place(variance)
@@ -309,7 +316,9 @@ class _Maker:
         if self.options.smoothing != "auto":
             return self.options.filter
         if self._chosen is None:
-            self._chosen, scores = choose_filter(self.events, weights, self._seen_counts(labels))
+            self._chosen, scores = choose_filter(
+                self.events, weights, self._seen_counts(labels), self.progress
+            )
             self.details["filter_scores"] = scores
         return self._chosen
 

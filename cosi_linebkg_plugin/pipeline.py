@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .events import BinnedEvents, BinningOptions
     from .histograms import EventHistogram
 
-#: Told what is being done; if it has a method `events`, that is told (events done, events in all).
+#: Told what is being done; if it has methods `events` and `count`, these are told how much is done
+#: and of how much: events, or else toys or steps.
 Progress = Callable[[str], None]
 #: Every name that `run` may write.
 RESULTS = (
@@ -106,7 +107,7 @@ def run(
     template = None
     if config.template is not None:
         progress("making the template")
-        template = template_config(config, plugin, fit)
+        template = template_config(config, plugin, fit, progress)
         fit = template.fit  # with sky= its photons were taken out of the spectrum
     progress("writing results and figures")
     rows, extra_figures = comparison(template) if comparison and template else (None, {})
@@ -117,6 +118,17 @@ def run(
     files += _write_report(folder, config, fit, template, rows, figures, title, plugin)
     remove_stale(folder, files)
     return Outcome(fit, template, tuple(files), plugin.events)
+
+
+class _Prefixed:
+    """A progress that says of which region it speaks."""
+
+    def __init__(self, progress: Progress, prefix: str):
+        self._progress, self._prefix = progress, prefix
+        self.count = getattr(progress, "count", None)
+
+    def __call__(self, text: str) -> None:
+        self._progress(self._prefix + text)
 
 
 def remove_stale(folder: Path, files: Sequence[Path], keep: Sequence[str] = ()) -> None:
@@ -158,13 +170,10 @@ def run_regions(
             plugins[name] = prepare(config, progress, known.events if known else None)
         except ConfigError as error:
             raise ConfigError(f"region {name}: {error}") from error
-    outcomes = {}
+    outcomes: dict[str, Outcome] = {}
     (folder / "report.html").unlink(missing_ok=True)  # of an earlier run
     for name, config in configs.items():
-
-        def tell(text: str, name: str = name) -> None:
-            progress(f"{name}: {text}")
-
+        tell = _Prefixed(progress, f"{name} ({len(outcomes) + 1} of {len(configs)}): ")
         try:
             outcomes[name] = run(
                 config, folder / name, progress=tell, title=f"{title}: {name}",
@@ -333,20 +342,24 @@ def fit_config(
         progress("searching for lines")
         search = find_lines(plugin.spectrum, **_search_options(config))
     progress(f"fitting the spectrum ({config.engine})")
-    fit = _fit_with_engine(config, plugin, model_of(config, search))
+    fit = _fit_with_engine(config, plugin, model_of(config, search), progress)
     if fit.p_value is None and fit.dof > 0:
         progress("simulating spectra, as counts are low")
-        fit = with_toys(fit, rng=1)
+        fit = with_toys(fit, rng=1, told=getattr(progress, "count", None))
     return replace(fit, line_search=search.to_dict()) if search else fit
 
 
-def _fit_with_engine(config: Config, plugin: LineBackgroundLike, model: Any) -> LineBackgroundFit:
+def _fit_with_engine(
+    config: Config, plugin: LineBackgroundLike, model: Any, progress: Progress
+) -> LineBackgroundFit:
     if config.engine == "minuit":
         return plugin.fit(model)
     if config.engine == "bayesian":
         from .posterior import sample_posterior
 
-        return sample_posterior(plugin.fit(model), seed=1)
+        best = plugin.fit(model)
+        progress("sampling the posterior (steps)")
+        return sample_posterior(best, seed=1, told=getattr(progress, "count", None))
     quiet_threeml()
     from threeML import DataList, JointLikelihood
 
@@ -382,12 +395,15 @@ def _ranges(ranges: Sequence[Sequence[float]]) -> str:
 
 
 def template_config(
-    config: Config, plugin: LineBackgroundLike, fit: LineBackgroundFit
+    config: Config,
+    plugin: LineBackgroundLike,
+    fit: LineBackgroundFit,
+    progress: Progress = lambda text: None,
 ) -> BackgroundTemplate:
     """The template that the configuration describes."""
     with _named("template"):
         options = template_options(config)
-        return make_template(plugin.events, fit, config.source_range or (), options)
+        return make_template(plugin.events, fit, config.source_range or (), options, progress)
 
 
 def template_options(config: Config) -> TemplateOptions:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, FitError
+from .fit import Told
 from .kernels import compiled_log_posterior, half_deviance
 from .objective import Objective
 from .result import LineBackgroundFit
@@ -19,7 +20,7 @@ _BLOCK, _MAX_STEPS = 1000, 20000
 
 
 def sample_posterior(
-    fit: LineBackgroundFit, *, n_samples: int = 4000, seed: Any = None
+    fit: LineBackgroundFit, *, n_samples: int = 4000, seed: Any = None, told: Told | None = None
 ) -> LineBackgroundFit:
     """Sample the posterior of a fitted spectrum, starting around the fit.
 
@@ -31,6 +32,9 @@ def sample_posterior(
     n_samples : int
         At least this many are returned, unless the chain itself is shorter.
     seed : int, optional
+    told : callable, optional
+        Is told after each thousand steps how many are done, and how many are needed as far as the
+        chain shows.
 
     Returns
     -------
@@ -67,6 +71,9 @@ def sample_posterior(
         state = sampler.run_mcmc(state, _BLOCK)
         time = float(np.max(np.nan_to_num(sampler.get_autocorr_time(tol=0), nan=np.inf)))
         converged = sampler.iteration > LENGTH_IN_TIMES * time
+        if told is not None:
+            needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
+            told(sampler.iteration, max(int(needed), sampler.iteration))
     burn_in = int(min(5 * time, sampler.iteration / 2))
     chain = sampler.get_chain(discard=burn_in, flat=True)
     samples = chain[:: max(1, len(chain) // n_samples)]

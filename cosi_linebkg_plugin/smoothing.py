@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .filters import Filter, apply_filter
+from .filters import Filter, Tell, apply_filter
 from .histograms import EventHistogram
 
 Array = NDArray[np.float64]
@@ -38,7 +38,11 @@ class FilteredSums:
 
 
 def filter_sums(
-    events: EventHistogram, contents: Array, variances: Array, chosen: Filter
+    events: EventHistogram,
+    contents: Array,
+    variances: Array,
+    chosen: Filter,
+    progress: Tell = None,
 ) -> FilteredSums:
     """Apply a filter to a weighted sum of energy slices.
 
@@ -47,6 +51,8 @@ def filter_sums(
     Parameters
     ----------
     contents, variances : ndarray, shape events.other_shape
+    progress : callable, optional
+        Told what is being done.
     """
     labels = [str(axis.label) for axis in events.other_axes]
     others = [i for i, label in enumerate(labels) if label not in ("Phi", "PsiChi")]
@@ -68,7 +74,9 @@ def filter_sums(
 
     axis = events.other_axes[labels.index("PsiChi")] if "PsiChi" in labels else None
     nest = str(getattr(axis, "scheme", "RING")).upper().startswith("NEST")
-    filtered = apply_filter(to_slices(contents), to_slices(variances), chosen, nest=nest)
+    filtered = apply_filter(
+        to_slices(contents), to_slices(variances), chosen, nest=nest, progress=progress
+    )
     return FilteredSums(back(filtered.maps), back(filtered.variances), len(filtered.pooled))
 
 
@@ -89,7 +97,10 @@ def ladder(n_phi: int, n_time: int = 1) -> list[Filter]:
 
 
 def choose_filter(
-    events: EventHistogram, weights: Array, seen: Sequence[float] | Array
+    events: EventHistogram,
+    weights: Array,
+    seen: Sequence[float] | Array,
+    progress: Tell = None,
 ) -> tuple[Filter, list[dict[str, Any]]]:
     """The filter whose template of one half of the counts predicts the other half best.
 
@@ -105,6 +116,8 @@ def choose_filter(
     seen : array_like, shape (n_components,)
         Expected counts of each component in the energies with weights: the mixture that the
         other half is drawn from.
+    progress : callable, optional
+        Told which filter is being tried.
 
     Returns
     -------
@@ -123,7 +136,10 @@ def choose_filter(
     scores = []
     times = [i for i, label in enumerate(labels) if label in ("Time", "ScAtt")]
     n_time = target.shape[times[0]] if len(times) == 1 else 1
-    for candidate in ladder(n_phi, n_time):
+    candidates = ladder(n_phi, n_time)
+    for number, candidate in enumerate(candidates, start=1):
+        if progress is not None:
+            progress(f"trying filter {number} of {len(candidates)}: {candidate.describe()}")
         mixture = np.zeros(target.shape)
         for part, variance, counts in zip(sums, variances, seen, strict=True):
             if counts > 0 and part.sum() > 0:

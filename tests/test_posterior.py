@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin.errors import DataError
-from cosi_linebkg_plugin.fit import fit_spectrum
+from cosi_linebkg_plugin.fit import fit_spectrum, with_toys
 from cosi_linebkg_plugin.plot import plot_corner, plot_predictive
 from cosi_linebkg_plugin.posterior import posterior_predictive, sample_posterior
 from cosi_linebkg_plugin.spectrum import EnergySpectrum
@@ -62,6 +62,16 @@ def test_counts_of_samples_are_those_of_the_fit(right):
     assert_allclose(np.cov(draws.T), expected.covariance)
     by_line = right.sampled_counts(SOURCE, by="component")
     assert_allclose(by_line[:, 1:].sum(axis=1), draws[:, 1])
+
+
+def test_long_work_tells_how_much_is_done(spectrum):
+    fit = fit_spectrum(line_model(LINES, k=200.0), spectrum)
+    toys, steps = [], []
+    with_toys(fit, 5, rng=1, told=lambda done, total: toys.append((done, total)))
+    assert toys == [(i, 5) for i in range(1, 6)]
+    sample_posterior(fit, seed=1, told=lambda done, total: steps.append((done, total)))
+    assert steps and all(done % 1000 == 0 and done <= total for done, total in steps)
+    assert steps[-1][0] == steps[-1][1]
 
 
 def test_a_posterior_is_judged_like_the_best_fit(right, spectrum):
