@@ -111,6 +111,13 @@ def add_bins(values, factor, edges, guesses, fate, below, above, cells):
             cells[i] = cells[i] * n_bins + k
 
 
+@njit(cache=True, nogil=True)
+def count_fates(fate, fates):
+    """Add the number of each fate to `fates`, in place; numpy's bincount copies to int64 first."""
+    for i in range(fate.size):
+        fates[fate[i]] += 1
+
+
 # --- directions ---------------------------------------------------------------------------------
 
 

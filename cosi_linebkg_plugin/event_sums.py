@@ -18,6 +18,7 @@ from .event_files import BLOCK, EventFile
 from .event_kernels import (
     add_bins,
     add_pixels,
+    count_fates,
     count_merged,
     count_runs,
     galactic_angles,
@@ -261,7 +262,7 @@ class _Pass:
             values, factor = block[axis.column], axis.factor
             add_bins(values, factor, axis.edges, axis.guesses, fate, below, above, cells)
         self._add_directions(block, fate, cells)
-        self._fates += np.bincount(fate, minlength=self._fates.size)
+        count_fates(fate, self._fates)
         return n
 
     def _select(self, block: dict[str, NDArray[np.float64]], fate: NDArray[np.uint8]) -> None:
