@@ -239,27 +239,28 @@ def sort_cells(cells, spare, n_cells):
 
 
 @njit(cache=True, nogil=True)
-def count_runs(cells):
-    """The distinct values of sorted cells, and how often each appears.
+def count_runs(cells, counts):
+    """The distinct values of sorted cells, and how often each appears; both in place.
+
+    Parameters
+    ----------
+    cells : ndarray of int64, shape (n,)
+        Its first k elements become the distinct values.
+    counts : ndarray of float64, shape (n,)
+        Its first k elements become how often each appears.
 
     Returns
     -------
-    distinct : ndarray of int64, shape (k,)
-    counts : ndarray of float64, shape (k,)
+    k : int
     """
-    n = 0
+    k = 0
     for i in range(cells.size):
-        if i == 0 or cells[i] != cells[i - 1]:
-            n += 1
-    distinct, counts = np.empty(n, np.int64), np.empty(n, np.float64)
-    k = -1
-    for i in range(cells.size):
-        if i == 0 or cells[i] != cells[i - 1]:
-            k += 1
-            distinct[k] = cells[i]
+        if i == 0 or cells[i] != cells[k - 1]:
+            cells[k] = cells[i]
             counts[k] = 0.0
-        counts[k] += 1.0
-    return distinct, counts
+            k += 1
+        counts[k - 1] += 1.0
+    return k
 
 
 @njit(cache=True, nogil=True)
