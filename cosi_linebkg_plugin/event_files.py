@@ -147,12 +147,17 @@ class EventFile:
             columns = {name: _Dataset(file[self.columns[name]], name) for name in names}
             step = max(column.chunk for column in columns.values())
             step = max(size // step, 1) * step  # no chunk is unpacked twice
+            waiting: list[dict[str, Callable[[], Any]]] = []
             low = start
             while low < stop:
                 high = min(low - low % step + step, low + size, stop)
-                parts = {name: column.rows(low, high, pool) for name, column in columns.items()}
-                yield {name: unpacked() for name, unpacked in parts.items()}
+                rows = {name: column.rows(low, high, pool) for name, column in columns.items()}
+                waiting.append(rows)  # one block is unpacked while the last is handed out
+                if len(waiting) > 1:
+                    yield {name: unpacked() for name, unpacked in waiting.pop(0).items()}
                 low = high
+            for rows in waiting:
+                yield {name: unpacked() for name, unpacked in rows.items()}
 
     def _read_fits(
         self, names: Sequence[str], start: int, stop: int, size: int
@@ -211,18 +216,14 @@ class _Dataset:
     def rows(self, low: int, high: int, pool: ThreadPoolExecutor) -> Callable[[], Any]:
         """What returns the rows, shape (high - low,) or (high - low, 2); `pool` unpacks them."""
         if not self._gzip_only:
-            values = _doubles(self._dataset[low:high], self._factor)
-            return lambda: values
-        begins = range(low - low % self.chunk, high, self.chunk)
-        packed = [self._dataset.id.read_direct_chunk((begin,)) for begin in begins]
-        return pool.submit(self._unpacked, packed, begins, low, high).result
+            return lambda: _doubles(self._dataset[low:high], self._factor)
+        return pool.submit(self._unpacked, low, high).result
 
-    def _unpacked(
-        self, packed: list[tuple[int, bytes]], begins: range, low: int, high: int
-    ) -> NDArray[np.float64]:
+    def _unpacked(self, low: int, high: int) -> NDArray[np.float64]:
         dtype = self._dataset.dtype
         values = np.empty(high - low)
-        for (skipped, raw), begin in zip(packed, begins, strict=True):
+        for begin in range(low - low % self.chunk, high, self.chunk):
+            skipped, raw = self._dataset.id.read_direct_chunk((begin,))
             # a chunk that did not get smaller is stored as it is
             chunk = np.frombuffer(raw if skipped else deflate.decompress(raw), dtype)
             first, last = max(begin, low), min(begin + self.chunk, high)
