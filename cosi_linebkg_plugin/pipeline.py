@@ -355,11 +355,9 @@ def _fit_with_engine(
     if config.engine == "minuit":
         return plugin.fit(model)
     if config.engine == "bayesian":
-        from .posterior import sample_posterior
-
         best = plugin.fit(model)
         progress("sampling the posterior (steps)")
-        return sample_posterior(best, seed=1, told=getattr(progress, "count", None))
+        return best.sample(seed=1, told=getattr(progress, "count", None))
     quiet_threeml()
     from threeML import DataList, JointLikelihood
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, FitError
-from .fit import Told
 from .kernels import compiled_log_posterior, half_deviance
 from .objective import Objective
-from .result import LineBackgroundFit
+
+if TYPE_CHECKING:
+    from .fit import Told
+    from .result import LineBackgroundFit
 
 #: The chain is run until it is this many autocorrelation times long.
 LENGTH_IN_TIMES = 30
@@ -22,35 +24,7 @@ _BLOCK, _MAX_STEPS = 1000, 20000
 def sample_posterior(
     fit: LineBackgroundFit, *, n_samples: int = 4000, seed: Any = None, told: Told | None = None
 ) -> LineBackgroundFit:
-    """Sample the posterior of a fitted spectrum, starting around the fit.
-
-    Priors are flat within the limits of each parameter, times its Gaussian prior if it has one.
-
-    Parameters
-    ----------
-    fit : LineBackgroundFit
-    n_samples : int
-        At least this many are returned, unless the chain itself is shorter.
-    seed : int, optional
-    told : callable, optional
-        Is told after each thousand steps how many are done, and how many are needed as far as the
-        chain shows.
-
-    Returns
-    -------
-    LineBackgroundFit
-        With medians as values, the samples, and their covariance.
-
-    Raises
-    ------
-    FitError
-        If the chain is still shorter than 30 autocorrelation times after 20,000 steps; its
-        ``result`` holds the samples.
-
-    References
-    ----------
-    Foreman-Mackey et al. 2013, PASP 125, 306 (emcee).
-    """
+    """What `LineBackgroundFit.sample` does."""
     import emcee
 
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from .files import whole_file
 from .kernels import half_deviance
 from .spectrum import EnergySpectrum
 from .statistic import chi2_p_value, saturated_log_likelihood
+
+if TYPE_CHECKING:
+    from .fit import Told
 
 FORMAT = "cosi-linebkg fit 1"
 #: Width of a line that is looked for where the model has none [keV].
@@ -399,6 +402,42 @@ class LineBackgroundFit:
             rows.append(range_counts(self.model, theta, low, high, self.spectrum.edges)[0])
         return np.array(rows) @ self._collected(by)[1].T
 
+    def sample(
+        self, n_samples: int = 4000, *, seed: int | None = None, told: Told | None = None
+    ) -> LineBackgroundFit:
+        """Sample the posterior with emcee on the compiled likelihood, starting around this fit.
+
+        Priors are flat within the limits of each parameter, times its Gaussian prior if it has one.
+
+        Parameters
+        ----------
+        n_samples : int
+            At least this many are returned, unless the chain itself is shorter.
+        seed : int, optional
+            The same seed gives the same samples.
+        told : callable, optional
+            Is told after each thousand steps how many are done, and how many are needed as far as
+            the chain shows.
+
+        Returns
+        -------
+        LineBackgroundFit
+            With medians as values, the samples, and their covariance.
+
+        Raises
+        ------
+        FitError
+            If the chain is still shorter than 30 autocorrelation times after 20,000 steps; its
+            ``result`` holds the samples.
+
+        References
+        ----------
+        Foreman-Mackey et al. 2013, PASP 125, 306 (emcee).
+        """
+        from .posterior import sample_posterior
+
+        return sample_posterior(self, n_samples=n_samples, seed=seed, told=told)
+
     def thinned_samples(self, at_most: int = 2000) -> NDArray[np.float64]:
         """Posterior samples, evenly spread over the chain, shape (n, n_free).
 
@@ -409,8 +448,8 @@ class LineBackgroundFit:
         """
         if self.samples is None:
             raise DataError(
-                "The fit has no posterior samples: sample it with a BayesianAnalysis and "
-                "plugin.result(), or with engine: bayesian."
+                "The fit has no posterior samples: sample it with fit.sample(), with "
+                "engine: bayesian, or with a BayesianAnalysis and plugin.result()."
             )
         number = min(at_most, len(self.samples))
         return self.samples[np.linspace(0, len(self.samples) - 1, number).round().astype(int)]

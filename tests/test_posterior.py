@@ -9,7 +9,7 @@ from spectra import line_model, simulated_spectrum
 from cosi_linebkg_plugin.errors import DataError
 from cosi_linebkg_plugin.fit import fit_spectrum, with_toys
 from cosi_linebkg_plugin.plot import plot_corner, plot_predictive
-from cosi_linebkg_plugin.posterior import posterior_predictive, sample_posterior
+from cosi_linebkg_plugin.posterior import posterior_predictive
 from cosi_linebkg_plugin.spectrum import EnergySpectrum
 
 EDGES = np.linspace(1700.0, 1900.0, 61)
@@ -19,7 +19,7 @@ LINES = [(1764.0, 2000.0, (1755.0, 1772.0)), (1779.0, 6000.0, (1772.0, 1790.0))]
 
 
 def sampled(model, spectrum):
-    return sample_posterior(fit_spectrum(model, spectrum), seed=1)
+    return fit_spectrum(model, spectrum).sample(seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_long_work_tells_how_much_is_done(spectrum):
     toys, steps = [], []
     with_toys(fit, 5, rng=1, told=lambda done, total: toys.append((done, total)))
     assert toys == [(i, 5) for i in range(1, 6)]
-    sample_posterior(fit, seed=1, told=lambda done, total: steps.append((done, total)))
+    fit.sample(seed=1, told=lambda done, total: steps.append((done, total)))
     assert steps and all(done % 1000 == 0 and done <= total for done, total in steps)
     assert steps[-1][0] == steps[-1][1]
 
@@ -81,7 +81,7 @@ def test_a_posterior_is_judged_like_the_best_fit(right, spectrum):
     coarse = EnergySpectrum(edges, spectrum.counts.reshape(30, 2).sum(axis=1)).with_mask(MASK)
     few_bins = fit_spectrum(line_model(LINES, k=200.0), coarse)
     for fit in (best, few_bins):
-        posterior = sample_posterior(fit, seed=3)
+        posterior = fit.sample(seed=3)
         assert fit.adequacy.is_adequate() and posterior.adequacy.is_adequate()
         assert abs(posterior.adequacy.worst) < abs(fit.adequacy.worst) + 1.0
 

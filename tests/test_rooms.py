@@ -13,7 +13,7 @@ PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
 ROOMS = [
     ["errors", "files", "spectrum"],
     ["kernels", "lineshapes", "statistic"],
-    ["adequacy", "components", "objective", "guess", "result", "fit", "posterior", "weights"],
+    ["adequacy", "components", "objective", "guess", "posterior", "result", "fit", "weights"],
     ["amounts", "norms", "kinematics", "catalogue"],
     ["simulation"],
     ["slices", "livetime", "histograms"],

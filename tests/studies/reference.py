@@ -75,7 +75,7 @@ SECTIONS = (
         "",
         {
             "fit": ["with_toys", "toy_p_value"],
-            "posterior": ["sample_posterior", "posterior_predictive", "PosteriorPredictive"],
+            "posterior": ["posterior_predictive", "PosteriorPredictive"],
             "kinematics": ["suggest_sidebands", "SidebandProposal"],
         },
     ),
