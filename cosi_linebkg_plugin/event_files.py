@@ -220,10 +220,13 @@ class _Dataset:
         return pool.submit(self._unpacked, low, high).result
 
     def _unpacked(self, low: int, high: int) -> NDArray[np.float64]:
+        from h5py._objects import phil
+
         dtype = self._dataset.dtype
         values = np.empty(high - low)
         for begin in range(low - low % self.chunk, high, self.chunk):
-            skipped, raw = self._dataset.id.read_direct_chunk((begin,))
+            with phil:  # h5py before 3.16 calls HDF5 here without its own lock, and crashes
+                skipped, raw = self._dataset.id.read_direct_chunk((begin,))
             # a chunk that did not get smaller is stored as it is
             chunk = np.frombuffer(raw if skipped else deflate.decompress(raw), dtype)
             first, last = max(begin, low), min(begin + self.chunk, high)
