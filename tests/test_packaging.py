@@ -1,0 +1,38 @@
+"""What is installed, and with which versions."""
+
+import configparser
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+
+import cosi_linebkg_plugin
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg", encoding="utf-8")
+    return parser
+
+
+def test_the_lowest_versions_tested_are_those_claimed():
+    claimed = dict(
+        re.match(r"([\w-]+)>=([\d.]+)", line).groups()
+        for line in setup()["options"]["install_requires"].split("\n")
+        if line
+    )
+    lines = (ROOT / ".ci" / "lowest.txt").read_text(encoding="utf-8").splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert set(tested) == set(claimed)
+    for name, version in claimed.items():
+        assert tested[name].removesuffix(".0").startswith(version.removesuffix(".0")), name
+
+
+def test_all_data_files_are_installed():
+    patterns = setup()["options.package_data"]["cosi_linebkg_plugin"].split(",")
+    folder = Path(cosi_linebkg_plugin.__file__).parent
+    files = [p.name for p in folder.iterdir() if p.is_file() and p.suffix not in (".py", ".pyc")]
+    assert len(files) > 3
+    for name in files:
+        assert any(fnmatch(name, pattern.strip()) for pattern in patterns), name
