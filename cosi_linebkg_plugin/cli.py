@@ -168,6 +168,10 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
             section = config.binning
             asked |= {key: getattr(section, key) for key in type(section).model_fields}
             paths = paths or list(config.events)
+    for rivals in _RIVALS:
+        rival = [f"--{r.replace('_', '-')}" for r in rivals if getattr(options, r) is not None]
+        if len(rival) > 1:
+            raise LineBackgroundError(f"Give only one of {' and '.join(rival)}.")
     for key in (*(row[0] for row in _BINNING), "scheduler", "workers"):
         if getattr(options, key) is not None:
             for rivals in _RIVALS:  # an option takes the place of its alternatives in the file

@@ -356,7 +356,9 @@ class BinningSection(_Section):
     pointing: Numbers | None = Field(default=None, description="Cone [l, b, radius], deg.")
     orientation: InputFile | None = Field(default=None, description="For the livetime (.ori).")
     scheduler: str | None = Field(default=None, description="threads, processes, or an address.")
-    workers: Count | None = Field(default=None, description="How many threads or processes.")
+    workers: Annotated[int, _number(1, whole=True)] | None = Field(
+        default=None, description="How many threads or processes."
+    )
 
 
 class Config(_Section):

@@ -64,8 +64,9 @@ def read_cosipy_config(path: Path) -> CosipyConfig:
     limits = {"tmin": mapping["tmin"], "tmax": mapping["tmax"]}
     edges = mapping["time_bins"]
     numbers = [
-        *limits.items(),
-        *(("time_bins", x) for x in (edges if isinstance(edges, list) else [edges])),
+        (key, value)
+        for key in ("energy_bins", "phi_pix_size", "nside", "time_bins", "tmin", "tmax")
+        for value in (mapping[key] if isinstance(mapping[key], list) else [mapping[key]])
     ]
     for key, value in numbers:
         if isinstance(value, bool) or not isinstance(value, int | float):

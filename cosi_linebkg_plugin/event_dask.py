@@ -94,6 +94,11 @@ def _on_cluster(binning: Binning, tasks: list, scheduler: Any, told: Told) -> An
             f"scheduler must be one of {LOCAL_SCHEDULERS}, the address of a dask.distributed "
             f"cluster, or its Client; got {scheduler!r}."
         )
+    if isinstance(scheduler, str) and ":" not in scheduler:
+        raise LineBackgroundError(
+            f"scheduler must be one of {LOCAL_SCHEDULERS}, or an address as its scheduler says "
+            f"(tcp://host:8786), got {scheduler!r}."
+        )
     try:
         client = (
             Client(scheduler, set_as_default=False) if isinstance(scheduler, str) else scheduler

@@ -509,6 +509,8 @@ def bin_event_files(
         raise DataError(
             "A livetime needs a limited time: give tmin and tmax, good_times or a Time axis."
         )
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise LineBackgroundError(f"workers must be a whole number above 0, got {workers!r}.")
     if workers is not None and scheduler is None:
         raise LineBackgroundError(
             f"workers={workers} needs a scheduler: 'threads' or 'processes' (with dask)."

@@ -130,6 +130,8 @@ class LineSearch:
     def model(self, *, pivot: Any = None, source: str | None = None) -> Model:
         """The astromodels model of the fit, its values set, ready for any threeML session.
 
+        A line at 511 keV gets a width of its own, which the search does not have.
+
         Parameters
         ----------
         pivot : Quantity or float, optional
@@ -154,9 +156,11 @@ class LineSearch:
                 target = shape.parameters[name]
                 target.value = values[parameter.name]
                 target.free = parameter.free
+        width_is_free = any(p.name == "sigma_2" and p.free for p in self.fit.model.parameters)
         for name, target in shape.parameters.items():  # a line at 511 keV has a width of its own
             if name.startswith("sigma_") and not target.has_auxiliary_variable:
                 target.value = values["sigma_2"]
+                target.free = width_is_free
         return model
 
     def to_dict(self) -> dict[str, Any]:

@@ -50,6 +50,10 @@ TRACER_REACH = 100.0
 SKY_TAIL = (0.25, 120.0)
 #: Sky norm and template are iterated until the norm moves by less than this.
 _SKY_TOLERANCE = 1e-4
+_SKY_OF_PARTS = (
+    "give sky= as two histograms, on the events' axes and in the source range, or a source range "
+    "on bin edges"
+)
 _MAX_SKY_STEPS = 30
 
 
@@ -138,7 +142,10 @@ def check_template(
     plan = _plan(events, used, source_range, options)
     _in_seconds(options.livetime)
     if options.sky is not None:
-        _require_own_axes(events, open_events(_split_sky(options.sky)[0]))
+        slices, in_range = _split_sky(options.sky)
+        _require_own_axes(events, open_events(slices))
+        if in_range is None:
+            bins_of_range(events, plan.low, plan.high, _SKY_OF_PARTS)
     if options.observed is not None:
         require_axes(open_events(options.observed), plan.axes, "observed", (plan.low, plan.high))
 
@@ -164,18 +171,21 @@ def make_template(
     template = maker.with_sky() if options.sky is not None else maker.make(fit)
     if options.sky is None:
         maker.say_unknown(template)
-    if template.fit.systematic:
-        template.add_note(
-            "The model does NOT describe the spectrum: the template's errors include a systematic "
-            f"error of {100 * template.fit.systematic:.2g} % of each energy bin. fit.summary() "
-            "says where, and what to try."
-        )
     if options.observed is not None and options.sky is None:
         # the spectrum's knowledge of the continuum, and a line ratio, hold the norms
         template.fit_norms(options.observed, constrain=True)
         template.add_note(
             "The norms were fitted to observed= without sky=: the source's own photons in it count "
             "as background. Give sky=, or fit the norms together with your source."
+        )
+    if template.fit.systematic:
+        percent = f"a systematic error of {100 * template.fit.systematic:.2g} % of each energy bin"
+        included = f"the template's errors include {percent}"
+        if not template.details["systematic_percent"]:
+            included = f"it needs {percent}; the template's counts are those of observed="
+        template.add_note(
+            f"The model does NOT describe the spectrum: {included}. fit.summary() says where, and "
+            "what to try."
         )
     for note in template.notes:
         warnings.warn(note, LineBackgroundWarning, stacklevel=3)
@@ -488,7 +498,12 @@ class _Maker:
             _, weights = self._weights()
             sky_slices = self._sums(sky, weights, self._moved)[0]
             template = self.make(fit, sky_slices, norm)
-            result = template.fit_norms(self.options.observed, sky=[in_range])
+            # a ratio of lines, and with it the spectrum, hold the norms as they do without sky=
+            result = template.fit_norms(
+                self.options.observed,
+                sky=[in_range],
+                constrain=self.options.line_ratio is not None,
+            )
             new, error = result["sky_1"]
             moved = abs(new - norm)
             norm = new
@@ -515,11 +530,7 @@ class _Maker:
         """The sky in the source range, where that consists of whole energy bins."""
         from .histograms import make_histogram
 
-        inside = bins_of_range(
-            sky, self.plan.low, self.plan.high,
-            "give sky=(on the events' axes, in the source range), two histograms, or a source "
-            "range on bin edges",
-        )  # fmt: skip
+        inside = bins_of_range(sky, self.plan.low, self.plan.high, _SKY_OF_PARTS)
         sums, _ = sky.weighted_sums(inside.astype(float), variances=False)
         return make_histogram(self.plan.axes, self.plan.place(sums[0]))
 
@@ -557,8 +568,8 @@ class _Maker:
         tail = excess * lost / (1 - lost) * np.diff(reach)
         own = template.weights @ tail
         total = [template.counts["continuum"] if template.method == "components" else 1.0]
-        background = sum(template.counts.values())
-        return excess, float(abs(own[0] * total[0])) / max(background, 1.0)
+        source = float(abs(own[0] * total[0]))
+        return excess, source / max(source, sum(template.counts.values()), 1.0)
 
 
 def observed_counts(events: EventHistogram, source_range: Sequence[Any]) -> Any:
@@ -607,10 +618,10 @@ def _plan(
     axes, place = _target_axes(events, low, high, options.like)
     if (options.filter != Filter() or options.smoothing) and "PsiChi" not in events.labels:
         spatial = options.smoothing or options.smoothing_fwhm or options.l_cut is not None
-        if spatial:
+        if spatial or options.filter.rebin_phi is not None:
             raise TemplateError(
-                "Smoothing works on PsiChi, which the events do not have; their axes are "
-                f"{', '.join(map(str, events.labels))}."
+                f"{'Smoothing' if spatial else 'rebin_phi='} works on PsiChi, which the events do "
+                f"not have; their axes are {', '.join(map(str, events.labels))}."
             )
     times = [name for name in ("Time", "ScAtt") if name in events.labels]
     if options.pool is not None and len(times) != 1:

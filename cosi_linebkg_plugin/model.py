@@ -335,6 +335,8 @@ def background_model(
             f"The start value of sigma is {start:g} keV; it must lie between "
             f"{SIGMA_LIMITS[0]:g} and {SIGMA_LIMITS[1]:g} keV."
         )
+    if not (isinstance(source, str) and source.isidentifier()):
+        raise ModelError(f"source must be a name of letters, digits and _, got {source!r}.")
     if width not in WIDTHS:
         raise ModelError(f"width must be one of {', '.join(WIDTHS)}, got {width!r}.")
     if pivot is None:

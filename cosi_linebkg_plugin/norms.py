@@ -75,7 +75,8 @@ def fit_poisson_norms(
     Raises
     ------
     TemplateError
-        If counts are observed where every shape is 0; says in how many cells.
+        If counts are observed where every shape is 0; says in how many cells. If none are
+        observed, and nothing else holds the norms.
     FitError
         If it does not converge.
     """
@@ -89,6 +90,8 @@ def fit_poisson_norms(
             f"{int(empty.sum())} cells with {n[empty].sum():g} observed counts hold 0 in every "
             "template; make the template positive (a filter, or the default) before fitting norms."
         )
+    if not filled.any() and not np.any(precision):
+        raise TemplateError("The observed counts are all 0; there is nothing to fit the norms to.")
     # Everything is fitted in counts: a sky map may be given per unit flux, 1e7 times another.
     sums = table.sum(axis=1)
     if np.any(sums <= 0):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from threeML.plugin_prototype import PluginPrototype
 
 from .amounts import LABELS, LineRatio, SourceAmounts
+from .components import Parameter
 from .errors import LineBackgroundError, ModelError
 from .fit import check_degrees_of_freedom, fit_spectrum
 from .guess import guess_values
@@ -56,6 +57,10 @@ class LineBackgroundLike(PluginPrototype):
         source: str = DEFAULT_SOURCE,
         spectrum: Any = None,
     ):
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise LineBackgroundError(
+                f"A plugin's name must be of letters, digits and _, got {name!r}."
+            )
         self._events, self._spectrum = _read_events(events)
         self._source = source
         self._shape = None if spectrum is None else shape_of(spectrum)
@@ -262,9 +267,15 @@ class LineBackgroundLike(PluginPrototype):
             covariance = np.full((len(columns), len(columns)), np.nan)
         self._write_back()
         valid = bool(np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0))
+        theta = reader.values()
+        kept = [
+            k for k, i in enumerate(free) if not _at_limit(reader.model.parameters[i], theta[i])
+        ]
+        at_limits = tuple(name for k, name in enumerate(names) if k not in kept)
         return LineBackgroundFit(
-            reader.current_model(), self._spectrum, reader.values(), names, covariance,
-            valid=valid, engine="joint_likelihood",
+            reader.current_model(), self._spectrum, theta, tuple(names[k] for k in kept),
+            covariance[np.ix_(kept, kept)],
+            valid=valid, engine="joint_likelihood", at_limits=at_limits,
             message="" if valid else "threeML's covariance matrix is not positive definite",
         )  # fmt: skip
 
@@ -490,6 +501,12 @@ def _nuisance_parameters(name: str, shape: Any) -> dict[str, AstroParameter]:
             copy.prior = p.prior
         table[key] = copy
     return table
+
+
+def _at_limit(parameter: Parameter, value: float) -> bool:
+    """True where threeML's fit, which never quite reaches a limit, ended at one."""
+    near = 1e-6 * max(abs(value), 1e-3)
+    return value - parameter.low <= near or parameter.high - value <= near
 
 
 def _external_slope(parameter: AstroParameter) -> float:

@@ -457,6 +457,8 @@ class LineBackgroundFit:
     def _collected(self, by: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """Names, and which components belong to each, shape (n_names, n_components)."""
         components = self.model.components
+        if by not in ("label", "component"):
+            raise DataError(f'by must be "label" or "component", got {by!r}.')
         if by == "component":
             labels = [self.model.component_name(i, self.theta) for i in range(len(components))]
         else:

@@ -199,7 +199,8 @@ class BackgroundTemplate:
         sky : sequence of histpy.Histogram or path, optional
             Expected sky counts on the same axes; each gets a norm of its own, "sky_1", "sky_2" ...
         constrain : bool
-            Use the counts and their covariance as a Gaussian constraint on the norms.
+            Use the counts and their covariance as a Gaussian constraint on the norms; an amount
+            without an error is held to a millionth.
 
         Returns
         -------
@@ -215,9 +216,12 @@ class BackgroundTemplate:
         if constrain:
             mean[:k] = list(self._counts.values())
             variances = np.diag(self.covariance)
-            known = np.flatnonzero(np.isfinite(variances) & (variances > 0))
+            known = np.flatnonzero(np.isfinite(variances))
             block = np.ix_(known, known)
-            precision[block] = np.linalg.inv(self.covariance[block])
+            exact = np.where(variances == 0, (1e-6 * np.maximum(mean[:k], 1.0)) ** 2, 0.0)
+            precision[block] = np.linalg.inv((self.covariance + np.diag(exact))[block])
+        else:
+            self.details["systematic_percent"] = 0.0  # no longer in the errors
         fit = fit_poisson_norms(data, shapes, labels, mean=mean, precision=precision)
         self.covariance = fit.covariance[:k, :k]
         self.set_parameters(**dict(zip(self.labels, fit.values[:k].tolist(), strict=True)))

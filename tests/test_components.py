@@ -239,6 +239,45 @@ def test_sky_takes_the_sources_own_photons_out(bright):
     assert abs(spectral.values[0] - truth) < 4.5 * spectral.errors[0]
 
 
+def test_a_line_ratio_counts_beside_sky(bright):
+    """Two ratios give two amounts of lines, and what the fit knows goes with the template."""
+    sky = dict(l_cut=4, sky=(bright.sky, bright.sky_in_range), observed=bright.observed)
+    fit = replace(bright.fit, line_search={"lines": []})
+    free, one, more = (
+        bright.plugin.background_template(fit, SOURCE_RANGE, line_ratio=ratio, **sky)
+        for ratio in (None, RATIO, RATIO | {"value": 0.3, "error": 1e-4})
+    )
+    assert one.errors["lines"] < free.errors["lines"]
+    assert more.counts["lines"] > one.counts["lines"] + 3 * one.errors["lines"]
+    assert one.fit.line_search == {"lines": []}
+
+
+def test_fitted_norms_no_longer_include_the_systematic_error(trial):
+    t = trial.template(l_cut=4)
+    t.details["systematic_percent"] = 3.0
+    assert "systematic error 3 %" in repr(t)
+    t.fit_norms(trial.observed, constrain=True)
+    assert "systematic" in repr(t)
+    t.fit_norms(trial.observed)
+    assert "systematic" not in repr(t)
+
+
+def test_an_amount_without_an_error_stays_where_it_is(trial):
+    t = trial.template(l_cut=4, line_ratio=RATIO)
+    known = t.counts["continuum"]
+    covariance = t.covariance.copy()
+    covariance[0], covariance[:, 0] = 0.0, 0.0
+    t.covariance = covariance
+    t.fit_norms(trial.observed, constrain=True)
+    assert t.counts["continuum"] == pytest.approx(known, rel=1e-4)
+
+
+def test_no_counts_have_no_norms(trial):
+    t = trial.template(l_cut=4)
+    with pytest.raises(TemplateError, match="counts are all 0"):
+        t.fit_norms(trial.observed * 0)
+
+
 def test_the_size_of_the_contamination_is_said(bright, trial):
     notes = " ".join(bright.template().notes)
     assert "the source's own photons; sky= takes them out" in notes
@@ -297,6 +336,12 @@ def test_observed_and_sky_are_checked_before_a_fit(trial):
             check_template(
                 open_events(trial.events), used, SOURCE_RANGE, TemplateOptions(**options)
             )
+    whole = TemplateOptions(sky=trial.sky, observed=trial.observed)
+    with pytest.raises(TemplateError, match="cuts through energy bins"):
+        check_template(open_events(trial.events), used, SOURCE_RANGE, whole)
+    no_maps = trial.events.project("Em", "Phi")
+    with pytest.raises(TemplateError, match="rebin_phi= works on PsiChi"):
+        check_template(open_events(no_maps), used, SOURCE_RANGE, TemplateOptions(rebin_phi=5))
 
 
 def test_split_gives_each_part_its_own_norm(trial):

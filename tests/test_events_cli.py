@@ -140,6 +140,42 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, tmp_path, capsys):
     assert not (tmp_path / "out.hdf5").exists()
 
 
+def test_options_replace_their_rivals_in_a_file(folder, tmp_path, capsys):
+    config = write(folder, "rivals.yaml", {"events": "events.hdf5", "binning": BINNING})
+    out = tmp_path / "out.hdf5"
+    assert main(["bin", config, "--out", str(out), "--phi-edges", "0,90,180"]) == 0
+    assert opened(out).axes["Phi"].nbins == 2
+    capsys.readouterr()
+    rivals = ["--phi-edges", "0,90", "--phi-pix-size", "30"]
+    assert main(["bin", config, "--out", str(out), *rivals]) == 2
+    assert "Give only one of --phi-edges and --phi-pix-size" in capsys.readouterr().err
+
+
+def test_regions_share_the_binning(folder, tmp_path):
+    regions = [
+        {"name": "a", "source_range": [1800, 1815]},
+        {"name": "b", "source_range": [1600, 1615]},
+    ]
+    mapping = {"events": "events.hdf5", "binning": BINNING, "regions": regions}
+    config = write(folder, "regions.yaml", mapping)
+    out = tmp_path / "out.hdf5"
+    assert main(["bin", config, "--out", str(out)]) == 0
+    assert_array_equal(
+        contents(opened(out)), contents(bin_events(folder / "events.hdf5", **BINNING))
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tmin", "abc"), ("tmin", True), ("time_bins", [1, "x"]), ("phi_pix_size", True),
+     ("phi_pix_size", "abc"), ("energy_bins", [True, 5000])],
+)  # fmt: skip
+def test_numbers_of_cosipys_configuration(folder, tmp_path, capsys, key, value):
+    config = write(folder, "number.yaml", COSIPY | {key: value})
+    assert main(["bin", config, "--out", str(tmp_path / "out.hdf5")]) == 2
+    assert f"number.yaml: {key}: got" in capsys.readouterr().err
+
+
 def test_the_terminal_shows_events_per_second():
     from rich.console import Console
     from rich.progress import Progress

@@ -85,9 +85,14 @@ def test_errors_of_workers_are_those_of_one_process(files, tmp_path, request, sc
 
 
 def test_bad_schedulers_are_refused(files, cluster):
-    with pytest.raises(LineBackgroundError, match="There is no dask.distributed cluster at 'here'"):
-        bin_event_files(files, OPTIONS, scheduler="here")
+    with pytest.raises(LineBackgroundError, match="There is no dask.distributed cluster at"):
+        bin_event_files(files, OPTIONS, scheduler="nowhere://here")
     with pytest.raises(LineBackgroundError, match="scheduler must be one of"):
         bin_event_files(files, OPTIONS, scheduler=5)
+    with pytest.raises(LineBackgroundError, match="an address .* got 'thread'"):
+        bin_event_files(files, OPTIONS, scheduler="thread")
+    for workers in (0, -2, True, 1.5):
+        with pytest.raises(LineBackgroundError, match="workers must be a whole number above 0"):
+            bin_event_files(files, OPTIONS, scheduler="threads", workers=workers)
     with pytest.raises(LineBackgroundError, match="a cluster has its own"):
         bin_event_files(files, OPTIONS, scheduler=cluster.scheduler_address, workers=3)

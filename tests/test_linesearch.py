@@ -15,7 +15,11 @@ from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
 from cosi_linebkg_plugin import model as model_module
 from cosi_linebkg_plugin.errors import BinningError, DataError, ModelError
 from cosi_linebkg_plugin.linesearch import FREE_SHARE, SEPARATION, search_table
-from cosi_linebkg_plugin.lineshapes import powerlaw_counts, tailed_gaussian_counts
+from cosi_linebkg_plugin.lineshapes import (
+    gaussian_counts,
+    powerlaw_counts,
+    tailed_gaussian_counts,
+)
 from cosi_linebkg_plugin.spectrum import EnergySpectrum
 
 EDGES = np.linspace(1500.0, 2000.0, 100)
@@ -230,6 +234,20 @@ def test_model_is_the_fit(tail):
     # the lines themselves are lines of a model as well
     again = background_model(found.lines, tail=tail)
     assert plugin.fit(again).deviance == pytest.approx(found.fit.deviance, abs=1e-3)
+
+
+@pytest.mark.parametrize("counts", [400.0, 20000.0])
+def test_widths_beside_511_kev_are_those_of_the_search(counts):
+    edges = np.arange(450.0, 651.0, 2.0)
+    mean = powerlaw_counts(edges, 500.0, 550.0, -1.8)[0]
+    mean = mean + gaussian_counts(edges, [counts] * 2, [511.0, 574.0], 2.1)[0]
+    found = find_lines(EnergySpectrum(edges, np.random.default_rng(4).poisson(mean).astype(float)))
+    assert len(found.lines) == 2
+    parameters = found.model().linebkg.spectrum.main.shape.parameters
+    searched = next(p for p in found.fit.model.parameters if p.name == "sigma_2")
+    for name in ("sigma_2", "sigma_3"):
+        assert parameters[name].value == found.fit.values["sigma_2"]
+        assert parameters[name].free == searched.free
 
 
 def test_model_without_lines_is_the_continuum():

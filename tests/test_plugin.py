@@ -167,6 +167,28 @@ def test_minos_errors_and_contours(plugin):
     assert values.shape == (4, 3) and np.all(np.isfinite(values))
 
 
+def test_a_parameter_at_its_limit_has_no_error(plugin):
+    model = make_model()
+    model.linebkg.spectrum.main.shape.parameters["sigma_2"].bounds = (0.1, 2.0)
+    direct = plugin.fit(model)
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    fit = plugin.result(session)
+    assert fit.at_limits == direct.at_limits == ("sigma_2",)
+    assert fit.covariance_names == direct.covariance_names
+    assert fit.parameters["sigma_2"].error is None
+    assert fit.errors["F_2"] == pytest.approx(direct.errors["F_2"], rel=0.05)
+
+
+def test_names_must_be_names(plugin):
+    with pytest.raises(LineBackgroundError, match="name must be of letters"):
+        LineBackgroundLike("a b", plugin.spectrum)
+    with pytest.raises(ModelError, match="source must be a name"):
+        background_model([1779], pivot=1800, source="a b")
+    with pytest.raises(DataError, match='by must be "label" or "component"'):
+        plugin.fit(make_model()).expected_counts((1770, 1790), by="componnt")
+
+
 def test_goodness_of_fit(plugin):
     model = make_model()
     session = JointLikelihood(model, DataList(plugin))
