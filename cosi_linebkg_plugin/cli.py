@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +18,7 @@ from typing import Any
 
 from . import __version__
 from .errors import BinningError, FitError, LineBackgroundError
+from .files import NO_ROOM
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-zA-Z]*)\s*")
@@ -29,18 +33,57 @@ _LOG = logging.getLogger(__package__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code."""
     options = _parser().parse_args(arguments)
+    got = [signal.SIGINT]
     try:
-        with _progress(options.quiet, options.verbose) as progress:
+        with _signals_interrupt(got), _progress(options.quiet, options.verbose) as progress:
             lines = options.command(options, progress)
+    except KeyboardInterrupt as interrupt:
+        notes = getattr(interrupt, "__notes__", ())
+        text = [f"interrupted ({got[-1].name})", *notes, "every file that is there is whole"]
+        return _fail("; ".join(text), 128 + got[-1])
     except FitError as error:
         return _fail(error, EXIT_FAILED)
     except LineBackgroundError as error:
         return _fail(error, EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        return _fail("interrupted; files written so far are whole", EXIT_FAILED)
-    if not options.quiet:
+    except OSError as error:
+        cure = "make room for caches (NUMBA_CACHE_DIR) and temporary files (TMPDIR)"
+        return _fail(f"{error}; {cure}" if error.errno in NO_ROOM else error, EXIT_BAD_INPUT)
+    return EXIT_OK if options.quiet else _print(lines)
+
+
+@contextmanager
+def _signals_interrupt(got: list[signal.Signals]) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does, unless they are ignored or handled already."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        got.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    mine = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if threading.current_thread() is threading.main_thread()
+        and signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in mine:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _print(lines: Sequence[str]) -> int:
+    """Print what came of it; who reads it may have seen enough, or have no room for it."""
+    try:
         for line in lines:
             print(line)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        if not isinstance(error, BrokenPipeError):
+            return _fail(f"Cannot print: {error.strerror}; all files are written.", EXIT_FAILED)
     return EXIT_OK
 
 
@@ -259,17 +302,20 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     config = load_config(options.config, options.region)
     progress("loading libraries")
     from . import pipeline
+    from .files import output_folder, together
     from .plot import plot_spectrum, save_figure
 
-    folder = pipeline.check_folder(options.out)
-    pipeline.check_outputs(folder, config)
-    plugin = pipeline.prepare(config, progress)
-    fit = pipeline.fit_config(config, plugin, progress)
-    pipeline.make_folder(folder)
-    files = [folder / "fit.json", folder / "spectrum.png"]
-    fit.to_json(files[0], source_range=config.source_range)
-    save_figure(plot_spectrum(fit, source_range=config.source_range, names=True), files[1])
-    pipeline.remove_stale(folder, files)
+    pipeline.check_outputs(options.out, config)
+    with output_folder(options.out, pipeline.RESULTS) as folder:
+        plugin = pipeline.prepare(config, progress)
+        with pipeline.keeping_fit(folder) as kept:
+            fit = pipeline.fit_config(config, plugin, progress)
+            kept.append(fit)
+            figure = plot_spectrum(fit, source_range=config.source_range, names=True)
+            files = [folder / "fit.json", folder / "spectrum.png"]
+            with together(folder, stale=pipeline.RESULTS):
+                fit.to_json(files[0], source_range=config.source_range)
+                save_figure(figure, files[1])
     return [*_binned(config, plugin.events), *_summary(fit, None, files, plugin.events.notes)]
 
 
@@ -281,16 +327,16 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
     fit = LineBackgroundFit.from_json(options.fit)
     progress("loading libraries")
     from . import pipeline
+    from .files import output_folder, together
 
-    folder = pipeline.check_folder(options.out)
-    pipeline.check_outputs(folder, config)
-    plugin = pipeline.prepare(config, progress)
-    pipeline.require_fit_of(config, plugin, fit)
-    progress("making the template")
-    template = pipeline.template_config(config, plugin, fit, progress)
-    pipeline.make_folder(folder)
-    files = pipeline.write_results(folder, template.fit, template)
-    pipeline.remove_stale(folder, files, keep=("spectrum.png", "posterior.png", "predictive.png"))
+    pipeline.check_outputs(options.out, config)
+    with output_folder(options.out, pipeline.RESULTS) as folder:
+        plugin = pipeline.prepare(config, progress)
+        pipeline.require_fit_of(config, plugin, fit)
+        progress("making the template")
+        template = pipeline.template_config(config, plugin, fit, progress)
+        with together(folder, stale=set(pipeline.RESULTS) - set(pipeline.FIT_FIGURES)):
+            files = pipeline.write_results(folder, template.fit, template)
     return [*_binned(config, plugin.events), *_summary(template.fit, template, files)]
 
 

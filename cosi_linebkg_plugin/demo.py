@@ -11,9 +11,9 @@ import numpy as np
 
 from .config import load_config
 from .errors import FileError
-from .files import whole_file
+from .files import output_folder, together, whole_file
 from .histograms import sparse_histogram, write_histogram
-from .pipeline import Outcome, Progress, check_folder, make_folder, prepare, run
+from .pipeline import RESULTS, Outcome, Progress, prepare, run
 from .simulation import (
     DEMO_LINE_RATIO,
     DEMO_LINES,
@@ -82,14 +82,21 @@ def run_demo(
     rows : list of dict
         The comparison of each template method with the simulated truth.
     """
-    folder = check_folder(out)
-    _refuse_foreign_files(folder)
-    make_folder(folder)
+    data = ("events.hdf5", "config.yaml")
+    _refuse_foreign_files(Path(out))
+    with output_folder(out, (*data, *RESULTS)) as folder:
+        outcome, rows = _run_demo(folder, seed, progress)
+        return replace(outcome, files=(*outcome.files, *(folder / name for name in data))), rows
+
+
+def _run_demo(folder: Path, seed: int, progress: Progress) -> tuple[Outcome, list[dict[str, Any]]]:
+    """`run_demo` in a folder that it holds."""
     progress("simulating three months of data")
     simulation = simulate(seed)
-    write_histogram(folder / "events.hdf5", simulated_events(simulation))
-    with whole_file(folder / "config.yaml") as temporary:
-        temporary.write_text(demo_config(), encoding="utf-8")
+    with together(folder, outdated=RESULTS):
+        write_histogram(folder / "events.hdf5", simulated_events(simulation))
+        with whole_file(folder / "config.yaml") as temporary:
+            temporary.write_text(demo_config(), encoding="utf-8")
     config = load_config(folder / "config.yaml")
     rows: list[dict[str, Any]] = []
 
@@ -109,8 +116,7 @@ def run_demo(
     outcome = run(
         config, folder, progress=progress, comparison=compare, title="Demo: 26Al background"
     )
-    extra = (folder / "events.hdf5", folder / "config.yaml")
-    return replace(outcome, files=(*outcome.files, *extra)), rows
+    return outcome, rows
 
 
 def _refuse_foreign_files(folder: Path) -> None:

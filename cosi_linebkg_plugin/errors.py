@@ -39,6 +39,20 @@ class FitError(LineBackgroundError):
         self.result = result
 
 
+class FitInterrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal to end, while a fit had something to show already.
+
+    Attributes
+    ----------
+    result : LineBackgroundFit
+        What there was at that time; its ``message`` says how far it came.
+    """
+
+    def __init__(self, message: str, result: Any):
+        super().__init__(message)
+        self.result = result
+
+
 class TemplateError(LineBackgroundError):
     """A background template that cannot be made, or does not fit its consumer."""
 

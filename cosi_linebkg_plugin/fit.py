@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from .components import SpectralModel
-from .errors import FitError, ModelError
+from .errors import FitError, FitInterrupted, ModelError
 from .guess import guess_start, place_missed_line
 from .objective import Objective, amplitude_slots, start_inside
 from .result import LineBackgroundFit
@@ -406,19 +406,35 @@ def toy_p_value(
     p_value : float
         (toys at least as bad as the data + 1) / (n_toys + 1).
     deviances : ndarray, shape (n_toys,)
+
+    Raises
+    ------
+    FitInterrupted
+        At Ctrl-C; its ``result`` is the fit, with the toys so far.
     """
     rng = np.random.default_rng(rng)
     expected = fit.expected_total
-    deviances = np.empty(n_toys)
-    for i in range(n_toys):
-        toy = replace(fit.spectrum, counts=rng.poisson(expected).astype(float))
-        try:
-            deviances[i] = fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
-        except FitError as error:
-            deviances[i] = error.result.deviance
-        if told is not None:
-            told(i + 1, n_toys)
-    return float((np.sum(deviances >= fit.deviance) + 1) / (n_toys + 1)), deviances
+    deviances: list[float] = []
+    try:
+        while len(deviances) < n_toys:
+            toy = replace(fit.spectrum, counts=rng.poisson(expected).astype(float))
+            try:
+                deviance = fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
+            except FitError as error:
+                deviance = error.result.deviance
+            deviances.append(deviance)
+            if told is not None:
+                told(len(deviances), n_toys)
+    except KeyboardInterrupt as interrupt:
+        done = len(deviances)
+        toys = (_share_as_bad(fit, deviances), done) if done else None
+        problem = f"interrupted after {done} of {n_toys} simulated spectra"
+        raise FitInterrupted(problem, replace(fit, toys=toys, message=problem)) from interrupt
+    return _share_as_bad(fit, deviances), np.array(deviances)
+
+
+def _share_as_bad(fit: LineBackgroundFit, deviances: list[float]) -> float:
+    return (sum(d >= fit.deviance for d in deviances) + 1) / (len(deviances) + 1)
 
 
 def with_toys(

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, FileError, TemplateError
-from .files import whole_file
+from .files import NO_ROOM, whole_hdf5
 from .livetime import Livetime, livetime_of_sum, read_livetime
 from .spectrum import (
     EDGE_TOLERANCE,
@@ -431,6 +431,8 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         try:
             yield file
         except (OSError, KeyError, IndexError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise  # of numba's cache: no reading ends so
             raise FileError(f"{path} is damaged ({error}). Copy or write it again.") from error
 
 
@@ -729,9 +731,9 @@ def write_histogram(
     """
     import h5py
 
-    with whole_file(path) as temporary:
-        temporary.unlink()  # histpy adds to an existing file, and an empty one is no HDF5
-        histogram.write(str(temporary), name=name)
+    with whole_hdf5(path) as whole:
+        histogram.write(whole, name=name)
         if extra is not None:
-            with h5py.File(temporary, "a") as file:
+            whole.check()
+            with h5py.File(whole, "a") as file:
                 extra(file)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .comparison import Comparison, compare_all, to_csv, to_json
 from .config import BinningSection, Config
 from .errors import ConfigError, FileError, FitError, LineBackgroundError
-from .files import whole_file
+from .files import output_folder, together, whole_file
 from .fit import with_toys
 from .linesearch import LineSearch, check_search, find_lines
 from .making import TemplateOptions, check_template, make_template
@@ -46,7 +45,10 @@ RESULTS = (
     "filter_scores.png",
     "posterior.png",
     "predictive.png",
+    "fit_interrupted.json",
 )
+#: Figures of the fit, which a template made later leaves.
+FIT_FIGURES = ("spectrum.png", "posterior.png", "predictive.png")
 
 
 @dataclass(frozen=True)
@@ -97,27 +99,46 @@ def run(
     ------
     LineBackgroundError
         Bad input before any work and before any file; FitError if the fit is not valid.
+    KeyboardInterrupt
+        The fit, if there is one, is in ``fit_interrupted.json``; other files are as before.
     """
-    folder = check_folder(out)
-    check_outputs(folder, config)
-    if plugin is None:
-        progress("reading the events")
-        plugin = prepare(config, progress)
-    fit = fit_config(config, plugin, progress)
-    template = None
-    if config.template is not None:
-        progress("making the template")
-        template = template_config(config, plugin, fit, progress)
-        fit = template.fit  # with sky= its photons were taken out of the spectrum
-    progress("writing results and figures")
-    rows, extra_figures = comparison(template) if comparison and template else (None, {})
-    observed = config.template.observed if config.template else None
-    figures = _figures(fit, template, observed) | extra_figures  # may refuse: before any file
-    make_folder(folder)
-    files = write_results(folder, fit, template)
-    files += _write_report(folder, config, fit, template, rows, figures, title, plugin)
-    remove_stale(folder, files)
+    check_outputs(Path(out), config)
+    with output_folder(out, RESULTS) as folder:
+        if plugin is None:
+            progress("reading the events")
+            plugin = prepare(config, progress)
+        with keeping_fit(folder) as kept:
+            fit = fit_config(config, plugin, progress)
+            kept.append(fit)
+            template = None
+            if config.template is not None:
+                progress("making the template")
+                template = template_config(config, plugin, fit, progress)
+                fit = template.fit  # with sky= its photons were taken out of the spectrum
+            progress("writing results and figures")
+            rows, extra_figures = comparison(template) if comparison and template else (None, {})
+            observed = config.template.observed if config.template else None
+            figures = _figures(fit, template, observed) | extra_figures
+            with together(folder, stale=RESULTS):
+                files = write_results(folder, fit, template)
+                files += _write_report(folder, config, fit, template, rows, figures, title, plugin)
     return Outcome(fit, template, tuple(files), plugin.events)
+
+
+@contextmanager
+def keeping_fit(folder: Path) -> Iterator[list[LineBackgroundFit]]:
+    """An interrupted job leaves the last fit of the list, or what a fit had so far, in a file."""
+    kept: list[LineBackgroundFit] = []
+    try:
+        yield kept
+    except KeyboardInterrupt as interrupt:
+        kept += [fit for fit in (getattr(interrupt, "result", None),) if fit is not None]
+        if kept:
+            path = folder / "fit_interrupted.json"
+            with suppress(LineBackgroundError):
+                kept[-1].to_json(path)
+                interrupt.add_note(f"the fit so far is in {path}")
+        raise
 
 
 class _Prefixed:
@@ -129,13 +150,6 @@ class _Prefixed:
 
     def __call__(self, text: str) -> None:
         self._progress(self._prefix + text)
-
-
-def remove_stale(folder: Path, files: Sequence[Path], keep: Sequence[str] = ()) -> None:
-    """Remove what an earlier run left in the folder and this one did not write."""
-    for name in RESULTS:
-        if folder / name not in files and name not in keep:
-            (folder / name).unlink(missing_ok=True)
 
 
 def run_regions(
@@ -159,19 +173,32 @@ def run_regions(
         Bad input of any region before any work; FitError if a fit is not valid: regions that
         were done before stay, the page of all regions is not written.
     """
-    folder = check_folder(out)
+    with ExitStack() as stack:
+        folder = stack.enter_context(output_folder(out, ["report.html"]))
+        for name, config in configs.items():
+            check_outputs(folder, config)
+            check_outputs(folder / name, config)
+            stack.enter_context(output_folder(folder / name, RESULTS))
+        return _run_regions(configs, folder, progress, title)
+
+
+def _run_regions(
+    configs: Mapping[str, Config], folder: Path, progress: Progress, title: str
+) -> dict[str, Outcome]:
+    """`run_regions` in folders that it holds."""
     progress("reading the events")
     plugins: dict[str, LineBackgroundLike] = {}
     for name, config in configs.items():
-        check_outputs(folder, config)
-        check_outputs(folder / name, config)
         known = next(iter(plugins.values()), None)
         try:
             plugins[name] = prepare(config, progress, known.events if known else None)
         except ConfigError as error:
             raise ConfigError(f"region {name}: {error}") from error
     outcomes: dict[str, Outcome] = {}
-    (folder / "report.html").unlink(missing_ok=True)  # of an earlier run
+    page = folder / "report.html"
+    if page.exists():
+        with together(folder, outdated=[page.name]):
+            pass
     for name, config in configs.items():
         tell = _Prefixed(progress, f"{name} ({len(outcomes) + 1} of {len(configs)}): ")
         try:
@@ -183,37 +210,13 @@ def run_regions(
             raise FitError(f"region {name}: {error}", error.result) from error
         except LineBackgroundError as error:
             raise LineBackgroundError(f"region {name}: {error}") from error
+        page.unlink(missing_ok=True)  # of an earlier run
     from .report import write_regions_report
 
     results = {name: (o.fit, o.template) for name, o in outcomes.items()}
-    write_regions_report(folder / "report.html", results, title=title)
+    with together(folder):
+        write_regions_report(page, results, title=title)
     return outcomes
-
-
-def check_folder(path: str | os.PathLike[str]) -> Path:
-    """The output folder, refused before any work if it cannot be written; it is not made yet."""
-    folder = Path(path)
-    nearest = folder.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise FileError(_unwritable(folder, error)) from error
-    return folder
-
-
-def make_folder(folder: Path) -> None:
-    """Make the output folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(_unwritable(folder, error)) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> str:
-    return f"Cannot write to the output folder {folder}: {error.strerror}. Choose another --out."
 
 
 def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
@@ -501,7 +504,7 @@ def compare_files(
         Named by the files, with their folders where these alone tell them apart.
     files : list of Path
     """
-    from .plot import MANY_STYLES, plot_comparison, plot_maps, save_figure
+    from .plot import MANY_STYLES, save_figure
 
     if not (nside > 0 and nside & (nside - 1) == 0):
         raise ConfigError(f"--nside must be a power of 2 (1, 2, 4, ...), got {nside}.")
@@ -515,16 +518,33 @@ def compare_files(
             raise ConfigError(f"The template {name} is given twice; give each file once.")
     if len(templates) > len(MANY_STYLES):
         raise ConfigError(f"At most {len(MANY_STYLES)} templates at a time, got {len(templates)}.")
-    folder = None if out is None else check_folder(out)
-    opened = {n: BackgroundTemplate.open(p) for n, p in zip(names, templates, strict=True)}
-    rows = compare_all(opened, observed, nside=nside)
-    if folder is None:
-        return rows, []
-    make_folder(folder)
-    files = [folder / "comparison.csv", folder / "comparison.json"]
-    for path, text in zip(files, (to_csv(rows), to_json(rows)), strict=True):
-        with whole_file(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with ExitStack() as stack:
+        folder = None if out is None else stack.enter_context(output_folder(out))
+        opened = {n: BackgroundTemplate.open(p) for n, p in zip(names, templates, strict=True)}
+        rows = compare_all(opened, observed, nside=nside)
+        if folder is None:
+            return rows, []
+        figures = _comparison_figures(opened, rows, observed, nside)
+        with together(folder):
+            files = [folder / "comparison.csv", folder / "comparison.json"]
+            for path, text in zip(files, (to_csv(rows), to_json(rows)), strict=True):
+                with whole_file(path) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
+            for name, figure in figures.items():
+                files.append(folder / name)
+                save_figure(figure, files[-1])
+    return rows, files
+
+
+def _comparison_figures(
+    opened: Mapping[str, BackgroundTemplate],
+    rows: Sequence[Comparison],
+    observed: Path,
+    nside: int,
+) -> dict[str, Any]:
+    """The figures of `compare_files`, by the names of their files."""
+    from .plot import plot_comparison, plot_maps
+
     figures = {
         f"comparison_{axis.lower()}.png": plot_comparison(rows, axis)
         for axis in ("Phi", "PsiChi")
@@ -538,10 +558,7 @@ def compare_files(
             while file in figures:
                 file, number = f"maps_{safe}_{number}.png", number + 1
             figures[file] = plot_maps(template, observed=observed, nside=nside)
-    for name, figure in figures.items():
-        files.append(folder / name)
-        save_figure(figure, files[-1])
-    return rows, files
+    return figures
 
 
 def quiet_threeml() -> None:

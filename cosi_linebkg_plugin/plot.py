@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -514,8 +515,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     known = figure.canvas.get_supported_filetypes()
     if kind not in known:
         raise FileError(f"Cannot write a figure as {path}; known are {', '.join(known)}.")
+    buffer = BytesIO()  # Pillow does not say why it could not write
+    figure.savefig(buffer, format=kind, dpi=150)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+        temporary.write_bytes(buffer.getvalue())
 
 
 # --- comparisons and maps -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, FitError
+from .errors import DataError, FitError, FitInterrupted
 from .kernels import compiled_log_posterior, half_deviance
 from .objective import Objective
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: The chain is run until it is this many autocorrelation times long.
 LENGTH_IN_TIMES = 30
 _BLOCK, _MAX_STEPS = 1000, 20000
+#: Fewer steps than these are of no use: most are burn-in.
+_MIN_STEPS = 200
 
 
 def sample_posterior(
@@ -32,28 +34,38 @@ def sample_posterior(
     free = fit.model.free
     low, high = objective.low[free], objective.high[free]
     start = _starting_points(fit, objective, max(2 * free.size + 2, 32), rng)
+    log_posterior = _log_posterior(objective, fit.theta, free, low, high)
     sampler = emcee.EnsembleSampler(
         len(start),
         free.size,
-        _log_posterior(objective, fit.theta, free, low, high),
+        log_posterior,
         vectorize=True,
         moves=[(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
     )
+    sampler.log_prob_fn = log_posterior  # without emcee's wrapper, which prints at Ctrl-C
     sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
     state, converged, time = start, False, np.inf
-    while not converged and sampler.iteration < _MAX_STEPS:
-        state = sampler.run_mcmc(state, _BLOCK)
-        time = float(np.max(np.nan_to_num(sampler.get_autocorr_time(tol=0), nan=np.inf)))
-        converged = sampler.iteration > LENGTH_IN_TIMES * time
-        if told is not None:
-            needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
-            told(sampler.iteration, max(int(needed), sampler.iteration))
+    interrupt: KeyboardInterrupt | None = None
+    try:
+        while not converged and sampler.iteration < _MAX_STEPS:
+            state = sampler.run_mcmc(state, _BLOCK)
+            time = _autocorrelation_time(sampler)
+            converged = sampler.iteration > LENGTH_IN_TIMES * time
+            if told is not None:
+                needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
+                told(sampler.iteration, max(int(needed), sampler.iteration))
+    except KeyboardInterrupt as error:
+        if sampler.iteration < _MIN_STEPS:
+            raise
+        interrupt, converged, time = error, False, _autocorrelation_time(sampler)
     burn_in = int(min(5 * time, sampler.iteration / 2))
     chain = sampler.get_chain(discard=burn_in, flat=True)
     samples = chain[:: max(1, len(chain) // n_samples)]
     theta = fit.theta.copy()
     theta[free] = np.median(samples, axis=0)
     problem = "" if converged else f"the chain is only {sampler.iteration / time:.0f} times as long"
+    if interrupt is not None:
+        problem = f"interrupted after {sampler.iteration} steps"
     result = replace(
         fit,
         theta=theta,
@@ -67,6 +79,8 @@ def sample_posterior(
         samples=samples,
         n_calls=sampler.iteration * len(start),
     )
+    if interrupt is not None:
+        raise FitInterrupted(problem, result) from interrupt
     if not converged:
         raise FitError(
             f"The posterior sampling did not converge: {problem} as its autocorrelation time "
@@ -74,6 +88,11 @@ def sample_posterior(
             result,
         )
     return result
+
+
+def _autocorrelation_time(sampler: Any) -> float:
+    """The longest of any parameter, steps; infinite where the chain does not show it."""
+    return float(np.max(np.nan_to_num(sampler.get_autocorr_time(tol=0), nan=np.inf)))
 
 
 @dataclass(frozen=True)

@@ -429,6 +429,8 @@ class LineBackgroundFit:
         FitError
             If the chain is still shorter than 30 autocorrelation times after 20,000 steps; its
             ``result`` holds the samples.
+        FitInterrupted
+            At Ctrl-C after 200 steps or more; its ``result`` holds the samples so far, not valid.
 
         References
         ----------

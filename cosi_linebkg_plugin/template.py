@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FileError, TemplateError
-from .files import whole_file
+from .files import whole_hdf5
 from .histograms import (
     ENERGY_LABEL,
     EventHistogram,
@@ -480,11 +480,11 @@ class BackgroundTemplate:
         """
         import h5py
 
-        with whole_file(path) as temporary:
-            temporary.unlink()  # histpy adds to an existing file, and an empty one is no HDF5
+        with whole_hdf5(path) as whole:
             for label, histogram in self.components.items():
-                histogram.write(str(temporary), name=f"components/{label}")
-            with h5py.File(temporary, "a") as file:
+                histogram.write(whole, name=f"components/{label}")
+                whole.check()
+            with h5py.File(whole, "a") as file:
                 file.attrs["format"] = FORMAT
                 # datasets: attributes are limited to 64 kB
                 file.create_dataset("metadata", data=json.dumps(self._metadata(), allow_nan=False))

@@ -38,7 +38,7 @@ def test_configuration_runs_and_writes_what_is_said(folder, capsys):
     written = {p.name for p in (folder / "result").iterdir()}
     assert written <= named
     of_the_demo = {"events.hdf5", "config.yaml", "phi_truth.png"}
-    of_options = {"filter_scores.png", "posterior.png", "predictive.png"}
+    of_options = {"filter_scores.png", "posterior.png", "predictive.png", "fit_interrupted.json"}
     assert named - written == of_the_demo | of_options
 
 
