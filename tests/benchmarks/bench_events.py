@@ -45,7 +45,7 @@ def long_list(folder: Path, n: int, block: int = 10_000_000) -> Path:
         half = path.with_suffix(".making")
         with h5py.File(half, "w") as file:
             for name in names:
-                file.create_dataset(name, (n,), "f8", chunks=(10_000,))
+                file.create_dataset(name, (n,), "f8", chunks=(min(n, 10_000),))
             for low in range(0, n, block):
                 columns = make_events(min(block, n - low), seed=low // block)
                 for name in names:

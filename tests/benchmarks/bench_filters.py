@@ -147,9 +147,7 @@ def automatic(
     for candidate, source, expected in zip(candidates, pooled, theirs(), strict=True):
         scale = np.abs(expected).max()
         np.testing.assert_allclose(smooth(source, candidate), expected, atol=1e-12 * scale)
-    ours, healpy_s = in_turns(
-        lambda: choose_filter(events, weights, seen), theirs, repeats=repeats
-    )
+    ours, healpy_s = in_turns(lambda: choose_filter(events, weights, seen), theirs, repeats=repeats)
     what = f"smoothing: auto, {len(ladder(N_PHI))} candidates, {N_PHI} slices, nside {nside}"
     return Row(what, ours, "s", "healpy's transforms alone, the same candidates", healpy_s, aim)
 

@@ -102,7 +102,7 @@ def peer(model: SpectralModel, spectrum: EnergySpectrum):
 
 
 def likelihood_call(
-    n_lines: int, aim: float | None = None, calls: int = 200, repeats: int = 21
+    n_lines: int, aim: float | None = None, calls: int = 50, repeats: int = 41
 ) -> Comparison:
     spectrum, model = spectrum_around_26al(), tutorial_like(n_lines)
     cost, _ = peer(model, spectrum)

@@ -33,11 +33,11 @@ def wide() -> EnergySpectrum:
     return EnergySpectrum(edges, rng.poisson(mean).astype(float))
 
 
-def search(case: str, repeats: int = 5) -> Row:
+def search(case: str, repeats: int = 3) -> Row:
     """Of a simulated spectrum without lines, one with 60, and the one around 26Al."""
     spectrum, tail, name, least, most = {
         "empty": (empty, False, "no lines, 99 bins", 0, 1),
-        "wide": (wide, False, "60 lines, 1100 bins", 55, 61),
+        "wide": (wide, False, "60 lines, 1100 bins", 45, 60),
         "26Al": (spectrum_around_26al, True, "around 26Al, 99 bins, tails", 5, 30),
     }[case]
     spectrum = spectrum()

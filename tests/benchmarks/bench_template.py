@@ -174,7 +174,9 @@ def from_file(
     what = f"file of {n_events:.0e} events, {n_times} time bins, to spectrum and sideband sum"
     rows = []
     for unit, aim in zip(("s", "MB"), aims, strict=True):
-        ours, theirs = (float(np.median([run[unit] for run in runs[h]])) for h in ("ours", "histpy"))
+        ours, theirs = (
+            float(np.median([run[unit] for run in runs[h]])) for h in ("ours", "histpy")
+        )
         name = what if unit == "s" else f"{what}: peak memory above imports"
         rows.append(Row(name, ours, unit, "opened with histpy, cosipy's loop", theirs, aim))
     return rows

@@ -1,9 +1,9 @@
 """All benchmarks in one table.
 
 ``python tests/benchmarks/table.py [--quick] [--only NAME ...] [--peers PYTHON] [--dir DIR]
-[--write]`` prints it; with ``--write`` it goes into docs/benchmarks.md, which takes a full run. A
-full run takes ten minutes on a quiet machine with the event lists in DIR; they are simulated first
-where they are missing (5 GB).
+[--write]`` prints it; with ``--write`` it goes into docs/benchmarks.md, and a few ratios into
+README.md. A full run takes eleven minutes on two quiet cores with the event lists in DIR; those
+that are missing are simulated first (5 GB), and kept.
 
 cosipy 0.3.4 needs numpy < 2, so that it lives in an environment of its own: ``--peers`` is the
 Python of that one. Each group of rows runs in a new process of one of the two, from this
@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,15 @@ class Bench:
         Arguments that differ with ``--quick``; None leaves it out there.
     in_folder : bool
         Whether its first argument is the folder of the event lists.
+    headline : bool
+        Whether README shows its (first) row.
     """
 
     function: str
     arguments: dict[str, Any] = field(default_factory=dict)
     quick: dict[str, Any] | None = field(default_factory=dict)
     in_folder: bool = False
+    headline: bool = False
 
     def rows(self, folder: Path, quick: bool) -> list[Row]:
         module, name = self.function.split(":")
@@ -83,24 +87,28 @@ class Group:
     cosipy: bool = False
 
 
+_listed = partial(Bench, in_folder=True)
+
 # Aims are those set for the project, or what its prototypes reached; docs/benchmarks.md says so.
 GROUPS = {
     "fit": Group(
         "Likelihood and fit",
         (
-            Bench("bench_fit:likelihood_call", {"n_lines": 6, "aim": 13}),
-            Bench("bench_fit:likelihood_call", {"n_lines": 23, "aim": 21}),
-            Bench("bench_fit:direct_fit", {"n_lines": 6, "aim": 29}),
-            Bench("bench_fit:direct_fit", {"n_lines": 23, "aim": 38}),
-            Bench("bench_fit:joint_likelihood_fit", {"aim": 1}),
+            Bench("bench_fit:likelihood_call", {"n_lines": 6, "aim": 13}, headline=True),
+            Bench("bench_fit:likelihood_call", {"n_lines": 23, "aim": 21}, headline=True),
+            Bench("bench_fit:direct_fit", {"n_lines": 6, "aim": 29}, headline=True),
+            Bench("bench_fit:direct_fit", {"n_lines": 23, "aim": 38}, headline=True),
+            Bench("bench_fit:joint_likelihood_fit", {"aim": 1}, headline=True),
         ),
     ),
     "fit-cosipy": Group(
-        "Likelihood and fit", (Bench("bench_fit:cosipys_class", quick=None),), cosipy=True
+        "Likelihood and fit",
+        (Bench("bench_fit:cosipys_class", quick=None, headline=True),),
+        cosipy=True,
     ),
     "sampling": Group(
         "Likelihood and fit",
-        (Bench("bench_fit:sampling", {"aim": 35}, quick=None),),
+        (Bench("bench_fit:sampling", {"aim": 35}, quick=None, headline=True),),
     ),
     "lines": Group(
         "Line search",
@@ -109,7 +117,8 @@ GROUPS = {
     "template": Group(
         "Templates",
         (
-            Bench("bench_template:many_time_bins", {"aim": 11}, {"n_times": 9, "n_events": 2e6}),
+            Bench("bench_template:many_time_bins", {"aim": 11}, {"n_times": 9, "n_events": 2e6},
+                  headline=True),
             Bench("bench_template:components", {"n_times": 1, "n_events": 2e6}),
             Bench("bench_template:components", {"n_times": 9, "n_events": 2e6}),
             Bench("bench_template:components", {"n_times": 90, "n_events": 2e7}, quick=None),
@@ -121,10 +130,10 @@ GROUPS = {
     "file": Group(
         "Templates",
         (
-            Bench("bench_template:from_file", {"aims": (5.8, 10)},
-                  {"n_events": 2e6, "n_times": 9, "repeats": 1}, in_folder=True),
-            Bench("bench_template:template_run", {},
-                  {"n_events": 2e6, "n_times": 9, "repeats": 1}, in_folder=True),
+            _listed("bench_template:from_file", {"aims": (5.8, 10)},
+                    {"n_events": 2e6, "n_times": 9, "repeats": 1}, headline=True),
+            _listed("bench_template:template_run", {},
+                    {"n_events": 2e6, "n_times": 9, "repeats": 1}),
         ),
     ),
     "filters": Group(
@@ -132,7 +141,7 @@ GROUPS = {
         (
             Bench("bench_filters:low_pass", {"n_time": 1, "nside": 16, "repeats": 31, "aim": 44}),
             Bench("bench_filters:low_pass", {"n_time": 90, "nside": 16, "repeats": 3, "aim": 44},
-                  quick=None),
+                  quick=None, headline=True),
             Bench("bench_filters:low_pass", {"n_time": 1, "nside": 64, "repeats": 5, "aim": 44},
                   {"repeats": 1}),
             Bench("bench_filters:low_pass_matrix", {"nside": 16}),
@@ -143,42 +152,44 @@ GROUPS = {
     "events": Group(
         "Event lists",
         (
-            Bench("bench_events:against_histpy", {"kind": "gzip", "aim": 5}, {"n": MILLION}, True),
-            Bench("bench_events:against_histpy", {"kind": "plain", "aim": 5}, {"n": MILLION}, True),
-            Bench("bench_events:against_histpy", {"kind": "gzip", "energies": "all", "aim": 5},
-                  {"n": MILLION}, True),
-            Bench("bench_events:kinds_of_files", {}, {"n": MILLION // 10}, True),
+            _listed("bench_events:against_histpy", {"kind": "gzip", "aim": 5}, {"n": MILLION},
+                    headline=True),
+            _listed("bench_events:against_histpy", {"kind": "plain", "aim": 5}, {"n": MILLION}),
+            _listed("bench_events:against_histpy",
+                    {"kind": "gzip", "energies": "all", "aim": 5, "repeats": 2}, {"n": MILLION}),
+            _listed("bench_events:kinds_of_files", {}, {"n": MILLION // 10}),
         ),
     ),
     "events-cosipy": Group(
         "Event lists",
         (
-            Bench("bench_events:against_cosipy", {"kind": "gzip", "aim": 45, "repeats": 2},
-                  {"n": MILLION, "repeats": 1}, True),
-            Bench("bench_events:against_cosipy", {"kind": "plain", "aim": 45}, {"n": MILLION},
-                  True),
+            _listed("bench_events:against_cosipy", {"kind": "gzip", "aim": 45}, {"n": MILLION},
+                    headline=True),
+            _listed("bench_events:against_cosipy", {"kind": "plain", "aim": 45}, {"n": MILLION}),
         ),
         cosipy=True,
     ),
     "events-parallel": Group(
         "Event lists",
-        (Bench("bench_events:in_parallel", {}, {"n": MILLION // 10, "repeats": 1}, True),),
+        (
+            _listed("bench_events:in_parallel", {"repeats": 2},
+                    {"n": MILLION // 10, "repeats": 1}),
+        ),
     ),
     "events-memory": Group(
         "Event lists",
         (
-            Bench("bench_events:peak_memory", {"n": 10 * MILLION}, {"n": MILLION}, True),
-            Bench("bench_events:peak_memory", {"n": 100 * MILLION}, None, True),
-            Bench("bench_events:peak_memory", {"n": 10 * MILLION, "energies": "all"},
-                  {"n": MILLION}, True),
-            Bench("bench_events:peak_memory", {"n": 100 * MILLION, "energies": "all"}, None, True),
+            _listed("bench_events:peak_memory", {"n": 10 * MILLION}, {"n": MILLION}),
+            _listed("bench_events:peak_memory", {"n": 100 * MILLION}, None),
+            _listed("bench_events:peak_memory", {"n": 10 * MILLION, "energies": "all"},
+                    {"n": MILLION}),
+            _listed("bench_events:peak_memory", {"n": 100 * MILLION, "energies": "all"}, None),
         ),
     ),
     "start": Group(
         "Start",
         (
-            Bench("bench_start:command_line", {"option": "--version"}, {"repeats": 1}),
-            Bench("bench_start:command_line", {"option": "--help"}, {"repeats": 1}),
+            Bench("bench_start:command_line", {}, {"repeats": 1}),
             Bench("bench_start:first_fit", {}, {"repeats": 1}),
         ),
     ),
@@ -190,8 +201,8 @@ GROUPS = {
             Bench("bench_template:growth_with_events", {"aim": 1.1},
                   {"sizes": (2e4, 2e5, 2e6), "n_times": 1}),
             Bench("bench_filters:growth_with_slices", {"aim": 1.1}, {"n_times": (1, 3, 9)}),
-            Bench("bench_events:growth_with_events", {"aim": 1.1},
-                  {"sizes": (10_000, 100_000, MILLION)}, True),
+            _listed("bench_events:growth_with_events", {"aim": 1.1},
+                    {"sizes": (10_000, 100_000, MILLION)}),
         ),
     ),
 }  # fmt: skip
@@ -204,6 +215,7 @@ class Result:
     title: str
     versions: str
     row: Row | None = None
+    headline: bool = False
     what: str = ""
     problem: str = ""
 
@@ -237,7 +249,7 @@ def work(benches: Iterable[Bench], folder: Path, quick: bool, out: Path) -> None
             traceback.print_exc()
             tell(what=str(bench), problem=f"{type(error).__name__}: {error}")
         else:
-            tell(rows=[asdict(row) for row in rows])
+            tell(rows=[asdict(row) for row in rows], headline=bench.headline)
 
 
 def run_group(name: str, python: str, folder: Path, quick: bool) -> list[Result]:
@@ -262,16 +274,19 @@ def run_group(name: str, python: str, folder: Path, quick: bool) -> list[Result]
         if "versions" in entry:
             known = entry["versions"]
         elif "rows" in entry:
-            results += [Result(title, known, row=Row(**row)) for row in entry["rows"]]
+            results += [
+                Result(title, known, Row(**row), headline=entry["headline"] and n == 0)
+                for n, row in enumerate(entry["rows"])
+            ]
             begun = ""
         elif "problem" in entry:
-            results.append(Result(title, known, None, entry["what"], entry["problem"]))
+            results.append(Result(title, known, what=entry["what"], problem=entry["problem"]))
             begun = ""
         else:
             begun = entry["what"]
     if status != 0:
         problem = f"the process ended: {status}"
-        results.append(Result(title, known, None, begun or name, problem))
+        results.append(Result(title, known, what=begun or name, problem=problem))
     if any(r.problem for r in results):
         print(f"--- {name}\n{last_words}\n---", file=sys.stderr)
     return results
@@ -309,6 +324,23 @@ def markdown(results: list[Result]) -> str:
         lines.append("")
     lines += [f"* {letter}: {text}" for text, letter in letters.items()]
     return "\n".join(lines)
+
+
+def headlines(results: list[Result]) -> str:
+    """A few rows with their ratios, for README."""
+    lines = ["| | peer | this package is |", "|---|---|---|"]
+    for result in results:
+        if result.headline and result.row is not None and result.row.ratio is not None:
+            better = "smaller" if result.row.unit == "MB" else "faster"
+            ratio = f"{float(f'{result.row.ratio:.2g}'):,g} times {better}"
+            lines.append(f"| {result.row.what} | {result.row.peer} | {ratio} |")
+    return "\n".join(lines)
+
+
+def write_between_marks(page: Path, text: str) -> None:
+    head, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    tail = rest.split(END, 1)[1]
+    page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
 
 
 def _cells(row: Row) -> str:
@@ -351,23 +383,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes, without the long rows")
     parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="NAME", help=", ".join(GROUPS))
     parser.add_argument("--peers", metavar="PYTHON", help="of an environment with cosipy 0.3.4")
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
+    parser.add_argument(
+        "--write", action="store_true", help="into docs/benchmarks.md and README.md"
+    )
     parser.add_argument("--dir", type=Path, help="folder of the event lists, which are kept")
     parser.add_argument("--work", choices=GROUPS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    folder = options.dir or Path(tempfile.gettempdir()) / "cosi_linebkg_benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()
+    folder = (options.dir or Path(tempfile.gettempdir()) / "cosi_linebkg_benchmarks").resolve()
     if options.work:
         work(GROUPS[options.work].benches, folder, options.quick, options.out)
         return 0
     beside_cosipy = importlib.util.find_spec("cosipy") is not None
-    if options.write and (options.quick or options.only):
-        parser.error("--write takes a full run, without --quick and --only")
+    if options.write and options.only:
+        parser.error("--write takes all rows, without --only")
     if options.write and not (options.peers or beside_cosipy):
         parser.error("--write needs cosipy's rows: give --peers PYTHON")
 
+    folder.mkdir(parents=True, exist_ok=True)
     began, start, of_machine = datetime.now(UTC), time.monotonic(), machine()
     results: list[Result] = []
     for name in options.only or GROUPS:
@@ -389,9 +422,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     print(text)
     if options.write:
-        head, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-        tail = rest.split(END, 1)[1]
-        PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
+        write_between_marks(PAGE, text)
+        write_between_marks(ROOT / "README.md", headlines(results))
     return int(any(r.row is None for r in results))
 
 
