@@ -62,7 +62,7 @@ def test_a_row_that_fails_shows_its_error_and_the_others_go_on(table, tmp_path, 
     benches = [
         table.Bench("failing:fails", {"n": 3}),
         table.Bench("failing:fails", {"n": 4}, quick=None),
-        table.Bench("bench_filters:low_pass_matrix", {"nside": 1, "repeats": 1}),
+        table.Bench("bench_filters:low_pass_matrix", {"nside": 2, "repeats": 1}),
     ]
     out = tmp_path / "rows"
     table.work(benches, tmp_path, quick=True, out=out)

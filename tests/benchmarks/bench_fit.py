@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from iminuit import Minuit
-from timing import ROOT, Comparison, Row, growth, in_turns
+from timing import DATA, Comparison, Row, growth, in_turns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from spectra import (
@@ -41,8 +40,7 @@ PEER = "iminuit ExtendedBinnedNLL + numba-stats"
 
 
 def spectrum_around_26al() -> EnergySpectrum:
-    folder = Path(os.environ.get("COSI_LINEBKG_DATA", ROOT.parent / "shared" / "data"))
-    return dc3_spectrum(folder) if folder.is_dir() else simulated(tutorial_like(6))
+    return dc3_spectrum(DATA) if DATA.is_dir() else simulated(tutorial_like(6))
 
 
 def simulated(model: SpectralModel, n_bins: int = 99) -> EnergySpectrum:
@@ -325,5 +323,5 @@ CASES = [
 @pytest.mark.parametrize("side", ["ours", "theirs"])
 def test_of_call_or_fit(benchmark, case, side):
     comparison = case()
-    benchmark.group = comparison.what
+    benchmark.group = f"{comparison.what}; calls: {comparison.calls}"
     benchmark(getattr(comparison, side))

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from timing import EXPONENT, RATE, ROOT, Comparison, Row, environment
+from timing import DATA, EXPONENT, RATE, ROOT, Comparison, Row, environment
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- benchmarks -->", "<!-- end -->"
@@ -415,10 +415,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {time.monotonic() - since:.0f} s", file=sys.stderr, flush=True)
     flags = " --quick" * options.quick + " --write" * options.write
     flags += " --peers PYTHON" if options.peers else ""
+    spectrum = "DC3's" if DATA.is_dir() else "simulated"
     minutes = (time.monotonic() - start) / 60
     text = (
         f"{began:%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes, `python tests/benchmarks/table.py"
-        f"{flags}`; {of_machine}. {summary(results)}.\n\n{markdown(results)}"
+        f"{flags}`; {of_machine}; the spectrum around 26Al is {spectrum}. {summary(results)}.\n\n"
+        f"{markdown(results)}"
     )
     print(text)
     if options.write:

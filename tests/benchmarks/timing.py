@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Of the published data sets, as for the tests; where it is missing, spectra are simulated.
+DATA = Path(os.environ.get("COSI_LINEBKG_DATA", ROOT.parent / "shared" / "data"))
 #: Units in which more is better, or which are no amount: an exponent has an upper limit as its aim.
 RATE, EXPONENT = "1/s", "exponent"
 
