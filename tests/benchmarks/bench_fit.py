@@ -1,13 +1,14 @@
-"""The likelihood call and the fit against named peers, in one run.
+"""The likelihood call, the fit and posterior sampling against named peers.
 
-``pytest tests/benchmarks/bench_fit.py`` (not part of the default run); OMP_NUM_THREADS=1. Each
-benchmark asserts that the results agree, runs both sides warm and in turns, and keeps the medians
-and their ratio in ``extra_info``; the last line of the output is the table of ratios. The real
-spectrum is used where it is at hand, a simulated one like it elsewhere.
+Each function asserts that the results agree. ``python tests/benchmarks/table.py`` makes the rows of
+docs/benchmarks.md of them; ``pytest tests/benchmarks/bench_fit.py`` times the same calls with
+pytest-benchmark, to compare two states of the code. The real spectrum around 26Al is used where it
+is at hand, a simulated one like it elsewhere.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from iminuit import Minuit
-from timing import in_turns
+from timing import DATA, Comparison, Row, growth, in_turns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from spectra import (
@@ -28,50 +29,44 @@ from spectra import (
     tutorial_model,
 )
 
+from cosi_linebkg_plugin.components import SpectralModel
 from cosi_linebkg_plugin.fit import fit_spectrum
 from cosi_linebkg_plugin.objective import Objective
 from cosi_linebkg_plugin.simulation import DEMO_LINES
+from cosi_linebkg_plugin.spectrum import EnergySpectrum
 
 EDGES = np.linspace(1500.0, 2000.0, 100)
-TABLE: list[str] = []
+PEER = "iminuit ExtendedBinnedNLL + numba-stats"
 
 
-@pytest.fixture(scope="module")
-def spectrum(request):
-    shared = Path(__file__).resolve().parents[3] / "shared" / "data"
-    if shared.is_dir():
-        return dc3_spectrum(shared)
-    model = tutorial_model(index=-2.0, sigma=2.96)
-    return simulated_spectrum(model, EDGES, np.random.default_rng(1), [TUTORIAL_MASK])
+def spectrum_around_26al() -> EnergySpectrum:
+    return dc3_spectrum(DATA) if DATA.is_dir() else simulated(tutorial_like(6))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def table():
-    logging.getLogger("threeML").setLevel(logging.ERROR)
-    yield
-    print("\n" + "\n".join(TABLE))
+def simulated(model: SpectralModel, n_bins: int = 99) -> EnergySpectrum:
+    edges = np.linspace(EDGES[0], EDGES[-1], n_bins + 1)
+    return simulated_spectrum(model, edges, np.random.default_rng(2), [TUTORIAL_MASK])
 
 
-def record(benchmark, name, theirs, ours):
-    row = {"theirs_ms": 1e3 * theirs, "ours_ms": 1e3 * ours, "ratio": theirs / ours}
-    benchmark.extra_info.update(row)
-    TABLE.append(f"{name:45s} {row['theirs_ms']:11.4g} {row['ours_ms']:9.4g} {row['ratio']:9.4g}")
+def tutorial_like(n_lines: int) -> SpectralModel:
+    """6: the tutorial's lines near the truth; else so many with windows that do not overlap.
 
-
-def wide_model():
-    """23 lines with windows that do not overlap: those of the demo, one every so often."""
+    These are the demo's, one every so often, and more between them.
+    """
+    if n_lines == 6:
+        return tutorial_model(index=-2.0, sigma=2.96)
     energies = [line.energy for line in DEMO_LINES if not 1785 < line.energy < 1830]
     kept: list[float] = []
     for energy in energies:
         if not kept or energy - kept[-1] > 8:
             kept.append(energy)
-    kept += (1590.0, 1695.0, 1742.0, 1845.0, 1955.0, 1975.0)[: 23 - len(kept)]
-    lines = [(e, 3000.0, (e - 3.5, e + 3.5)) for e in sorted(kept)]
-    assert len(lines) == 23
+    kept += (1590.0, 1695.0, 1742.0, 1845.0, 1955.0, 1975.0)
+    lines = [(e, 3000.0, (e - 3.5, e + 3.5)) for e in sorted(kept[:n_lines])]
+    assert len(lines) == n_lines
     return line_model(lines)
 
 
-def peer(model, spectrum):
+def peer(model: SpectralModel, spectrum: EnergySpectrum):
     """iminuit's ExtendedBinnedNLL with numba_stats: migrad and hesse from the same start."""
     from iminuit.cost import ExtendedBinnedNLL
     from numba_stats import norm
@@ -104,49 +99,60 @@ def peer(model, spectrum):
     return cost, fit
 
 
-@pytest.mark.parametrize("n_lines", [6, 23])
-def test_likelihood_call(benchmark, spectrum, n_lines):
-    model = tutorial_model(index=-2.0) if n_lines == 6 else wide_model()
+def likelihood_call(
+    n_lines: int, aim: float | None = None, calls: int = 50, repeats: int = 41
+) -> Comparison:
+    spectrum, model = spectrum_around_26al(), tutorial_like(n_lines)
     cost, _ = peer(model, spectrum)
     objective, theta = Objective(model, spectrum), model.values
     free = [p.value for p in model.parameters if p.free]
     assert cost(*free) == pytest.approx(2 * objective.value(theta), rel=1e-9)
 
-    def many(call, *arguments):
-        for _ in range(200):
-            call(*arguments)
+    def ours():
+        for _ in range(calls):
+            objective.value(theta)
 
-    theirs, ours = in_turns(
-        lambda: many(cost, *free), lambda: many(objective.value, theta), repeats=21
+    def theirs():
+        for _ in range(calls):
+            cost(*free)
+
+    return Comparison(
+        f"likelihood call, {n_lines} lines, 99 bins", PEER, ours, theirs, aim, repeats, calls
     )
-    record(benchmark, f"likelihood call, {n_lines} lines / ExtendedBinnedNLL", theirs / 200,
-           ours / 200)  # fmt: skip
-    benchmark(objective.value, theta)
 
 
-@pytest.mark.parametrize("n_lines", [6, 23])
-def test_direct_fit(benchmark, spectrum, n_lines):
-    model = tutorial_model() if n_lines == 6 else wide_model()
-    if n_lines == 23:
-        rng = np.random.default_rng(2)
-        spectrum = simulated_spectrum(model, EDGES, rng, [TUTORIAL_MASK])
+def direct_fit(n_lines: int, aim: float | None = None, repeats: int = 15) -> Comparison:
+    if n_lines == 6:
+        model, spectrum = tutorial_model(), spectrum_around_26al()
+    else:
+        model = tutorial_like(n_lines)
+        spectrum = simulated(model)
     _, fit = peer(model, spectrum)
     reference, own = fit(), fit_spectrum(model, spectrum)
     assert own.deviance <= reference.fval + 1e-3
     if reference.valid and not own.at_limits:
         for name, error in own.errors.items():
             assert abs(own.values[name] - reference.values[name]) < 0.1 * error
-    theirs, ours = in_turns(fit, lambda: fit_spectrum(model, spectrum), repeats=15)
-    record(benchmark, f"fit, {n_lines} lines / ExtendedBinnedNLL", theirs, ours)
-    benchmark(fit_spectrum, model, spectrum)
+    what = f"fit with covariance, {n_lines} lines, 99 bins"
+    return Comparison(
+        what, f"{PEER}: migrad, hesse", lambda: fit_spectrum(model, spectrum), fit, aim, repeats
+    )
 
 
-def test_joint_likelihood_fit(benchmark, spectrum):
+def _silence() -> None:
+    """Their messages on each change of a limit would be timed too."""
+    for name in ("threeML", "astromodels"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def joint_likelihood_fit(aim: float | None = None, repeats: int = 15) -> Comparison:
     """threeML's own loop on our plugin, from the tutorial's start, against the same peer."""
     from threeML import DataList, JointLikelihood
 
     from cosi_linebkg_plugin import LineBackgroundLike, background_model
 
+    _silence()
+    spectrum = spectrum_around_26al()
     plugin = LineBackgroundLike("linebkg", spectrum)
     model = background_model([(e, w) for e, _, w in TUTORIAL_LINES], pivot=1800, sigma=1.0)
     parameters = model.linebkg.spectrum.main.shape.parameters
@@ -160,21 +166,24 @@ def test_joint_likelihood_fit(benchmark, spectrum):
             parameters[name].value = value
         session.fit(quiet=True)
 
-    _, fit = peer(tutorial_model(), spectrum)
+    _, theirs = peer(tutorial_model(), spectrum)
     ours()
-    assert plugin.result(session).deviance == pytest.approx(fit().fval, abs=1e-2)
-    theirs, own = in_turns(fit, ours, repeats=15)
-    record(benchmark, "JointLikelihood.fit, 6 lines / ExtendedBinnedNLL", theirs, own)
-    benchmark(ours)
+    assert plugin.result(session).deviance == pytest.approx(theirs().fval, abs=1e-2)
+    what = "threeML JointLikelihood.fit with the plugin, 6 lines"
+    return Comparison(what, f"{PEER}: migrad, hesse", ours, theirs, aim, repeats)
 
 
-def test_cosipys_class(benchmark, spectrum):
-    """cosipy 0.3.4's LineBackgroundEstimation.fit_energy_spectrum, one run: it takes minutes."""
-    pytest.importorskip("cosipy")
+def cosipys_class(repeats: int = 31) -> Row:
+    """cosipy 0.3.4's LineBackgroundEstimation.fit_energy_spectrum, one run.
+
+    Equal is the function that both minimise; its own fit may end in a worse minimum (quadrature
+    misses narrow lines), never in a better one.
+    """
     import astropy.units as u
     from cosipy import LineBackgroundEstimation
     from histpy import Axes, Axis, Histogram
 
+    spectrum, model = spectrum_around_26al(), tutorial_model()
     events = Histogram(
         Axes([Axis(spectrum.edges * u.keV, label="Em"), Axis([0, 180] * u.deg, label="Phi")]),
         contents=spectrum.counts[:, None], track_overflow=False,
@@ -188,25 +197,131 @@ def test_cosipys_class(benchmark, spectrum):
             )  # fmt: skip
         return total
 
-    start = [5000.0, -1.0]
-    for energy, counts, _ in TUTORIAL_LINES:
-        start += [counts, energy]
-    start.append(1.0)
-
-    import inspect
-
+    lines = range(2, 2 + len(TUTORIAL_LINES))
+    names = ["K_1", "index_1", *(f"{x}_{n}" for n in lines for x in ("F", "mu")), "sigma_2"]
+    slots = [model.names.index(name) for name in names]
     # cosipy hands the function to Minuit, which counts its arguments: spell them out
-    names = [f"p{i}" for i in range(len(start))]
     density.__signature__ = inspect.Signature(
         [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ["x", *names]]
     )
     instance = LineBackgroundEstimation(events)
-    instance.set_bkg_energy_spectrum_model(density, list(start))
+    instance.set_bkg_energy_spectrum_model(density, list(model.values[slots]))
     instance.set_mask(TUTORIAL_MASK * u.keV)
+    own = fit_spectrum(model, spectrum)
+    n = spectrum.counts[spectrum.used]
+    of_the_data = np.sum(n - n * np.log(n))
+    theirs_here = 2 * (instance._negative_log_likelihood(*own.theta[slots]) - of_the_data)
+    assert theirs_here == pytest.approx(own.deviance, abs=1e-3)
     begin = time.perf_counter()
     instance.fit_energy_spectrum()
     theirs = time.perf_counter() - begin
-    fit_spectrum(tutorial_model(), spectrum)
-    ours = in_turns(lambda: fit_spectrum(tutorial_model(), spectrum), repeats=31)[0]
-    record(benchmark, "fit, 6 lines / cosipy 0.3.4", theirs, ours)
-    benchmark(fit_spectrum, tutorial_model(), spectrum)
+    end = model.values.copy()
+    end[slots] = instance.bkg_spectrum_model_parameter
+    assert not 2 * Objective(model, spectrum).value(end) < own.deviance - 1e-3
+    (ours,) = in_turns(lambda: fit_spectrum(model, spectrum), repeats=repeats)
+    what = "fit with covariance, 6 lines, 99 bins"
+    return Row(what, ours, "s", "cosipy 0.3.4 LineBackgroundEstimation (one run)", theirs)
+
+
+def sampling(
+    aim: float | None = None, n_iterations: int = 4000, n_burn_in: int = 1000, repeats: int = 3
+) -> Row:
+    """Evaluations a second of `sample_posterior` and of threeML's emcee.
+
+    The same plugin, model and flat priors, which end 8 errors from the fit: threeML scatters its
+    walkers over a tenth of each value, or as far as the limits let it. A tenth of the tutorial's
+    counts, because astromodels cannot copy a power law whose K has a lower limit above 1000.
+    """
+    from astromodels import Uniform_prior
+    from threeML import BayesianAnalysis, DataList, threeML_config
+
+    from cosi_linebkg_plugin import LineBackgroundLike, background_model
+    from cosi_linebkg_plugin.posterior import sample_posterior
+
+    _silence()
+    threeML_config.interface.progress_bars = False
+    truth = line_model([(e, n / 10, w) for e, n, w in TUTORIAL_LINES], k=500.0, sigma=2.96)
+    plugin = LineBackgroundLike("linebkg", simulated(truth))
+    model = background_model([(e, w) for e, _, w in TUTORIAL_LINES], pivot=1800)
+    fit = plugin.fit(model)
+    for path, parameter in model.free_parameters.items():
+        error = fit.errors[path.split(".")[-1]]
+        low, high = parameter.value - 8 * error, parameter.value + 8 * error
+        parameter.bounds = low, high
+        parameter.prior = Uniform_prior(lower_bound=low, upper_bound=high, value=1 / (high - low))
+    fit = plugin.fit(model)  # with these limits
+
+    n_walkers = 32  # those of sample_posterior here
+    session = BayesianAnalysis(model, DataList(plugin))
+    session.set_sampler("emcee")
+    session.sampler.setup(
+        n_iterations=n_iterations, n_burn_in=n_burn_in, n_walkers=n_walkers, seed=1
+    )
+    np.random.seed(1)  # noqa: NPY002  # where threeML's walkers start
+    begin = time.perf_counter()
+    session.sample(quiet=True)
+    theirs = n_walkers * (n_iterations + n_burn_in) / (time.perf_counter() - begin)
+    reference = plugin.result(session)
+
+    rates = []
+    sample_posterior(fit, seed=0)  # compiles
+    for seed in range(repeats):
+        begin = time.perf_counter()
+        own = sample_posterior(fit, n_samples=20000, seed=seed)
+        rates.append(own.n_calls / (time.perf_counter() - begin))
+        for name, error in reference.errors.items():
+            apart = abs(own.values[name] - reference.values[name]) / error
+            assert apart < 0.2, f"medians of {name}: {apart:.2f} sigma apart"
+            assert own.errors[name] == pytest.approx(error, rel=0.1), f"width of {name}"
+    what = "posterior sampling, 6 lines, evaluations a second"
+    return Row(what, float(np.median(rates)), "1/s", "threeML's emcee", theirs, aim)
+
+
+def growth_with_bins(
+    sizes: tuple[int, ...] = (99, 396, 1584), repeats: int = 7, aim: float | None = None
+) -> list[Row]:
+    """The same 6 lines and energies in ever narrower bins."""
+    model = tutorial_like(6)
+    return _growth("bins", sizes, [(model, simulated(model, n)) for n in sizes], repeats, aim)
+
+
+def growth_with_lines(
+    sizes: tuple[int, ...] = (3, 12, 23), repeats: int = 7, aim: float | None = None
+) -> list[Row]:
+    models = [tutorial_like(n) for n in sizes]
+    return _growth("lines", sizes, [(m, simulated(m)) for m in models], repeats, aim)
+
+
+def _growth(of: str, sizes, cases, repeats: int, aim: float | None) -> list[Row]:
+    calls, fits = [], []
+    for model, spectrum in cases:
+        objective, theta = Objective(model, spectrum), model.values
+        assert fit_spectrum(model, spectrum).valid
+
+        def many(objective=objective, theta=theta):
+            for _ in range(100):
+                objective.value(theta)
+
+        calls.append(many)
+        fits.append(lambda model=model, spectrum=spectrum: fit_spectrum(model, spectrum))
+    return [
+        growth(f"{what} with {of}", sizes, in_turns(*each, repeats=repeats), aim)
+        for what, each in (("likelihood call", calls), ("fit", fits))
+    ]
+
+
+CASES = [
+    lambda: likelihood_call(6),
+    lambda: likelihood_call(23),
+    lambda: direct_fit(6),
+    lambda: direct_fit(23),
+    lambda: joint_likelihood_fit(),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=["call 6", "call 23", "fit 6", "fit 23", "threeML"])
+@pytest.mark.parametrize("side", ["ours", "theirs"])
+def test_of_call_or_fit(benchmark, case, side):
+    comparison = case()
+    benchmark.group = f"{comparison.what}; calls: {comparison.calls}"
+    benchmark(getattr(comparison, side))

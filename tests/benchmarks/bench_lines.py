@@ -1,25 +1,27 @@
-"""Time of the line search.
-
-Run as ``python tests/benchmarks/bench_lines.py`` with OMP_NUM_THREADS=1; prints the median CPU time
-of five warm runs each. The DC3 spectrum (folder COSI_LINEBKG_DATA) is left out where it is missing.
-"""
+"""CPU time of the line search; rows for table.py."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from bench_fit import spectrum_around_26al
+from timing import Row, in_turns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from spectra import dc3_spectrum
 
 from cosi_linebkg_plugin import find_lines
 from cosi_linebkg_plugin.lineshapes import gaussian_counts, powerlaw_counts
 from cosi_linebkg_plugin.spectrum import EnergySpectrum
+
+
+def empty() -> EnergySpectrum:
+    """1500-2000 keV in 99 bins, a power law."""
+    edges = np.linspace(1500.0, 2000.0, 100)
+    mean = powerlaw_counts(edges, 3376.0, 1750.0, -1.807)[0]
+    return EnergySpectrum(edges, np.random.default_rng(1).poisson(mean).astype(float))
 
 
 def wide() -> EnergySpectrum:
@@ -31,23 +33,17 @@ def wide() -> EnergySpectrum:
     return EnergySpectrum(edges, rng.poisson(mean).astype(float))
 
 
-def main() -> None:
-    edges = np.linspace(1500.0, 2000.0, 100)
-    mean = powerlaw_counts(edges, 3376.0, 1750.0, -1.807)[0]
-    empty = EnergySpectrum(edges, np.random.default_rng(1).poisson(mean).astype(float))
-    cases = {"no lines, 99 bins": (empty, False), "60 lines, 1100 bins": (wide(), False)}
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("COSI_LINEBKG_DATA", beside))
-    if folder.is_dir():
-        cases["DC3, 99 bins, tail"] = (dc3_spectrum(folder), True)
-    for name, (spectrum, tail) in cases.items():
-        times = []
-        for _ in range(6):
-            start = time.process_time()
-            found = find_lines(spectrum, tail=tail)
-            times.append(time.process_time() - start)
-        print(f"{name}: {np.median(times[1:]):.3g} s of CPU, {len(found.lines)} lines found")
-
-
-if __name__ == "__main__":
-    main()
+def search(case: str, repeats: int = 3) -> Row:
+    """Of a simulated spectrum without lines, one with 60, and the one around 26Al."""
+    spectrum, tail, name, least, most = {
+        "empty": (empty, False, "no lines, 99 bins", 0, 1),
+        "wide": (wide, False, "60 lines, 1100 bins", 45, 60),
+        "26Al": (spectrum_around_26al, True, "around 26Al, 99 bins, tails", 5, 30),
+    }[case]
+    spectrum = spectrum()
+    found = len(find_lines(spectrum, tail=tail).lines)
+    assert least <= found <= most, f"{found} lines found"
+    (cpu,) = in_turns(
+        lambda: find_lines(spectrum, tail=tail), repeats=repeats, clock=time.process_time
+    )
+    return Row(f"line search, {name}: CPU time, {found} lines found", cpu)

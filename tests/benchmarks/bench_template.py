@@ -1,24 +1,18 @@
-"""Time and memory of the spectrum and the sideband template, against cosipy and histpy.
+"""Time and memory of spectrum and template from event histograms, against cosipy and histpy.
 
-Run as ``python tests/benchmarks/bench_template.py`` in an environment with cosipy 0.3.4, or in
-one with histpy alone, where the comparison with cosipy's class is left out. Set
-OMP_NUM_THREADS=1. Each comparison asserts equal results, runs both sides warm and in turns, and
-prints medians.
+Each function asserts equal results and returns rows for table.py.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from timing import in_turns
+from timing import Comparison, Row, growth, in_turns, measured_in_new_process, memory
 
 #: The tutorial's energies and sidebands, keV.
 EDGES = np.linspace(1500, 2000, 100)
@@ -32,11 +26,13 @@ def sideband_bins() -> np.ndarray:
     return np.logical_or.reduce([(a <= low) & (high <= b) for a, b in SIDEBANDS])
 
 
-def make_histogram(n_times: int, n_filled: float, nside: int = 16):
-    """A sparse histogram (Time, Em, Phi, PsiChi) with about n_filled cells in random places."""
+def make_histogram(n_times: int, n_events: float, nside: int = 16):
+    """A sparse histogram (Time, Em, Phi, PsiChi): a power law and a line, elsewhere uniform."""
     import astropy.units as u
     import histpy
     import sparse
+
+    from cosi_linebkg_plugin.lineshapes import gaussian_counts, powerlaw_counts
 
     axes = [
         histpy.Axis(np.arange(n_times + 1) * 86400.0 * u.s, label="Time"),
@@ -45,11 +41,17 @@ def make_histogram(n_times: int, n_filled: float, nside: int = 16):
         histpy.HealpixAxis(nside=nside, coordsys="galactic", label="PsiChi"),
     ]
     shape = tuple(axis.nbins for axis in axes)
+    spectrum = powerlaw_counts(EDGES, 1.0, 1800.0, -2.0)[0]
+    spectrum += gaussian_counts(EDGES, np.array([20.0]), np.array([1778.97]), 3.0)[0]
     rng = np.random.default_rng(1809)
-    cells = np.unique(rng.integers(0, np.prod(shape), int(n_filled)))
-    counts = 1.0 + rng.poisson(1.0, cells.size)
+    time_and_energy = np.outer(np.full(n_times, 1 / n_times), spectrum / spectrum.sum()).ravel()
+    rows = rng.multinomial(int(n_events), time_and_energy)
+    pixels = shape[2] * shape[3]
+    cells = np.repeat(np.arange(rows.size) * pixels, rows)
+    cells += rng.integers(0, pixels, cells.size)
+    cells, counts = np.unique(cells, return_counts=True)
     coords = np.array(np.unravel_index(cells, shape))
-    contents = sparse.COO(coords, counts, shape, has_duplicates=False, sorted=True)
+    contents = sparse.COO(coords, counts.astype(float), shape, has_duplicates=False, sorted=True)
     return histpy.Histogram(axes, contents, track_overflow=False)
 
 
@@ -65,14 +67,14 @@ def summed_slices(histogram) -> np.ndarray:
     return total
 
 
-def bench_one_time_bin(repeats: int = 31) -> dict[str, float]:
-    """Against cosipy 0.3.4's own method, 2e6 filled cells."""
+def one_time_bin(n_events: float = 2e6, repeats: int = 31, aim: float | None = None) -> Row:
+    """Against cosipy 0.3.4's own method."""
     import astropy.units as u
     from cosipy.background_estimation import LineBackgroundEstimation
 
     from cosi_linebkg_plugin.histograms import open_events
 
-    histogram = make_histogram(1, 2e6)
+    histogram = make_histogram(1, n_events)
     cosipy = LineBackgroundEstimation(histogram)
     cosipy.set_bkg_energy_spectrum_model(lambda energy, level: level + 0 * energy, [5.0])
     ranges = [sideband * u.keV for sideband in SIDEBANDS]
@@ -83,149 +85,186 @@ def bench_one_time_bin(repeats: int = 31) -> dict[str, float]:
     def theirs():
         return cosipy.generate_bkg_model_histogram(SOURCE * u.keV, ranges)
 
-    def ours(variances: bool = False):
-        return events.weighted_sums(weights, variances=variances)
+    def ours():
+        return events.weighted_sums(weights, variances=False)
 
     np.testing.assert_allclose(ours()[0][0], theirs().contents[:, 0], rtol=1e-9)
     np.testing.assert_allclose(events.energy_counts(), cosipy.energy_spectrum.contents)
-    return _compared(*in_turns(theirs, ours, lambda: ours(True), repeats=repeats))
+    what = f"sideband sum, 1 time bin, {n_events:.0e} events"
+    return Comparison(what, "cosipy 0.3.4's method", ours, theirs, aim, repeats).row()
 
 
-def bench_many_time_bins(repeats: int = 7) -> dict[str, float]:
-    """Against cosipy's loop written out, 90 time bins, 2e7 filled cells."""
+def many_time_bins(
+    n_times: int = 90, n_events: float = 2e7, repeats: int = 5, aim: float | None = None
+) -> list[Row]:
+    """Against cosipy's loop written out, and the same with variances."""
     from cosi_linebkg_plugin.histograms import open_events
 
-    histogram = make_histogram(90, 2e7)
+    histogram = make_histogram(n_times, n_events)
     events = open_events(histogram)
     weights = sideband_bins().astype(float)
-    np.testing.assert_allclose(
-        events.weighted_sums(weights)[0][0], summed_slices(histogram), rtol=1e-12
+    sums, _ = events.weighted_sums(weights)
+    np.testing.assert_allclose(sums[0], summed_slices(histogram), rtol=1e-12)
+    ours, with_variances, theirs = in_turns(
+        lambda: events.weighted_sums(weights, variances=False),
+        lambda: events.weighted_sums(weights),
+        lambda: summed_slices(histogram),
+        repeats=repeats,
     )
-    return _compared(
-        *in_turns(
-            lambda: summed_slices(histogram),
-            lambda: events.weighted_sums(weights, variances=False),
-            lambda: events.weighted_sums(weights),
-            repeats=repeats,
-        )
-    )
+    what = f"sideband sum, {n_times} time bins, {n_events:.0e} events"
+    peer = "cosipy's loop over slices"
+    return [
+        Row(what, ours, "s", peer, theirs, aim),
+        Row(f"{what}, with variances", with_variances, "s", f"{peer}, without", theirs),
+    ]
 
 
-def bench_components(repeats: int = 5) -> dict[str, float]:
-    """Two components with variances in one pass: the cost per filled cell in ns.
-
-    With 1 time bin the maps (6 MB) stay in the cache; with 9 and 90 they take 53 and 531 MB.
-    """
+def components(n_times: int, n_events: float, repeats: int = 5) -> Row:
+    """Two components with variances in one pass."""
     from cosi_linebkg_plugin.histograms import open_events
 
     weights = np.random.default_rng(1).normal(size=(2, EDGES.size - 1))
     weights[:, ~((EDGES[:-1] > 1728) & (EDGES[1:] < 1890))] = 0.0  # the default window
-    out = {}
-    sizes = (("2e6_1_time", 1, 2e6), ("2e6_9_times", 9, 2e6), ("2e7_90_times", 90, 2e7))
-    for name, n_times, n_filled in sizes:
-        histogram = make_histogram(n_times, n_filled)
+    events = open_events(make_histogram(n_times, n_events))
+    both, _ = events.weighted_sums(weights)
+    for row, one in zip(weights, both, strict=True):
+        np.testing.assert_allclose(events.weighted_sums(row)[0][0], one, rtol=1e-12, atol=1e-12)
+    (ours,) = in_turns(lambda: events.weighted_sums(weights), repeats=repeats)
+    times = f"{n_times} time bin" + "s" * (n_times > 1)
+    return Row(f"two components with variances, {times}, {n_events:.0e} events", ours)
+
+
+def growth_with_events(
+    sizes: tuple[float, ...] = (2e5, 2e6, 2e7),
+    n_times: int = 9,
+    repeats: int = 5,
+    aim: float | None = None,
+) -> Row:
+    """The sideband sum, the shape of the template fixed; sizes are filled cells."""
+    from cosi_linebkg_plugin.histograms import open_events
+
+    histograms = [make_histogram(n_times, size) for size in sizes]
+    weights, calls = sideband_bins().astype(float), []
+    for histogram in histograms:
         events = open_events(histogram)
-        both, _ = events.weighted_sums(weights)
-        for row, one in zip(weights, both, strict=True):
-            np.testing.assert_allclose(events.weighted_sums(row)[0][0], one, rtol=1e-12)
-        seconds = in_turns(lambda e=events: e.weighted_sums(weights), repeats=repeats)[0]
-        out[f"{name}_ms"] = 1e3 * seconds
-        out[f"{name}_ns_per_filled_cell"] = 1e9 * seconds / histogram.contents.nnz
-    return out
+        calls.append(lambda events=events: events.weighted_sums(weights, variances=False))
+    filled = [histogram.contents.nnz for histogram in histograms]
+    return growth("sideband sum with filled cells", filled, in_turns(*calls, repeats=repeats), aim)
 
 
-def _compared(theirs: float, ours: float, with_variances: float) -> dict[str, float]:
-    return {
-        "theirs_ms": 1e3 * theirs,
-        "ours_ms": 1e3 * ours,
-        "ours_with_variances_ms": 1e3 * with_variances,
-        "ratio": theirs / ours,
-        "ratio_with_variances": theirs / with_variances,
-    }
-
-
-def bench_from_file(repeats: int = 5) -> dict[str, float]:
-    """From an HDF5 file with 1.9e7 filled cells to spectrum and template, in fresh processes."""
-    runs: dict[str, list[dict]] = {"histpy": [], "ours": [], "ours_with_variances": []}
-    with tempfile.TemporaryDirectory() as folder:
-        # A new process starts with the peak of the one that starts it: this one stays small.
-        _in_new_process("make", folder)
+def from_file(
+    folder: Path,
+    n_events: float = 2e7,
+    n_times: int = 90,
+    repeats: int = 3,
+    aims: tuple[float | None, float | None] = (None, None),
+) -> list[Row]:
+    """From an HDF5 file to spectrum and sideband sum, in fresh processes: time, peak of memory."""
+    path = binned_file(folder, n_times, n_events)
+    small = binned_file(folder, 2, 1e3, nside=1)
+    runs: dict[str, list[dict]] = {"histpy": [], "ours": []}
+    with tempfile.TemporaryDirectory() as scratch:
         for _ in range(repeats):
-            for how in runs:
-                runs[how].append(json.loads(_in_new_process(how, folder).splitlines()[-1]))
-        results = [np.load(f"{folder}/{how}.npz") for how in runs]
-        for result in results[1:]:
-            for name in ("counts", "template"):
-                np.testing.assert_allclose(result[name], results[0][name], rtol=1e-12)
-    median = {
-        f"{how}_{what}": float(np.median([run[what] for run in of_how]))
-        for how, of_how in runs.items()
-        for what in ("s", "MB")
-    }
-    for how in ("ours", "ours_with_variances"):
-        for what in ("s", "MB"):
-            median[f"ratio_{how}_{what}"] = median[f"histpy_{what}"] / median[f"{how}_{what}"]
-    return median
+            for how, of_how in runs.items():
+                out = Path(scratch) / f"{how}.npz"
+                of_how.append(measured_in_new_process("bench_template.py", how, path, small, out))
+        results = [np.load(Path(scratch) / f"{how}.npz") for how in runs]
+        for name in ("counts", "template"):
+            np.testing.assert_allclose(results[0][name], results[1][name], rtol=1e-12)
+    what = f"file of {n_events:.0e} events, {n_times} time bins, to spectrum and sideband sum"
+    rows = []
+    for unit, aim in zip(("s", "MB"), aims, strict=True):
+        ours, theirs = (
+            float(np.median([run[unit] for run in runs[h]])) for h in ("ours", "histpy")
+        )
+        name = what if unit == "s" else f"{what}: peak memory above imports"
+        rows.append(Row(name, ours, unit, "opened with histpy, cosipy's loop", theirs, aim))
+    return rows
 
 
-def _in_new_process(task: str, folder: str) -> str:
-    command = [sys.executable, __file__, task, folder]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def template_run(
+    folder: Path, n_events: float = 2e7, n_times: int = 90, repeats: int = 3
+) -> list[Row]:
+    """File to written template: spectrum, fit, components, errors; in fresh processes."""
+    path = binned_file(folder, n_times, n_events)
+    small = binned_file(folder, 2, 1e5, nside=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "template.h5"
+        runs = [
+            measured_in_new_process("bench_template.py", "run", path, small, out)
+            for _ in range(repeats)
+        ]
+    what = f"fit and components template of {n_events:.0e} events in a file, {n_times} time bins"
+    seconds, peak, whole = (float(np.median([r[k] for r in runs])) for k in ("s", "MB", "whole"))
+    return [
+        Row(f"{what}, written", seconds),
+        Row(f"{what}: peak memory above imports", peak, "MB"),
+        Row(f"{what}: peak memory of the process", whole, "MB"),
+    ]
 
 
-def _make_files(folder: str) -> None:
-    make_histogram(90, 1.93e7).write(f"{folder}/events.hdf5")
-    make_histogram(2, 1e3, nside=1).write(f"{folder}/small.hdf5")
+def binned_file(folder: Path, n_times: int, n_events: float, nside: int = 16) -> Path:
+    """The histogram in a file, made once, in a process of its own because of its memory."""
+    path = folder / f"binned_{n_times}_{n_events:.0f}_{nside}.hdf5"
+    if not path.exists():
+        half = path.with_suffix(".making.hdf5")
+        measured_in_new_process("bench_template.py", "make", half, n_times, n_events, nside)
+        half.rename(path)
+    return path
 
 
-def _from_file(how: str, folder: str) -> None:
-    """One run, after a warm-up on a small file that compiles what has to be compiled."""
+def _task(task: str, *arguments: str) -> dict[str, float]:
+    """What the functions above start in new processes."""
+    if task == "make":
+        path, n_times, n_events, nside = arguments
+        Path(path).unlink(missing_ok=True)
+        make_histogram(int(n_times), float(n_events), int(nside)).write(path)
+        return {}
+    path, small, out = arguments
+    run = _run if task == "run" else _sums
+    run(task, small, out)  # compiles what has to be compiled
+    before = memory("VmRSS")
+    start = time.perf_counter()
+    result = run(task, path, out)
+    seconds = time.perf_counter() - start
+    measured = {"s": seconds, "MB": memory() - before, "whole": memory()}
+    if task == "run":
+        fit, template = result
+        expected = fit.expected_counts(SOURCE)
+        counts = dict(zip(expected.labels, expected.values, strict=True))["continuum"]
+        np.testing.assert_allclose(template.counts["continuum"], counts, rtol=1e-9)
+    else:
+        np.savez(out, counts=result[0], template=result[1])
+    return measured
+
+
+def _sums(how: str, path: str, out: str) -> tuple[np.ndarray, np.ndarray]:
     from histpy import Histogram
 
     from cosi_linebkg_plugin.histograms import open_events
 
-    def run(path: str) -> tuple[np.ndarray, np.ndarray]:
-        if how == "histpy":
-            histogram = Histogram.open(path)
-            return histogram.project("Em").contents.todense(), summed_slices(histogram)
-        events = open_events(path)
-        counts = events.energy_counts()
-        sums, _ = events.weighted_sums(sideband_bins(), variances=how != "ours")
-        return counts, sums[0]
-
-    def peak() -> float:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-    run(f"{folder}/small.hdf5")
-    baseline = peak()
-    start = time.perf_counter()
-    counts, template = run(f"{folder}/events.hdf5")
-    seconds = time.perf_counter() - start
-    measured = {"s": seconds, "MB": peak() - baseline}
-    if not Path(f"{folder}/{how}.npz").exists():
-        np.savez(f"{folder}/{how}.npz", counts=counts, template=template)
-    print(json.dumps(measured))
+    if how == "histpy":
+        histogram = Histogram.open(path)
+        return histogram.project("Em").contents.todense(), summed_slices(histogram)
+    events = open_events(path)
+    return events.energy_counts(), events.weighted_sums(sideband_bins(), variances=False)[0][0]
 
 
-def main() -> None:
-    if len(sys.argv) == 3:  # what _in_new_process asks for
-        task, folder = sys.argv[1:]
-        _make_files(folder) if task == "make" else _from_file(task, folder)
-        return
-    benches = [
-        bench_from_file,
-        bench_many_time_bins,
-        bench_components,
-    ]  # the first one before memory grows
-    if importlib.util.find_spec("cosipy"):
-        benches.append(bench_one_time_bin)
-    else:
-        print("cosipy is not installed: the comparison with its class is left out")
-    for bench in benches:
-        print(bench.__name__)
-        for name, value in bench().items():
-            print(f"  {name:28s} {value:10.4g}")
+def _run(_: str, path: str, out: str):
+    import astropy.units as u
+
+    from cosi_linebkg_plugin import LineBackgroundLike, background_model
+
+    plugin = LineBackgroundLike("linebkg", path)
+    plugin.set_mask((1790, 1825) * u.keV)
+    model = background_model([1778.97], pivot=1800)
+    plugin.guess(model)
+    fit = plugin.fit(model)
+    ratio = {"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015}
+    template = plugin.background_template(fit, SOURCE * u.keV, line_ratio=ratio)
+    template.write(out)
+    return fit, template
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(_task(*sys.argv[1:])))
