@@ -86,13 +86,15 @@ def fit_spectrum(
     curvature = np.maximum(np.diag(information)[free], 1e-300)
     sigma = 1.0 / np.sqrt(curvature)
 
+    tried = theta.copy()  # MINOS still moves it when the result stands in theta
+
     def value(x):
-        theta[free] = x
-        return objective.value(theta)
+        tried[free] = x
+        return objective.value(tried)
 
     def gradient(x):
-        theta[free] = x
-        return objective.gradient(theta)[free]
+        tried[free] = x
+        return objective.gradient(tried)[free]
 
     def second(_):
         return curvature
