@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
+from cosi_linebkg_plugin.fit import fit_spectrum
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 from binning import compare, of_width
@@ -64,6 +65,14 @@ def test_minos_agrees_with_the_likelihood_ratio_at_the_truth():
     # 120 intervals; no chance enters: both ask the same likelihood
     assert toys.missing == 0 and toys.disagree == 0
     assert all(len(t.covered[PROFILE[0]]) == 8 for t in toys.tallies.values())
+
+
+def test_fit_gets_away_from_a_ridge_between_two_energies_of_faint_lines():
+    # this used to run out of Newton steps
+    low, rng = case("demo", 0.01), np.random.default_rng(2)
+    for _ in range(15):
+        low.spectrum(rng)
+    assert fit_spectrum(low.start, low.spectrum(rng)).valid
 
 
 def assert_bins_do_not_matter(found, failed, factor):
