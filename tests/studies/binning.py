@@ -1,7 +1,7 @@
 """The same events in bins of 1, 2 and 5 keV: do the results agree? As a table.
 
 ``python tests/studies/binning.py [n_toys] [--write]``; with ``--write`` the table goes into
-docs/validation.md. 200 toys, the default, take a minute. Set OMP_NUM_THREADS=1.
+docs/validation.md. 100 toys, the default, take a minute. Set OMP_NUM_THREADS=1.
 
 Spectra of the model "tutorial" of interval_coverage.py are drawn in bins of 1 keV and added up to
 bins of 2 and 5 keV. Wider bins know less, so that results differ: those of an efficient estimator
@@ -57,7 +57,7 @@ def of_width(scale: float, sigma: float, known: bool = False) -> Case:
             ),
         )
 
-    return Case(changed(plain.truth), plain.start)
+    return Case(changed(plain.truth), changed(plain.start) if known else plain.start)
 
 
 def results(case: Case, counts: np.ndarray) -> dict[int, dict[str, tuple[float, float]]]:
@@ -123,7 +123,7 @@ def pooled(rows: dict[str, Difference], which: str) -> str:
 
 def main() -> None:
     numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n_toys = int(numbers[0]) if numbers else 200
+    n_toys = int(numbers[0]) if numbers else 100
     text = [
         "| counts, width of the lines | bins | quantity | farthest mean difference | "
         "scatter expected | found / expected |",
@@ -133,7 +133,11 @@ def main() -> None:
                   "sigma": "sigma", "counts, 2 ranges": "counts"}  # fmt: skip
     for scale, sigma, known in SETTINGS:
         setting = f"{'1' if scale == 1 else '1/100'}, {sigma:g} keV{' (known)' if known else ''}"
-        found, failed = compare(of_width(scale, sigma, known), n_toys, seed=1)
+        try:
+            found, failed = compare(of_width(scale, sigma, known), n_toys, seed=1)
+        except FitError:  # of the expected counts themselves
+            text.append(f"| {setting} | | no fit: bins of some width do not determine it | | | |")
+            continue
         if failed:
             setting += f", {failed} fits failed"
         for width, rows in found.items():
