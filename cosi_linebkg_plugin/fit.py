@@ -25,7 +25,7 @@ _EDM_GOAL = 5e-9
 _EDM_OF_ONE_STEP = 1e-3
 #: What is accepted where limits keep the steps from getting there: migrad's own goal.
 _EDM_ACCEPTED = 1e-4
-_MAX_NEWTON_STEPS = 40
+_MAX_NEWTON_STEPS = 200
 #: How often a line that ended at 0 is looked for elsewhere in its window.
 _MAX_RESCANS = 3
 #: A line with a smaller share of its counts in fitted bins is not determined by them.
@@ -86,13 +86,15 @@ def fit_spectrum(
     curvature = np.maximum(np.diag(information)[free], 1e-300)
     sigma = 1.0 / np.sqrt(curvature)
 
+    tried = theta.copy()  # MINOS still moves it when the result stands in theta
+
     def value(x):
-        theta[free] = x
-        return objective.value(theta)
+        tried[free] = x
+        return objective.value(tried)
 
     def gradient(x):
-        theta[free] = x
-        return objective.gradient(theta)[free]
+        tried[free] = x
+        return objective.gradient(tried)[free]
 
     def second(_):
         return curvature

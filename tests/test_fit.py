@@ -201,6 +201,13 @@ def test_minos_brackets_the_symmetric_error(two_lines):
         assert 0.5 * (high - low) == pytest.approx(fit.errors[name], rel=0.1)
 
 
+def test_minos_leaves_the_best_values_alone(two_lines):
+    # this used to give back the last point that MINOS tried
+    fit, plain = (fit_spectrum(TWO_LINES, two_lines, minos=minos) for minos in (True, False))
+    np.testing.assert_array_equal(fit.theta, plain.theta)
+    assert fit.deviance == plain.deviance
+
+
 def test_a_fit_without_a_minimum_raises_with_the_result(two_lines):
     # a second power law of the same shape: only the sum of the two amplitudes is determined
     parameters = (*TWO_LINES.parameters, Parameter("K_9", 1500.0, "1/keV", 1e-10))

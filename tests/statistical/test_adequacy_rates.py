@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import kstest
 from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin import background_model
@@ -63,7 +64,8 @@ def test_a_right_model_is_called_inadequate_no_more_often_than_stated(name):
 
 
 def test_a_right_model_with_few_counts_is_judged_by_toys_no_more_often_than_stated():
-    truth, rng, p_values = truth_of({}, scale=1e-4), np.random.default_rng(2), []
+    truth, rng = truth_of({}, scale=1e-4), np.random.default_rng(2)
+    p_values, deviance_p_values = [], []
     truth = truth.select([0])  # a continuum of 1.5 counts a bin
     free = {"K_1", "index_1"}
     truth = replace(
@@ -75,10 +77,14 @@ def test_a_right_model_with_few_counts_is_judged_by_toys_no_more_often_than_stat
         except FitError:
             continue
         assert fit.p_value is None
-        p_values.append(with_toys(fit, 200, rng).adequacy.p_value)
+        judged = with_toys(fit, 200, rng)
+        p_values.append(judged.adequacy.p_value)
+        deviance_p_values.append(judged.p_value)
     bad = int(np.sum(np.array(p_values) < 0.05))
     print(f"few counts: {bad} of 150 called inadequate at 0.05")
     assert rate_is_at_most(bad, 150, 0.05)
+    # steps of 1/201 apart they are flat: Kolmogorov-Smirnov, false alarm 1e-3
+    assert kstest(deviance_p_values, "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("s", [0.003, 0.01, 0.05])

@@ -1,4 +1,4 @@
-"""Template counts and sky flux over ten simulated data sets; the study has thirty."""
+"""Template counts and sky flux over ten simulated data sets; the studies have 30 and 100."""
 
 import sys
 import warnings
@@ -33,6 +33,15 @@ def test_pulls_have_the_right_width(table):
     # ten pulls: their width scatters by 24 %; a true 0.72 lies in these limits at 2.7 sigma
     for name in ("components, l <= 4", "components, l <= 4, sky="):
         assert 0.25 < table[name]["pull_width"] < 1.6
+
+
+def test_error_of_the_sky_flux_covers(table):
+    # binomial, of ten: fewer than 2 within one error has a chance of 2e-4, fewer than 6 within two
+    # one of 4e-5; a bias of half an error (without sky=) makes them 1e-3 and 4e-4
+    for name in ("components, l <= 4", "components, l <= 4, sky="):
+        assert table[name]["covered_68"] >= 0.2
+        assert table[name]["covered_95"] >= 0.6
+    assert table["sideband, raw"]["covered_95"] < 0.6  # what it is compared with
 
 
 def test_counts_are_recovered(table):

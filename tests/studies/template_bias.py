@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from interval_coverage import write_section
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.demo import MASK, SIDEBANDS, resolved_lines, simulated_events
@@ -92,15 +93,22 @@ def phi_chi2(template, truth) -> float:
 
 
 def summary(trials: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Per method: mean sky norm and its error, width of its pulls, chi2, pulls of the counts."""
+    """Per method: mean sky norm and its error, its pulls and the share of data sets in which the
+    truth lies within one and two of its standard errors, chi2, pulls of the counts.
+    """
     out = {}
     for name in trials[0]:
         rows = [t[name] for t in trials]
         sky, error = (np.array([r[k] for r in rows]) for k in ("sky", "sky_error"))
+        pulls = (sky - 1) / error
         out[name] = {
             "sky_percent": 100 * (sky.mean() - 1),
             "sky_percent_error": 100 * sky.std(ddof=1) / np.sqrt(len(sky)),
-            "pull_width": float(np.std((sky - 1) / error, ddof=1)),
+            "error_percent": 100 * float(error.mean()),
+            "pull_mean": float(pulls.mean()),
+            "pull_width": float(pulls.std(ddof=1)),
+            "covered_68": float(np.mean(np.abs(pulls) < 1)),
+            "covered_95": float(np.mean(np.abs(pulls) < 2)),
             "phi_chi2": float(np.mean([r["phi_chi2"] for r in rows])),
         }
         for label in ("continuum", "lines"):
@@ -156,12 +164,7 @@ def main() -> None:
     print(text)
     if "--write" in sys.argv:
         docs = Path(__file__).resolve().parents[2] / "docs"
-        page = (docs / "validation.md").read_text(encoding="utf-8")
-        begin, end = "<!-- template_bias -->", "<!-- end -->"
-        head, rest = page.split(begin)
-        tail = rest.split(end, 1)[1]
-        page = f"{head}{begin}\n{text}\n{end}{tail}"
-        (docs / "validation.md").write_text(page, encoding="utf-8")
+        write_section("template_bias", text)
         figure(trials).savefig(docs / "images" / "template_bias.png", dpi=150)
 
 
