@@ -735,3 +735,72 @@ def compiled_log_posterior(args, theta, free, low, high, points):
                 inside = False
         out[i] = -compiled_value(args, values) if inside else -np.inf
     return out
+
+
+@njit(cache=True)
+def _other(n, i, j):
+    """A random walker of n that is neither i nor j."""
+    while True:
+        k = np.random.randint(n)
+        if k != i and k != j:
+            return k
+
+
+@njit(cache=True)
+def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n_sweeps, seed):
+    """Move every walker n_sweeps times, in place; true for those that moved.
+
+    Four of five moves are differential evolution (ter Braak 2006, Stat. Comput. 16, 239), the rest
+    are snooker updates (ter Braak & Vrugt 2008, Stat. Comput. 18, 435), with their step sizes.
+
+    Parameters
+    ----------
+    scale : ndarray, shape (n_free,)
+        Lengths along which distances are measured in snooker updates.
+    walkers : ndarray, shape (n_walkers, n_free)
+    log_posterior : ndarray, shape (n_walkers,)
+    """
+    np.random.seed(seed)
+    n, n_free = walkers.shape
+    gamma = 2.38 / math.sqrt(2.0 * n_free)
+    values, trial = theta.copy(), np.empty(n_free)
+    moved = np.zeros(n, np.bool_)
+    for _ in range(n_sweeps):
+        for i in range(n):
+            a = _other(n, i, i)
+            b = _other(n, i, a)
+            x, first, second = walkers[i], walkers[a], walkers[b]
+            log_factor = 0.0
+            if np.random.random() < 0.8:
+                step = gamma * (1.0 + 1e-5 * np.random.normal())
+                for k in range(n_free):
+                    trial[k] = x[k] + step * (first[k] - second[k])
+            else:
+                c = _other(n, i, a)
+                while c == b:
+                    c = _other(n, i, a)
+                along = length = 0.0
+                for k in range(n_free):
+                    delta = (x[k] - walkers[c, k]) / scale[k]
+                    along += delta * (first[k] - second[k]) / scale[k]
+                    length += delta * delta
+                if length == 0.0:
+                    continue
+                step = 1.7 * along / length
+                if step == -1.0:
+                    continue
+                for k in range(n_free):
+                    trial[k] = x[k] + step * (x[k] - walkers[c, k])
+                log_factor = (n_free - 1) * math.log(abs(1.0 + step))
+            inside = True
+            for k in range(n_free):
+                values[free[k]] = trial[k]
+                inside = inside and low[k] <= trial[k] <= high[k]
+            if not inside:
+                continue
+            new = -compiled_value(args, values)
+            if math.log(np.random.random()) < new - log_posterior[i] + log_factor:
+                walkers[i] = trial
+                log_posterior[i] = new
+                moved[i] = True
+    return moved

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, FitError, FitInterrupted
-from .kernels import compiled_log_posterior, half_deviance
+from .kernels import compiled_log_posterior, half_deviance, sweep_walkers
 from .objective import Objective
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: The chain is run until it is this many autocorrelation times long.
 LENGTH_IN_TIMES = 30
 _BLOCK, _MAX_STEPS = 1000, 20000
+#: Every how many steps the chain is kept: successive ones hardly differ.
+_THIN = 10
 #: Fewer steps than these are of no use: most are burn-in.
 _MIN_STEPS = 200
 
@@ -35,37 +37,42 @@ def sample_posterior(
     low, high = objective.low[free], objective.high[free]
     start = _starting_points(fit, objective, max(2 * free.size + 2, 32), rng)
     log_posterior = _log_posterior(objective, fit.theta, free, low, high)
+    moves: Any = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
+    steps_a_move = 1
+    if objective.compiled_arguments is not None:
+        scale = start.std(axis=0)
+        moves = _CompiledMoves(objective.compiled_arguments, fit.theta, free, low, high, scale)
+        steps_a_move = _THIN
     sampler = emcee.EnsembleSampler(
-        len(start),
-        free.size,
-        log_posterior,
-        vectorize=True,
-        moves=[(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)],
+        len(start), free.size, log_posterior, vectorize=True, moves=moves
     )
     sampler.log_prob_fn = log_posterior  # without emcee's wrapper, which prints at Ctrl-C
     sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
-    state, converged, time = start, False, np.inf
+    state, converged, time, steps = start, False, np.inf, 0
     interrupt: KeyboardInterrupt | None = None
     try:
-        while not converged and sampler.iteration < _MAX_STEPS:
-            state = sampler.run_mcmc(state, _BLOCK)
+        while not converged and steps < _MAX_STEPS:
+            state = sampler.run_mcmc(state, _BLOCK // _THIN, thin_by=_THIN // steps_a_move)
+            steps = _THIN * sampler.iteration
             time = _autocorrelation_time(sampler)
-            converged = sampler.iteration > LENGTH_IN_TIMES * time
+            kept = (steps - _burn_in(time, steps)) // _THIN * len(start)
+            converged = steps > LENGTH_IN_TIMES * time and kept >= n_samples
             if told is not None:
                 needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
-                told(sampler.iteration, max(int(needed), sampler.iteration))
+                told(steps, max(int(needed), steps))
     except KeyboardInterrupt as error:
-        if sampler.iteration < _MIN_STEPS:
+        steps = _THIN * sampler.iteration
+        if steps < _MIN_STEPS:
             raise
         interrupt, converged, time = error, False, _autocorrelation_time(sampler)
-    burn_in = int(min(5 * time, sampler.iteration / 2))
-    chain = sampler.get_chain(discard=burn_in, flat=True)
+    converged = steps > LENGTH_IN_TIMES * time and interrupt is None
+    chain = sampler.get_chain(discard=_burn_in(time, steps) // _THIN, flat=True)
     samples = chain[:: max(1, len(chain) // n_samples)]
     theta = fit.theta.copy()
     theta[free] = np.median(samples, axis=0)
-    problem = "" if converged else f"the chain is only {sampler.iteration / time:.0f} times as long"
+    problem = "" if converged else f"the chain is only {steps / time:.0f} times as long"
     if interrupt is not None:
-        problem = f"interrupted after {sampler.iteration} steps"
+        problem = f"interrupted after {steps} steps"
     result = replace(
         fit,
         theta=theta,
@@ -77,7 +84,7 @@ def sample_posterior(
         at_limits=(),
         minos={},
         samples=samples,
-        n_calls=sampler.iteration * len(start),
+        n_calls=steps * len(start),
     )
     if interrupt is not None:
         raise FitInterrupted(problem, result) from interrupt
@@ -90,9 +97,29 @@ def sample_posterior(
     return result
 
 
+def _burn_in(time: float, steps: int) -> int:
+    return int(min(5 * time, steps / 2))
+
+
 def _autocorrelation_time(sampler: Any) -> float:
     """The longest of any parameter, steps; infinite where the chain does not show it."""
-    return float(np.max(np.nan_to_num(sampler.get_autocorr_time(tol=0), nan=np.inf)))
+    times = np.nan_to_num(sampler.get_autocorr_time(tol=0), nan=np.inf)
+    return _THIN * float(np.max(times))
+
+
+class _CompiledMoves:
+    """What emcee takes as a move: many at once, since a step in Python costs more than the rest."""
+
+    def __init__(self, *arguments: Any):
+        self._arguments = arguments
+
+    def propose(self, model: Any, state: Any) -> tuple[Any, NDArray[np.bool_]]:
+        seed = model.random.randint(2**31)
+        arguments = (*self._arguments, state.coords, state.log_prob, _THIN, seed)
+        return state, sweep_walkers(*arguments)
+
+    def tune(self, state: Any, accepted: Any) -> None:
+        """There is nothing to tune."""
 
 
 @dataclass(frozen=True)

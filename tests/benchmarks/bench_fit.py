@@ -226,7 +226,7 @@ def cosipys_class(repeats: int = 31) -> Row:
 def sampling(
     aim: float | None = None, n_iterations: int = 4000, n_burn_in: int = 1000, repeats: int = 3
 ) -> Row:
-    """Evaluations a second of `sample_posterior` and of threeML's emcee.
+    """Evaluations a second of `fit.sample()` and of threeML's emcee.
 
     The same plugin, model and flat priors, which end 8 errors from the fit: threeML scatters its
     walkers over a tenth of each value, or as far as the limits let it. A tenth of the tutorial's
@@ -236,7 +236,6 @@ def sampling(
     from threeML import BayesianAnalysis, DataList, threeML_config
 
     from cosi_linebkg_plugin import LineBackgroundLike, background_model
-    from cosi_linebkg_plugin.posterior import sample_posterior
 
     _silence()
     threeML_config.interface.progress_bars = False
@@ -251,7 +250,7 @@ def sampling(
         parameter.prior = Uniform_prior(lower_bound=low, upper_bound=high, value=1 / (high - low))
     fit = plugin.fit(model)  # with these limits
 
-    n_walkers = 32  # those of sample_posterior here
+    n_walkers = 32  # those of fit.sample() here
     session = BayesianAnalysis(model, DataList(plugin))
     session.set_sampler("emcee")
     session.sampler.setup(
@@ -264,10 +263,10 @@ def sampling(
     reference = plugin.result(session)
 
     rates = []
-    sample_posterior(fit, seed=0)  # compiles
+    fit.sample(seed=0)  # compiles
     for seed in range(repeats):
         begin = time.perf_counter()
-        own = sample_posterior(fit, n_samples=20000, seed=seed)
+        own = fit.sample(n_samples=20000, seed=seed)
         rates.append(own.n_calls / (time.perf_counter() - begin))
         for name, error in reference.errors.items():
             apart = abs(own.values[name] - reference.values[name]) / error
