@@ -28,6 +28,8 @@ _INV_SQRT_PI = 1.0 / math.sqrt(math.pi)
 _NARROW = 0.25
 _GL_X = np.polynomial.legendre.leggauss(5)[0]
 _GL_W = np.polynomial.legendre.leggauss(5)[1] / 2.0
+#: From here on erfcx(a) is taken from what it differs by from 1/(sqrt(pi) a).
+_FAR = 2.0
 #: Expected counts below this [counts] are lifted to it, so that the logarithm stays finite.
 FLOOR = 1e-12
 #: Scoring stops when a step gains less than this in log-likelihood.
@@ -43,43 +45,64 @@ _SQRT_HALF = math.sqrt(0.5)
 
 
 @njit(cache=True)
-def _powerlaw_bin(log_mid, log_width, log_piv, piv, index):
-    """Integral over one bin of (E/piv)^index, and its derivatives to piv and index.
+def _log_of_ratio(x, y):
+    """ln(x/y), with all its digits where x is close to y."""
+    r = (x - y) / y
+    return math.log1p(r) if abs(r) < 0.5 else math.log(x / y)
 
-    With c = index + 1, m the logarithmic mid-point and x = c ln(high/low)/2 it is
-    piv (m/piv)^c ln(high/low) sinh(x)/x, which knows no special case at index = -1.
+
+@njit(cache=True)
+def _log_from(low, high, log_mid, log_width, pivot, log_pivot):
+    """ln(m/pivot) of a bin's logarithmic mid-point m, with all its digits near the pivot."""
+    out = log_mid - log_pivot
+    if abs(out) < 0.01 and log_width < 0.1:
+        out = 0.5 * (math.log1p((low - pivot) / pivot) + math.log1p((high - pivot) / pivot))
+    return out
+
+
+@njit(cache=True)
+def _powerlaw_bin(log_ratio, log_width, piv, index):
+    """Integral over one bin of (E/piv)^index, and its derivative to index.
+
+    With c = index + 1, m the logarithmic mid-point, ``log_ratio`` = ln(m/piv), and
+    x = c ln(high/low)/2 it is piv (m/piv)^c ln(high/low) sinh(x)/x, which knows no special case
+    at index = -1.
     """
     c = index + 1.0
     x = 0.5 * c * log_width
     x2 = x * x
     if abs(x) < 0.1:
         shc = 1.0 + x2 / 6.0 * (1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0)))
-        langevin = x / 3.0 * (1.0 - x2 / 15.0 * (1.0 - x2 * (2.0 / 21.0) * (1.0 - x2 / 10.0)))
+        last = 1.0 - x2 * 0.1 * (1.0 - x2 * (10.0 / 99.0))
+        langevin = x / 3.0 * (1.0 - x2 / 15.0 * (1.0 - x2 * (2.0 / 21.0) * last))
     else:
         shc = math.sinh(x) / x
         langevin = 1.0 / math.tanh(x) - 1.0 / x
-    log_ratio = log_mid - log_piv
     value = piv * math.exp(c * log_ratio) * log_width * shc
-    return value, -index * value / piv, value * (log_ratio + 0.5 * log_width * langevin)
+    return value, value * (log_ratio + 0.5 * log_width * langevin)
 
 
 @njit(cache=True)
-def _add_powerlaw(log_mid, log_width, K, piv, index, total, jac, slots, with_jac):
+def _add_powerlaw(edges, log_mid, log_width, K, piv, index, total, jac, slots, with_jac):
     log_piv = math.log(piv)
     for i in range(log_mid.size):
-        value, d_piv, d_index = _powerlaw_bin(log_mid[i], log_width[i], log_piv, piv, index)
+        log_ratio = _log_from(edges[i], edges[i + 1], log_mid[i], log_width[i], piv, log_piv)
+        value, d_index = _powerlaw_bin(log_ratio, log_width[i], piv, index)
         total[i] += K * value
         if with_jac:
             jac[slots[0], i] += value
-            jac[slots[1], i] += K * d_piv
+            jac[slots[1], i] -= K * index / piv * value
             jac[slots[2], i] += K * d_index
 
 
 @njit(cache=True)
 def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, slots, with_jac):
-    """K (E/piv)^alpha below xb, and K (xb/piv)^(alpha-beta) (E/piv)^beta above it."""
-    log_piv, log_break = math.log(piv), math.log(xb / piv)
-    factor = math.exp((alpha - beta) * log_break)
+    """K (E/piv)^alpha below xb, and K (xb/piv)^alpha (E/xb)^beta above it.
+
+    The upper part has its pivot at the break: there it has no derivative to beta.
+    """
+    log_piv, log_xb, log_break = math.log(piv), math.log(xb), _log_of_ratio(xb, piv)
+    factor = math.exp(alpha * log_break)
     for i in range(log_mid.size):
         below = above = d_alpha = d_beta = 0.0
         low, high = edges[i], edges[i + 1]
@@ -87,42 +110,55 @@ def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, 
             end = min(high, xb)
             mid, width = log_mid[i], log_width[i]
             if end < high:
-                mid, width = 0.5 * math.log(low * end), math.log1p((end - low) / low)
-            below, _, d_alpha = _powerlaw_bin(mid, width, log_piv, piv, alpha)
+                mid, width = 0.5 * (math.log(low) + log_xb), math.log1p((end - low) / low)
+            log_ratio = _log_from(low, end, mid, width, piv, log_piv)
+            below, d_alpha = _powerlaw_bin(log_ratio, width, piv, alpha)
         if high > xb:
-            start = max(low, xb)
-            mid, width = log_mid[i], log_width[i]
-            if start > low:
-                mid, width = 0.5 * math.log(start * high), math.log1p((high - start) / start)
-            above, _, d_beta = _powerlaw_bin(mid, width, log_piv, piv, beta)
+            if low < xb:
+                width = math.log1p((high - xb) / xb)
+                log_ratio = 0.5 * width
+            else:
+                width = log_width[i]
+                log_ratio = _log_from(low, high, log_mid[i], width, xb, log_xb)
+            above, d_beta = _powerlaw_bin(log_ratio, width, xb, beta)
             above *= factor
-            d_beta *= factor
         total[i] += K * (below + above)
         if with_jac:
             jac[slots[0], i] += below + above
             jac[slots[1], i] -= K * alpha / piv * (below + above)
             jac[slots[2], i] += K * (d_alpha + above * log_break)
             jac[slots[3], i] += K * above * (alpha - beta) / xb
-            jac[slots[4], i] += K * (d_beta - above * log_break)
+            jac[slots[4], i] += K * factor * d_beta
 
 
 @njit(cache=True)
-def _add_polynomial(log_mid, log_width, K, piv, index, c2, c3, total, jac, slots, with_jac):
-    """K u^index (1 + c2 (u-1)^2 + c3 (u-1)^3) with u = E/piv, as a sum of four power laws."""
-    log_piv = math.log(piv)
-    second, third = (1.0, -2.0, 1.0, 0.0), (-1.0, 3.0, -3.0, 1.0)
-    for i in range(log_mid.size):
+def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots, with_jac):
+    """K u^index (1 + c2 (u-1)^2 + c3 (u-1)^3) with u = E/piv.
+
+    A sum of power laws loses its digits near the pivot, where u - 1 is small. The integrand is
+    smooth: five-point Gauss-Legendre on bins, or parts of them, so narrow that the rule is exact
+    to rounding.
+    """
+    for i in range(log_width.size):
         value = d_piv = d_index = d_c2 = d_c3 = 0.0
-        for n in range(4):
-            part, part_piv, part_index = _powerlaw_bin(
-                log_mid[i], log_width[i], log_piv, piv, index + n
-            )
-            k = c2 * second[n] + c3 * third[n] + (1.0 if n == 0 else 0.0)
-            value += k * part
-            d_piv += k * part_piv
-            d_index += k * part_index
-            d_c2 += second[n] * part
-            d_c3 += third[n] * part
+        parts = math.ceil(5.0 * log_width[i] * (abs(index) + 4.0))
+        ratio = math.exp(log_width[i] / parts)
+        low = edges[i]
+        for n in range(parts):
+            high = low * ratio if n < parts - 1 else edges[i + 1]
+            middle, half = 0.5 * ((low - piv) + (high - piv)), 0.5 * (high - low)
+            for k in range(5):
+                y = (middle + half * _GL_X[k]) / piv
+                log_u = math.log1p(y) if y > -0.5 else math.log((low + half * (1 + _GL_X[k])) / piv)
+                part = 2.0 * half * _GL_W[k] * math.exp(index * log_u)
+                y2 = y * y
+                shape = 1.0 + y2 * (c2 + c3 * y)
+                value += part * shape
+                d_piv -= part * (index * shape + (1.0 + y) * y * (2.0 * c2 + 3.0 * c3 * y)) / piv
+                d_index += part * shape * log_u
+                d_c2 += part * y2
+                d_c3 += part * y2 * y
+            low = high
         total[i] += K * value
         if with_jac:
             jac[slots[0], i] += value
@@ -136,29 +172,37 @@ def _add_polynomial(log_mid, log_width, K, piv, index, c2, c3, total, jac, slots
 
 
 @njit(cache=True)
-def _gaussian_bin(z0, z1, dz, q0, q1, p0, p1):
-    """Probability between z0 and z1 = z0 + dz, and d/dmu, d/dsigma of it times sigma.
+def _is_narrow(z0, z1, dz):
+    return dz * max(1.0, min(abs(z0), abs(z1))) < _NARROW
 
-    q = erfc(|z|/sqrt2)/2 is the probability outside z, p = exp(-z^2/2)/sqrt(2 pi); dz comes
-    from the edges, since z1 - z0 has lost digits far out.
+
+@njit(cache=True)
+def _probability(z0, z1, dz, q0, q1):
+    """Probability of a unit Gaussian between z0 and z1 = z0 + dz.
+
+    q = erfc(|z|/sqrt2)/2 is the probability outside z; dz comes from the edges, since z1 - z0
+    has lost digits far out.
     """
-    near = min(abs(z0), abs(z1))
-    if dz * max(1.0, near) < _NARROW:
+    if _is_narrow(z0, z1, dz):
         value = 0.0
         for k in range(5):
             z = z0 + dz * 0.5 * (1.0 + _GL_X[k])
             value += _GL_W[k] * math.exp(-0.5 * z * z)
-        value *= dz * _INV_SQRT_2PI
+        return value * dz * _INV_SQRT_2PI
+    if z0 >= 0.0:
+        return q0 - q1
+    if z1 <= 0.0:
+        return q1 - q0
+    return 1.0 - q0 - q1
+
+
+@njit(cache=True)
+def _probability_slopes(z0, z1, dz, p0, p1):
+    """d/dmu and d/dsigma of `_probability`, times sigma; p = exp(-z^2/2)/sqrt(2 pi)."""
+    if _is_narrow(z0, z1, dz):
         dp = p0 * math.expm1(-0.5 * dz * (z0 + z1))
-    else:
-        if z0 >= 0.0:
-            value = q0 - q1
-        elif z1 <= 0.0:
-            value = q1 - q0
-        else:
-            value = 1.0 - q0 - q1
-        dp = p1 - p0
-    return value, -dp, -(z0 * dp + dz * p1)
+        return -dp, -(z0 * dp + dz * p1)
+    return p0 - p1, z0 * p0 - z1 * p1
 
 
 @njit(cache=True)
@@ -188,15 +232,16 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots, with_jac
         return
     z0 = (edges[first] - mu) / sigma
     q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
-    p0 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+    p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
     for i in range(first, last):
         z1 = (edges[i + 1] - mu) / sigma
         q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
-        p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
         dz = (edges[i + 1] - edges[i]) / sigma
-        value, d_mu, d_sigma = _gaussian_bin(z0, z1, dz, q0, q1, p0, p1)
+        value = _probability(z0, z1, dz, q0, q1)
         total[i] += F * value
         if with_jac:
+            p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
+            d_mu, d_sigma = _probability_slopes(z0, z1, dz, p0, p1)
             jac[slots[0], i] += value
             jac[slots[1], i] += F * d_mu / sigma
             _add_width(jac, slots, i, F * d_sigma / sigma, mu, sigma, slope)
@@ -204,125 +249,201 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots, with_jac
 
 
 # --- Gaussian with a low-energy tail ------------------------------------------------------------
+#
+# With z = (E - mu)/sigma, x = z/sqrt2, d = sigma/(sqrt2 length), a = x + d, n the Gaussian's and
+# t the tail's density T:
+#   length t = g = exp(y/length + d^2) erfc(a)/2,    t - length dt/dE = n,
+# so that the counts of T in a bin are those of the Gaussian plus the change of g, and
+#   d/dmu = -change of t,  d/dsigma = change of sigma dt/dE (heat equation),
+#   d/dlength = change of 2 d (d n - a t).
+# Every difference is taken where it keeps its digits; which that is depends on a and d.
 
 
 @njit(cache=True)
-def _one_minus_s(a):
-    """1 - sqrt(pi) a erfcx(a) for a >= 10, by its asymptotic series (relative error 1e-16)."""
-    x = 0.5 / (a * a)
-    term = x
-    total = term
-    for k in range(2, 14):
-        term *= -(2 * k - 1) * x
-        total += term
-    return total
+def _erfcx_rest(a):
+    """1 - s and 1 - 2 a^2 (1 - s), of s = sqrt(pi) a erfcx(a), for a >= _FAR.
 
-
-@njit(cache=True)
-def _minus_erfcx_slope(u):
-    """-d/du erfcx(u) = 2/sqrt(pi) - 2 u erfcx(u) for u >= 0."""
-    if u < 10.0:
-        return 2.0 * _INV_SQRT_PI - 2.0 * u * math.exp(u * u) * math.erfc(u)
-    return 2.0 * _INV_SQRT_PI * _one_minus_s(u)
-
-
-@njit(cache=True)
-def _tail_edge(z, sigma, length):
-    """Tail quantities at one energy, z = (E - mu)/sigma.
-
-    Returns
-    -------
-    outside : probability of T below E (z < 0) or above E (z >= 0)
-    density : T's density [1/keV]
-    slope : sigma * d density / dE [1/keV], which is dCDF/dsigma (heat equation)
-    d_length : dCDF/dlength [1/keV]
+    Both vanish with a Gaussian-like tail. Asymptotic series, or below 10 the continued fraction
+    of erfc (Abramowitz & Stegun 7.1.14): sums of positive terms, so that no digits are lost.
     """
-    d = sigma * _SQRT_HALF / length
-    x = z * _SQRT_HALF
-    a = x + d
+    if a >= 10.0:
+        x = 0.5 / (a * a)
+        term = 3.0 * x
+        total = term
+        for k in range(2, 14):
+            term *= -(2 * k + 1) * x
+            total += term
+        return x * (1.0 - total), total
+    p, q, half = 0.0, 1.0, 4.0 + 0.5 * int(250.0 / (a * a))
+    while half > 0.75:
+        p, q = half * q, a * q + p
+        half -= 0.5
+    k2 = p / q
+    k1 = 0.5 / (a + k2)
+    return k1 / (a + k1), (a * (k1 + k2) + k1 * k2) / ((a + k1) * (a + k2))
+
+
+@njit(cache=True)
+def _tail_at(y, z, sigma, length, d):
+    """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
+    exp(y/length + d^2) and erfc(|a|)/2."""
+    a = z * _SQRT_HALF + d
     gauss = math.exp(-0.5 * z * z)
-    p = _INV_SQRT_2PI * gauss
-    if a < 10.0:
-        g = 0.5 * math.exp(2.0 * x * d + d * d) * math.erfc(a)
-        density = g / length
-        slope = (sigma * density - p) / length
-        d_length = (d * _INV_SQRT_PI * gauss - 2.0 * d * a * g) / length
-    else:
-        # Far above the tail's own scale T is nearly a Gaussian: the differences that vanish
-        # with it are taken from the series of erfcx.
-        one_minus_s = _one_minus_s(a)
-        g = 0.5 * gauss * _INV_SQRT_PI * (1.0 - one_minus_s) / a
-        density = p * d / (a * sigma) * (1.0 - one_minus_s)
-        slope = -p / sigma * (d / a) * (z + math.sqrt(2.0) * d * one_minus_s)
-        d_length = d * _INV_SQRT_PI * gauss * one_minus_s / length
-    if z < 0.0:
-        outside = 0.5 * math.erfc(-x) + g
-    elif d < 0.25:
-        # Long tails barely reach above the line: erfcx(x) - erfcx(x + d) as an integral.
+    n = _INV_SQRT_2PI * gauss / sigma
+    if a >= _FAR:
+        rest, second = _erfcx_rest(a)
+        return a, n, 0.5 * gauss * _INV_SQRT_PI * (1.0 - rest) / a, rest, second
+    # the two exponents are one number, each with less rounding than the other
+    rise = gauss * math.exp(a * a) if a > 0.0 and d >= _FAR else math.exp(y / length + d * d)
+    outer = 0.5 * math.erfc(abs(a))
+    return a, n, rise * (outer if a >= 0.0 else 1.0 - outer), rise, outer
+
+
+@njit(cache=True)
+def _tail_slopes(z, a, n, g, rest, sigma, length, d):
+    """sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
+    if a >= _FAR:
+        change = z * _SQRT_HALF + d * rest
+        return -sigma * n * change / (a * length), 2.0 * n * d * d * rest
+    return sigma * (g / length - n) / length, 2.0 * d * (d * n - a * g / length)
+
+
+@njit(cache=True)
+def _beyond_one_fold(y, length, d):
+    """2 a d + 1, with its digits where a tail's density does not depend on its length."""
+    return (y + length) / length + 2.0 * d * d
+
+
+@njit(cache=True)
+def _narrow_tail(y0, dy, sigma, length, d, with_slopes):
+    """Counts of T in a narrow bin, and the changes of t, sigma dt/dE and d(length t)/dlength."""
+    tail = d_t = d_slope = d_length = 0.0
+    for k in range(5):
+        y = y0 + dy * 0.5 * (1.0 + _GL_X[k])
+        a, n, g, rest, second = _tail_at(y, y / sigma, sigma, length, d)
+        w = dy * _GL_W[k]
+        t = g / length
+        tail += w * t
+        if with_slopes:
+            x = y / sigma * _SQRT_HALF
+            if a >= _FAR:
+                d_t -= w * n * (x + d * rest) / (a * length)
+                d_slope += w * sigma * n * (x * x - d * d * rest) / (a * d * length * length)
+                change = 0.5 * (1.0 - second) / a - x - d * second
+                d_length += w * n * d * change / (a * a * length)
+            else:
+                d_t += w * (t - n) / length
+                d_slope += w * sigma * (t - n * (1.0 - x / d)) / (length * length)
+                d_length += w * (2.0 * d * d * n - _beyond_one_fold(y, length, d) * t) / length
+    return tail, d_t, d_slope, d_length
+
+
+@njit(cache=True)
+def _tail_above(z, q, a, g, rest, d):
+    """Counts of T above z >= 0."""
+    x = z * _SQRT_HALF
+    if x >= 4.0 or (x >= _FAR and d < 0.1):  # both from what is left of 1/x: no digits are lost
+        upper = d / (x * a) - (_erfcx_rest(x)[0] / x - rest / a)
+        return 0.5 * _INV_SQRT_PI * math.exp(-0.5 * z * z) * upper
+    if d < 0.02:
+        # Long tails barely reach above the line: erfcx(x) - erfcx(a) as an integral.
         total = 0.0
         for k in range(5):
-            total += _GL_W[k] * _minus_erfcx_slope(x + d * 0.5 * (1.0 + _GL_X[k]))
-        outside = 0.5 * gauss * d * total
-    elif x >= 10.0:  # both by the same series, so that their difference keeps its digits
-        upper = (1.0 - _one_minus_s(x)) / x - (1.0 - _one_minus_s(a)) / a
-        outside = 0.5 * _INV_SQRT_PI * gauss * upper
-    else:
-        outside = 0.5 * math.erfc(x) - g
-    return outside, density, slope, d_length
+            u = x + d * 0.5 * (1.0 + _GL_X[k])
+            total += _GL_W[k] * (_INV_SQRT_PI - u * math.exp(u * u) * math.erfc(u))
+        return math.exp(-0.5 * z * z) * d * total
+    return q - g
+
+
+@njit(cache=True)
+def _between(a0, outer0, a1, outer1):
+    """(erfc(a0) - erfc(a1))/2 without loss on either side of 0, from erfc(|a|)/2."""
+    if a0 >= 0.0:
+        return outer0 - outer1
+    return outer1 - outer0 if a1 <= 0.0 else 1.0 - outer0 - outer1
+
+
+@njit(cache=True)
+def _change_of_fold(h):
+    """1 - (1 + h) exp(-h)."""
+    if h > 0.05:
+        return -math.expm1(-h) - h * math.exp(-h)
+    high = 1.0 / 144.0 - h * (1.0 / 840.0 - h * (1.0 / 5760.0 - h / 45360.0))
+    return h * h * (0.5 - h * (1.0 / 3.0 - h * (1.0 / 8.0 - h * (1.0 / 30.0 - h * high))))
 
 
 @njit(cache=True)
 def _tail_density(z, sigma, length):
-    d = sigma * _SQRT_HALF / length
-    x = z * _SQRT_HALF
-    a = x + d
-    if a < 10.0:
-        return 0.5 * math.exp(2.0 * x * d + d * d) * math.erfc(a) / length
-    p = _INV_SQRT_2PI * math.exp(-0.5 * z * z)
-    return p * d / (a * sigma) * (1.0 - _one_minus_s(a))
+    return _tail_at(z * sigma, z, sigma, length, sigma * _SQRT_HALF / length)[2] / length
 
 
 @njit(cache=True)
 def _add_tailed(
     edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, slots, with_jac
 ):
-    below = max(reach * sigma, min(folds, reach + folds) * length)
+    below = max(reach * sigma, folds * length)
     first, last = bins_in_reach(edges, mu - below - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
-    z0 = (edges[first] - mu) / sigma
+    d = sigma * _SQRT_HALF / length
+    y0 = edges[first] - mu
+    z0 = y0 / sigma
     q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
-    p0 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
-    o0, t0, s0, l0 = _tail_edge(z0, sigma, length)
+    a0, n0, g0, r0, w0 = _tail_at(y0, z0, sigma, length, d)
+    o0 = -1.0  # counts of T above the bin's low edge, where known
     for i in range(first, last):
-        z1 = (edges[i + 1] - mu) / sigma
+        y1, dy = edges[i + 1] - mu, edges[i + 1] - edges[i]
+        z1, dz = y1 / sigma, dy / sigma
         q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
-        p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
-        o1, t1, s1, l1 = _tail_edge(z1, sigma, length)
-        dz = (edges[i + 1] - edges[i]) / sigma
-        gauss, g_mu, g_sigma = _gaussian_bin(z0, z1, dz, q0, q1, p0, p1)
-        if dz * max(1.0, min(abs(z0), abs(z1))) < _NARROW:
-            tail = 0.0
-            for k in range(5):
-                tail += _GL_W[k] * _tail_density(z0 + dz * 0.5 * (1.0 + _GL_X[k]), sigma, length)
-            tail *= dz * sigma
-        elif z0 >= 0.0:
-            tail = o0 - o1
-        elif z1 < 0.0:
-            tail = o1 - o0
+        a1, n1, g1, r1, w1 = _tail_at(y1, z1, sigma, length, d)
+        gauss = _probability(z0, z1, dz, q0, q1)
+        d_t = d_slope = d_length = 0.0
+        o1 = -1.0
+        if _is_narrow(z0, z1, dz):
+            tail, d_t, d_slope, d_length = _narrow_tail(y0, dy, sigma, length, d, with_jac)
         else:
-            tail = 1.0 - o0 - o1
+            # below _FAR: g changes by rising * g1 - leaving, the tail's counts by the sum of
+            # rising * g1 and gauss - leaving, which are both positive
+            rising = leaving = 0.0
+            if a1 < _FAR and (with_jac or z0 < 0.0):
+                rising, leaving = -math.expm1(-dy / length), r0 * _between(a0, w0, a1, w1)
+            if z1 > 0.0:
+                o1 = _tail_above(z1, q1, a1, g1, r1, d)
+            if z0 >= 0.0:
+                if o0 < 0.0:
+                    o0 = _tail_above(z0, q0, a0, g0, r0, d)
+                tail = o0 - o1
+            elif z1 <= 0.0:
+                tail = g1 * rising + (gauss - leaving) if a1 < _FAR else q1 + g1 - (q0 + g0)
+            elif d >= _FAR:
+                tail = 1.0 - o1 - (q0 + g0)
+            else:  # the same two ways on either side of the line's energy
+                _, _, g, r, w = _tail_at(0.0, 0.0, sigma, length, d)
+                tail = -g * math.expm1(y0 / length) + 0.5 * math.erf(-z0 * _SQRT_HALF)
+                tail += _tail_above(0.0, 0.5, d, g, r, d) - o1 - r0 * _between(a0, w0, d, w)
+            if with_jac and a1 < _FAR:
+                d_t = (g1 * rising - leaving) / length
+                d_slope = sigma * (d_t - (n1 - n0)) / length
+                h = dy / length
+                d_length = (g1 * _change_of_fold(h) - leaving * (1.0 + h)) / length
+                d_length += 2.0 * d * d * (n1 - n0) - _beyond_one_fold(y1, length, d) * d_t
+            elif with_jac:
+                d_t = (g1 - g0) / length
+                s0, l0 = _tail_slopes(z0, a0, n0, g0, r0, sigma, length, d)
+                s1, l1 = _tail_slopes(z1, a1, n1, g1, r1, sigma, length, d)
+                d_slope, d_length = s1 - s0, l1 - l0
         value = (1.0 - fraction) * gauss + fraction * tail
         total[i] += F * value
         if with_jac:
+            g_mu, g_sigma = _probability_slopes(z0, z1, dz, n0 * sigma, n1 * sigma)
             jac[slots[0], i] += value
-            jac[slots[1], i] += F * ((1.0 - fraction) * g_mu / sigma + fraction * (t0 - t1))
-            d_sigma = F * ((1.0 - fraction) * g_sigma / sigma + fraction * (s1 - s0))
+            jac[slots[1], i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
+            d_sigma = F * ((1.0 - fraction) * g_sigma / sigma + fraction * d_slope)
             _add_width(jac, slots, i, d_sigma, mu, sigma, slope)
-            jac[slots[3], i] += F * (tail - gauss)
-            jac[slots[4], i] += F * fraction * (l1 - l0)
-        z0, q0, p0 = z1, q1, p1
-        o0, t0, s0, l0 = o1, t1, s1, l1
+            jac[slots[3], i] += F * length * d_t
+            jac[slots[4], i] += F * fraction * d_length
+        y0, z0, q0, o0 = y1, z1, q1, o1
+        a0, n0, g0, r0, w0 = a1, n1, g1, r1, w1
 
 
 # --- all components in one pass -----------------------------------------------------------------
@@ -363,7 +484,9 @@ def accumulate(
         s = continua[k]
         K, piv, index = theta[s[0]], theta[s[1]], theta[s[2]]
         if s[5] == 0:
-            _add_powerlaw(log_mid, log_width, K, piv, index, total, jac, s, with_jac)
+            _add_powerlaw(
+                edges, log_mid, log_width, K, piv, index, total, jac, s, with_jac,
+            )  # fmt: skip
         elif s[5] == 1:
             _add_broken(
                 edges, log_mid, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
@@ -371,7 +494,7 @@ def accumulate(
             )  # fmt: skip
         else:
             _add_polynomial(
-                log_mid, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
+                edges, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
                 with_jac,
             )  # fmt: skip
     for k in range(lines.shape[0]):
@@ -399,11 +522,39 @@ def tail_densities(z, sigma, length):
 
 
 @njit(cache=True)
+def _half_deviance_of_bin(n, e):
+    """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
+
+    With x = (e - n)/n and r = x/(2 + x), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...), and
+    x - ln(1 + x) is x r - 2 (r^3/3 + r^5/5 ...).
+    """
+    if not n > 0.0:
+        return e
+    x = (e - n) / n
+    if abs(x) < 0.1:
+        r = x / (2.0 + x)
+        r2 = r * r
+        series = 1.0 / 9.0 + r2 * (1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * (1.0 / 15.0)))
+        series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * (1.0 / 7.0 + r2 * series))
+        return n * (x * r - 2.0 * r * r2 * series)
+    # far below n, 1 + x has lost the digits of e
+    return n * (x - (math.log1p(x) if x > -0.5 else math.log(e / n)))
+
+
+@njit(cache=True)
+def half_deviances(counts, expected):
+    """Half the deviance of each bin, shape (n_bins,); see `half_deviance`."""
+    out = np.empty(counts.size)
+    for i in range(counts.size):
+        out[i] = _half_deviance_of_bin(counts[i], max(expected[i], FLOOR))
+    return out
+
+
+@njit(cache=True)
 def half_deviance(counts, used, expected):
     """Sum over used bins of ``expected - counts + counts ln(counts / expected)``.
 
-    Half of Baker & Cousins 1984 (NIM 221, 437), Eq. 13. Written around 1 so that it keeps its
-    digits where model and data agree.
+    Half of Baker & Cousins 1984 (NIM 221, 437), Eq. 13.
 
     Parameters
     ----------
@@ -413,22 +564,18 @@ def half_deviance(counts, used, expected):
     total = 0.0
     for i in range(counts.size):
         if used[i]:
-            n, e = counts[i], max(expected[i], FLOOR)
-            if n > 0.0:
-                x = (e - n) / n
-                total += n * (x - math.log1p(x))
-            else:
-                total += e
+            total += _half_deviance_of_bin(counts[i], max(expected[i], FLOOR))
     return total
 
 
 @njit(cache=True)
 def score_residual(counts, used, expected):
-    """d(half deviance)/d(expected) per bin: ``1 - counts/expected``, 0 where not used."""
+    """d(half deviance)/d(expected) per bin: ``(expected - counts)/expected``, 0 where not used."""
     residual = np.zeros(counts.size)
     for i in range(counts.size):
         if used[i]:
-            residual[i] = 1.0 - counts[i] / max(expected[i], FLOOR)
+            e = max(expected[i], FLOOR)
+            residual[i] = (e - counts[i]) / e
     return residual
 
 

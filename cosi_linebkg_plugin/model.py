@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -475,6 +475,16 @@ def _split_line(line: Any, number: int) -> tuple[Any, Any, Any]:
 # --- reading a model ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Law:
+    """The law of a functional link; a class, so that models can be pickled."""
+
+    function: Function1D
+
+    def __call__(self, x: float) -> float:
+        return float(self.function(x))
+
+
 class SpectrumReader:
     """A spectrum held by reference: its parameters, and the numbers that they stand for.
 
@@ -610,7 +620,7 @@ class SpectrumReader:
                 self._free_laws.append(self._prefix + parameter.name)
             if isinstance(variable, AstroParameter):
                 source = self._slot(variable)
-                self._derived.append((self._slots[key], source, lambda x, law=law: float(law(x))))
+                self._derived.append((self._slots[key], source, _Law(law)))
         return parameter
 
     def _parameter(self, slot: int) -> Parameter:

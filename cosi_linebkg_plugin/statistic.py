@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, xlogy
 
-from .kernels import FLOOR, half_deviance
+from .kernels import FLOOR, half_deviance, half_deviances
 
 #: The chi-square law of the deviance is trusted when every fitted bin expects this many counts.
 CHI2_MIN_EXPECTED = 5.0
@@ -44,9 +44,7 @@ def deviance(counts: ArrayLike, expected: ArrayLike) -> float:
 def deviance_residuals(counts: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
     """Signed square roots of each bin's deviance, in sigma, shape (n_bins,)."""
     n, e = _arrays(counts, expected)
-    e = np.maximum(e, FLOOR)
-    terms = 2.0 * (e - n + xlogy(n, n / e))
-    return np.sign(n - e) * np.sqrt(np.maximum(terms, 0.0))
+    return np.sign(n - np.maximum(e, FLOOR)) * np.sqrt(2.0 * half_deviances(n, e))
 
 
 def chi2_p_value(value: float, dof: int, expected: ArrayLike) -> float | None:
