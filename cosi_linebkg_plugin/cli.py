@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import BinningError, FitError, LineBackgroundError
+from .errors import BinningError, ConfigError, FitError, LineBackgroundError
+from .files import brief
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-zA-Z]*)\s*")
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, EXIT_FAILED)
     except LineBackgroundError as error:
         return _fail(error, EXIT_BAD_INPUT)
+    except MemoryError as error:
+        return _fail(f"out of memory ({error}); use fewer bins or a larger machine", EXIT_FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted; files written so far are whole", EXIT_FAILED)
     if not options.quiet:
@@ -168,8 +171,10 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
             section = config.binning
             asked |= {key: getattr(section, key) for key in type(section).model_fields}
             paths = paths or list(config.events)
+    by_hand = False
     for key in (*(row[0] for row in _BINNING), "scheduler", "workers"):
         if getattr(options, key) is not None:
+            by_hand = True
             for rivals in _RIVALS:  # an option takes the place of its alternatives in the file
                 if key in rivals:
                     asked |= dict.fromkeys((r for r in rivals if r in asked), None)
@@ -185,7 +190,12 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     from .files import check_output
 
     parallel = {key: asked.pop(key) for key in ("scheduler", "workers")}
-    checked = BinningOptions(**asked)
+    try:
+        checked = BinningOptions(**asked)
+    except LineBackgroundError as error:
+        if by_hand or not configs:
+            raise
+        raise ConfigError(f"{name}: {error}") from error
     given = (*configs, checked.orientation, checked.good_times)
     check_output(
         options.out, [*find_event_files(paths), *(p for p in given if isinstance(p, Path))]
@@ -481,7 +491,7 @@ def _summary(
 
 
 def _fail(error: Any, code: int) -> int:
-    text = " ".join(str(error).split())
+    text = brief(" ".join(str(error).split()), 2000)
     print(f"cosi-linebkg: {text}", file=sys.stderr)
     return code
 

@@ -18,6 +18,7 @@ from .errors import BinningError, DataError, LineBackgroundError, LineBackground
 from .event_files import EventFile, find_event_files, open_event_file
 from .event_kernels import unravel
 from .event_sums import GALACTIC, LOCAL, Binning, ColumnAxis, Sums, phi_axis, sum_events
+from .files import require_memory
 from .histograms import EventHistogram, open_events, sparse_histogram, write_histogram
 from .livetime import Livetime, Orientation, Pointing, read_orientation, write_binning
 from .selections import Range, Selections, checked_range, good_times, within
@@ -36,6 +37,8 @@ _RADIANS = 2 * math.pi
 _ENOUGH_EVENTS = 1000
 #: How far edges that are given by a width may miss the end of their range, in widths.
 _MISS = 1e-6
+#: Bins of an axis that is made from a width; far more than the telescope resolves.
+MAX_BINS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,11 @@ class BinningOptions:
                 f"frame must be one of {', '.join(FRAMES)}, got {self.frame!r}; the frame of the "
                 f"local angles is {LOCAL!r}."
             )
+        require_memory(
+            8.0 * 3 * 12 * int(nside) ** 2,
+            f"A PsiChi axis of nside {nside}",
+            "Use a smaller nside.",
+        )
         first = self._first_axis
         energy = ColumnAxis("Em", "Energies", 1.0, self._energy_edges)
         axes = (*([first] if first else []), energy, phi_axis(self._phi_edges))
@@ -112,7 +120,7 @@ class BinningOptions:
         size = _number(self.phi_pix_size, "deg", "phi_pix_size")
         if not 0 < size <= 180:
             raise BinningError(f"phi_pix_size must be above 0 and at most 180 deg, got {size:g}.")
-        return np.linspace(0, 180, int(180.0 / size) + 1)
+        return np.linspace(0, 180, int(_few(180.0 / size, "phi_pix_size")) + 1)
 
     @cached_property
     def _time_limits(self) -> tuple[float | None, float | None]:
@@ -140,6 +148,7 @@ class BinningOptions:
             n = self.scatt_bins
             if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
                 raise BinningError(f"scatt_bins must be a whole number above 0, got {n!r}.")
+            _few(n, "scatt_bins")
             return ColumnAxis("ScAtt", self.scatt_column, 1.0, np.arange(n + 1.0))
         return ColumnAxis("Time", "TimeTags", 1.0, self._edges_of_time)
 
@@ -158,7 +167,7 @@ class BinningOptions:
         if low is None or high is None:
             raise BinningError("time_bins, the width of a time bin, needs tmin and tmax.")
         width = _number(given, "s", "time_bins")
-        n_bins = round((high - low) / width) if width > 0 else 0
+        n_bins = round(_few((high - low) / width, "time_bins")) if width > 0 else 0
         if n_bins < 1:
             raise BinningError(
                 f"time_bins must be a width [s] up to tmax - tmin = {high - low:g}, got {width:g}."
@@ -626,11 +635,20 @@ def _edges(values: Any, unit: str, name: str) -> NDArray[np.float64]:
     return edges
 
 
+def _few(n: float, name: str) -> float:
+    """A number of bins of one axis, if it is not more than can be of use."""
+    if not n <= MAX_BINS:
+        raise BinningError(f"{name} makes {n:.3g} bins, at most {MAX_BINS}; make them wider.")
+    return n
+
+
 def _spaced(text: str) -> NDArray[np.float64]:
     """Edges from "low:high:width"."""
     try:
         low, high, width = (float(part) for part in text.split(":"))
         n = round((high - low) / width)
+        if n > MAX_BINS:
+            raise ValueError(f"{n} bins, at most {MAX_BINS}")
         if n < 1 or abs(n * width - (high - low)) > _MISS * width:
             raise ValueError("the width does not divide the range")
     except (ValueError, ZeroDivisionError, OverflowError) as error:
