@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .errors import ConfigError, FileError
+from .files import is_plain
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
 Method = Literal["components", "interpolated", "sideband"]
@@ -590,6 +592,8 @@ def read_yaml(path: str | Path) -> tuple[str, Any]:
     """The name of a YAML file for messages, and what it holds; see `load_config`."""
     name = str(path) if str(path).isprintable() else repr(str(path))
     try:
+        if not (is_plain(Path(path)) or os.path.isdir(path)) and os.path.exists(path):
+            raise ValueError("it is no plain file")  # a pipe would wait for ever
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, FileError, LineBackgroundError
-from .files import brief, listed, plain_unit, reading, require_file
+from .files import brief, is_plain, listed, plain_unit, reading, require_file
 from .hdf5 import opened, require_stored
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ _UNPACKERS = min(os.cpu_count() or 1, 4)
 _STREAM_ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, deflate.error)
 #: Bytes of a FITS header, of a row (ours have some 120), and of rows read at once.
 _MAX_HEADER, _MAX_ROW, _MAX_ROWS = 1000 * _FITS_BLOCK, 1 << 20, 1 << 27
+_MAX_COLUMNS = 999  # says the standard
 _DEFLATE = 1100  # gzip packs zeros 1032 times
 _REAL = "iufb"
 
@@ -277,9 +278,9 @@ def find_event_files(paths: Any) -> list[Path]:
 
 def _files_of(item: str | os.PathLike[str]) -> list[Path]:
     path = Path(item)
-    if path.is_file():
+    if is_plain(path):
         return [path]
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(p for p in path.iterdir() if p.name.endswith(ENDINGS) and p.is_file())
         if not files:
             raise FileError(f"The folder {path} holds no file that ends in {', '.join(ENDINGS)}.")
@@ -382,10 +383,12 @@ def _open_fits(path: Path) -> EventFile:
             f"{path}: its first extension is {header.get('XTENSION')!r}; events are a BINTABLE."
         )
     row, n_events, n_columns = (header[key] for key in ("NAXIS1", "NAXIS2", "TFIELDS"))
-    if not all(type(n) is int and n >= 0 for n in (row, n_events, n_columns)) or row > _MAX_ROW:
+    if not all(type(n) is int and n >= 0 for n in (row, n_events, n_columns)) or (
+        row > _MAX_ROW or n_columns > _MAX_COLUMNS
+    ):
         raise DataError(
-            f"{path}: its header says {n_events} rows of {row} bytes, {n_columns} columns; events "
-            f"have up to {_MAX_ROW} bytes. Write the file again."
+            f"{path}: its header says {n_events} rows of {row} bytes, {n_columns} columns; an "
+            f"event has up to {_MAX_ROW} bytes in {_MAX_COLUMNS} columns. Write the file again."
         )
     for key in header["TUNIT*"]:
         plain_unit(header[key])

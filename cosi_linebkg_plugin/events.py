@@ -18,7 +18,7 @@ from .errors import BinningError, DataError, LineBackgroundError, LineBackground
 from .event_files import EventFile, find_event_files, open_event_file
 from .event_kernels import unravel
 from .event_sums import GALACTIC, LOCAL, Binning, ColumnAxis, Sums, phi_axis, sum_events
-from .files import require_memory
+from .files import brief, require_memory, shown
 from .histograms import EventHistogram, open_events, sparse_histogram, write_histogram
 from .livetime import Livetime, Orientation, Pointing, read_orientation, write_binning
 from .selections import Range, Selections, checked_range, good_times, within
@@ -77,13 +77,15 @@ class BinningOptions:
         nside = self.nside
         is_whole = isinstance(nside, int | np.integer) and not isinstance(nside, bool)
         if not is_whole or not 1 <= nside <= 8192 or nside & (nside - 1):
-            raise BinningError(f"nside must be a power of 2 from 1 to 8192, got {nside!r}.")
+            raise BinningError(f"nside must be a power of 2 from 1 to 8192, got {shown(nside)}.")
         scheme, frame = (str(x).lower() for x in (self.scheme, self.frame))
         if scheme not in SCHEMES:
-            raise BinningError(f"scheme must be one of {', '.join(SCHEMES)}, got {self.scheme!r}.")
+            raise BinningError(
+                f"scheme must be one of {', '.join(SCHEMES)}, got {shown(self.scheme)}."
+            )
         if frame not in FRAMES:
             raise BinningError(
-                f"frame must be one of {', '.join(FRAMES)}, got {self.frame!r}; the frame of the "
+                f"frame must be one of {', '.join(FRAMES)}, got {shown(self.frame)}; the frame of the "
                 f"local angles is {LOCAL!r}."
             )
         require_memory(
@@ -147,7 +149,7 @@ class BinningOptions:
         if chosen == ["scatt_bins"]:
             n = self.scatt_bins
             if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-                raise BinningError(f"scatt_bins must be a whole number above 0, got {n!r}.")
+                raise BinningError(f"scatt_bins must be a whole number above 0, got {shown(n)}.")
             _few(n, "scatt_bins")
             return ColumnAxis("ScAtt", self.scatt_column, 1.0, np.arange(n + 1.0))
         return ColumnAxis("Time", "TimeTags", 1.0, self._edges_of_time)
@@ -608,24 +610,24 @@ def _numbers(values: Any, unit: str) -> NDArray[np.float64]:
         try:
             return np.asarray(values.to_value(unit), float)
         except ValueError as error:
-            raise BinningError(f"{values!r} does not convert to {unit}.") from error
+            raise BinningError(f"{shown(values)} does not convert to {unit}.") from error
     try:
         return np.asarray(values, float)
     except (TypeError, ValueError) as error:
-        raise BinningError(f"Numbers in {unit} are needed, got {values!r}.") from error
+        raise BinningError(f"Numbers in {unit} are needed, got {shown(values)}.") from error
 
 
 def _number(value: Any, unit: str, name: str) -> float:
     number = _numbers(value, unit)
     if number.ndim or not np.isfinite(number):
-        raise BinningError(f"{name} must be a number in {unit}, got {value!r}.")
+        raise BinningError(f"{name} must be a number in {unit}, got {shown(value)}.")
     return float(number)
 
 
 def _edges(values: Any, unit: str, name: str) -> NDArray[np.float64]:
     edges = _numbers(values, unit)
     if edges.ndim != 1 or edges.size < 2 or not np.isfinite(edges).all():
-        raise BinningError(f"{name} must be two or more numbers in {unit}, got {values!r}.")
+        raise BinningError(f"{name} must be two or more numbers in {unit}, got {shown(values)}.")
     wrong = np.flatnonzero(np.diff(edges) <= 0)
     if wrong.size:
         i = wrong[0]
@@ -654,7 +656,7 @@ def _spaced(text: str) -> NDArray[np.float64]:
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise BinningError(
             f'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5"; got '
-            f"{text!r} ({error})."
+            f"{shown(text)} ({brief(error)})."
         ) from error
     return np.linspace(low, high, n + 1)
 
@@ -665,11 +667,13 @@ def _pointing(value: Any) -> Pointing | None:
     try:
         longitude, latitude, radius = (float(_numbers(x, "deg")) for x in value)
     except (TypeError, ValueError) as error:
-        raise BinningError(f"pointing must be (l, b, radius) in deg, got {value!r}.") from error
+        raise BinningError(
+            f"pointing must be (l, b, radius) in deg, got {shown(value)}."
+        ) from error
     if not (abs(longitude) <= 360 and abs(latitude) <= 90 and 0 < radius <= 180):
         raise BinningError(
             f"pointing must be (l, b, radius) in deg with b from -90 to 90 and a radius from 0 to "
-            f"180, got {value!r}."
+            f"180, got {shown(value)}."
         )
     return Pointing(longitude, latitude, radius)
 

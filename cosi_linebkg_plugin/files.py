@@ -30,29 +30,42 @@ def require_file(path: str | os.PathLike[str], cure: str) -> Path:
         Ends with `cure`.
     """
     path = Path(path)
+    if is_plain(path):
+        return path
     what = "does not exist"
     try:
-        if path.is_file():
-            return path
         if path.is_dir():
             what = "is a folder"
         elif path.exists():
             what = "is no plain file (a pipe or a device)"
     except (OSError, ValueError) as error:  # no possible name, or a loop of links
         what = f"cannot be read ({brief(error)})"
-    raise FileError(f"{brief(path)} {what}; {cure}")
+    raise FileError(f"{brief(path, 1000)} {what}; {cure}")
+
+
+def is_plain(path: Path) -> bool:
+    """True of a plain file, or a link to one; what is no possible name is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager
 def reading(path: object, what: str, cure: str) -> Iterator[None]:
     """The one place where whatever fails in reading a file becomes a `FileError` that names it.
 
-    Libraries answer a damaged file with nearly any exception; ours pass as they are.
+    Libraries answer a damaged file with nearly any exception. Ours keep their class, and name the
+    file as well.
     """
     try:
         yield
-    except (LineBackgroundError, Warning):
+    except Warning:
         raise
+    except LineBackgroundError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
     except MemoryError as error:
         raise FileError(
             f"{path} does not fit into memory ({brief(error) or 'no more can be had'}). {cure}"
@@ -72,6 +85,11 @@ def brief(text: object, length: int = _SHOWN) -> str:
     if len(shown) > length:
         shown = f"{shown[: length - 3]}..."
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in shown)
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, as short as `brief` makes it."""
+    return brief(repr(value))
 
 
 def listed(names: Iterable[object], most: int = 20) -> str:

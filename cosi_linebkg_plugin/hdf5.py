@@ -134,7 +134,7 @@ def _require_size(dataset: Any, path: object, unstored: int, packed: int) -> Non
     stored = dataset.id.get_storage_size()
     if n_bytes > max(unstored, packed * stored):
         raise FileError(
-            f"{path}: {name!r} says that it holds {n_bytes / 2**30:.3g} GB, of which {stored} bytes "
+            f"{path}: {name!r} says that it holds {n_bytes / 2**30:.3g} GB, but {stored} bytes "
             "are stored. Write the file again."
         )
 

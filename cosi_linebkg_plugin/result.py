@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .fit import Told
 
 FORMAT = "cosi-linebkg fit 1"
+_CURE = f'Give the fit.json of a run; its "format" should be "{FORMAT}".'
 #: Width of a line that is looked for where the model has none [keV].
 DEFAULT_WIDTH = 3.0
 
@@ -609,16 +610,19 @@ class LineBackgroundFit:
         FileError
             Naming the file and what is missing or damaged in it.
         """
-        text, where = source, "The JSON text"
-        cure = f'Give the fit.json of a run; its "format" should be "{FORMAT}".'
-        if isinstance(source, os.PathLike) or not str(source).lstrip().startswith("{"):
-            path = require_file(source, "give the fit.json of a run.")
-            where = str(path)
-            with reading(where, "cannot be read", cure):
-                text = path.read_text(encoding="utf-8")
-        with reading(where, "is not JSON", cure):
-            data = parse_json(str(text))
-        with reading(where, "is no fit of this package, or damaged", cure):
+        if not isinstance(source, os.PathLike) and str(source).lstrip().startswith("{"):
+            return cls.from_text(str(source), "The JSON text")
+        path = require_file(source, "give the fit.json of a run.")
+        with reading(path, "cannot be read", _CURE):
+            text = path.read_text(encoding="utf-8")
+        return cls.from_text(text, str(path))
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> LineBackgroundFit:
+        """Read a fit from JSON text; `where` it comes from is for the message."""
+        with reading(where, "is not JSON", _CURE):
+            data = parse_json(text)
+        with reading(where, "is no fit of this package, or damaged", _CURE):
             fit = cls.from_dict(data)
             with np.errstate(all="ignore"):
                 if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():

@@ -522,7 +522,7 @@ class BackgroundTemplate:
                     f'{brief(repr(file.attrs.get("format")), 60)}, expected "{FORMAT}".'
                 )
             data = checks.mapping(parse_json(read_text(file["metadata"], path)), "its metadata")
-            fit = LineBackgroundFit.from_json(read_text(file["fit"], path))
+            fit = LineBackgroundFit.from_text(read_text(file["fit"], path), f"{path}: its fit")
             labels = checks.texts(data["labels"], "labels")
             if not labels or not all(label.isidentifier() for label in labels):
                 raise ValueError(f"its labels are {listed(labels)}; they must be names")
