@@ -85,8 +85,8 @@ class BinningOptions:
             )
         if frame not in FRAMES:
             raise BinningError(
-                f"frame must be one of {', '.join(FRAMES)}, got {shown(self.frame)}; the frame of the "
-                f"local angles is {LOCAL!r}."
+                f"frame must be one of {', '.join(FRAMES)}, got {shown(self.frame)}; the frame of "
+                f"the local angles is {LOCAL!r}."
             )
         require_memory(
             8.0 * 3 * 12 * int(nside) ** 2,

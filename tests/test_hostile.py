@@ -504,9 +504,9 @@ def test_absurd_fits_headers(copy, name, cards):
 
 @pytest.mark.parametrize("name", ["events.fits", "events.fits.gz", "times.fits"])
 def test_headers_without_an_end(copy, name):
-    """They were read until memory ran out."""
+    """They were read to the end of the file."""
     path = copy(name)
-    raw = b"SIMPLE  =                    T".ljust(80) + b" " * 80 * 3_000_000
+    raw = b"SIMPLE  =                    T".ljust(80) + b" " * 80 * 40_000
     path.write_bytes(gzip.compress(raw, 1))
     assert refused(path)
 
@@ -515,7 +515,7 @@ def test_packed_good_times(copy):
     path = copy("times.fits")
     path.write_bytes(gzip.compress(path.read_bytes()))
     assert refused(path) is None
-    path.write_bytes(gzip.compress(bytes(200_000_000), 9))
+    path.write_bytes(gzip.compress(bytes(101_000_000), 1))
     assert "holds more than 100000000 bytes" in refused(path)
 
 
