@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; files written so far are whole", EXIT_FAILED)
     if not options.quiet:
-        for line in lines:
-            print(line)
+        for line in lines:  # files may hold what moves a terminal's cursor
+            print("".join(c if c.isprintable() or c == "\n" else "?" for c in line))
     return EXIT_OK
 
 

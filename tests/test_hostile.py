@@ -616,6 +616,28 @@ def test_what_is_no_plain_file(tmp_path, name):
             raise AssertionError(f"{path} was read")
 
 
+def test_a_fit_that_unfolds_to_gigabytes(copy):
+    """Its derivatives were: parameters times bins."""
+    path = copy("fit.json")
+    data = json.loads(path.read_text())
+    n = 20_000
+    spectrum = data["spectrum"]
+    spectrum["energy_edges"] = [1000.0 + i for i in range(n + 1)]
+    spectrum["counts"], spectrum["mask"] = [1] * n, [False] * n
+    for i in range(n):
+        data["parameters"][f"F_{i + 2}"] = data["parameters"]["K_1"]
+    data["components"] *= 5
+    path.write_text(json.dumps(data))
+    assert "more derivatives than a fit has" in refused(path)
+
+
+def test_names_that_figures_would_parse(copy):
+    for name in ("$\\frac$", "a\x1b[2J", "x" * 200):
+        path = copy("fit.json")
+        path.write_text(path.read_text().replace("index_1", name.replace("\x1b", "\\u001b")))
+        assert refused(path)
+
+
 def test_a_link_to_a_file_is_followed(copy, tmp_path):
     path = copy("sparse.hdf5")
     link = tmp_path / "link" / "sparse.hdf5"
