@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .fit import Told
 
 FORMAT = "cosi-linebkg fit 1"
-#: Parameters times bins of a fit in a file: it is evaluated with its derivatives, for each component
+#: Parameters times bins of a fit in a file: it is evaluated with derivatives, for each component
 #: in turn. A fit of 100 lines to 4,000 bins has 8e5, and 200 components.
 _MAX_VALUES = 20_000_000
 _CURE = f'Give the fit.json of a run; its "format" should be "{FORMAT}".'

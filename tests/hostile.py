@@ -6,6 +6,7 @@ import json
 import resource
 import signal
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -174,6 +175,10 @@ READERS: dict[str, Callable[[Path], object]] = {
 NAMELESS = {"cosipy.yaml"}
 
 
+#: How many files of each kind `refused` has been given.
+tried: Counter[str] = Counter()
+
+
 class Hang(BaseException):
     """What is tried did not end."""
 
@@ -205,6 +210,7 @@ def refused(path: Path, reader: Callable[[Path], object] | None = None) -> str |
     came before memory ran out; the folder holds no file more than before.
     """
     before = {p for p in path.parent.iterdir() if p.name != "again.h5"}
+    tried[path.name] += 1
     try:
         with limits(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

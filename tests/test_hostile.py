@@ -1,7 +1,7 @@
 """Hostile files: whatever a file holds, the answer is a result or one of our errors.
 
 `pytest tests/test_hostile.py -m slow` tries more, as many damaged files of each kind as
-HOSTILE_EXAMPLES says (default 300), different ones each time.
+HOSTILE_EXAMPLES says (default 100), different ones each time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import zlib
 
 import h5py
 import histpy
+import hostile
 import numpy as np
 import pytest
 import sparse
@@ -40,7 +41,7 @@ from cosi_linebkg_plugin.cli import main
 from cosi_linebkg_plugin.errors import LineBackgroundError
 from cosi_linebkg_plugin.histograms import open_events, write_histogram
 
-EXAMPLES, MANY = 25, int(os.environ.get("HOSTILE_EXAMPLES", 300))
+EXAMPLES, MANY = 25, int(os.environ.get("HOSTILE_EXAMPLES", 100))
 HDF5 = [name for name in READERS if name.endswith(("hdf5", "h5"))]
 
 
@@ -49,7 +50,8 @@ def whole(tmp_path_factory):
     """A folder with a whole file of each kind."""
     folder = tmp_path_factory.mktemp("whole")
     write_files(folder)
-    return folder
+    yield folder
+    print(f"\n{hostile.tried.total()} files tried:", dict(hostile.tried))  # shown with -s
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def copy(whole, tmp_path):
     return of
 
 
-def tried(n):
+def examples(n):
     """Few examples, always the same; or many, other ones each time."""
     return settings(
         max_examples=n, deadline=None, derandomize=n == EXAMPLES, database=None,
@@ -113,7 +115,7 @@ def damaged(raw, damage):
 def damage_bytes(path, n):
     raw = path.read_bytes()
 
-    @tried(n)
+    @examples(n)
     @given(damages)
     def run(damage):
         path.write_bytes(damaged(raw, damage))
@@ -144,7 +146,7 @@ def strange_json(path, n):
     data = json.loads(path.read_text())
     everywhere = places(data)
 
-    @tried(n)
+    @examples(n)
     @given(
         st.sampled_from(everywhere),
         st.sampled_from(STRANGE),
@@ -162,7 +164,7 @@ def strange_yaml(path, n):
 
     data = yaml.safe_load(path.read_text())
 
-    @tried(n)
+    @examples(n)
     @given(
         st.sampled_from(places(data)),
         st.sampled_from(STRANGE),
@@ -180,7 +182,7 @@ def strange_metadata(path, n):
         texts = {key: json.loads(file[key].asstr()[()]) for key in ("metadata", "fit")}
     everywhere = [(key, place) for key, data in texts.items() for place in places(data)]
 
-    @tried(n)
+    @examples(n)
     @given(
         st.sampled_from(everywhere),
         st.sampled_from(STRANGE),
@@ -209,7 +211,7 @@ def strange_hdf5(path, n):
         )
         attributes += [("/", key) for key in file.attrs]
 
-    @tried(n)
+    @examples(n)
     @given(
         st.sampled_from(datasets),
         st.sampled_from(STRANGE_ARRAYS),
