@@ -630,7 +630,8 @@ class LineBackgroundFit:
             with np.errstate(all="ignore"):
                 if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():
                     raise ValueError("its parameters give no finite counts")
-                _ = fit.adequacy  # kept by the fit: what cannot be judged shows here
+                if fit.adequacy is not None:  # a fit that cannot be judged in numbers is none
+                    json.dumps(fit.adequacy.to_dict(), allow_nan=False)
         return fit
 
     @classmethod

@@ -633,6 +633,15 @@ def test_a_fit_that_unfolds_to_gigabytes(copy):
     assert "more derivatives than a fit has" in refused(path)
 
 
+def test_a_fit_whose_residuals_are_infinite(copy):
+    """It was opened, and could not be written."""
+    path = copy("fit.json")
+    data = json.loads(path.read_text())
+    data["parameters"]["K_1"]["value"] = 0
+    path.write_text(json.dumps(data))
+    assert "no fit of this package" in refused(path)
+
+
 def test_names_that_figures_would_parse(copy):
     for name in ("$\\frac$", "a\x1b[2J", "x" * 200):
         path = copy("fit.json")
