@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import brief
+from .untrusted import brief
 
 
 def mapping(value: Any, what: str) -> Mapping[str, Any]:

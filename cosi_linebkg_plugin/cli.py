@@ -15,7 +15,7 @@ from typing import Any
 
 from . import __version__
 from .errors import BinningError, ConfigError, FitError, LineBackgroundError
-from .files import brief
+from .untrusted import brief
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-zA-Z]*)\s*")

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .errors import ConfigError, FileError
-from .files import is_plain
+from .untrusted import is_plain
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
 Method = Literal["components", "interpolated", "sideband"]

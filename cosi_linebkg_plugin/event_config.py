@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from .config import read_yaml
 from .errors import ConfigError
-from .files import brief, is_plain, shown
+from .untrusted import brief, is_plain, shown
 
 #: Keys of cosipy's DataIO that say how to bin; the others are data_file, ori_file (below) and
 #: unbinned_output, which the files themselves tell.

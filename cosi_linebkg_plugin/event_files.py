@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, FileError, LineBackgroundError
-from .files import brief, is_plain, listed, plain_unit, reading, require_file
 from .hdf5 import opened, require_stored
+from .untrusted import brief, is_plain, listed, plain_unit, reading, require_file
 
 if TYPE_CHECKING:
     import h5py

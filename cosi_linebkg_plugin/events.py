@@ -18,11 +18,11 @@ from .errors import BinningError, DataError, LineBackgroundError, LineBackground
 from .event_files import EventFile, find_event_files, open_event_file
 from .event_kernels import unravel
 from .event_sums import GALACTIC, LOCAL, Binning, ColumnAxis, Sums, phi_axis, sum_events
-from .files import brief, require_memory, shown
 from .histograms import EventHistogram, open_events, sparse_histogram, write_histogram
 from .livetime import Livetime, Orientation, Pointing, read_orientation, write_binning
 from .selections import Range, Selections, checked_range, good_times, within
 from .spectrum import check_edges
+from .untrusted import brief, require_memory, shown
 
 if TYPE_CHECKING:
     from histpy import Axes, Histogram

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FileError
-from .files import brief, plain_unit
+from .untrusted import brief, plain_unit
 
 if TYPE_CHECKING:
     import h5py
@@ -43,7 +43,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     FileError
         If data or links lead to other files, or if it holds too many objects or too large chunks.
     OSError, RuntimeError ...
-        h5py's own; see `files.reading`.
+        h5py's own; see `untrusted.reading`.
     """
     import h5py
 
@@ -140,5 +140,5 @@ def _require_size(dataset: Any, path: object, unstored: int, packed: int) -> Non
 
 
 def unit_attribute(attributes: Any, name: str = "unit") -> str | None:
-    """A unit among attributes, or None; see `files.plain_unit`."""
+    """A unit among attributes, or None; see `untrusted.plain_unit`."""
     return plain_unit(attributes[name]) if name in attributes else None

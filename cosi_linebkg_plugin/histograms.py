@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, FileError, TemplateError
-from .files import brief, listed, reading, require_file, require_memory, whole_file
+from .files import whole_file
 from .hdf5 import opened, read_whole, require_stored, unit_attribute
 from .livetime import Livetime, livetime_of_sum, read_livetime
 from .spectrum import (
@@ -27,6 +27,7 @@ from .spectrum import (
     check_range,
     overlapping_bins,
 )
+from .untrusted import brief, listed, reading, require_file, require_memory
 
 if TYPE_CHECKING:
     import h5py

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, FileError
-from .files import reading, require_file
 from .hdf5 import read_whole
+from .untrusted import reading, require_file
 
 if TYPE_CHECKING:
     import h5py

@@ -28,10 +28,11 @@ from .components import (
     tabulate,
 )
 from .errors import BinningError, DataError
-from .files import brief, parse_json, reading, require_file, whole_file
+from .files import whole_file
 from .kernels import half_deviance
 from .spectrum import EnergySpectrum
 from .statistic import chi2_p_value, saturated_log_likelihood
+from .untrusted import brief, parse_json, reading, require_file
 
 if TYPE_CHECKING:
     from .fit import Told

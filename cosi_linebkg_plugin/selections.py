@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .files import reading, require_file
 from .livetime import Pointing
+from .untrusted import reading, require_file
 
 #: The modified Julian date of the Unix epoch, which event times count from.
 _UNIX_MJD = 40587.0

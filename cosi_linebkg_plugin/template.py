@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import checks
 from .errors import FileError, TemplateError
-from .files import brief, listed, parse_json, reading, whole_file
+from .files import whole_file
 from .hdf5 import read_text, read_whole
 from .histograms import (
     ENERGY_LABEL,
@@ -28,6 +28,7 @@ from .histograms import (
 from .norms import NormFit, fit_poisson_norms
 from .result import LineBackgroundFit, finite_or_null, installed_versions
 from .spectrum import check_range
+from .untrusted import brief, listed, parse_json, reading
 
 FORMAT = "cosi-linebkg template 1"
 METHODS = ("components", "interpolated", "sideband")
