@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .errors import BinningError, FitError, LineBackgroundError
+from .errors import BinningError, ConfigError, FitError, LineBackgroundError
 from .files import NO_ROOM
+from .untrusted import brief
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-zA-Z]*)\s*")
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, EXIT_FAILED)
     except LineBackgroundError as error:
         return _fail(error, EXIT_BAD_INPUT)
+    except MemoryError as error:
+        return _fail(f"out of memory ({error}); use fewer bins or a larger machine", EXIT_FAILED)
     except OSError as error:
         cure = "make room for caches (NUMBA_CACHE_DIR) and temporary files (TMPDIR)"
         return _fail(f"{error}; {cure}" if error.errno in NO_ROOM else error, EXIT_BAD_INPUT)
@@ -77,8 +80,8 @@ def _signals_interrupt(got: list[signal.Signals]) -> Iterator[None]:
 def _print(lines: Sequence[str]) -> int:
     """Print what came of it; who reads it may have seen enough, or have no room for it."""
     try:
-        for line in lines:
-            print(line)
+        for line in lines:  # files may hold what moves a terminal's cursor
+            print("".join(c if c.isprintable() or c == "\n" else "?" for c in line))
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
@@ -215,8 +218,10 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
         rival = [f"--{r.replace('_', '-')}" for r in rivals if getattr(options, r) is not None]
         if len(rival) > 1:
             raise LineBackgroundError(f"Give only one of {' and '.join(rival)}.")
+    by_hand = False
     for key in (*(row[0] for row in _BINNING), "scheduler", "workers"):
         if getattr(options, key) is not None:
+            by_hand = True
             for rivals in _RIVALS:  # an option takes the place of its alternatives in the file
                 if key in rivals:
                     asked |= dict.fromkeys((r for r in rivals if r in asked), None)
@@ -232,7 +237,12 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
     from .files import check_output
 
     parallel = {key: asked.pop(key) for key in ("scheduler", "workers")}
-    checked = BinningOptions(**asked)
+    try:
+        checked = BinningOptions(**asked)
+    except LineBackgroundError as error:
+        if by_hand or not configs:
+            raise
+        raise ConfigError(f"{name}: {error}") from error
     given = (*configs, checked.orientation, checked.good_times)
     check_output(
         options.out, [*find_event_files(paths), *(p for p in given if isinstance(p, Path))]
@@ -531,7 +541,7 @@ def _summary(
 
 
 def _fail(error: Any, code: int) -> int:
-    text = " ".join(str(error).split())
+    text = brief(" ".join(str(error).split()), 2000)
     print(f"cosi-linebkg: {text}", file=sys.stderr)
     return code
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from .errors import ConfigError, FileError
+from .untrusted import is_plain
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
 Method = Literal["components", "interpolated", "sideband"]
@@ -32,6 +34,9 @@ _REGION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 SAME_ENERGY = 1e-9
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\W\d_]*)\s*")
+#: Characters of an energy or a time; what it takes to see that a long text is none grows as its
+#: square.
+_MAX_QUANTITY = 64
 _ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 MeV")'
 _DURATION = 'a time is a finite number above 0, in s or with its unit ("90 d")'
 _RANGE = "a range is [low, high], two energies with low < high"
@@ -66,7 +71,8 @@ def _refuse(got: Any, allowed: str, *where: str | int) -> NoReturn:
 def _in_unit(value: Any, unit: str, allowed: str, *where: int) -> float:
     """A positive number in `unit`, from a number or a string with or without a unit."""
     number, factor = value, 1.0
-    if isinstance(value, str) and (match := _QUANTITY.fullmatch(value)):
+    is_short = isinstance(value, str) and len(value) <= _MAX_QUANTITY
+    if is_short and (match := _QUANTITY.fullmatch(value)):
         number = float(match[1])
         try:
             factor = u.Unit(match[2] or unit).to(unit)
@@ -355,7 +361,10 @@ class BinningSection(_Section):
     )
     pointing: Numbers | None = Field(default=None, description="Cone [l, b, radius], deg.")
     orientation: InputFile | None = Field(default=None, description="For the livetime (.ori).")
-    scheduler: str | None = Field(default=None, description="threads, processes, or an address.")
+    # a cluster's messages may run code here: its address is given by hand, never by a file
+    scheduler: Literal["threads", "processes"] | None = Field(
+        default=None, description="In parallel; a cluster is for `bin --scheduler ADDRESS`."
+    )
     workers: Annotated[int, _number(1, whole=True)] | None = Field(
         default=None, description="How many threads or processes."
     )
@@ -467,7 +476,7 @@ def _explain(error: ErrorDetails) -> str:
     loc = tuple(part for part in error["loc"] if part != _LISTED)
     where = ""
     for part in (*loc, *context.get("where", ())):
-        name = part if str(part).isidentifier() else _show(part)
+        name = part if str(part).isidentifier() and len(str(part)) < 60 else _show(part)
         where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
     if error["type"] in _UNKNOWN:
         return f"{where}: {_unknown_key(loc)}"
@@ -585,6 +594,8 @@ def read_yaml(path: str | Path) -> tuple[str, Any]:
     """The name of a YAML file for messages, and what it holds; see `load_config`."""
     name = str(path) if str(path).isprintable() else repr(str(path))
     try:
+        if not (is_plain(Path(path)) or os.path.isdir(path)) and os.path.exists(path):
+            raise ValueError("it is no plain file")  # a pipe would wait for ever
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from .config import read_yaml
 from .errors import ConfigError
+from .untrusted import brief, is_plain, shown
 
 #: Keys of cosipy's DataIO that say how to bin; the others are data_file, ori_file (below) and
 #: unbinned_output, which the files themselves tell.
@@ -70,17 +71,19 @@ def read_cosipy_config(path: Path) -> CosipyConfig:
     ]
     for key, value in numbers:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{name}: {key}: got {value!r}; a number is needed.")
+            raise ConfigError(f"{name}: {key}: got {shown(value)}; a number is needed.")
     if not isinstance(edges, list):
         options |= limits
     elif edges and (edges[0] > limits["tmin"] or edges[-1] < limits["tmax"]):
         raise ConfigError(f"{name}: time_bins: these edges do not cover tmin to tmax.")
     notes = []
     given = mapping.get("ori_file")
-    if given is not None and (path.parent / str(given)).is_file():
+    if given is not None and is_plain(path.parent / str(given)):
         options["orientation"] = path.parent / str(given)
     elif given is not None:
-        notes.append(f"ori_file {given} does not exist, so that the histogram has no livetime")
+        notes.append(
+            f"ori_file {brief(given)} does not exist, so that the histogram has no livetime"
+        )
     return CosipyConfig(_data_file(mapping, path.parent), options, tuple(notes))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zlib
@@ -16,7 +17,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, FileError
+from .errors import DataError, FileError, LineBackgroundError
+from .hdf5 import opened, require_stored
+from .untrusted import brief, is_plain, listed, plain_unit, reading, require_file
 
 if TYPE_CHECKING:
     import h5py
@@ -57,7 +60,11 @@ _FITS_BLOCK = 2880
 _HDF5_DEFLATE = 1  # the number of HDF5's gzip filter
 _UNPACKERS = min(os.cpu_count() or 1, 4)
 _STREAM_ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, deflate.error)
-_READING_ERRORS: tuple[type[Exception], ...] = (*_STREAM_ERRORS, RuntimeError, ValueError)
+#: Bytes of a FITS header, of a row (ours have some 120), and of rows read at once.
+_MAX_HEADER, _MAX_ROW, _MAX_ROWS = 1000 * _FITS_BLOCK, 1 << 20, 1 << 27
+_MAX_COLUMNS = 999  # says the standard
+_DEFLATE = 1100  # gzip packs zeros 1032 times
+_REAL = "iufb"
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class EventFile:
         """Refuse the file if one of these columns is missing."""
         missing = [repr(name) for name in names if name not in self.columns]
         if missing:
-            found = ", ".join(repr(name) for name in self.columns) or "none"
+            found = listed(repr(name) for name in self.columns)
             raise DataError(
                 f"{self.path} lacks the column(s) {', '.join(missing)}; it has {found}. "
                 "Give unbinned events as cosipy writes them, or options that need no such column."
@@ -123,7 +130,9 @@ class EventFile:
                 block = next(blocks)
             except StopIteration:
                 raise self._damaged(done, "the file ends there") from None
-            except _READING_ERRORS as error:
+            except LineBackgroundError:
+                raise
+            except Exception as error:  # libraries answer damage with nearly any
                 raise self._damaged(done, error) from error
             yield block
             done += len(next(iter(block.values())))
@@ -135,15 +144,13 @@ class EventFile:
     def _damaged(self, done: int, reason: Any) -> FileError:
         return FileError(
             f"{self.path} is truncated or damaged: {done} of its {self.n_events} events could be "
-            f"read, then: {reason}. Copy or write it again."
+            f"read, then: {brief(reason)}. Copy or write it again."
         )
 
     def _read_hdf5(
         self, names: Sequence[str], start: int, stop: int, size: int
     ) -> Iterator[dict[str, NDArray[np.float64]]]:
-        import h5py
-
-        with h5py.File(self.path, "r") as file, ThreadPoolExecutor(_UNPACKERS) as pool:
+        with opened(self.path) as file, ThreadPoolExecutor(_UNPACKERS) as pool:
             columns = {name: _Dataset(file[self.columns[name]], name) for name in names}
             step = max(column.chunk for column in columns.values())
             step = max(size // step, 1) * step  # no chunk is unpacked twice
@@ -166,6 +173,7 @@ class EventFile:
         assert table is not None
         with _stream(self.path) as stream:
             stream.seek(table.offset + start * table.dtype.itemsize)
+            size = max(min(size, _MAX_ROWS // table.dtype.itemsize), 1)
             for low in range(start, stop, size):
                 n_wanted = min(low + size, stop) - low
                 raw, problem = _read_bytes(stream, n_wanted * table.dtype.itemsize)
@@ -228,7 +236,14 @@ class _Dataset:
             with phil:  # h5py before 3.16 calls HDF5 here without its own lock, and crashes
                 skipped, raw = self._dataset.id.read_direct_chunk((begin,))
             # a chunk that did not get smaller is stored as it is
-            chunk = np.frombuffer(raw if skipped else deflate.decompress(raw), dtype)
+            if not skipped:
+                unpacker = deflate.decompressobj()
+                raw = unpacker.decompress(raw, self.chunk * dtype.itemsize + 1)
+                if not unpacker.eof:
+                    raise OSError("a chunk has no end")
+            if len(raw) != self.chunk * dtype.itemsize:
+                raise OSError(f"a chunk of {self.chunk} events does not unpack to as many")
+            chunk = np.frombuffer(raw, dtype)
             first, last = max(begin, low), min(begin + self.chunk, high)
             values[first - low : last - low] = chunk[first - begin : last - begin]
         return _doubles(values, self._factor)
@@ -266,19 +281,21 @@ def find_event_files(paths: Any) -> list[Path]:
 
 def _files_of(item: str | os.PathLike[str]) -> list[Path]:
     path = Path(item)
-    if path.is_file():
+    if is_plain(path):
         return [path]
-    if path.is_dir():
+    if os.path.isdir(path):
         files = sorted(p for p in path.iterdir() if p.name.endswith(ENDINGS) and p.is_file())
         if not files:
             raise FileError(f"The folder {path} holds no file that ends in {', '.join(ENDINGS)}.")
         return files
     if has_magic(str(item)):
+        if str(item).count("**") > 1:  # the time that takes grows with the power of their number
+            raise FileError(f"The pattern {item} has more than one **; give one at most.")
         files = [Path(p) for p in sorted(glob(str(item), recursive=True)) if Path(p).is_file()]
         if not files:
             raise FileError(f"No file matches {item}; correct the pattern.")
         return files
-    raise FileError(f"{path} does not exist; give an event list, a pattern or a folder.")
+    return [require_file(path, "give an event list, a pattern or a folder.")]
 
 
 def open_event_file(path: str | os.PathLike[str]) -> EventFile:
@@ -291,10 +308,9 @@ def open_event_file(path: str | os.PathLike[str]) -> EventFile:
     DataError
         If it holds no events, or columns that cannot be read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileError(f"{path} does not exist; give the path of an event list.")
-    try:
+    path = require_file(path, "give the path of an event list.")
+    what = "is truncated or damaged: none of its events could be read"
+    with reading(path, what, "Copy or write it again."):
         with open(path, "rb") as file:
             begin = file.read(len(_FITS))
         if begin.startswith(_HDF5):
@@ -304,37 +320,34 @@ def open_event_file(path: str | os.PathLike[str]) -> EventFile:
                 begin = file.read(len(_FITS))
         if begin == _FITS:
             return _open_fits(path)
-    except _STREAM_ERRORS as error:
-        raise _no_header(path, error) from error
     cure = "Give events in FITS or HDF5, as cosipy writes them."
     if ".tra" in path.name:
         cure = "This is a .tra file: let cosipy's UnBinnedData.read_tra turn it into FITS or HDF5."
     raise FileError(f"{path} is neither a FITS nor an HDF5 file. {cure}")
 
 
-def _no_header(path: Path, reason: Any) -> FileError:
-    return FileError(
-        f"{path} is truncated or damaged: none of its events could be read ({reason}; the file "
-        f"has {path.stat().st_size} bytes). Copy or write it again."
-    )
-
-
 def _open_hdf5(path: Path) -> EventFile:
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with opened(path) as file:
         datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
         columns = {_plain(name): name for name in datasets}
         if not datasets or "Energies" not in columns:
-            found = ", ".join(file) or "nothing"
             what = "is a histogram already" if "hist" in file else "holds no events"
             raise DataError(
-                f"{path} {what}: it lacks the dataset 'Energies', and holds {found}. "
+                f"{path} {what}: it lacks the dataset 'Energies', and holds {listed(file)}. "
                 "Give unbinned events."
             )
-        lengths = {name: d.shape[0] if d.ndim else 0 for name, d in datasets.items()}
-        for name, dataset in datasets.items():
-            _factor(_plain(name), dataset.attrs.get("unit"), path)
+        lengths = {name: d.shape[0] if d.shape else 0 for name, d in datasets.items()}
+        columns = {
+            plain: name
+            for plain, name in columns.items()
+            if plain in COLUMNS or (datasets[name].ndim == 1 and datasets[name].dtype.kind in _REAL)
+        }
+        for plain, name in columns.items():
+            require_stored(datasets[name], path)
+            _require_column(plain, datasets[name].dtype, datasets[name].shape[1:], path)
+            _factor(plain, datasets[name].attrs.get("unit"), path)
     n_events = lengths[columns["Energies"]]
     for name in columns.keys() & COLUMNS.keys():
         if lengths[columns[name]] != n_events:
@@ -346,23 +359,42 @@ def _open_hdf5(path: Path) -> EventFile:
     return EventFile(path, n_events, columns, True, None)
 
 
+def _require_column(name: str, dtype: np.dtype, shape: tuple[int, ...], path: Path) -> None:
+    """Refuse a column of ours that holds anything but a real number (or two) for each event."""
+    wanted = (2,) if name.endswith("pointings") else ()
+    if name in COLUMNS and (dtype.kind not in _REAL or shape != wanted):
+        raise DataError(
+            f"{path}: the column {name!r} holds {brief(dtype)} of shape {shape} for each event; "
+            f"{'two real numbers' if wanted else 'one real number'} are needed. Write events as "
+            "cosipy does."
+        )
+
+
 def _open_fits(path: Path) -> EventFile:
     from astropy.io import fits
 
     with _stream(path) as stream:
-        primary = fits.Header.fromfile(stream)
+        primary = _header(stream)
         stream.seek(stream.tell() + _data_bytes(primary))
-        try:
-            header = fits.Header.fromfile(stream)
-        except EOFError as error:
-            if stream.read(1):
-                raise
-            raise DataError(f"{path} holds no table after its primary header.") from error
+        begin = stream.read(_FITS_BLOCK)
+        if not begin:
+            raise DataError(f"{path} holds no table after its primary header.")
+        header = _header(stream, begin)
         offset = stream.tell()
     if header.get("XTENSION") != "BINTABLE":
         raise DataError(
             f"{path}: its first extension is {header.get('XTENSION')!r}; events are a BINTABLE."
         )
+    row, n_events, n_columns = (header[key] for key in ("NAXIS1", "NAXIS2", "TFIELDS"))
+    if not all(type(n) is int and n >= 0 for n in (row, n_events, n_columns)) or (
+        row > _MAX_ROW or n_columns > _MAX_COLUMNS
+    ):
+        raise DataError(
+            f"{path}: its header says {n_events} rows of {row} bytes, {n_columns} columns; an "
+            f"event has up to {_MAX_ROW} bytes in {_MAX_COLUMNS} columns. Write the file again."
+        )
+    for key in header["TUNIT*"]:
+        plain_unit(header[key])
     layout = fits.BinTableHDU.fromstring(header.tostring().encode()).columns
     scales = {
         column.name: _scale(column.name, column.unit, column.bscale, column.bzero, path)
@@ -370,14 +402,45 @@ def _open_fits(path: Path) -> EventFile:
     }
     columns = {_plain(name): name for name in layout.names}
     table = _Table(offset, layout.dtype.newbyteorder(">"), scales)
-    if table.dtype.itemsize != header["NAXIS1"]:
+    if table.dtype.itemsize != row or row == 0:
         raise DataError(
             f"{path}: its columns take {table.dtype.itemsize} bytes a row, but its header says "
-            f"{header['NAXIS1']}. Write the file again."
+            f"{row}. Write the file again."
         )
+    for name, key in columns.items():
+        field = table.dtype[key]
+        _require_column(name, field.base, field.shape, path)
+    numbers = {
+        name: key
+        for name, key in columns.items()
+        if name in COLUMNS or (table.dtype[key].kind in _REAL and not table.dtype[key].shape)
+    }
     with open(path, "rb") as file:
         compressed = file.read(2) == _GZIP
-    return EventFile(path, int(header["NAXIS2"]), columns, not compressed, table)
+    events = EventFile(path, n_events, numbers, not compressed, table)
+    size = path.stat().st_size
+    if not compressed and n_events * row > size - offset:
+        raise events._damaged(max(size - offset, 0) // row, "the file ends there")
+    if n_events * row > size * _DEFLATE:
+        raise events._damaged(0, f"so many cannot be in a file of {size} bytes")
+    return events
+
+
+def _header(stream: IO[bytes], begin: bytes = b"") -> Any:
+    """The next header of a FITS file, whose first block may have been read."""
+    from astropy.io import fits
+
+    raw, n_bytes = [], 0
+    block = begin or stream.read(_FITS_BLOCK)
+    while n_bytes < _MAX_HEADER:
+        if len(block) < _FITS_BLOCK:
+            raise EOFError("the file ends in a header")
+        raw.append(block)
+        n_bytes += _FITS_BLOCK
+        if any(block[i : i + 8] == b"END     " for i in range(0, _FITS_BLOCK, 80)):
+            return fits.Header.fromstring(b"".join(raw))
+        block = stream.read(_FITS_BLOCK)
+    raise ValueError(f"a header has no end in {_MAX_HEADER} bytes")
 
 
 def _scale(
@@ -390,11 +453,14 @@ def _scale(
 
 def _data_bytes(header: Mapping[str, Any]) -> int:
     """Bytes of the data after a header, padding included."""
-    if header["NAXIS"] == 0:
+    n_axes = header["NAXIS"]
+    if n_axes == 0:
         return 0
-    n_values = int(np.prod([header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]))
+    n_values = math.prod(header[f"NAXIS{i + 1}"] for i in range(min(n_axes, 999)))
     n_bytes = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1)
     n_bytes *= header.get("PCOUNT", 0) + n_values
+    if not 0 <= n_bytes < 1 << 50:
+        raise ValueError(f"its primary header says {n_bytes} bytes of data")
     return -(-n_bytes // _FITS_BLOCK) * _FITS_BLOCK
 
 
@@ -405,15 +471,15 @@ def _plain(name: str) -> str:
 def _factor(name: str, unit: Any, path: Path | None = None) -> float:
     """What takes a column in this unit to its unit in COLUMNS."""
     wanted = COLUMNS.get(name)
-    if wanted is None or unit in (None, "", wanted):
+    if wanted is None or (isinstance(unit, str | None) and unit in (None, "", wanted)):
         return 1.0
     import astropy.units as u
 
     try:
-        return float(u.Unit(unit).to(wanted))
-    except ValueError as error:
+        return float(u.Unit(plain_unit(unit)).to(wanted))
+    except (TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: the column {name!r} has the unit {unit!r}, which does not convert to "
+            f"{path}: the column {name!r} has the unit {brief(unit)!r}, which does not convert to "
             f"{wanted}. Correct its unit."
         ) from error
 

@@ -22,6 +22,7 @@ from .histograms import EventHistogram, open_events, sparse_histogram, write_his
 from .livetime import Livetime, Orientation, Pointing, read_orientation, write_binning
 from .selections import Range, Selections, checked_range, good_times, within
 from .spectrum import check_edges
+from .untrusted import brief, require_memory, shown
 
 if TYPE_CHECKING:
     from histpy import Axes, Histogram
@@ -36,6 +37,8 @@ _RADIANS = 2 * math.pi
 _ENOUGH_EVENTS = 1000
 #: How far edges that are given by a width may miss the end of their range, in widths.
 _MISS = 1e-6
+#: Bins of an axis that is made from a width; far more than the telescope resolves.
+MAX_BINS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +77,22 @@ class BinningOptions:
         nside = self.nside
         is_whole = isinstance(nside, int | np.integer) and not isinstance(nside, bool)
         if not is_whole or not 1 <= nside <= 8192 or nside & (nside - 1):
-            raise BinningError(f"nside must be a power of 2 from 1 to 8192, got {nside!r}.")
+            raise BinningError(f"nside must be a power of 2 from 1 to 8192, got {shown(nside)}.")
         scheme, frame = (str(x).lower() for x in (self.scheme, self.frame))
         if scheme not in SCHEMES:
-            raise BinningError(f"scheme must be one of {', '.join(SCHEMES)}, got {self.scheme!r}.")
+            raise BinningError(
+                f"scheme must be one of {', '.join(SCHEMES)}, got {shown(self.scheme)}."
+            )
         if frame not in FRAMES:
             raise BinningError(
-                f"frame must be one of {', '.join(FRAMES)}, got {self.frame!r}; the frame of the "
-                f"local angles is {LOCAL!r}."
+                f"frame must be one of {', '.join(FRAMES)}, got {shown(self.frame)}; the frame of "
+                f"the local angles is {LOCAL!r}."
             )
+        require_memory(
+            8.0 * 3 * 12 * int(nside) ** 2,
+            f"A PsiChi axis of nside {nside}",
+            "Use a smaller nside.",
+        )
         first = self._first_axis
         energy = ColumnAxis("Em", "Energies", 1.0, self._energy_edges)
         axes = (*([first] if first else []), energy, phi_axis(self._phi_edges))
@@ -112,7 +122,7 @@ class BinningOptions:
         size = _number(self.phi_pix_size, "deg", "phi_pix_size")
         if not 0 < size <= 180:
             raise BinningError(f"phi_pix_size must be above 0 and at most 180 deg, got {size:g}.")
-        return np.linspace(0, 180, int(180.0 / size) + 1)
+        return np.linspace(0, 180, int(_few(180.0 / size, "phi_pix_size")) + 1)
 
     @cached_property
     def _time_limits(self) -> tuple[float | None, float | None]:
@@ -139,7 +149,8 @@ class BinningOptions:
         if chosen == ["scatt_bins"]:
             n = self.scatt_bins
             if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-                raise BinningError(f"scatt_bins must be a whole number above 0, got {n!r}.")
+                raise BinningError(f"scatt_bins must be a whole number above 0, got {shown(n)}.")
+            _few(n, "scatt_bins")
             return ColumnAxis("ScAtt", self.scatt_column, 1.0, np.arange(n + 1.0))
         return ColumnAxis("Time", "TimeTags", 1.0, self._edges_of_time)
 
@@ -158,7 +169,7 @@ class BinningOptions:
         if low is None or high is None:
             raise BinningError("time_bins, the width of a time bin, needs tmin and tmax.")
         width = _number(given, "s", "time_bins")
-        n_bins = round((high - low) / width) if width > 0 else 0
+        n_bins = round(_few((high - low) / width, "time_bins")) if width > 0 else 0
         if n_bins < 1:
             raise BinningError(
                 f"time_bins must be a width [s] up to tmax - tmin = {high - low:g}, got {width:g}."
@@ -601,24 +612,24 @@ def _numbers(values: Any, unit: str) -> NDArray[np.float64]:
         try:
             return np.asarray(values.to_value(unit), float)
         except ValueError as error:
-            raise BinningError(f"{values!r} does not convert to {unit}.") from error
+            raise BinningError(f"{shown(values)} does not convert to {unit}.") from error
     try:
         return np.asarray(values, float)
     except (TypeError, ValueError) as error:
-        raise BinningError(f"Numbers in {unit} are needed, got {values!r}.") from error
+        raise BinningError(f"Numbers in {unit} are needed, got {shown(values)}.") from error
 
 
 def _number(value: Any, unit: str, name: str) -> float:
     number = _numbers(value, unit)
     if number.ndim or not np.isfinite(number):
-        raise BinningError(f"{name} must be a number in {unit}, got {value!r}.")
+        raise BinningError(f"{name} must be a number in {unit}, got {shown(value)}.")
     return float(number)
 
 
 def _edges(values: Any, unit: str, name: str) -> NDArray[np.float64]:
     edges = _numbers(values, unit)
     if edges.ndim != 1 or edges.size < 2 or not np.isfinite(edges).all():
-        raise BinningError(f"{name} must be two or more numbers in {unit}, got {values!r}.")
+        raise BinningError(f"{name} must be two or more numbers in {unit}, got {shown(values)}.")
     wrong = np.flatnonzero(np.diff(edges) <= 0)
     if wrong.size:
         i = wrong[0]
@@ -628,17 +639,26 @@ def _edges(values: Any, unit: str, name: str) -> NDArray[np.float64]:
     return edges
 
 
+def _few(n: float, name: str) -> float:
+    """A number of bins of one axis, if it is not more than can be of use."""
+    if not n <= MAX_BINS:
+        raise BinningError(f"{name} makes {n:.3g} bins, at most {MAX_BINS}; make them wider.")
+    return n
+
+
 def _spaced(text: str) -> NDArray[np.float64]:
     """Edges from "low:high:width"."""
     try:
         low, high, width = (float(part) for part in text.split(":"))
         n = round((high - low) / width)
+        if n > MAX_BINS:
+            raise ValueError(f"{n} bins, at most {MAX_BINS}")
         if n < 1 or abs(n * width - (high - low)) > _MISS * width:
             raise ValueError("the width does not divide the range")
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise BinningError(
             f'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5"; got '
-            f"{text!r} ({error})."
+            f"{shown(text)} ({brief(error)})."
         ) from error
     return np.linspace(low, high, n + 1)
 
@@ -649,11 +669,13 @@ def _pointing(value: Any) -> Pointing | None:
     try:
         longitude, latitude, radius = (float(_numbers(x, "deg")) for x in value)
     except (TypeError, ValueError) as error:
-        raise BinningError(f"pointing must be (l, b, radius) in deg, got {value!r}.") from error
+        raise BinningError(
+            f"pointing must be (l, b, radius) in deg, got {shown(value)}."
+        ) from error
     if not (abs(longitude) <= 360 and abs(latitude) <= 90 and 0 < radius <= 180):
         raise BinningError(
             f"pointing must be (l, b, radius) in deg with b from -90 to 90 and a radius from 0 to "
-            f"180, got {value!r}."
+            f"180, got {shown(value)}."
         )
     return Pointing(longitude, latitude, radius)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, FileError, TemplateError
-from .files import NO_ROOM, whole_hdf5
+from .files import whole_hdf5
+from .hdf5 import opened, read_whole, require_stored, unit_attribute
 from .livetime import Livetime, livetime_of_sum, read_livetime
 from .spectrum import (
     EDGE_TOLERANCE,
@@ -26,6 +27,7 @@ from .spectrum import (
     check_range,
     overlapping_bins,
 )
+from .untrusted import brief, listed, reading, require_file, require_memory
 
 if TYPE_CHECKING:
     import h5py
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 ENERGY_LABEL = "Em"
 #: The axis classes that a file may name; no other name found in a file is looked up.
 _AXIS_CLASSES = ("Axis", "HealpixAxis", "TimeAxis", "TimeDeltaAxis")
+_MAX_AXES = 16
 
 
 # ---------------------------------------------------------------------------- events, in
@@ -210,6 +213,11 @@ class EventHistogram:
             sums, _ = self.weighted_sums(weights, variances=False)
             return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1))
         rows = np.concatenate([weights, weights**2]) if variances else weights
+        require_memory(
+            8.0 * len(rows) * math.prod(self.other_shape),
+            f"A map of {' x '.join(map(str, self.other_shape))} bins ({self.description})",
+            "Bin the events coarser.",
+        )
         out = new_sums(len(rows), math.prod(self.other_shape))
         for part in self._parts:
             with part.open() as (contents, sumw2):
@@ -324,22 +332,50 @@ def _file_part(path: Path, name: str) -> _Part:
     with _open_group(path, name) as group:
         axes = read_axes(group, path)
         energy_axis = _find_energy_axis(axes, str(path))
-        _require_counts(group.attrs.get("unit"), str(path))
+        _require_counts(unit_attribute(group.attrs), str(path))
         stored_as = str(group.attrs.get("format", "dense"))  # files before sparse do not say
         livetime = read_livetime(group.file)
-    if stored_as == "gcxs":  # written by early histpy only: left to histpy
-        histogram = _histpy().Histogram.open(str(path), name)
-        return replace(_memory_part(histogram, str(path)), livetime=livetime)
+        if stored_as == "gcxs":  # written by early histpy only: left to histpy
+            for key in ("contents", "sumw2"):
+                if key in group:
+                    _require_compressed(group[key], path)
+            histogram = _histpy().Histogram.open(str(path), name)
+            return replace(_memory_part(histogram, str(path)), livetime=livetime)
     if stored_as not in ("coo", "dense"):
         raise FileError(
-            f"{path}: the histogram is stored in the format {stored_as!r}; known are 'coo', "
+            f"{path}: the histogram is stored in the format {brief(stored_as)!r}; known are 'coo', "
             "'dense' and 'gcxs'. Write it again with histpy 1.1 or newer."
         )
     n_bins = tuple(axis.nbins for axis in axes)
-    opened = _InFile(path, name, n_bins, energy_axis, stored_as, _stamp(path))
-    with opened():  # what is wrong with a file shows when it is opened
+    cells = _InFile(path, name, n_bins, energy_axis, stored_as, _stamp(path))
+    with cells():  # what is wrong with a file shows when it is opened
         pass
-    return _Part(str(path), axes, energy_axis, stored_as == "coo", opened, livetime)
+    return _Part(str(path), axes, energy_axis, stored_as == "coo", cells, livetime)
+
+
+def _require_compressed(group: h5py.Group, path: Path) -> None:
+    """Refuse compressed sparse contents whose indices lead out of the array.
+
+    What `sparse` makes of them is compiled, and checks nothing.
+    """
+    shape = [int(n) for n in read_whole(group["shape"], path)]
+    rows = read_whole(group["compressed_axes"], path).ravel().tolist()
+    data, indices, starts = (read_whole(group[k], path) for k in ("data", "indices", "indptr"))
+    if set(rows) - set(range(len(shape))) or len(set(rows)) < len(rows) or min(shape) < 0:
+        raise ValueError(f"compressed axes {rows} of an array of shape {shape}")
+    n_rows = math.prod(shape[axis] for axis in rows)
+    n_columns = math.prod(n for axis, n in enumerate(shape) if axis not in rows)
+    good = (
+        data.shape == indices.shape == (data.size,)
+        and starts.shape == (n_rows + 1,)
+        and indices.dtype.kind == starts.dtype.kind == "i"
+        and starts[0] == 0
+        and starts[-1] == data.size
+        and bool(np.all(starts[1:] >= starts[:-1]))
+        and (data.size == 0 or (indices.min() >= 0 and indices.max() < n_columns))
+    )
+    if not good:
+        raise ValueError("compressed indices outside the array")
 
 
 @dataclass(frozen=True)
@@ -366,12 +402,18 @@ class _InFile:
     def _cells(self, group: h5py.Group) -> Contents:
         from .slices import DenseContents, Layout, SparseContents
 
-        stored_shape = group.shape if self.stored_as == "dense" else group["shape"][()]
-        layout = Layout.of_stored(self.n_bins, self.energy_axis, stored_shape, self.path)
         if self.stored_as == "dense":
+            require_stored(group, self.path)
+            layout = Layout.of_stored(self.n_bins, self.energy_axis, group.shape, self.path)
             return DenseContents(layout, group)
-        _require_empty_zero(group["fill_value"][()], str(self.path))
+        shape = read_whole(group["shape"], self.path).ravel().tolist()
+        layout = Layout.of_stored(self.n_bins, self.energy_axis, shape, self.path)
+        _require_empty_zero(read_whole(group["fill_value"], self.path), str(self.path))
         coords, data = group["coords"], group["data"]
+        for dataset in (coords, data):
+            require_stored(dataset, self.path)
+        if coords.dtype.kind not in "iu" or data.shape != (data.size,):
+            raise OSError(f"coordinates of type {coords.dtype} for cells of shape {data.shape}")
         if coords.shape != (len(self.n_bins), data.size):
             raise OSError(f"coordinates of shape {coords.shape} for {data.size} cells")
         return SparseContents(layout, coords, data)
@@ -412,28 +454,17 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """An HDF5 file for reading; whatever fails in reading it names the file."""
     import h5py
 
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise FileError(f"{path} {what}; give the path of a binned HDF5 file.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        if h5py.is_hdf5(path):
-            raise FileError(
-                f"{path} is truncated or damaged ({error}). Copy or write it again."
-            ) from error
-        raise FileError(
-            f"{path} is not an HDF5 file, or cannot be read ({error}). Give a histogram written "
-            "by histpy; bin an event list with bin_events first."
-        ) from error
-    with file:
-        try:
+    path = require_file(path, "give the path of a binned HDF5 file.")
+    if path.stat().st_size and not h5py.is_hdf5(path):
+        kind = "is not an HDF5 file, or cannot be read"
+        cure = "Give a histogram written by histpy; bin an event list with bin_events first."
+    else:
+        kind, cure = "is truncated or damaged", "Copy or write it again."
+    with ExitStack() as stack:
+        with reading(path, kind, cure):
+            file = stack.enter_context(opened(path))
+        with reading(path, "is damaged", "Copy or write it again."):
             yield file
-        except (OSError, KeyError, IndexError, RuntimeError) as error:
-            if isinstance(error, OSError) and error.errno in NO_ROOM:
-                raise  # of numba's cache: no reading ends so
-            raise FileError(f"{path} is damaged ({error}). Copy or write it again.") from error
 
 
 @contextmanager
@@ -444,14 +475,13 @@ def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
     with open_file(path) as file:
         group = file.get(name)
         if not isinstance(group, h5py.Group) or "axes" not in group or "contents" not in group:
-            found = ", ".join(file) or "nothing"
             cure = (
                 "These are unbinned events: bin them with bin_events first, or add a section "
                 "binning to the configuration."
                 if "Energies" in file
                 else "Give a file written by histpy's Histogram.write()."
             )
-            raise FileError(f"{path} holds no histogram {name!r}; it holds: {found}. {cure}")
+            raise FileError(f"{path} holds no histogram {name!r}; it holds: {listed(file)}. {cure}")
         yield group
 
 
@@ -459,23 +489,36 @@ def read_axes(group: h5py.Group, path: Path) -> Axes:
     """The axes of a histpy group; classes other than histpy's own are refused."""
     histpy = _histpy()
     axes = []
-    try:
+    cure = "Write the file again with histpy."
+    with reading(f"{path}:", "its axes cannot be read", cure):
+        if len(group["axes"]) > _MAX_AXES:
+            raise ValueError(f"there are {len(group['axes'])}, at most {_MAX_AXES}")
         for key in sorted(group["axes"], key=int):
             dataset = group["axes"][key]
             module, kind = dataset.attrs.get("__class__", ("histpy.axis", "Axis"))
             known = str(module).split(".")[0] == "histpy" and kind in _AXIS_CLASSES
             if not known or not hasattr(histpy, kind):
                 raise FileError(
-                    f"{path}: axis {key} is a {module}.{kind}, which this histpy "
-                    f"({histpy.__version__}) does not have; known are {', '.join(_AXIS_CLASSES)} "
-                    "(the time axes from histpy 2 on). Write the file with histpy's own axes."
+                    f"{path}: axis {key} is a {brief(module, 60)}.{brief(kind, 60)}, which this "
+                    f"histpy ({histpy.__version__}) does not have; known are "
+                    f"{', '.join(_AXIS_CLASSES)} (the time axes from histpy 2 on). Write the file "
+                    "with histpy's own axes."
                 )
+            _require_edges(read_whole(dataset, path), dataset, key)
             axes.append(getattr(histpy, kind)._open(dataset))
         return histpy.Axes(axes)
-    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
-        raise FileError(
-            f"{path}: its axes cannot be read ({error}). Write the file again with histpy."
-        ) from error
+
+
+def _require_edges(edges: NDArray, dataset: h5py.Dataset, key: str) -> None:
+    """What histpy takes on trust."""
+    unit_attribute(dataset.attrs)
+    if edges.ndim not in (1, 2) or not np.isfinite(edges).all():
+        raise ValueError(f"axis {key} has edges that are not finite, or of shape {edges.shape}")
+    if edges.ndim == 1 and not (edges.size > 1 and np.all(edges[1:] > edges[:-1])):
+        raise ValueError(f"the edges of axis {key} do not increase")
+    label = dataset.attrs.get("label", "")
+    if not isinstance(label, str) or brief(label, 60) != label:
+        raise ValueError(f"axis {key} has the label {brief(label)!r}")
 
 
 def _histpy() -> ModuleType:

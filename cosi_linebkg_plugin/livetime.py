@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import DataError, FileError
+from .hdf5 import read_whole
+from .untrusted import reading, require_file
 
 if TYPE_CHECKING:
     import h5py
@@ -146,22 +149,24 @@ def read_orientation(path: str | os.PathLike[str]) -> Orientation:
     DataError
         If its times do not increase, or a livetime is longer than its step.
     """
-    path = Path(path)
-    try:
-        with open(path, encoding="ascii") as file:
-            first = file.readline()
-            if not first.startswith("Type OrientationsGalactic"):
-                raise FileError(
-                    f"{path} is no orientation file: it begins with {first[:40]!r}, not with "
-                    "'Type OrientationsGalactic'."
-                )
+    path = require_file(path, "give an orientation file (.ori).")
+    cure = (
+        "Its lines are 'OG' and nine numbers: time, three directions with the altitude between, "
+        "livetime."
+    )
+    with (
+        reading(path, "cannot be read as an orientation file", cure),
+        open(path, encoding="ascii") as file,
+    ):
+        first = file.readline(200)
+        if not first.startswith("Type OrientationsGalactic"):
+            raise FileError(
+                f"{path} is no orientation file: it begins with {first[:40]!r}, not with "
+                "'Type OrientationsGalactic'."
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file without lines, which is refused below
             rows = np.loadtxt(file, usecols=(1, 4, 5, 9), comments=("#", "EN"), ndmin=2)
-    except (OSError, ValueError, IndexError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(
-            f"{path} cannot be read as an orientation file: {reason}. Its lines are 'OG' and nine "
-            "numbers: time, three directions with the altitude between, livetime."
-        ) from error
     if len(rows) < 2:
         raise DataError(f"{path} holds {len(rows)} time(s); a livetime needs two at least.")
     times, livetimes = rows[:, 0], rows[:-1, 3]
@@ -212,13 +217,18 @@ def read_livetime(file: h5py.File) -> Livetime | None:
     group = file.get(GROUP)
     if group is None or "livetime" not in getattr(group, "attrs", {}):
         return None
+    intervals = read_whole(group["intervals"], file.filename).astype(float).reshape(-1, 2)
     seconds = float(group.attrs["livetime"])
     if not 0.0 < seconds < np.inf:
         raise DataError(
             f"{file.filename} says a livetime of {seconds:g} s; it must be positive. Bin the "
             "events again with their orientation file."
         )
-    return Livetime(seconds, np.asarray(group["intervals"], float).reshape(-1, 2))
+    if not np.isfinite(intervals).all():
+        raise DataError(
+            f"{file.filename} says a livetime of times that are not finite. Bin the events again."
+        )
+    return Livetime(seconds, intervals)
 
 
 def livetime_of_sum(livetimes: Sequence[Livetime | None]) -> Livetime | None:

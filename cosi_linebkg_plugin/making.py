@@ -34,12 +34,11 @@ from .spectrum import (
     overlapping_bins,
     whole_bins,
 )
-from .template import BackgroundTemplate, require_axes
+from .template import METHODS, BackgroundTemplate, require_axes
 from .weights import component_weights, interpolated_weights, sideband_weights
 
 Array = NDArray[np.float64]
 
-METHODS = ("components", "interpolated", "sideband")
 #: Half-width of the default energy window of `components` [keV]: near enough for the sharp
 #: features to stay within their Phi bins, wide enough to hold lines (docs/validation.md).
 DEFAULT_WINDOW = 80.0

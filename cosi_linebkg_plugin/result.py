@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from .adequacy import Adequacy, describe, judge
 from .components import (
+    N_NODES,
+    ROLES,
     Component,
     Parameter,
     SpectralModel,
@@ -25,16 +27,21 @@ from .components import (
     range_counts,
     tabulate,
 )
-from .errors import BinningError, DataError, FileError
+from .errors import BinningError, DataError
 from .files import whole_file
 from .kernels import half_deviance
 from .spectrum import EnergySpectrum
 from .statistic import chi2_p_value, saturated_log_likelihood
+from .untrusted import brief, parse_json, reading, require_file
 
 if TYPE_CHECKING:
     from .fit import Told
 
 FORMAT = "cosi-linebkg fit 1"
+#: Parameters times bins of a fit in a file: it is evaluated with derivatives, for each component
+#: in turn. A fit of 100 lines to 4,000 bins has 8e5, and 200 components.
+_MAX_VALUES = 20_000_000
+_CURE = f'Give the fit.json of a run; its "format" should be "{FORMAT}".'
 #: Width of a line that is looked for where the model has none [keV].
 DEFAULT_WIDTH = 3.0
 
@@ -611,74 +618,159 @@ class LineBackgroundFit:
         FileError
             Naming the file and what is missing or damaged in it.
         """
-        text, where = source, "the JSON text"
-        if isinstance(source, os.PathLike) or not str(source).lstrip().startswith("{"):
-            where = str(source)
-            try:
-                text = Path(source).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise FileError(f"Cannot read the fit {where}: {error}.") from error
-        try:
-            data = json.loads(str(text))
-        except json.JSONDecodeError as error:
-            raise FileError(f"{where} is not JSON ({error}); give the fit.json of a run.") from None
-        try:
-            return cls.from_dict(data)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
-            raise FileError(
-                f"{where} is no fit of this package, or damaged ({type(error).__name__}: {error}); "
-                f'its "format" should be "{FORMAT}".'
-            ) from error
+        if not isinstance(source, os.PathLike) and str(source).lstrip().startswith("{"):
+            return cls.from_text(str(source), "The JSON text")
+        path = require_file(source, "give the fit.json of a run.")
+        with reading(path, "cannot be read", _CURE):
+            text = path.read_text(encoding="utf-8")
+        return cls.from_text(text, str(path))
+
+    @classmethod
+    def from_text(cls, text: str, where: str) -> LineBackgroundFit:
+        """Read a fit from JSON text; `where` it comes from is for the message."""
+        with reading(where, "is not JSON", _CURE):
+            data = parse_json(text)
+        with reading(where, "is no fit of this package, or damaged", _CURE):
+            fit = cls.from_dict(data)
+            with np.errstate(all="ignore"):
+                if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():
+                    raise ValueError("its parameters give no finite counts")
+                if fit.adequacy is not None:  # a fit that cannot be judged in numbers is none
+                    json.dumps(fit.adequacy.to_dict(), allow_nan=False)
+        return fit
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LineBackgroundFit:
         """The inverse of `to_dict`."""
-        if data["format"] != FORMAT:
-            raise ValueError(f'format is "{data["format"]}"')
-        rows = data["parameters"]
-        own = [name for name, row in rows.items() if "link" not in row]
-        parameters = tuple(
-            Parameter(
-                name,
-                float(rows[name]["value"]),
-                rows[name]["unit"],
-                _or_inf(rows[name]["limits"][0], -math.inf),
-                _or_inf(rows[name]["limits"][1], math.inf),
-                bool(rows[name]["free"]),
-            )
-            for name in own
-        )
-        index = {name: i for i, name in enumerate(own)}
-        components = tuple(
-            Component(
-                c["kind"],
-                tuple(index[n] for n in c["parameters"]),
-                table=np.array(c["table"], dtype=float) if "table" in c else None,
-            )
-            for c in data["components"]
-        )
+        if checks.mapping(data, "it").get("format") != FORMAT:
+            raise ValueError(f'its format is "{brief(data.get("format"), 60)}"')
+        rows = {
+            name: checks.mapping(row, name) for name, row in _mapping(data, "parameters").items()
+        }
         links = {name: row["link"] for name, row in rows.items() if "link" in row}
-        spectrum = data["spectrum"]
-        names = tuple(data["covariance"]["names"])
-        samples = data.get("samples")
+        own = [name for name in rows if name not in links]
+        for name, target in links.items():
+            checks.text(target, f"the link of {name}", own)
+        parameters = tuple(_parameter(name, rows[name]) for name in own)
+        stored = _mapping(data, "spectrum")
+        mask = stored["mask"]
+        if not isinstance(mask, list) or not all(isinstance(x, bool) for x in mask):
+            raise ValueError("the mask is no list of true and false")
+        edges = checks.numbers(stored["energy_edges"], "energy_edges", (None,))
+        spectrum = EnergySpectrum(
+            edges, checks.numbers(stored["counts"], "counts", (None,)), np.array(mask, bool)
+        )
+        n_bins = (spectrum.n_bins,)
+        n_components, n_values = len(data["components"]), len(own) * spectrum.n_bins
+        if n_values > _MAX_VALUES or n_components * n_values > 50 * _MAX_VALUES:
+            raise ValueError(
+                f"{n_components} components, {len(own)} parameters and {spectrum.n_bins} bins are "
+                "more derivatives than a fit has"
+            )
+        components = tuple(_component(c, own, *n_bins) for c in data["components"])
+        free = [p.name for p in parameters if p.free]
+        valid = checks.truth(data["valid"], "valid")
+        names = checks.texts(_mapping(data, "covariance")["names"], "names of the covariance", free)
+        covariance = checks.numbers(
+            data["covariance"]["matrix"],
+            "the covariance",
+            (len(names), len(names)),
+            None if valid else np.nan,
+        )
+        if valid and (np.any(np.diag(covariance) < 0) or not _symmetric(covariance)):
+            raise ValueError("the covariance is not symmetric, or has variances below 0")
+        samples, toys, search = (data.get(key) for key in ("samples", "toys", "line_search"))
+        if samples is not None:
+            samples = checks.numbers(
+                checks.mapping(samples, "samples")["values"], "samples", (None, len(free))
+            )
+        if toys is not None:
+            p_value, n_toys = checks.numbers(toys, "toys", (2,)).tolist()
+            toys = checks.number(p_value, "the p-value of toys", 0, 1), int(n_toys)
+        if search is not None:
+            _check_search(search)
+        minos = {n: row["minos"] for n, row in rows.items() if "minos" in row}
+        offset = stored.get("offset")
         return cls(
             SpectralModel(parameters, components, links),
-            EnergySpectrum(spectrum["energy_edges"], spectrum["counts"], spectrum["mask"]),
+            spectrum,
             np.array([p.value for p in parameters]),
             names,
-            np.array(data["covariance"]["matrix"], dtype=float).reshape(len(names), len(names)),
-            bool(data["valid"]),
-            data["engine"],
-            data["message"],
-            tuple(data["at_limits"]),
-            {name: tuple(row["minos"]) for name, row in rows.items() if "minos" in row},
-            None if samples is None else np.array(samples["values"], dtype=float),
-            int(data["n_calls"]),
-            np.array(spectrum["offset"], dtype=float) if "offset" in spectrum else None,
-            (float(data["toys"][0]), int(data["toys"][1])) if "toys" in data else None,
-            data.get("line_search"),
-            dict(data["versions"]),
+            covariance,
+            valid,
+            checks.text(data["engine"], "the engine"),
+            checks.text(data["message"], "the message"),
+            checks.texts(data["at_limits"], "at_limits", own),
+            {n: tuple(checks.numbers(m, f"minos of {n}", (2,)).tolist()) for n, m in minos.items()},
+            samples,
+            int(checks.number(data["n_calls"], "n_calls")),
+            None if offset is None else checks.numbers(offset, "the offset", n_bins),
+            toys,
+            search,
+            {n: checks.text(v, "a version") for n, v in _mapping(data, "versions").items()},
         )
+
+
+def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    return checks.mapping(data[key], key)
+
+
+def _symmetric(matrix: NDArray[np.float64]) -> bool:
+    scale = np.abs(matrix).max(initial=0.0)
+    return bool(np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-12 * scale))
+
+
+def _parameter(name: str, row: Mapping[str, Any]) -> Parameter:
+    """A parameter as `LineBackgroundFit.to_dict` writes it; figures show its name."""
+    if brief(name, 100) != name or "$" in name:
+        raise ValueError(f"a parameter has the name {brief(name)!r}")
+    low, high = (
+        infinity if limit is None else checks.number(limit, f"a limit of {name}")
+        for limit, infinity in zip(row["limits"], (-math.inf, math.inf), strict=True)
+    )
+    return Parameter(
+        name,
+        checks.number(row["value"], name),
+        checks.text(row["unit"], f"the unit of {name}"),
+        low,
+        high,
+        checks.truth(row["free"], f"whether {name} is free"),
+    )
+
+
+def _component(row: Any, names: Sequence[str], n_bins: int) -> Component:
+    """A component as `LineBackgroundFit.to_dict` writes it."""
+    row = checks.mapping(row, "a component")
+    kind = checks.text(row["kind"], "the kind of a component", [*ROLES, "function"])
+    slots = tuple(
+        names.index(checks.text(name, f"a parameter of {kind}", names))
+        for name in row["parameters"]
+    )
+    if kind != "function":
+        if len(slots) != len(ROLES[kind]) or "table" in row:
+            raise ValueError(f"{kind} has the parameters {', '.join(ROLES[kind])}, and no table")
+        return Component(kind, slots)
+    table = checks.numbers(row["table"], "a table", (1 + len(slots), n_bins, N_NODES))
+    return Component(kind, slots, table=table)
+
+
+def _check_search(search: Any) -> None:
+    """Refuse what is no line search as `LineSearch.to_dict` writes it."""
+    search = checks.mapping(search, "line_search")
+    for key in ("false_alarm", "threshold"):
+        checks.number(search[key], key)
+    checks.text(search["stopped"], "stopped")
+    checks.texts(search["notes"], "notes")
+    for line in search["lines"]:
+        for key in ("parameter", "name"):
+            checks.text(line[key], key)
+        for key in ("energy", "counts", "significance", "global_significance"):
+            checks.number(line[key], key)
+        for key in ("error", "counts_error"):
+            checks.number(line[key] or 0.0, key)
+        for row in line["catalogue"]:
+            checks.text(row["isotope"], "isotope")
+            checks.number(row["energy"], "energy")
 
 
 def in_kev(energy_range: Any, what: str = "energy range") -> tuple[float, float]:
@@ -715,7 +807,3 @@ def finite_or_null(matrix: NDArray[np.float64]) -> list[list[float | None]]:
 
 def _or_none(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _or_inf(limit: float | None, infinity: float) -> float:
-    return infinity if limit is None else float(limit)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError, FileError
+from .errors import DataError
 from .livetime import Pointing
+from .untrusted import reading, require_file
 
 #: The modified Julian date of the Unix epoch, which event times count from.
 _UNIX_MJD = 40587.0
+#: Good times are a few kB; a larger file, packed or not, is another one.
+_MAX_BYTES = 100_000_000
 
 Range = tuple[float, float]
 
@@ -106,31 +112,37 @@ def within(intervals: NDArray[np.float64], low: float, high: float) -> NDArray[n
 
 
 def _read_good_times(path: Path) -> NDArray[np.float64]:
-    if not path.is_file():
-        raise FileError(f"{path} does not exist; give a file of good times.")
+    require_file(path, "give a file of good times.")
+    cure = "Give a start and a stop [s] a line, or a FITS table GTI with columns START and STOP."
+    with reading(path, "cannot be read as good times", cure), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a file without lines; none is refused by the caller
+        raw = _unpacked(path)
+        if raw.startswith(b"SIMPLE  ="):
+            return _read_gti_table(path, raw)
+        lines = raw.decode("utf-8").splitlines()
+        comma = any("," in line.split("#")[0] for line in lines)
+        return np.loadtxt(lines, usecols=(0, 1), ndmin=2, delimiter="," if comma else None)
+
+
+def _unpacked(path: Path) -> bytes:
+    """What a file holds, through gzip where it is packed."""
     with open(path, "rb") as file:
-        begin = file.read(9)
-    try:
-        if begin == b"SIMPLE  =" or begin.startswith(b"\x1f\x8b"):
-            return _read_gti_table(path)
-        return np.loadtxt(path, usecols=(0, 1), ndmin=2, delimiter=_delimiter(path))
-    except (OSError, ValueError, IndexError, KeyError) as error:
-        raise FileError(
-            f"{path} cannot be read as good times ({error}). Give a start and a stop [s] a line, "
-            "or a FITS table GTI with columns START and STOP."
-        ) from error
+        packed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else open(path, "rb") as file:
+        raw = file.read(_MAX_BYTES + 1)
+    if len(raw) > _MAX_BYTES:
+        raise ValueError(f"it holds more than {_MAX_BYTES} bytes")
+    return raw
 
 
-def _delimiter(path: Path) -> str | None:
-    with open(path, encoding="utf-8") as file:
-        return "," if any("," in line.split("#")[0] for line in file) else None
-
-
-def _read_gti_table(path: Path) -> NDArray[np.float64]:
+def _read_gti_table(path: Path, raw: bytes) -> NDArray[np.float64]:
     from astropy.io import fits
 
-    with fits.open(path) as hdus:
+    with fits.open(io.BytesIO(raw)) as hdus:
         table = hdus["GTI"]
+        n_bytes = table.header["NAXIS1"] * table.header["NAXIS2"]
+        if not 0 <= n_bytes <= len(raw):
+            raise ValueError(f"its table says {n_bytes} bytes, but the file holds {len(raw)}")
         epoch = table.header.get("MJDREF")
         if epoch is None and "MJDREFI" in table.header:
             epoch = table.header["MJDREFI"] + table.header.get("MJDREFF", 0.0)
@@ -139,8 +151,11 @@ def _read_gti_table(path: Path) -> NDArray[np.float64]:
                 f"{path}: its times count from MJD {epoch:.9g}, but event times are Unix times "
                 f"(MJD {_UNIX_MJD:.0f}). Convert them first."
             )
-        zero = table.header.get("TIMEZERO", 0.0)
-        return np.stack([table.data["START"], table.data["STOP"]], axis=1).astype(float) + zero
+        zero = float(table.header.get("TIMEZERO", 0.0))
+        columns = [np.asarray(table.data[name]) for name in ("START", "STOP")]
+        if any(c.ndim != 1 or c.dtype.kind not in "iuf" for c in columns):
+            raise ValueError("START and STOP are no columns of numbers")
+        return np.stack(columns, axis=1).astype(float) + zero
 
 
 def checked_range(value: Sequence[Any] | None, what: str, unit: str) -> Range | None:

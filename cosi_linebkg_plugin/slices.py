@@ -83,6 +83,11 @@ class Layout:
         return tuple(a for a in self.other_axes if self.n_bins[a] > 1 or self.offsets[a])
 
     @property
+    def single_axes(self) -> tuple[int, ...]:
+        """The axes that `cell_axes` leaves out."""
+        return tuple(a for a in self.other_axes if self.n_bins[a] == 1 and not self.offsets[a])
+
+    @property
     def overflow_axes(self) -> tuple[int, ...]:
         """Axes other than the energy on which a stored cell can lie outside the range."""
         return tuple(axis for axis in self.other_axes if self.offsets[axis])
@@ -130,11 +135,12 @@ class SparseContents:
     def energy_counts(self) -> tuple[Floats, BadCells | None]:
         """Counts per energy bin, shape (n_energies,), and the cells left out as impossible."""
         layout = self.layout
-        axes = (layout.energy_axis, *layout.overflow_axes)
+        # axes of one bin are read here alone, to check them
+        axes = dict.fromkeys((layout.energy_axis, *layout.overflow_axes, *layout.single_axes))
         counts, bad = np.zeros(layout.n_energies), None
         for block in self._blocks():
             data = self.data[block]
-            n_bad, first = count_sparse(layout, self._rows(axes, block), data, counts)
+            n_bad, first = count_sparse(layout, self._rows(tuple(axes), block), data, counts)
             if n_bad and bad is None:
                 stored = self.coords[:, block.start + first]
                 bins = tuple(int(i) for i in stored - np.array(layout.offsets))

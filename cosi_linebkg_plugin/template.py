@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import checks
 from .errors import FileError, TemplateError
 from .files import whole_hdf5
+from .hdf5 import read_text, read_whole
 from .histograms import (
     ENERGY_LABEL,
     EventHistogram,
@@ -25,8 +27,11 @@ from .histograms import (
 )
 from .norms import NormFit, fit_poisson_norms
 from .result import LineBackgroundFit, finite_or_null, installed_versions
+from .spectrum import check_range
+from .untrusted import brief, listed, parse_json, reading
 
 FORMAT = "cosi-linebkg template 1"
+METHODS = ("components", "interpolated", "sideband")
 
 Array = NDArray[np.float64]
 
@@ -515,40 +520,87 @@ class BackgroundTemplate:
         FileError
             Naming the file and what is wrong with it.
         """
-        with open_file(path) as file:
+        with open_file(path) as file, reading(path, "is a damaged template", "Make it anew."):
             if file.attrs.get("format") != FORMAT:
                 raise FileError(
                     f"{path} is no background template of this version: its format is "
-                    f'{file.attrs.get("format")!r}, expected "{FORMAT}".'
+                    f'{brief(repr(file.attrs.get("format")), 60)}, expected "{FORMAT}".'
                 )
-            try:
-                data = json.loads(file["metadata"].asstr()[()])
-                fit = LineBackgroundFit.from_json(file["fit"].asstr()[()])
-                maps, axes = {}, None
-                for label in data["labels"]:
-                    group = file["components"][label]
-                    axes = read_axes(group, Path(path)) if axes is None else axes
-                    maps[label] = (group["contents"][()], group["sumw2"][()])
-                covariance = np.array(data["covariance"], dtype=float)  # null becomes NaN
-                return cls(
-                    axes,
-                    maps,
-                    data["counts"],
-                    np.where(np.isnan(covariance), np.inf, covariance),
-                    fit=fit,
-                    method=data["method"],
-                    source_range=tuple(data["source_range"]),
-                    sidebands=data["sidebands"],
-                    weights=np.array(data["weights"]),
-                    livetime=data["livetime"],
-                    details=data["details"],
-                    notes=data["notes"],
-                    versions=data["versions"],
-                )
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise FileError(
-                    f"{path} is a damaged template ({type(error).__name__}: {error}); make it anew."
-                ) from error
+            data = checks.mapping(parse_json(read_text(file["metadata"], path)), "its metadata")
+            fit = LineBackgroundFit.from_text(read_text(file["fit"], path), f"{path}: its fit")
+            labels = checks.texts(data["labels"], "labels")
+            if not labels or not all(label.isidentifier() for label in labels):
+                raise ValueError(f"its labels are {listed(labels)}; they must be names")
+            axes = read_axes(file["components"][labels[0]], Path(path))
+            maps = {label: _maps(file["components"][label], axes, path) for label in labels}
+            n = len(labels)
+            covariance = checks.numbers(data["covariance"], "the covariance", (n, n), np.inf)
+            counts = checks.mapping(data["counts"], "counts")
+            livetime = data["livetime"]
+            return cls(
+                axes,
+                maps,
+                {label: checks.number(counts[label], "counts", 0.0) for label in labels},
+                _checked_covariance(covariance),
+                fit=fit,
+                method=checks.text(data["method"], "the method", METHODS),
+                source_range=_range(data["source_range"], "source_range"),
+                sidebands=[_range(band, "a sideband") for band in data["sidebands"]],
+                weights=checks.numbers(data["weights"], "the weights", (n, None)),
+                livetime=None if livetime is None else checks.number(livetime, "livetime", 1e-300),
+                details=_checked_details(data["details"]),
+                notes=[checks.text(note, "a note") for note in data["notes"]],
+                versions={
+                    name: checks.text(version, "a version")
+                    for name, version in checks.mapping(data["versions"], "versions").items()
+                },
+            )
+
+
+def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
+    """Contents and sumw2 of a component in a file: finite, not negative, not all 0."""
+    shape = tuple(axis.nbins for axis in axes)
+    found = []
+    for name in ("contents", "sumw2"):
+        if getattr(group[name], "shape", None) != shape:
+            raise ValueError(f"{name} do not fit axes of {' x '.join(map(str, shape))} bins")
+        values = read_whole(group[name], path)
+        if not (np.isfinite(values).all() and values.min() >= 0):
+            raise ValueError(f"{name} are not finite, or below 0")
+        found.append(values.astype(float, copy=False))
+    total = found[0].sum()
+    if not 0 < total < np.inf:
+        raise ValueError(f"contents have the sum {total}")
+    return found[0], found[1]
+
+
+def _range(value: Any, what: str) -> tuple[float, float]:
+    low, high = checks.numbers(value, what, (2,)).tolist()
+    return check_range(low, high, what)
+
+
+def _checked_covariance(covariance: Array) -> Array:
+    """A covariance whose variances may be infinite."""
+    variances = np.diag(covariance)
+    same = np.isclose(covariance, covariance.T, rtol=1e-6, atol=1e-9)
+    if np.any(variances < 0) or not same.all():
+        raise ValueError("the covariance is not symmetric, or has variances below 0")
+    return covariance
+
+
+def _checked_details(details: Any) -> dict[str, Any]:
+    """The details, of which those that are used later are what they must be."""
+    details = dict(checks.mapping(details, "details"))
+    for key in ("filter", "split"):
+        checks.text(details.get(key, ""), key)
+    checks.number(details.get("systematic_percent", 0.0), "systematic_percent", 0.0)
+    if "line_ratio" in details:
+        for key, value in checks.mapping(details["line_ratio"], "line_ratio").items():
+            checks.number(value, f"{key} of line_ratio")
+    if "filter_scores" in details:
+        for row in details["filter_scores"]:
+            checks.number(row["score"], f"the score of {checks.text(row['filter'], 'a filter')}")
+    return details
 
 
 def require_axes(

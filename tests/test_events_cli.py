@@ -131,7 +131,7 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, tmp_path, capsys):
         (["bin", incomplete, events, *out], "time_bins: this key is required"),
         (["bin", no_section, incomplete, *out], "Give one YAML file"),
         (["bin", "none.hdf5", *out, *some], "none.hdf5 does not exist"),
-        (["bin", events, *out, *some, "--orientation", "no.ori"], "no.ori cannot be read"),
+        (["bin", events, *out, *some, "--orientation", "no.ori"], "no.ori does not exist"),
     ]
     for command, message in cases:
         assert main(command) == 2, command

@@ -317,7 +317,7 @@ def test_damaged_json_is_named(tmp_path, text, message):
     (tmp_path / "fit.json").write_text(text)
     with pytest.raises(FileError, match=f"fit.json.*{message}"):
         LineBackgroundFit.from_json(tmp_path / "fit.json")
-    with pytest.raises(FileError, match="Cannot read the fit .*missing.json"):
+    with pytest.raises(FileError, match="missing.json does not exist"):
         LineBackgroundFit.from_json(tmp_path / "missing.json")
 
 

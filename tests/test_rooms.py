@@ -11,7 +11,7 @@ PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
 
 # From the bottom up. Modules of one room may import each other only in the order given.
 ROOMS = [
-    ["errors", "files", "spectrum"],
+    ["errors", "files", "untrusted", "hdf5", "checks", "spectrum"],
     ["kernels", "lineshapes", "statistic"],
     ["adequacy", "components", "objective", "guess", "posterior", "result", "fit", "weights"],
     ["amounts", "norms", "kinematics", "catalogue"],
