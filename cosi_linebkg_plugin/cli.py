@@ -290,7 +290,11 @@ def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
         return [*_binned(config, outcome.events), *lines]
     outcomes = run_regions(configs, options.out, progress=progress, title=title)
     config, first = next(iter(configs.values())), next(iter(outcomes.values()))
-    return [*_binned(config, first.events), *_regions_table(outcomes, options.out)]
+    repeated = any(
+        outcome.template for outcome in outcomes.values()
+    )  # a template's notes have them
+    said = [] if repeated else [f"note: {note}" for note in first.events.notes]
+    return [*_binned(config, first.events), *said, *_regions_table(outcomes, options.out)]
 
 
 def _regions_table(outcomes: Mapping[str, Any], out: Path) -> list[str]:

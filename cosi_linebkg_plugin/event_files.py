@@ -231,22 +231,31 @@ class _Dataset:
         from h5py._objects import phil
 
         dtype = self._dataset.dtype
+        size = self.chunk * dtype.itemsize
         values = np.empty(high - low)
         for begin in range(low - low % self.chunk, high, self.chunk):
             with phil:  # h5py before 3.16 calls HDF5 here without its own lock, and crashes
                 skipped, raw = self._dataset.id.read_direct_chunk((begin,))
             # a chunk that did not get smaller is stored as it is
             if not skipped:
-                unpacker = deflate.decompressobj()
-                raw = unpacker.decompress(raw, self.chunk * dtype.itemsize + 1)
-                if not unpacker.eof:
-                    raise OSError("a chunk has no end")
-            if len(raw) != self.chunk * dtype.itemsize:
+                raw = _inflated(raw, size)
+            if len(raw) != size:
                 raise OSError(f"a chunk of {self.chunk} events does not unpack to as many")
             chunk = np.frombuffer(raw, dtype)
             first, last = max(begin, low), min(begin + self.chunk, high)
             values[first - low : last - low] = chunk[first - begin : last - begin]
         return _doubles(values, self._factor)
+
+
+def _inflated(raw: bytes, size: int) -> bytes:
+    """A packed chunk unpacked, to `size` bytes if it is whole, and never to much more."""
+    if len(raw) * _DEFLATE <= _MAX_ROWS:
+        return deflate.decompress(raw, bufsize=size)
+    unpacker = deflate.decompressobj()  # slower, but stops
+    raw = unpacker.decompress(raw, size + 1)
+    if not unpacker.eof:
+        raise OSError("a chunk has no end")
+    return raw
 
 
 # ---------------------------------------------------------------------------- finding, opening

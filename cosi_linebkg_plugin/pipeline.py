@@ -346,10 +346,16 @@ def fit_config(
         search = find_lines(plugin.spectrum, **_search_options(config))
     progress(f"fitting the spectrum ({config.engine})")
     fit = _fit_with_engine(config, plugin, model_of(config, search), progress)
-    if fit.p_value is None and fit.dof > 0:
-        progress("simulating spectra, as counts are low")
-        fit = with_toys(fit, rng=1, told=getattr(progress, "count", None))
+    fit = _judged(fit, progress)
     return replace(fit, line_search=search.to_dict()) if search else fit
+
+
+def _judged(fit: LineBackgroundFit, progress: Progress) -> LineBackgroundFit:
+    """The fit with a p-value: from toys, where counts are too low for the chi-square law."""
+    if fit.p_value is not None or fit.dof <= 0:
+        return fit
+    progress("simulating spectra, as counts are low")
+    return with_toys(fit, rng=1, told=getattr(progress, "count", None))
 
 
 def _fit_with_engine(
@@ -364,7 +370,7 @@ def _fit_with_engine(
     quiet_threeml()
     from threeML import DataList, JointLikelihood
 
-    plugin.guess(model)
+    plugin.fit(model)  # a start in the right minimum
     try:
         analysis = JointLikelihood(model, DataList(plugin))
         analysis.fit(quiet=True)
@@ -404,7 +410,9 @@ def template_config(
     """The template that the configuration describes."""
     with _named("template"):
         options = template_options(config)
-        return make_template(plugin.events, fit, config.source_range or (), options, progress)
+        template = make_template(plugin.events, fit, config.source_range or (), options, progress)
+    template.fit = _judged(template.fit, progress)  # with sky= it is another fit
+    return template
 
 
 def template_options(config: Config) -> TemplateOptions:

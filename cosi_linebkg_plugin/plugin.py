@@ -228,6 +228,12 @@ class LineBackgroundLike(PluginPrototype):
         -------
         LineBackgroundFit
             With the covariance of the fit, or with the posterior samples.
+
+        Raises
+        ------
+        LineBackgroundError
+            If there is nothing to read yet, or the mask has changed since a JointLikelihood was
+            fitted.
         """
         if analysis.results is None:
             raise LineBackgroundError("The analysis has no result yet: call its fit() or sample().")
@@ -259,6 +265,15 @@ class LineBackgroundLike(PluginPrototype):
                 engine="bayesian", samples=samples,
             )  # fmt: skip
         analysis.restore_best_fit()
+        likelihood = self._saturated - Objective(reader.model, self._spectrum).value(
+            reader.values()
+        )
+        fitted = float(analysis.results.get_statistic_frame().loc[self.name].iloc[0])
+        if abs(likelihood + fitted) > 1e-3 + 1e-6 * abs(fitted):
+            raise LineBackgroundError(
+                "The mask, the data or the model have changed since the analysis was fitted; fit "
+                "it again."
+            )
         slopes = np.array([_external_slope(reader.sources[i]) for i in free])
         internal = np.asarray(analysis.covariance_matrix, dtype=float)
         if internal.ndim == 2:

@@ -44,6 +44,7 @@ def test_links_of_the_tutorial_lead_somewhere():
         assert (NOTEBOOK.parent / link).exists(), link
 
 
+@pytest.mark.slow
 def test_tutorial_runs_without_a_warning(monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

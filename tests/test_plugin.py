@@ -180,6 +180,19 @@ def test_a_parameter_at_its_limit_has_no_error(plugin):
     assert fit.errors["F_2"] == pytest.approx(direct.errors["F_2"], rel=0.05)
 
 
+def test_a_mask_that_changed_after_the_fit_is_noticed(plugin):
+    before = plugin.spectrum.masked_ranges()
+    session = JointLikelihood(make_model(), DataList(plugin))
+    session.fit(quiet=True)
+    try:
+        plugin.set_mask((1740, 1760))
+        with pytest.raises(LineBackgroundError, match="mask, the data or the model have changed"):
+            plugin.result(session)
+    finally:
+        plugin.set_mask(*before)
+    assert plugin.result(session).valid
+
+
 def test_names_must_be_names(plugin):
     with pytest.raises(LineBackgroundError, match="name must be of letters"):
         LineBackgroundLike("a b", plugin.spectrum)

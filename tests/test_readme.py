@@ -54,7 +54,13 @@ def test_readme_configuration_is_accepted(folder):
 EXAMPLES = sorted(p.name for p in (ROOT / "examples").glob("[!_]*.py"))
 
 
-@pytest.mark.parametrize("script", EXAMPLES)
+#: Of the examples, the one that samples for long.
+LONG = pytest.param("bayesian_background.py", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "script", [LONG if name == "bayesian_background.py" else name for name in EXAMPLES]
+)
 def test_examples_run_and_end_in_a_figure(folder, script):
     path = ROOT / "examples" / script
     code = path.read_text(encoding="utf-8")
