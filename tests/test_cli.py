@@ -9,9 +9,13 @@ import sys
 import histpy
 import numpy as np
 import pytest
+import yaml
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundFit
 from cosi_linebkg_plugin.cli import main
+from cosi_linebkg_plugin.demo import simulated_events
+from cosi_linebkg_plugin.histograms import make_histogram, source_axis, write_histogram
+from cosi_linebkg_plugin.simulation import simulate
 
 RESULTS = {
     "fit.json",
@@ -264,3 +268,28 @@ def test_nothing_is_written_if_the_figures_cannot_be_made(demo, tmp_path, capsys
     assert main(["run", str(path), "--out", str(out)]) == 2
     assert "holds no counts" in capsys.readouterr().err
     assert not out.exists() or not list(out.iterdir())
+
+
+def test_with_few_counts_the_fit_beside_sky_gets_its_p_value_from_toys(tmp_path, capsys):
+    simulation = simulate(3, nside=1, exposure_scale=2e-4)
+    events = simulated_events(simulation)
+    edges = simulation.energy_edges
+    low, high = float(edges[60]), float(edges[62])
+    axes = list(events.axes)
+    axes[0] = source_axis(axes[0], low, high)
+    slices = np.array(list(simulation.expected_sky_slices()))
+    observed = np.asarray(events.to_dense().contents)[60:62].sum(axis=0)
+    write_histogram(tmp_path / "events.hdf5", events)
+    write_histogram(tmp_path / "sky.hdf5", make_histogram(events.axes, slices))
+    write_histogram(tmp_path / "observed.hdf5", make_histogram(axes, observed[None]))
+    config = {
+        "events": "events.hdf5",
+        "source_range": [low, high],
+        "mask": [[1790, 1825]],
+        "model": {"pivot": 1800, "lines": [1779]},
+        "template": {"sky": "sky.hdf5", "observed": "observed.hdf5"},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert main(["run", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")]) == 0
+    fit = LineBackgroundFit.from_json(tmp_path / "out" / "fit.json")
+    assert fit.offset is not None and fit.toys is not None and fit.p_value is not None

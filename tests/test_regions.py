@@ -5,6 +5,7 @@ import re
 
 import pytest
 import yaml
+from event_lists import make_events, write_hdf5
 
 from cosi_linebkg_plugin.cli import main
 from cosi_linebkg_plugin.config import load_config, load_regions
@@ -97,6 +98,17 @@ def test_a_run_makes_each_region_and_a_page_of_all(folder, write, capsys):
     page = (out / "report.html").read_text()
     assert 'href="al26/report.html"' in page and 'href="upper/report.html"' in page
     assert "1845\u20131855 keV" in page and page.count("data:image/png") == 2
+
+
+def test_what_was_noted_of_the_binning_is_said_once(folder, write, capsys):
+    """Regions without a template have nothing else that repeats the notes."""
+    write_hdf5(folder / "list.hdf5", make_events(20_000))
+    binning = {"energy_edges": "1500:2000:5", "phi_pix_size": 35, "nside": 1}
+    regions = [{"name": "al"}, {"name": "si", "mask": [[1500, 1700], [1850, 2000]]}]
+    path = write(regions, events="list.hdf5", binning=binning)
+    assert main(["run", str(path), "--out", str(folder / "noted")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("does not divide") == 1 and out.count("events read") == 1
 
 
 def test_one_region_alone(folder, write, capsys):
