@@ -15,9 +15,11 @@ from pathlib import Path
 
 import yaml
 
+import cosi_linebkg_plugin
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference.md"
-PACKAGE = ROOT / "cosi_linebkg_plugin"
+PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
 
 #: The sections of the page: title, what to say first (a module: its docstring), and names by module
 #: ("*": every public function and class of the module).
