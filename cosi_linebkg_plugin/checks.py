@@ -76,6 +76,16 @@ def numbers(
     return array
 
 
+def covariance(value: Any, what: str, n: int, null: float | None = None) -> NDArray[np.float64]:
+    """A symmetric matrix of shape (n, n) without variances below 0; `null` as of `numbers`."""
+    matrix = numbers(value, what, (n, n), null)
+    scale = np.abs(matrix).max(initial=0.0, where=np.isfinite(matrix))
+    same = np.isclose(matrix, matrix.T, rtol=1e-6, atol=1e-12 * scale, equal_nan=True)
+    if np.any(np.diag(matrix) < 0) or not same.all():
+        raise ValueError(f"{what} is not symmetric, or has variances below 0")
+    return matrix
+
+
 def _refuse(value: Any, what: str, wanted: str) -> Any:
     got = f"a list of {len(value)}" if isinstance(value, list) else repr(value)
     raise ValueError(f"{what} is {brief(got, 60)}, but must be {wanted}")

@@ -290,9 +290,7 @@ def _run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
         return [*_binned(config, outcome.events), *lines]
     outcomes = run_regions(configs, options.out, progress=progress, title=title)
     config, first = next(iter(configs.values())), next(iter(outcomes.values()))
-    repeated = any(
-        outcome.template for outcome in outcomes.values()
-    )  # a template's notes have them
+    repeated = any(outcome.template for outcome in outcomes.values())  # its notes have them
     said = [] if repeated else [f"note: {note}" for note in first.events.notes]
     return [*_binned(config, first.events), *said, *_regions_table(outcomes, options.out)]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError, FileError, LineBackgroundError
-from .hdf5 import opened, require_stored
+from .hdf5 import DEFLATE, REAL, opened, require_stored
 from .untrusted import brief, is_plain, listed, plain_unit, reading, require_file
 
 if TYPE_CHECKING:
@@ -63,8 +63,6 @@ _STREAM_ERRORS: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, de
 #: Bytes of a FITS header, of a row (ours have some 120), and of rows read at once.
 _MAX_HEADER, _MAX_ROW, _MAX_ROWS = 1000 * _FITS_BLOCK, 1 << 20, 1 << 27
 _MAX_COLUMNS = 999  # says the standard
-_DEFLATE = 1100  # gzip packs zeros 1032 times
-_REAL = "iufb"
 
 
 @dataclass(frozen=True)
@@ -249,7 +247,7 @@ class _Dataset:
 
 def _inflated(raw: bytes, size: int) -> bytes:
     """A packed chunk unpacked, to `size` bytes if it is whole, and never to much more."""
-    if len(raw) * _DEFLATE <= _MAX_ROWS:
+    if len(raw) * DEFLATE <= _MAX_ROWS:
         return deflate.decompress(raw, bufsize=size)
     unpacker = deflate.decompressobj()  # slower, but stops
     raw = unpacker.decompress(raw, size + 1)
@@ -351,7 +349,7 @@ def _open_hdf5(path: Path) -> EventFile:
         columns = {
             plain: name
             for plain, name in columns.items()
-            if plain in COLUMNS or (datasets[name].ndim == 1 and datasets[name].dtype.kind in _REAL)
+            if plain in COLUMNS or (datasets[name].ndim == 1 and datasets[name].dtype.kind in REAL)
         }
         for plain, name in columns.items():
             require_stored(datasets[name], path)
@@ -371,7 +369,7 @@ def _open_hdf5(path: Path) -> EventFile:
 def _require_column(name: str, dtype: np.dtype, shape: tuple[int, ...], path: Path) -> None:
     """Refuse a column of ours that holds anything but a real number (or two) for each event."""
     wanted = (2,) if name.endswith("pointings") else ()
-    if name in COLUMNS and (dtype.kind not in _REAL or shape != wanted):
+    if name in COLUMNS and (dtype.kind not in REAL or shape != wanted):
         raise DataError(
             f"{path}: the column {name!r} holds {brief(dtype)} of shape {shape} for each event; "
             f"{'two real numbers' if wanted else 'one real number'} are needed. Write events as "
@@ -422,7 +420,7 @@ def _open_fits(path: Path) -> EventFile:
     numbers = {
         name: key
         for name, key in columns.items()
-        if name in COLUMNS or (table.dtype[key].kind in _REAL and not table.dtype[key].shape)
+        if name in COLUMNS or (table.dtype[key].kind in REAL and not table.dtype[key].shape)
     }
     with open(path, "rb") as file:
         compressed = file.read(2) == _GZIP
@@ -430,7 +428,7 @@ def _open_fits(path: Path) -> EventFile:
     size = path.stat().st_size
     if not compressed and n_events * row > size - offset:
         raise events._damaged(max(size - offset, 0) // row, "the file ends there")
-    if n_events * row > size * _DEFLATE:
+    if n_events * row > size * DEFLATE:
         raise events._damaged(0, f"so many cannot be in a file of {size} bytes")
     return events
 

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 MAX_OBJECTS = 10_000
 #: Deflate packs zeros 1032 times; what declares more than this of the bytes that it takes in the
 #: file was never written, or is packed twice to do harm.
-_DEFLATE = 1100
+DEFLATE = 1100
 #: Bytes that a dataset which is read in blocks may hold without being stored: read in seconds.
 _UNSTORED = 1 << 33
 #: Bytes of a dataset or chunk that has to be in memory as a whole, and how many times the bytes
 #: that it takes in the file it may be beyond that.
 _WHOLE, _PACKED = 1 << 28, 200
-_REAL = "iufb"
+#: Kinds of dtype that are real numbers.
+REAL = "iufb"
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def _require_own(file: h5py.File, path: object) -> None:
 def _require_own_data(dataset: h5py.Dataset, path: object) -> None:
     if dataset.is_virtual or dataset.id.get_create_plist().get_external_count():
         raise _leads_out(path, dataset.name, "keeps its data in other files")
-    if dataset.chunks and dataset.dtype.kind in _REAL:
+    if dataset.chunks and dataset.dtype.kind in REAL:
         n_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
         if n_bytes > max(_WHOLE, _PACKED * dataset.id.get_storage_size()):
             raise FileError(
@@ -106,7 +107,7 @@ def require_stored(dataset: h5py.Dataset, path: object) -> None:
 
     For those that are read in blocks; a dataset may leave 8 GB to its fill value.
     """
-    _require_size(dataset, path, _UNSTORED, _DEFLATE)
+    _require_size(dataset, path, _UNSTORED, DEFLATE)
 
 
 def read_whole(dataset: Any, path: object) -> NDArray:
@@ -125,7 +126,7 @@ def read_text(dataset: Any, path: object) -> str:
 def _require_size(dataset: Any, path: object, unstored: int, packed: int) -> None:
     name = brief(getattr(dataset, "name", dataset))
     shape, dtype = getattr(dataset, "shape", None), getattr(dataset, "dtype", None)
-    if shape is None or dtype is None or dtype.kind not in _REAL:
+    if shape is None or dtype is None or dtype.kind not in REAL:
         raise FileError(
             f"{path}: {name!r} holds {'no dataset' if dtype is None else brief(dtype)}, where real "
             "numbers are needed. Write the file again."

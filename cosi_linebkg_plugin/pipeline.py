@@ -219,10 +219,10 @@ def _run_regions(
     return outcomes
 
 
-def check_outputs(folder: Path, config: Config, *inputs: Path) -> None:
+def check_outputs(folder: Path, config: Config) -> None:
     """Refuse to overwrite a file that is read."""
     t = config.template
-    read = [*config.events, *inputs]
+    read = list(config.events)
     if config.binning is not None:
         given = (config.binning.orientation, config.binning.good_times)
         read += [p for p in given if isinstance(p, Path)]

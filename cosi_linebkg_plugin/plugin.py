@@ -281,16 +281,16 @@ class LineBackgroundLike(PluginPrototype):
         else:  # what threeML leaves where it found none
             covariance = np.full((len(columns), len(columns)), np.nan)
         self._write_back()
-        valid = bool(np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0))
         theta = reader.values()
         kept = [
             k for k, i in enumerate(free) if not _at_limit(reader.model.parameters[i], theta[i])
         ]
         at_limits = tuple(name for k, name in enumerate(names) if k not in kept)
+        covariance = covariance[np.ix_(kept, kept)]
+        valid = bool(np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0))
         return LineBackgroundFit(
             reader.current_model(), self._spectrum, theta, tuple(names[k] for k in kept),
-            covariance[np.ix_(kept, kept)],
-            valid=valid, engine="joint_likelihood", at_limits=at_limits,
+            covariance, valid=valid, engine="joint_likelihood", at_limits=at_limits,
             message="" if valid else "threeML's covariance matrix is not positive definite",
         )  # fmt: skip
 

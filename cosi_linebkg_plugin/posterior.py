@@ -31,6 +31,8 @@ def sample_posterior(
     """What `LineBackgroundFit.sample` does."""
     import emcee
 
+    if n_samples < 1:
+        raise DataError(f"n_samples must be 1 or more, got {n_samples!r}.")
     rng = np.random.default_rng(seed)
     objective = Objective(fit.model, fit.spectrum, offset=fit.offset)
     free = fit.model.free
@@ -38,25 +40,25 @@ def sample_posterior(
     start = _starting_points(fit, objective, max(2 * free.size + 2, 32), rng)
     log_posterior = _log_posterior(objective, fit.theta, free, low, high)
     moves: Any = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
-    steps_a_move = 1
+    thin_by = _THIN
     if objective.compiled_arguments is not None:
         scale = start.std(axis=0)
         moves = _CompiledMoves(objective.compiled_arguments, fit.theta, free, low, high, scale)
-        steps_a_move = _THIN
+        thin_by = 1  # each of these is as many steps already
     sampler = emcee.EnsembleSampler(
         len(start), free.size, log_posterior, vectorize=True, moves=moves
     )
     sampler.log_prob_fn = log_posterior  # without emcee's wrapper, which prints at Ctrl-C
     sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
-    state, converged, time, steps = start, False, np.inf, 0
+    state, converged, time, steps, kept = start, False, np.inf, 0, 0
     interrupt: KeyboardInterrupt | None = None
     try:
-        while not converged and steps < _MAX_STEPS:
-            state = sampler.run_mcmc(state, _BLOCK // _THIN, thin_by=_THIN // steps_a_move)
+        while not (converged and kept >= n_samples) and steps < _MAX_STEPS:
+            state = sampler.run_mcmc(state, _BLOCK // _THIN, thin_by=thin_by)
             steps = _THIN * sampler.iteration
             time = _autocorrelation_time(sampler)
+            converged = steps > LENGTH_IN_TIMES * time
             kept = (steps - _burn_in(time, steps)) // _THIN * len(start)
-            converged = steps > LENGTH_IN_TIMES * time and kept >= n_samples
             if told is not None:
                 needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
                 told(steps, max(int(needed), steps))
@@ -65,7 +67,6 @@ def sample_posterior(
         if steps < _MIN_STEPS:
             raise
         interrupt, converged, time = error, False, _autocorrelation_time(sampler)
-    converged = steps > LENGTH_IN_TIMES * time and interrupt is None
     chain = sampler.get_chain(discard=_burn_in(time, steps) // _THIN, flat=True)
     samples = chain[:: max(1, len(chain) // n_samples)]
     theta = fit.theta.copy()

@@ -419,7 +419,7 @@ class LineBackgroundFit:
         Parameters
         ----------
         n_samples : int
-            At least this many are returned, unless the chain itself is shorter.
+            At least this many are returned, unless 20,000 steps give fewer.
         seed : int, optional
             The same seed gives the same samples.
         told : callable, optional
@@ -433,6 +433,8 @@ class LineBackgroundFit:
 
         Raises
         ------
+        DataError
+            If n_samples is below 1.
         FitError
             If the chain is still shorter than 30 autocorrelation times after 20,000 steps; its
             ``result`` holds the samples.
@@ -671,14 +673,11 @@ class LineBackgroundFit:
         free = [p.name for p in parameters if p.free]
         valid = checks.truth(data["valid"], "valid")
         names = checks.texts(_mapping(data, "covariance")["names"], "names of the covariance", free)
-        covariance = checks.numbers(
-            data["covariance"]["matrix"],
-            "the covariance",
-            (len(names), len(names)),
-            None if valid else np.nan,
-        )
-        if valid and (np.any(np.diag(covariance) < 0) or not _symmetric(covariance)):
-            raise ValueError("the covariance is not symmetric, or has variances below 0")
+        matrix, n = data["covariance"]["matrix"], len(names)
+        if valid:
+            covariance = checks.covariance(matrix, "the covariance", n)
+        else:  # whatever was found
+            covariance = checks.numbers(matrix, "the covariance", (n, n), np.nan)
         samples, toys, search = (data.get(key) for key in ("samples", "toys", "line_search"))
         if samples is not None:
             samples = checks.numbers(
@@ -713,11 +712,6 @@ class LineBackgroundFit:
 
 def _mapping(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return checks.mapping(data[key], key)
-
-
-def _symmetric(matrix: NDArray[np.float64]) -> bool:
-    scale = np.abs(matrix).max(initial=0.0)
-    return bool(np.allclose(matrix, matrix.T, rtol=1e-6, atol=1e-12 * scale))
 
 
 def _parameter(name: str, row: Mapping[str, Any]) -> Parameter:

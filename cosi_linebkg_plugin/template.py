@@ -534,14 +534,14 @@ class BackgroundTemplate:
             axes = read_axes(file["components"][labels[0]], Path(path))
             maps = {label: _maps(file["components"][label], axes, path) for label in labels}
             n = len(labels)
-            covariance = checks.numbers(data["covariance"], "the covariance", (n, n), np.inf)
+            covariance = checks.covariance(data["covariance"], "the covariance", n, np.inf)
             counts = checks.mapping(data["counts"], "counts")
             livetime = data["livetime"]
             return cls(
                 axes,
                 maps,
                 {label: checks.number(counts[label], "counts", 0.0) for label in labels},
-                _checked_covariance(covariance),
+                covariance,
                 fit=fit,
                 method=checks.text(data["method"], "the method", METHODS),
                 source_range=_range(data["source_range"], "source_range"),
@@ -577,15 +577,6 @@ def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
 def _range(value: Any, what: str) -> tuple[float, float]:
     low, high = checks.numbers(value, what, (2,)).tolist()
     return check_range(low, high, what)
-
-
-def _checked_covariance(covariance: Array) -> Array:
-    """A covariance whose variances may be infinite."""
-    variances = np.diag(covariance)
-    same = np.isclose(covariance, covariance.T, rtol=1e-6, atol=1e-9)
-    if np.any(variances < 0) or not same.all():
-        raise ValueError("the covariance is not symmetric, or has variances below 0")
-    return covariance
 
 
 def _checked_details(details: Any) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from cosi_linebkg_plugin.errors import (
     LineBackgroundError,
     ModelError,
 )
+from cosi_linebkg_plugin.lineshapes import powerlaw_counts
 from cosi_linebkg_plugin.result import LineBackgroundFit
 from cosi_linebkg_plugin.spectrum import EnergySpectrum
 
@@ -178,6 +179,23 @@ def test_a_parameter_at_its_limit_has_no_error(plugin):
     assert fit.covariance_names == direct.covariance_names
     assert fit.parameters["sigma_2"].error is None
     assert fit.errors["F_2"] == pytest.approx(direct.errors["F_2"], rel=0.05)
+
+
+def test_a_line_that_is_not_there_leaves_a_session_valid():
+    rng = np.random.default_rng(3)  # a dip at the line
+    mean = powerlaw_counts(EDGES, 300, 1800, -1.8)[0]
+    plugin = LineBackgroundLike("bkg", (EDGES, rng.poisson(mean).astype(float)))
+    model = make_model()
+    parameters = model.linebkg.spectrum.main.shape.parameters
+    parameters["mu_2"].fix = parameters["sigma_2"].fix = True
+    direct = plugin.fit(model)
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    fit = plugin.result(session)
+    assert direct.at_limits == fit.at_limits == ("F_2",)
+    assert fit.valid and set(fit.errors) == {"K_1", "index_1"}
+    for name, error in direct.errors.items():
+        assert fit.errors[name] == pytest.approx(error, rel=1e-3)
 
 
 def test_a_mask_that_changed_after_the_fit_is_noticed(plugin):

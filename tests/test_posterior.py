@@ -116,6 +116,8 @@ def test_the_corner_shows_medians_and_marks(right, spectrum):
     with pytest.raises(DataError, match="Nothing is left to draw"):
         plot_corner(right, [])
     assert len(plot_corner(right, ["K_1"]).axes) == 1
+    with pytest.raises(DataError, match="n_samples must be 1 or more"):
+        best.sample(n_samples=0)
     with pytest.raises(DataError, match="n_draws must be 1 or more"):
         posterior_predictive(right, n_draws=0)
 
