@@ -582,6 +582,46 @@ def score_residual(counts, used, expected):
 # --- closed-form components: everything compiled -------------------------------------------------
 
 
+def pack(data, kernel, prior):
+    """What the functions below take as `args`: two arrays are handed over faster than thirteen.
+
+    Parameters
+    ----------
+    data : counts, used and offset, each of shape (n_bins,)
+    kernel : the arguments of `accumulate` without theta and what it changes
+    prior : slots, means and inverse variances of Gaussian priors
+    """
+    counts, used, offset = data
+    *grid, continua, lines, reach, folds = kernel
+    slots, means, weights = prior
+    sizes = (len(counts), len(continua), len(lines), len(slots))
+    whole = (sizes, used, continua.ravel(), lines.ravel(), slots)
+    reals = (*grid, counts, offset, means, weights, (reach, folds))
+    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64)
+
+
+@njit(cache=True)
+def _unpack(args):
+    reals, whole = args
+    n_bins, n_priors = whole[0], whole[3]
+    lines = 4 + n_bins + 6 * whole[1]
+    slots = lines + 6 * whole[2]
+    mid = n_bins + 1
+    width = mid + n_bins
+    counts = width + n_bins
+    offset = counts + n_bins
+    means = offset + n_bins
+    weights = means + n_priors
+    reach = weights + n_priors
+    data = (reals[counts:offset], whole[4 : 4 + n_bins], reals[offset:means])
+    kernel = (
+        reals[:mid], reals[mid:width], reals[width:counts],
+        whole[4 + n_bins : lines].reshape(-1, 6), whole[lines:slots].reshape(-1, 6),
+        reals[reach], reals[reach + 1],
+    )  # fmt: skip
+    return data, kernel, (whole[slots:], reals[means:weights], reals[weights:reach])
+
+
 @njit(cache=True)
 def _add_penalty(gradient, information, theta, slots, means, weights):
     """Gaussian priors: their half chi-square; gradient and information changed in place."""
@@ -596,10 +636,9 @@ def _add_penalty(gradient, information, theta, slots, means, weights):
 
 
 @njit(cache=True)
-def _expected(args, theta, with_jac):
+def _expected(offset, kernel, theta, with_jac):
     """Expected counts with the offset, and their Jacobian (of no rows without `with_jac`)."""
-    data, kernel, _ = args
-    total = data[2].copy()
+    total = offset.copy()
     jac = np.zeros((theta.size if with_jac else 0, total.size))
     accumulate(
         kernel[0], kernel[1], kernel[2], theta, kernel[3], kernel[4], kernel[5], kernel[6],
@@ -611,8 +650,8 @@ def _expected(args, theta, with_jac):
 @njit(cache=True)
 def compiled_value(args, theta):
     """Half the deviance of closed-form components, plus penalties."""
-    data, _, prior = args
-    total, _ = _expected(args, theta, False)
+    data, kernel, prior = _unpack(args)
+    total, _ = _expected(data[2], kernel, theta, False)
     value = half_deviance(data[0], data[1], total)
     for k in range(prior[0].size):
         difference = theta[prior[0][k]] - prior[1][k]
@@ -623,8 +662,8 @@ def compiled_value(args, theta):
 @njit(cache=True)
 def compiled_gradient(args, theta):
     """Its gradient, shape (n_parameters,)."""
-    data, _, prior = args
-    total, jac = _expected(args, theta, True)
+    data, kernel, prior = _unpack(args)
+    total, jac = _expected(data[2], kernel, theta, True)
     gradient = _dot(jac, score_residual(data[0], data[1], total))
     _add_penalty(gradient, np.empty((0, 0)), theta, prior[0], prior[1], prior[2])
     return gradient
@@ -633,8 +672,8 @@ def compiled_gradient(args, theta):
 @njit(cache=True)
 def compiled_scoring(args, theta):
     """Value, gradient and expected (Fisher) information."""
-    data, _, prior = args
-    total, jac = _expected(args, theta, True)
+    data, kernel, prior = _unpack(args)
+    total, jac = _expected(data[2], kernel, theta, True)
     return score_of(data[0], data[1], total, jac, theta, prior)
 
 

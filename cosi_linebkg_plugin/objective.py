@@ -14,6 +14,7 @@ from .kernels import (
     compiled_value,
     half_deviance,
     hessian_loop,
+    pack,
     score_of,
     scoring_loop,
 )
@@ -57,7 +58,7 @@ class Objective:
 
     def _bind(self) -> None:
         kernel = self.bound.kernel
-        self._args = None if kernel is None else (self._data, kernel, self._prior)
+        self._args = None if kernel is None else pack(self._data, kernel, self._prior)
 
     def use(self, used: NDArray[np.bool_]) -> None:
         """Fit these bins instead of the spectrum's unmasked ones, shape (n_bins,)."""
