@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -225,11 +225,12 @@ def sum_events(
     told : callable
         Is told after each block how many events it had.
     """
-    pass_ = _Pass(binning)
-    for file in files:
-        for block in _read_ahead(file.blocks(binning.columns, start, stop)):
-            told(pass_.add(block))
-    return pass_.result()
+    with ThreadPoolExecutor(1) as summer:
+        pass_ = _Pass(binning, summer)
+        for file in files:
+            for block in _read_ahead(file.blocks(binning.columns, start, stop)):
+                told(pass_.add(block))
+        return pass_.result()
 
 
 def _read_ahead(blocks: Iterator[dict]) -> Iterator[dict]:
@@ -242,14 +243,18 @@ def _read_ahead(blocks: Iterator[dict]) -> Iterator[dict]:
 
 
 class _Pass:
-    """Takes blocks of events; holds the sums and the working arrays."""
+    """Takes blocks of events; holds the sums and the working arrays.
 
-    def __init__(self, binning: Binning):
-        self._binning = binning
+    Full arrays of cells are sorted and summed by `summer`, one at a time, while the next fills.
+    """
+
+    def __init__(self, binning: Binning, summer: Executor):
+        self._binning, self._summer = binning, summer
+        self._summing: Future | None = None
         self._fates = np.zeros(len(binning.reasons) + 1, np.int64)
         self._extent = 0.0
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-        self._waiting, self._spare = (_fresh(_SORTED, np.int64) for _ in range(2))
+        self._waiting, self._sorting, self._spare = (_fresh(_SORTED, np.int64) for _ in range(3))
         self._n_waiting = 0
         self._cells, self._kept = (_fresh(BLOCK, np.int64) for _ in range(2))
         self._theta, self._phi = (_fresh(BLOCK, np.float64) for _ in range(2))
@@ -322,14 +327,23 @@ class _Pass:
                 self._sum_waiting()
 
     def _sum_waiting(self) -> None:
-        cells = self._waiting[: self._n_waiting]
-        sort_cells(cells, self._spare[: self._n_waiting], self._binning.n_cells)
+        self._wait_for_sum()
+        self._waiting, self._sorting = self._sorting, self._waiting
+        self._summing = self._summer.submit(self._sum_cells, self._n_waiting)
+        self._n_waiting = 0
+
+    def _wait_for_sum(self) -> None:
+        if self._summing is not None:
+            self._summing.result()
+
+    def _sum_cells(self, n: int) -> None:
+        cells = self._sorting[:n]
+        sort_cells(cells, self._spare[:n], self._binning.n_cells)
         counts = self._spare.view(np.float64)
         n = count_runs(cells, counts)
         self._parts.append((_fresh(n, np.int64), _fresh(n, np.float64)))
         for kept, found in zip(self._parts[-1], (cells, counts), strict=True):
             kept[:] = found[:n]
-        self._n_waiting = 0
         self._merge(_RATIO)
 
     def _merge(self, ratio: float) -> None:
@@ -341,7 +355,8 @@ class _Pass:
     def result(self) -> Sums:
         """The sums of everything added."""
         self._sum_waiting()
-        del self._waiting, self._spare
+        self._wait_for_sum()
+        del self._waiting, self._sorting, self._spare
         self._merge(np.inf)
         ((cells, counts),) = self._parts
         _give_back()
