@@ -173,6 +173,7 @@ def in_child(function):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
         os.dup2(writing, 2)
         sys.stderr = os.fdopen(2, "w", closefd=False)
         code = 99
