@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import astropy.units as u
 import h5py
@@ -143,6 +144,31 @@ def test_more_events_than_are_sorted_at_once(tmp_path, monkeypatch):
         monkeypatch.setattr(event_sums, "_SORTED", n_sorted)
         histogram = bin_events(file, energy_edges=EDGES, phi_pix_size=3, nside=16)
         assert_array_equal(dense(histogram), expected)
+
+
+def test_sums_that_are_slower_than_reading(tmp_path, monkeypatch):
+    """The array that is being sorted is not filled meanwhile, and what goes wrong there is told."""
+    from cosi_linebkg_plugin import event_sums
+
+    columns = make_events(50_000)
+    file = write_hdf5(tmp_path / "events.hdf5", columns)
+    sort_cells = event_sums.sort_cells
+
+    def slowly(*arguments):
+        time.sleep(0.03)
+        sort_cells(*arguments)
+
+    def in_vain(*arguments):
+        raise MemoryError("no room to sort")
+
+    monkeypatch.setattr(event_sums, "_SORTED", 500)
+    monkeypatch.setattr(event_sums, "sort_cells", slowly)
+    expected = reference(columns, edges=EDGES, n_phi=60, nside=16)
+    histogram = bin_events(file, energy_edges=EDGES, phi_pix_size=3, nside=16)
+    assert_array_equal(dense(histogram), expected)
+    monkeypatch.setattr(event_sums, "sort_cells", in_vain)
+    with pytest.raises(MemoryError, match="no room to sort"):
+        bin_events(file, energy_edges=EDGES, phi_pix_size=3, nside=16)
 
 
 @pytest.mark.parametrize("nside", [1, 8, 128])
