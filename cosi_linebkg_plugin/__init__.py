@@ -7,20 +7,20 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .catalogue import instrumental_lines
-    from .events import bin_events
-    from .linesearch import find_lines
-    from .model import (
+    from .events.binning import bin_events
+    from .fit.result import LineBackgroundFit
+    from .lines.catalogue import instrumental_lines
+    from .lines.search import find_lines
+    from .model.build import background_model
+    from .model.functions import (
         LinearGaussian,
         LinearTailedGaussian,
         PowerlawPolynomial,
         TailedGaussian,
-        background_model,
     )
+    from .model.priors import default_priors
     from .plugin import LineBackgroundLike
-    from .priors import default_priors
-    from .result import LineBackgroundFit
-    from .template import BackgroundTemplate
+    from .template.template import BackgroundTemplate
 
 try:
     __version__ = version("cosi-linebkg-plugin")
@@ -29,18 +29,18 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 # Where each public name lives; imported on first use, since threeML takes seconds.
 _HOME = {
-    "BackgroundTemplate": "template",
-    "LineBackgroundFit": "result",
+    "BackgroundTemplate": "template.template",
+    "LineBackgroundFit": "fit.result",
     "LineBackgroundLike": "plugin",
-    "LinearGaussian": "model",
-    "LinearTailedGaussian": "model",
-    "PowerlawPolynomial": "model",
-    "TailedGaussian": "model",
-    "background_model": "model",
-    "bin_events": "events",
-    "default_priors": "priors",
-    "find_lines": "linesearch",
-    "instrumental_lines": "catalogue",
+    "LinearGaussian": "model.functions",
+    "LinearTailedGaussian": "model.functions",
+    "PowerlawPolynomial": "model.functions",
+    "TailedGaussian": "model.functions",
+    "background_model": "model.build",
+    "bin_events": "events.binning",
+    "default_priors": "model.priors",
+    "find_lines": "lines.search",
+    "instrumental_lines": "lines.catalogue",
 }
 
 __all__ = [

@@ -11,18 +11,21 @@ from astromodels.core.parameter import Parameter as AstroParameter
 from numpy.typing import NDArray
 from threeML.plugin_prototype import PluginPrototype
 
-from .amounts import LABELS, LineRatio, SourceAmounts
-from .components import Parameter
 from .errors import LineBackgroundError, ModelError
-from .fit import check_degrees_of_freedom, fit_spectrum
-from .guess import guess_values
-from .making import TemplateOptions, make_template, observed_counts
-from .model import DEFAULT_SOURCE, SpectrumReader, shape_of, spectrum_of
-from .objective import Objective
-from .result import LineBackgroundFit, in_kev
-from .spectrum import EnergySpectrum
-from .statistic import saturated_log_likelihood
-from .template import BackgroundTemplate
+from .fit.guess import guess_values
+from .fit.minimise import check_degrees_of_freedom, fit_spectrum
+from .fit.objective import Objective
+from .fit.result import LineBackgroundFit
+from .model.build import DEFAULT_SOURCE
+from .model.read import SpectrumReader, shape_of, spectrum_of
+from .spectrum.axis import EnergySpectrum
+from .spectrum.components import Parameter
+from .spectrum.statistic import saturated_log_likelihood
+from .template.amounts import LABELS, LineRatio, SourceAmounts
+from .template.build import make_template, observed_counts
+from .template.options import TemplateOptions
+from .template.template import BackgroundTemplate
+from .units import in_kev
 
 
 class LineBackgroundLike(PluginPrototype):
@@ -162,7 +165,7 @@ class LineBackgroundLike(PluginPrototype):
 
     def display_model(self, **kwargs: Any):
         """The spectrum with the current model, as a matplotlib Figure."""
-        from .plot import plot_spectrum
+        from .show.spectrum import plot_spectrum
 
         reader, _ = self._bound()
         fit = LineBackgroundFit(
@@ -488,7 +491,7 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
         if hasattr(edges, "to_value"):
             edges = edges.to_value("keV")
         return None, EnergySpectrum(edges, counts)
-    from .histograms import open_events
+    from .histograms.read import open_events
 
     histogram = open_events(events)
     return histogram, EnergySpectrum(histogram.energy_edges, histogram.energy_counts())

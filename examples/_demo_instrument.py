@@ -14,7 +14,7 @@ import numpy as np
 from astromodels import DiracDelta, ExtendedSource, Model
 from astromodels.functions.function import Function2D, FunctionMeta
 
-from cosi_linebkg_plugin.simulation import (
+from cosi_linebkg_plugin.app.simulation import (
     DEMO_LIVETIME,
     DEMO_SKY,
     SKY_ENERGY,

@@ -14,8 +14,8 @@ from cosipy import COSILike
 from threeML import DataList, JointLikelihood
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.demo import resolved_lines
-from cosi_linebkg_plugin.plot import save_figure
+from cosi_linebkg_plugin.app.demo import resolved_lines
+from cosi_linebkg_plugin.show.figure import save_figure
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from threeML import BayesianAnalysis, DataList
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model, default_priors
-from cosi_linebkg_plugin.plot import plot_corner, save_figure
+from cosi_linebkg_plugin.show.figure import save_figure
+from cosi_linebkg_plugin.show.posterior import plot_corner
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
 source_range = (1805, 1812)

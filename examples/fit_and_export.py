@@ -9,7 +9,8 @@ from pathlib import Path
 import astropy.units as u
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.plot import plot_spectrum, save_figure
+from cosi_linebkg_plugin.show.figure import save_figure
+from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
 plugin = LineBackgroundLike("linebkg", folder / "events.hdf5")

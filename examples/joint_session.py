@@ -13,7 +13,8 @@ from cosipy import COSILike
 from threeML import DataList, JointLikelihood
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.plot import plot_spectrum, save_figure
+from cosi_linebkg_plugin.show.figure import save_figure
+from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo")
 linebkg = LineBackgroundLike("linebkg", coarse_events(folder / "events.hdf5"))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cosi_linebkg_plugin import config as configuration
-from cosi_linebkg_plugin.cli import main
+from cosi_linebkg_plugin.app import config as configuration
+from cosi_linebkg_plugin.app.cli import main
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = (DOCS / "start.md").read_text(encoding="utf-8")
@@ -18,9 +18,9 @@ def block(language, page=PAGE):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from cosi_linebkg_plugin.demo import simulated_events
-    from cosi_linebkg_plugin.histograms import write_histogram
-    from cosi_linebkg_plugin.simulation import simulate
+    from cosi_linebkg_plugin.app.demo import simulated_events
+    from cosi_linebkg_plugin.app.simulation import simulate
+    from cosi_linebkg_plugin.histograms.write import write_histogram
 
     folder = tmp_path_factory.mktemp("start")
     write_histogram(folder / "total.hdf5", simulated_events(simulate(1, nside=4)))

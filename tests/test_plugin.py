@@ -33,15 +33,10 @@ from threeML import (
 )
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.errors import (
-    BinningError,
-    DataError,
-    LineBackgroundError,
-    ModelError,
-)
-from cosi_linebkg_plugin.lineshapes import powerlaw_counts
-from cosi_linebkg_plugin.result import LineBackgroundFit
-from cosi_linebkg_plugin.spectrum import EnergySpectrum
+from cosi_linebkg_plugin.errors import BinningError, DataError, LineBackgroundError, ModelError
+from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.lineshapes import powerlaw_counts
 
 logging.getLogger("threeML").setLevel(logging.ERROR)
 logging.getLogger("astromodels").setLevel(logging.ERROR)

@@ -34,7 +34,7 @@ def test_public_names_are_these():
 
 def test_importing_the_package_and_the_command_line_loads_nothing_heavy():
     code = (
-        "import sys, cosi_linebkg_plugin.cli; "
+        "import sys, cosi_linebkg_plugin.app.cli; "
         "print(*sorted({m.split('.')[0] for m in sys.modules}))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cosi_linebkg_plugin import BackgroundTemplate
-from cosi_linebkg_plugin.cli import main
+from cosi_linebkg_plugin.app.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +42,7 @@ def test_readme_python_runs(folder):
 
 
 def test_readme_configuration_is_accepted(folder):
-    from cosi_linebkg_plugin.config import parse_config
+    from cosi_linebkg_plugin.app.config import parse_config
 
     (text,) = blocks("yaml")
     import yaml

@@ -1,15 +1,11 @@
 """docs/reference.md says what the docstrings say, and leaves no public name out."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
+import reference
 
 import cosi_linebkg_plugin
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "studies"))
-import reference
 
 PAGE = reference.PAGE.read_text(encoding="utf-8")
 

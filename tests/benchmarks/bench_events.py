@@ -13,10 +13,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from timing import Row, growth, in_turns, measured_in_new_process, memory
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from event_lists import START, make_events, write_fits, write_hdf5
+from timing import Row, growth, in_turns, measured_in_new_process, memory
 
 DAY = 86400.0
 #: The tutorial's energies, and energies that take in nearly every event.
@@ -70,7 +68,8 @@ def against_histpy(
     import histpy
     from astropy.coordinates import SkyCoord
 
-    from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
+    from cosi_linebkg_plugin.events.binning import bin_event_files
+    from cosi_linebkg_plugin.events.options import BinningOptions
 
     path = FILES[kind](folder, n)
     options = BinningOptions(**ENERGIES[energies], **AXES)
@@ -105,7 +104,8 @@ def against_cosipy(
     import yaml
     from cosipy import BinnedData
 
-    from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
+    from cosi_linebkg_plugin.events.binning import bin_event_files
+    from cosi_linebkg_plugin.events.options import BinningOptions
 
     path, options = FILES[kind](folder, n), BinningOptions(**ENERGIES["line"], **AXES)
     settings = {
@@ -164,7 +164,8 @@ def growth_with_events(
     repeats: int = 3,
     aim: float | None = None,
 ) -> Row:
-    from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
+    from cosi_linebkg_plugin.events.binning import bin_event_files
+    from cosi_linebkg_plugin.events.options import BinningOptions
 
     options = BinningOptions(**ENERGIES["line"], **AXES)
     paths = [long_list(folder, size) for size in sizes]
@@ -176,7 +177,8 @@ def growth_with_events(
 
 def kinds_of_files(folder: Path, n: int = 1_000_000, repeats: int = 3) -> list[Row]:
     """The same events in each kind of file."""
-    from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
+    from cosi_linebkg_plugin.events.binning import bin_event_files
+    from cosi_linebkg_plugin.events.options import BinningOptions
 
     options = BinningOptions(**ENERGIES["line"], **AXES)
     columns = make_events(n)
@@ -201,7 +203,8 @@ def in_parallel(folder: Path, n: int = 3_000_000, repeats: int = 3) -> list[Row]
     """Four files: dask's threads and a local cluster that is running, against one process."""
     from distributed import LocalCluster
 
-    from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
+    from cosi_linebkg_plugin.events.binning import bin_event_files
+    from cosi_linebkg_plugin.events.options import BinningOptions
 
     options = BinningOptions(**ENERGIES["line"], **AXES)
     files = [event_list(folder, n, part) for part in range(4)]
@@ -235,7 +238,8 @@ def _binned(path: str, low: str, high: str, n_bins: str, nside: str, out: str) -
     import scoords  # noqa: F401
     import sparse  # noqa: F401
 
-    from cosi_linebkg_plugin.events import BinningOptions, bin_event_files
+    from cosi_linebkg_plugin.events.binning import bin_event_files
+    from cosi_linebkg_plugin.events.options import BinningOptions
 
     edges = np.geomspace(float(low), float(high), int(n_bins) + 1)
     options = BinningOptions(energy_edges=edges, **{**AXES, "nside": int(nside)})

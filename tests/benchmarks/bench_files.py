@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from cosi_linebkg_plugin.files import together, whole_file
+from cosi_linebkg_plugin.io.atomic import together, whole_file
 
 #: bytes: what the demo writes.
 SIZES = (3_000_000, 3_000_000, 3_000_000, 6_000_000, 66_000, 520_000, *[80_000] * 5)

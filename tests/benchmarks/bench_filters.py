@@ -14,8 +14,8 @@ import healpy as hp
 import numpy as np
 from timing import Row, growth, in_turns
 
-from cosi_linebkg_plugin.filters import Filter, apply_filter, low_pass_matrices, smooth
-from cosi_linebkg_plugin.smoothing import choose_filter, ladder
+from cosi_linebkg_plugin.template.filters import Filter, apply_filter, low_pass_matrices, smooth
+from cosi_linebkg_plugin.template.smoothing import choose_filter, ladder
 
 N_PHI = 60
 
@@ -124,7 +124,7 @@ def automatic(
     """
     from bench_template import make_histogram, sideband_bins
 
-    from cosi_linebkg_plugin.histograms import open_events
+    from cosi_linebkg_plugin.histograms.read import open_events
 
     events = open_events(make_histogram(1, n_events, nside))
     weights = sideband_bins().astype(float)[None]

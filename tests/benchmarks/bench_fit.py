@@ -10,16 +10,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from iminuit import Minuit
-from timing import DATA, Comparison, Row, growth, in_turns
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from spectra import (
     TUTORIAL_LINES,
     TUTORIAL_MASK,
@@ -28,12 +23,13 @@ from spectra import (
     simulated_spectrum,
     tutorial_model,
 )
+from timing import DATA, Comparison, Row, growth, in_turns
 
-from cosi_linebkg_plugin.components import SpectralModel
-from cosi_linebkg_plugin.fit import fit_spectrum
-from cosi_linebkg_plugin.objective import Objective
-from cosi_linebkg_plugin.simulation import DEMO_LINES
-from cosi_linebkg_plugin.spectrum import EnergySpectrum
+from cosi_linebkg_plugin.app.simulation import DEMO_LINES
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.fit.objective import Objective
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.components import SpectralModel
 
 EDGES = np.linspace(1500.0, 2000.0, 100)
 PEER = "iminuit ExtendedBinnedNLL + numba-stats"

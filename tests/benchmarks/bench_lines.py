@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 from bench_fit import spectrum_around_26al
 from timing import Row, in_turns
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from cosi_linebkg_plugin import find_lines
-from cosi_linebkg_plugin.lineshapes import gaussian_counts, powerlaw_counts
-from cosi_linebkg_plugin.spectrum import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.lineshapes import gaussian_counts, powerlaw_counts
 
 
 def empty() -> EnergySpectrum:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 
 import numpy as np
-from timing import ROOT, Row, environment, in_new_process, in_turns, measured_in_new_process
+from timing import Row, environment, in_new_process, in_turns, measured_in_new_process
 
 
 def command_line(repeats: int = 3, aim: float | None = None) -> list[Row]:
@@ -18,7 +17,7 @@ def command_line(repeats: int = 3, aim: float | None = None) -> list[Row]:
     said = {"--version": __version__, "--help": "usage: cosi-linebkg"}
     calls = []
     for option, start in said.items():
-        arguments = "-m", "cosi_linebkg_plugin.cli", option
+        arguments = "-m", "cosi_linebkg_plugin.app.cli", option
         assert start in in_new_process(*arguments)
         calls.append(lambda arguments=arguments: in_new_process(*arguments))
     in_new_process("-c", "import threeML")
@@ -55,10 +54,9 @@ def first_fit(repeats: int = 2) -> list[Row]:
 
 def _fit() -> float:
     """The deviance of the tutorial's model on a simulated spectrum."""
-    sys.path.insert(0, str(ROOT / "tests"))
     from spectra import TUTORIAL_MASK, simulated_spectrum, tutorial_model
 
-    from cosi_linebkg_plugin.fit import fit_spectrum
+    from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 
     edges, rng = np.linspace(1500.0, 2000.0, 100), np.random.default_rng(1)
     truth = tutorial_model(index=-2.0, sigma=2.96)

@@ -32,7 +32,7 @@ def make_histogram(n_times: int, n_events: float, nside: int = 16):
     import histpy
     import sparse
 
-    from cosi_linebkg_plugin.lineshapes import gaussian_counts, powerlaw_counts
+    from cosi_linebkg_plugin.spectrum.lineshapes import gaussian_counts, powerlaw_counts
 
     axes = [
         histpy.Axis(np.arange(n_times + 1) * 86400.0 * u.s, label="Time"),
@@ -72,7 +72,7 @@ def one_time_bin(n_events: float = 2e6, repeats: int = 31, aim: float | None = N
     import astropy.units as u
     from cosipy.background_estimation import LineBackgroundEstimation
 
-    from cosi_linebkg_plugin.histograms import open_events
+    from cosi_linebkg_plugin.histograms.read import open_events
 
     histogram = make_histogram(1, n_events)
     cosipy = LineBackgroundEstimation(histogram)
@@ -98,7 +98,7 @@ def many_time_bins(
     n_times: int = 90, n_events: float = 2e7, repeats: int = 5, aim: float | None = None
 ) -> list[Row]:
     """Against cosipy's loop written out, and the same with variances."""
-    from cosi_linebkg_plugin.histograms import open_events
+    from cosi_linebkg_plugin.histograms.read import open_events
 
     histogram = make_histogram(n_times, n_events)
     events = open_events(histogram)
@@ -121,7 +121,7 @@ def many_time_bins(
 
 def components(n_times: int, n_events: float, repeats: int = 5) -> Row:
     """Two components with variances in one pass."""
-    from cosi_linebkg_plugin.histograms import open_events
+    from cosi_linebkg_plugin.histograms.read import open_events
 
     weights = np.random.default_rng(1).normal(size=(2, EDGES.size - 1))
     weights[:, ~((EDGES[:-1] > 1728) & (EDGES[1:] < 1890))] = 0.0  # the default window
@@ -141,7 +141,7 @@ def growth_with_events(
     aim: float | None = None,
 ) -> Row:
     """The sideband sum, the shape of the template fixed; sizes are filled cells."""
-    from cosi_linebkg_plugin.histograms import open_events
+    from cosi_linebkg_plugin.histograms.read import open_events
 
     histograms = [make_histogram(n_times, size) for size in sizes]
     weights, calls = sideband_bins().astype(float), []
@@ -241,7 +241,7 @@ def _task(task: str, *arguments: str) -> dict[str, float]:
 def _sums(how: str, path: str, out: str) -> tuple[np.ndarray, np.ndarray]:
     from histpy import Histogram
 
-    from cosi_linebkg_plugin.histograms import open_events
+    from cosi_linebkg_plugin.histograms.read import open_events
 
     if how == "histpy":
         histogram = Histogram.open(path)

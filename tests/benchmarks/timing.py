@@ -107,8 +107,9 @@ def growth(
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Of child processes: this repository's package, one thread for the linear algebra."""
-    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+    """Of child processes: this repository's package and helpers, one thread for linear algebra."""
+    helpers = str(ROOT / "tests" / "helpers")
+    path = os.pathsep.join(p for p in (str(ROOT), helpers, os.environ.get("PYTHONPATH")) if p)
     fixed = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     return os.environ | fixed | changes
 

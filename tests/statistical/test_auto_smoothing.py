@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.demo import MASK, resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.demo import MASK, resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
-from cosi_linebkg_plugin.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
-from cosi_linebkg_plugin.smoothing import ladder
+from cosi_linebkg_plugin.template.smoothing import ladder
 
 pytestmark = pytest.mark.slow
 RATIO = {"line": 1808.65, "tracer": 1778.97, "value": DEMO_LINE_RATIO}

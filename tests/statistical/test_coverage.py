@@ -3,19 +3,15 @@
 The full numbers: tests/studies/interval_coverage.py and binning.py, in docs/validation.md.
 """
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-from cosi_linebkg_plugin.errors import LineBackgroundWarning
-from cosi_linebkg_plugin.fit import fit_spectrum
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 from binning import compare, of_width
 from interval_coverage import NOMINAL, case, flatness, run
+
+from cosi_linebkg_plugin.errors import LineBackgroundWarning
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 
 #: Chance that a test of coverages or pulls fails although all is right, shared among its checks.
 ALARM = 1e-3

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from cosi_linebkg_plugin import find_lines, linesearch
-from cosi_linebkg_plugin.lineshapes import powerlaw_counts, tailed_gaussian_counts
-from cosi_linebkg_plugin.spectrum import EnergySpectrum
+from cosi_linebkg_plugin import find_lines
+from cosi_linebkg_plugin.lines import search as linesearch
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.lineshapes import powerlaw_counts, tailed_gaussian_counts
 
 pytestmark = pytest.mark.slow
 EDGES = np.linspace(1500.0, 2000.0, 100)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model, default_priors
-from cosi_linebkg_plugin.demo import MASK, resolved_lines
-from cosi_linebkg_plugin.simulation import simulate
+from cosi_linebkg_plugin.app.demo import MASK, resolved_lines
+from cosi_linebkg_plugin.app.simulation import simulate
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import pytest
 from spectra import simulated_spectrum
 
 from cosi_linebkg_plugin import background_model
-from cosi_linebkg_plugin.fit import fit_spectrum
-from cosi_linebkg_plugin.model import spectrum_of
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.model.read import spectrum_of
 
 pytestmark = pytest.mark.slow
 

@@ -1,15 +1,11 @@
 """Template counts and sky flux over ten simulated data sets; the studies have 30 and 100."""
 
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
+from template_bias import METHODS, summary, trial
 
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
-from template_bias import METHODS, summary, trial
 
 pytestmark = pytest.mark.slow
 

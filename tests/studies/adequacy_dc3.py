@@ -1,7 +1,8 @@
 """Line shapes and continua on the real DC3 spectrum around 26Al, as the table in docs/spectrum.md.
 
-``python tests/studies/adequacy_dc3.py [--write]`` with the published spectrum in COSI_LINEBKG_DATA
-(see tests/conftest.py); ``--write`` puts the table into the page. Seconds.
+``PYTHONPATH=tests/helpers python tests/studies/adequacy_dc3.py [--write]`` with the published
+spectrum in COSI_LINEBKG_DATA (see tests/conftest.py); ``--write`` puts the table into the page.
+Seconds.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
 from spectra import dc3_spectrum, tutorial_model
 
 from cosi_linebkg_plugin import background_model
-from cosi_linebkg_plugin.fit import fit_spectrum
-from cosi_linebkg_plugin.model import spectrum_of
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.model.read import spectrum_of
 
 SOURCE = (1805.0, 1812.0)
 LINES = [1506, 1515, 1526, 1538, 1565, 1612, 1633, 1650, 1666, 1723, 1764, 1779, 1882, 1893, 1904,
@@ -51,7 +51,7 @@ def rows(spectrum):
 
 
 def _systematic_part(fit):
-    from cosi_linebkg_plugin.components import counts_in_bins, range_counts
+    from cosi_linebkg_plugin.spectrum.components import counts_in_bins, range_counts
 
     edges = fit.spectrum.edges
     is_line = [c.label == "lines" for c in fit.model.components]

@@ -1,7 +1,8 @@
 """The same events in bins of 1, 2 and 5 keV: do the results agree? As a table.
 
-``python tests/studies/binning.py [n_toys] [--write]``; with ``--write`` the table goes into
-docs/validation.md. 100 toys, the default, take a minute. Set OMP_NUM_THREADS=1.
+``PYTHONPATH=tests/helpers python tests/studies/binning.py [n_toys] [--write]``; with ``--write``
+the table goes into docs/validation.md. 100 toys, the default, take a minute. Set
+OMP_NUM_THREADS=1.
 
 Spectra of the model "tutorial" of interval_coverage.py are drawn in bins of 1 keV and added up to
 bins of 2 and 5 keV. Wider bins know less, so that results differ: those of an efficient estimator
@@ -18,10 +19,10 @@ import numpy as np
 from interval_coverage import LINE_RANGE, Case, case, write_section
 from spectra import TUTORIAL_MASK
 
+from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import FitError
-from cosi_linebkg_plugin.fit import fit_spectrum
-from cosi_linebkg_plugin.simulation import SOURCE_RANGE
-from cosi_linebkg_plugin.spectrum import EnergySpectrum
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 
 FINE = np.linspace(1500.0, 2000.0, 501)
 WIDTHS = (1, 2, 5)

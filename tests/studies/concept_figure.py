@@ -11,9 +11,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.demo import MASK, SIDEBANDS, resolved_lines, simulated_events
-from cosi_linebkg_plugin.plot import BLUE, GREEN, GREY, ORANGE, VERMILLION, save_figure
-from cosi_linebkg_plugin.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
+from cosi_linebkg_plugin.app.demo import MASK, SIDEBANDS, resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
+from cosi_linebkg_plugin.show.figure import BLUE, GREEN, GREY, ORANGE, VERMILLION, save_figure
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RATIO = {"line": 1808.65, "tracer": 1778.97, "value": DEMO_LINE_RATIO, "error": 0.015}

@@ -1,8 +1,9 @@
 """The DC3 spectrum around 26Al with the lines that the search finds, as a figure and a table.
 
-``python tests/studies/dc3_lines.py [--write]`` prints the table; with ``--write`` the figure goes
-into docs/images/dc3_lines.png and the table into docs/lines.md. It takes seconds, and needs the
-published spectrum (dc3_al26_total_spectrum.csv in the folder COSI_LINEBKG_DATA).
+``PYTHONPATH=tests/helpers python tests/studies/dc3_lines.py [--write]`` prints the table; with
+``--write`` the figure goes into docs/images/dc3_lines.png and the table into docs/lines.md. It
+takes seconds, and needs the published spectrum (dc3_al26_total_spectrum.csv in the folder
+COSI_LINEBKG_DATA).
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from matplotlib.figure import Figure
 from spectra import dc3_spectrum
 
 from cosi_linebkg_plugin import find_lines
-from cosi_linebkg_plugin.linesearch import LineSearch
-from cosi_linebkg_plugin.plot import plot_spectrum, save_figure
+from cosi_linebkg_plugin.lines.search import LineSearch
+from cosi_linebkg_plugin.show.figure import save_figure
+from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -1,9 +1,9 @@
 """What lines that the counts do not show do to the continuum, and which seen lines suffer.
 
-``python tests/studies/faint_lines.py``; a minute. Set OMP_NUM_THREADS=1. The case "demo" of
-interval_coverage.py: first, at 1/100 of DC3's counts, the pull of the continuum's K with all twenty
-lines or only the five above 5 sigma in the truth and in the fit; then, at DC3's counts, the lines
-above 5 sigma whose two standard errors do not cover.
+``PYTHONPATH=tests/helpers python tests/studies/faint_lines.py``; a minute. Set OMP_NUM_THREADS=1.
+The case "demo" of interval_coverage.py: first, at 1/100 of DC3's counts, the pull of the
+continuum's K with all twenty lines or only the five above 5 sigma in the truth and in the fit;
+then, at DC3's counts, the lines above 5 sigma whose two standard errors do not cover.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import numpy as np
 from interval_coverage import DEMO_CONTINUUM, LINE_SIGMA, Case, case, readable, run
 from spectra import line_model
 
-from cosi_linebkg_plugin.components import SpectralModel
 from cosi_linebkg_plugin.errors import FitError
-from cosi_linebkg_plugin.fit import fit_spectrum
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.spectrum.components import SpectralModel
 
 
 def of_seen_lines(full: Case) -> SpectralModel:

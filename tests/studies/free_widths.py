@@ -1,27 +1,24 @@
 """How often fits of blended weak lines fail, with a width for each line and with a shared one.
 
-``python tests/studies/free_widths.py``: 100 spectra of 99 bins with 20 counts each from a power
-law, and four lines of 50 to 200 counts at random energies, two of them 6 to 15 keV apart. Each is
-fitted from its default start and from the truth; the better of the two is the best fit.
+``PYTHONPATH=tests/helpers python tests/studies/free_widths.py``: 100 spectra of 99 bins with 20
+counts each from a power law, and four lines of 50 to 200 counts at random energies, two of them 6
+to 15 keV apart. Each is fitted from its default start and from the truth; the better of the two is
+the best fit.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from spectra import simulated_spectrum
 
 from cosi_linebkg_plugin import background_model
-from cosi_linebkg_plugin.components import SpectralModel
 from cosi_linebkg_plugin.errors import FitError
-from cosi_linebkg_plugin.fit import fit_spectrum
-from cosi_linebkg_plugin.model import spectrum_of
-from cosi_linebkg_plugin.spectrum import EnergySpectrum
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.model.read import spectrum_of
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.components import SpectralModel
 
 EDGES = np.linspace(1500.0, 2000.0, 100)
 N_SPECTRA = 100

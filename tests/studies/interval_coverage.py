@@ -1,8 +1,8 @@
 """Coverage of the intervals of a fit, pulls and p-values over simulated spectra, as tables.
 
-``python tests/studies/interval_coverage.py [n_toys] [--write]`` prints the tables; with
-``--write`` they go into docs/validation.md. 1,000 toys, the default, take some ten minutes. Set
-OMP_NUM_THREADS=1.
+``PYTHONPATH=tests/helpers python tests/studies/interval_coverage.py [n_toys] [--write]`` prints
+the tables; with ``--write`` they go into docs/validation.md. 1,000 toys, the default, take some
+ten minutes. Set OMP_NUM_THREADS=1.
 
 Spectra are drawn from the model that is fitted to them, in 99 bins from 1500 to 2000 keV of which
 1790-1825 keV are masked:
@@ -30,23 +30,22 @@ import numpy as np
 from scipy.stats import binom, kstest, norm
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
 from spectra import TUTORIAL_MASK, line_model, simulated_spectrum, tutorial_model
 
-from cosi_linebkg_plugin.amounts import LineRatio, SourceAmounts
-from cosi_linebkg_plugin.components import SpectralModel
-from cosi_linebkg_plugin.demo import resolved_lines
-from cosi_linebkg_plugin.errors import FitError, LineBackgroundWarning
-from cosi_linebkg_plugin.fit import fit_spectrum, from_best, with_toys
-from cosi_linebkg_plugin.result import LineBackgroundFit
-from cosi_linebkg_plugin.simulation import (
+from cosi_linebkg_plugin.app.demo import resolved_lines
+from cosi_linebkg_plugin.app.simulation import (
     DEMO_CONTINUUM,
     DEMO_LINE_RATIO,
     DEMO_LINES,
     LINE_SIGMA,
     SOURCE_RANGE,
 )
-from cosi_linebkg_plugin.spectrum import EnergySpectrum
+from cosi_linebkg_plugin.errors import FitError, LineBackgroundWarning
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum, from_best, with_toys
+from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.components import SpectralModel
+from cosi_linebkg_plugin.template.amounts import LineRatio, SourceAmounts
 
 EDGES = np.linspace(1500.0, 2000.0, 100)
 #: A range in fitted bins with a line in it (28Al), for the counts of "lines".
@@ -272,8 +271,10 @@ def _template_counts(fit: LineBackgroundFit, ratio: LineRatio):
     import astropy.units as u
     import histpy
 
-    from cosi_linebkg_plugin.histograms import make_histogram, open_events
-    from cosi_linebkg_plugin.making import TemplateOptions, make_template
+    from cosi_linebkg_plugin.histograms.read import open_events
+    from cosi_linebkg_plugin.histograms.write import make_histogram
+    from cosi_linebkg_plugin.template.build import make_template
+    from cosi_linebkg_plugin.template.options import TemplateOptions
 
     axis = histpy.Axis(EDGES * u.keV, label="Em")
     events = open_events(make_histogram([axis], fit.spectrum.counts))

@@ -1,7 +1,7 @@
 """Worst errors of bin integrals and derivatives against mpmath.
 
-``python tests/studies/numerical_truth.py [--write]`` compares the whole grid of ``tests/truth.py``
-and prints the table; with ``--write`` it goes into docs/validation.md.
+``PYTHONPATH=tests/helpers python tests/studies/numerical_truth.py [--write]`` compares the whole
+grid of ``tests/truth.py`` and prints the table; with ``--write`` it goes into docs/validation.md.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
 import truth
 
-from cosi_linebkg_plugin.components import ROLES
+from cosi_linebkg_plugin.spectrum.components import ROLES
 
 
 def table() -> str:

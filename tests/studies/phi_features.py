@@ -1,8 +1,9 @@
 """Features that move with energy: what they do to the Phi projection, and whether a shift helps.
 
-``python tests/studies/phi_features.py [n_seeds]`` prints the tables; five seeds take a minute. Set
-OMP_NUM_THREADS=1. Data: the demo simulation (nside 4) with the sky of DC3, five features at fixed
-photon energies (or none), which hold different shares of continuum and lines.
+``PYTHONPATH=tests/helpers python tests/studies/phi_features.py [n_seeds]`` prints the tables; five
+seeds take a minute. Set OMP_NUM_THREADS=1. Data: the demo simulation (nside 4) with the sky of
+DC3, five features at fixed photon energies (or none), which hold different shares of continuum and
+lines.
 
 The numbers are the chi2 per degree of freedom of the Phi projection (60 bins of 3 deg) at the best
 norms, against the truth *without* Poisson noise and with variance = template noise + truth counts,
@@ -17,17 +18,16 @@ shift-5  ... with all five of the simulation
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from spectra import line_model
 
-from cosi_linebkg_plugin import simulation
-from cosi_linebkg_plugin.demo import MASK, SIDEBANDS, resolved_lines
-from cosi_linebkg_plugin.fit import fit_spectrum
-from cosi_linebkg_plugin.kinematics import (
+from cosi_linebkg_plugin.app import simulation
+from cosi_linebkg_plugin.app.demo import MASK, SIDEBANDS, resolved_lines
+from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum, whole_bins
+from cosi_linebkg_plugin.template.kinematics import (
     FEATURE_WIDTH,
     FEATURES,
     Feature,
@@ -36,9 +36,11 @@ from cosi_linebkg_plugin.kinematics import (
     shift_matrices,
     suggest_sidebands,
 )
-from cosi_linebkg_plugin.simulation import SOURCE_RANGE
-from cosi_linebkg_plugin.spectrum import EnergySpectrum, whole_bins
-from cosi_linebkg_plugin.weights import component_weights, interpolated_weights, sideband_weights
+from cosi_linebkg_plugin.template.weights import (
+    component_weights,
+    interpolated_weights,
+    sideband_weights,
+)
 
 SOURCE_ENERGY = 0.5 * sum(SOURCE_RANGE)
 ALL_FEATURES = tuple(Feature(r.photon, r.scattered, "") for r in simulation.DEMO_RIDGES)

@@ -29,35 +29,30 @@ SECTIONS = (
         "Imported from `cosi_linebkg_plugin` itself.",
         {
             "plugin": ["LineBackgroundLike"],
-            "model": ["background_model"],
-            "result": ["LineBackgroundFit"],
-            "template": ["BackgroundTemplate"],
-            "linesearch": ["find_lines"],
-            "catalogue": ["instrumental_lines"],
-            "priors": ["default_priors"],
+            "model.build": ["background_model"],
+            "fit.result": ["LineBackgroundFit"],
+            "template.template": ["BackgroundTemplate"],
+            "lines.search": ["find_lines"],
+            "lines.catalogue": ["instrumental_lines"],
+            "model.priors": ["default_priors"],
         },
     ),
     (
         "Event lists",
         "`from cosi_linebkg_plugin import bin_events`; the others are in "
-        "`cosi_linebkg_plugin.events`. Rules and selections: [event lists](events.md).",
+        "`cosi_linebkg_plugin.events.binning`. Rules and selections: [event lists](events.md).",
         {
-            "events": [
-                "bin_events",
-                "bin_event_files",
-                "BinningOptions",
-                "BinnedEvents",
-                "BinningReport",
-            ]
+            "events.binning": ["bin_events", "bin_event_files", "BinnedEvents", "BinningReport"],
+            "events.options": ["BinningOptions"],
         },
     ),
     (
         "Functions for astromodels",
         "Imported from `cosi_linebkg_plugin` itself. `background_model` builds models of these and "
         "of astromodels' own; a model that was saved loads in any process that has imported "
-        "`cosi_linebkg_plugin.model`.",
+        "`cosi_linebkg_plugin.model.functions`.",
         {
-            "model": [
+            "model.functions": [
                 "TailedGaussian",
                 "LinearGaussian",
                 "LinearTailedGaussian",
@@ -65,32 +60,46 @@ SECTIONS = (
             ]
         },
     ),
-    ("Figures", "Nothing is shown or saved unless you do.", {"plot": ["*"]}),
-    ("Comparison with observed counts", "", {"comparison": ["*"]}),
+    (
+        "Figures",
+        "Nothing is shown or saved unless you do.",
+        {
+            "show.spectrum": ["*"],
+            "show.template": ["*"],
+            "show.posterior": ["*"],
+            "show.figure": ["save_figure"],
+        },
+    ),
+    ("Comparison with observed counts", "", {"template.comparison": ["*"]}),
     (
         "Consumers",
         "Methods of a template call these; what each consumer demands: [consumers](consumers.md).",
-        {"consumers": ["*"], "constraint": ["NormConstraint"]},
+        {
+            "consumers.cosilike": ["*"],
+            "consumers.cosipy04": ["*"],
+            "consumers.imaging": ["*"],
+            "consumers.constraint": ["NormConstraint"],
+        },
     ),
     (
         "Goodness of fit, posteriors, sidebands",
         "",
         {
-            "fit": ["with_toys", "toy_p_value"],
-            "posterior": ["posterior_predictive", "PosteriorPredictive"],
-            "kinematics": ["suggest_sidebands", "SidebandProposal"],
+            "fit.minimise": ["with_toys", "toy_p_value"],
+            "fit.posterior": ["posterior_predictive", "PosteriorPredictive"],
+            "template.kinematics": ["suggest_sidebands", "SidebandProposal"],
         },
     ),
-    ("Simulated data", "simulation", {"simulation": ["simulate", "Simulation"]}),
+    ("Simulated data", "app.simulation", {"app.simulation": ["simulate", "Simulation"]}),
     (
         "What these return",
         "",
         {
-            "result": ["FittedParameter", "RangeCounts"],
-            "spectrum": ["EnergySpectrum"],
-            "norms": ["NormFit"],
-            "linesearch": ["LineSearch", "FoundLine"],
-            "catalogue": ["IdentifiedLine", "Match", "CatalogueLine"],
+            "fit.result": ["FittedParameter", "RangeCounts"],
+            "spectrum.axis": ["EnergySpectrum"],
+            "template.norms": ["NormFit"],
+            "lines.search": ["LineSearch", "FoundLine"],
+            "lines.catalogue": ["IdentifiedLine", "Match", "CatalogueLine"],
         },
     ),
     ("Exceptions and warnings", "", {"errors": ["*"]}),
@@ -122,7 +131,7 @@ INTERNAL = {"forbidden_norm"}
 
 @cache
 def module(name: str) -> tuple[ast.Module, str]:
-    text = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+    text = (PACKAGE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
     return ast.parse(text), text
 
 
@@ -143,9 +152,10 @@ def default(node: ast.expr, name: str) -> str:
             names = [ast.unparse(t) for t in x.targets] if isinstance(x, ast.Assign) else []
             if node.id in names and isinstance(x.value, ast.Constant):
                 return ast.get_source_segment(text, x.value) or ""
-            inside = isinstance(x, ast.ImportFrom) and x.level == 1 and x.module
+            inside = isinstance(x, ast.ImportFrom) and x.level and x.module
             if inside and node.id in [alias.name for alias in x.names]:
-                return default(node, x.module)
+                package = name.split(".")[: -x.level]
+                return default(node, ".".join([*package, x.module]))
         return node.id
     return ast.get_source_segment(text, node) or ""
 

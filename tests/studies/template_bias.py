@@ -22,10 +22,11 @@ import numpy as np
 from interval_coverage import write_section
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.demo import MASK, SIDEBANDS, resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.demo import MASK, SIDEBANDS, resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
-from cosi_linebkg_plugin.histograms import make_histogram, source_axis
-from cosi_linebkg_plugin.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
+from cosi_linebkg_plugin.histograms.axes import source_axis
+from cosi_linebkg_plugin.histograms.write import make_histogram
 
 SKY_COUNTS = 35600.0
 RATIO_ERROR = 0.015

@@ -1,0 +1,1 @@
+"""The program: configuration, pipeline, command line, demo, simulation."""

@@ -1,0 +1,565 @@
+"""The YAML configuration of ``cosi-linebkg run``: read, checked, and given back in full."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from glob import has_magic
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import pydantic
+import yaml
+from astropy import units as u
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from ..errors import ConfigError, FileError
+from ..io.yaml_file import _show, read_yaml
+
+Engine = Literal["minuit", "joint_likelihood", "bayesian"]
+
+Method = Literal["components", "interpolated", "sideband"]
+
+DEFAULT_METHOD: Method = "components"
+
+#: What a region of a configuration with several may set for itself.
+REGION_KEYS = ("name", "source_range", "mask", "model", "template")
+
+_REGION_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+#: Energies closer than this, relatively, are the same: units convert with rounding errors.
+SAME_ENERGY = 1e-9
+
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\W\d_]*)\s*")
+
+#: Characters of an energy or a time; what it takes to see that a long text is none grows as its
+#: square.
+_MAX_QUANTITY = 64
+
+_ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 MeV")'
+
+_DURATION = 'a time is a finite number above 0, in s or with its unit ("90 d")'
+
+_RANGE = "a range is [low, high], two energies with low < high"
+
+_RANGES = "a list of ranges [[low, high], ...] is needed"
+
+_ABOVE_ZERO = 5e-324  # the smallest number that is
+
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+
+
+def _refuse(got: Any, allowed: str, *where: str | int) -> NoReturn:
+    """Fail at the key under validation, or below it at `where`."""
+    reason = f"got {_show(got)}; {allowed}"
+    raise PydanticCustomError("refused", "{reason}", {"reason": reason, "where": where})
+
+
+def _in_unit(value: Any, unit: str, allowed: str, *where: int) -> float:
+    """A positive number in `unit`, from a number or a string with or without a unit."""
+    number, factor = value, 1.0
+    is_short = isinstance(value, str) and len(value) <= _MAX_QUANTITY
+    if is_short and (match := _QUANTITY.fullmatch(value)):
+        number = float(match[1])
+        try:
+            factor = u.Unit(match[2] or unit).to(unit)
+        except ValueError:
+            _refuse(value, f"{match[2]} does not convert to {unit}: {allowed}", *where)
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    result = number * factor if is_number and abs(number) < 1e99 else 0.0
+    if not result > 0:
+        _refuse(value, allowed, *where)
+    return result
+
+
+def _range(value: Any) -> tuple[float, float]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        _refuse(value, _RANGE)
+    low, high = (_in_unit(item, "keV", _ENERGY, i) for i, item in enumerate(value))
+    if not low < high:
+        _refuse(value, _RANGE)
+    return low, high
+
+
+def _number(lowest: float, highest: float = 1e99, whole: bool = False) -> Any:
+    """A validator of plain numbers in [lowest, highest]; above 0 alone for lowest = 0+."""
+    kind = "a whole number" if whole else "a number"
+    limits = f"from {lowest:g} to {highest:g}" if highest < 1e99 else f"of {lowest:g} or more"
+    if lowest == _ABOVE_ZERO:
+        limits = "above 0"
+
+    def check(value: Any) -> float | int:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not lowest <= value <= highest or (whole and value != int(value)):
+            _refuse(value, f"{kind} {limits} is needed")
+        return int(value) if whole else float(value)
+
+    return pydantic.PlainValidator(check)
+
+
+def _listed(allowed: str) -> pydantic.BeforeValidator:
+    def check(value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else _refuse(value, allowed)
+
+    return pydantic.BeforeValidator(check)
+
+
+def _file(value: Any, info: ValidationInfo) -> Path:
+    """The absolute path of an existing file; the context remembers how it was written."""
+    context = info.context or {"folder": Path(), "given": {}}
+    if not isinstance(value, str):
+        _refuse(value, "a file is a path, relative to the configuration file")
+    path: Path = context["folder"] / value
+    try:
+        path = path.resolve()
+        exists = path.is_file()
+    except (OSError, ValueError, RuntimeError):  # no possible name, or a loop of links
+        exists = False
+    if not exists:
+        _refuse(value, f"{_show(str(path))} is no file; give the path of an existing one")
+    context["given"][path] = value
+    return path
+
+
+def _files(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str) and _file(value, info):
+        return [value]
+    needed = "events are a path, a pattern, a folder, or a list of these"
+    return value if value and isinstance(value, list | tuple) else _refuse(value, needed)
+
+
+def _event_files(value: Any, info: ValidationInfo) -> Any:
+    """Paths, patterns and folders as a list of paths."""
+    folder: Path = (info.context or {"folder": Path()})["folder"]
+    if isinstance(value, str):
+        found = _expanded(value, folder)
+        return found if found is not None else _files(value, info)
+    files: list[Any] = []
+    for i, item in enumerate(_files(value, info)):
+        found = _expanded(item, folder, i)
+        files += [item] if found is None else found
+    return files
+
+
+def _expanded(item: Any, folder: Path, *where: int) -> list[str] | None:
+    """The files of a pattern or folder; None for what is neither."""
+    from ..events.files import find_event_files
+
+    try:
+        if not isinstance(item, str) or (folder / item).is_file():
+            return None
+        if not (has_magic(item) or (folder / item).is_dir()):
+            return None
+        return [str(path) for path in find_event_files(folder / item)]
+    except FileError as error:
+        reason = str(error).rstrip(".")
+        _refuse(item, reason if reason.isprintable() else "no file matches this pattern", *where)
+    except (OSError, ValueError):  # no possible name: left to _file
+        return None
+
+
+def _a_number(value: Any) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e99
+    return float(value) if good else _refuse(value, "a number is needed")
+
+
+def _some_numbers(value: Any) -> tuple[float, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        _refuse(value, "a list of numbers is needed")
+    return tuple(_a_number(item) for item in value)
+
+
+def _file_or_list(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_some_numbers(pair) for pair in value)
+    return value if value is None else _file(value, info)
+
+
+Energy = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "keV", _ENERGY))]
+
+Duration = Annotated[float, pydantic.PlainValidator(lambda value: _in_unit(value, "s", _DURATION))]
+
+Range = Annotated[tuple[float, float], pydantic.PlainValidator(_range)]
+
+Energies = Annotated[tuple[Energy, ...], _listed("a list of energies is needed")]
+
+Positive = Annotated[float, _number(_ABOVE_ZERO)]
+
+NotNegative = Annotated[float, _number(0.0)]
+
+Count = Annotated[int, _number(0, whole=True)]
+
+Order = Annotated[int, _number(0, 2, whole=True)]
+
+Ranges = Annotated[tuple[Range, ...], _listed(_RANGES)]
+
+_spelled = pydantic.PlainSerializer(
+    lambda x, info: (info.context or {}).get(x, str(x)) if isinstance(x, Path) else x
+)
+
+InputFile = Annotated[Path, pydantic.PlainValidator(_file), _spelled]
+
+InputFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_files)]
+
+EventFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_event_files)]
+
+Number = Annotated[float, pydantic.PlainValidator(_a_number)]
+
+Numbers = Annotated[tuple[float, ...], pydantic.PlainValidator(_some_numbers)]
+
+_NumbersOrText = pydantic.PlainValidator(
+    lambda value: value if isinstance(value, str) else _some_numbers(value)
+)
+
+_FileOrList = pydantic.PlainValidator(_file_or_list)
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Line(_Section):
+    """A line of the model; a bare energy is a line without a window."""
+
+    energy: Energy = Field(description="Start value [keV].")
+    window: Range | None = Field(default=None, description="Limits of the energy [keV].")
+    width: Literal["own", "shared"] | None = Field(
+        default=None, description="Of the line alone, or that of all; none: own at 511 keV."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_energy(cls, value: Any) -> Any:
+        is_line = isinstance(value, Mapping | Line)
+        return value if is_line else {"energy": _in_unit(value, "keV", _ENERGY)}
+
+    @model_validator(mode="after")
+    def _energy_in_window(self) -> Line:
+        if self.window and not self.window[0] < self.energy < self.window[1]:
+            _refuse(self.window, f"the line's {_show(self.energy)} keV must lie inside", "window")
+        return self
+
+
+class SearchSection(_Section):
+    """How `lines: auto` looks for lines."""
+
+    false_alarm: Annotated[float, _number(1e-9, 0.49)] = Field(
+        default=0.05, description="Chance of a false line where none is left to find."
+    )
+    max_lines: Count | None = Field(default=None, description="None: as many as the bins allow.")
+    fix_to_catalogue: pydantic.StrictBool = Field(
+        default=False, description="Fix the energies of lines that the catalogue knows."
+    )
+
+
+#: The kind of a list of lines in the locations of errors, where no key can be named like this.
+_LISTED = "\0listed"
+
+_Listed = Annotated[tuple[Line, ...], _listed("lines are a list of energies, or auto")]
+
+Lines = Annotated[
+    Annotated[Literal["auto"], pydantic.Tag("auto")] | Annotated[_Listed, pydantic.Tag(_LISTED)],
+    pydantic.Discriminator(lambda value: "auto" if value == "auto" else _LISTED),
+]
+
+
+class ModelSection(_Section):
+    """The spectral model: a continuum and lines of a common width."""
+
+    pivot: Energy | None = Field(default=None, description="Pivot [keV]; none: the source range.")
+    sigma: Energy = Field(default=3.0, description="Start value of the shared width [keV].")
+    width: Literal["constant", "linear"] = Field(
+        default="constant", description="Of the lines; linear: sigma^2 = a + b E."
+    )
+    tail: pydantic.StrictBool = Field(default=False, description="Lines with a low-energy tail.")
+    continuum: Literal["powerlaw", "broken_powerlaw", "powerlaw_polynomial"] = Field(
+        default="powerlaw", description="Under the lines."
+    )
+    lines: Lines = Field(default=(), description="The lines, or auto; none is the continuum alone.")
+    search: SearchSection | None = Field(
+        default=None, description="Of `lines: auto`.", validate_default=True
+    )
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _only_for_auto(cls, value: Any, info: ValidationInfo) -> Any:
+        auto = info.data.get("lines", "auto") == "auto"
+        if value is not None and not auto:
+            _refuse(value, "a search needs lines: auto; leave out one of them")
+        return {} if value is None and info.data.get("lines") == "auto" else value
+
+    @field_validator("lines")
+    @classmethod
+    def _distinct(cls, lines: Any) -> Any:
+        if lines == "auto":
+            return lines
+        seen: dict[str, int] = {}
+        for i, line in enumerate(lines):
+            first = seen.setdefault(f"{line.energy:.9g}", i)
+            if first != i:
+                _refuse(line.energy, f"lines[{first}] has this energy; give each line once", i)
+        return lines
+
+
+class RatioSection(_Section):
+    """The amount of a line in the source range, from a fitted line of the same origin."""
+
+    line: Energy = Field(description="The line [keV].")
+    tracer: Energy = Field(description="The fitted line [keV].")
+    value: Positive = Field(description="Ratio of their counts.")
+    error: NotNegative = Field(default=0.0, description="Its standard error.")
+
+
+class TemplateSection(_Section):
+    """How the background template of the source range is made."""
+
+    method: Method = Field(default=DEFAULT_METHOD, description="How energies are weighted.")
+    sidebands: Ranges | None = Field(
+        default=None,
+        description="Energies [keV] that the template is taken from. Method `sideband` requires "
+        "them; for `interpolated`, none means every unmasked bin outside the source range.",
+    )
+    window: Range | None = Field(default=None, description="Energies [keV] of `components`.")
+    order: Order = Field(default=1, description="Of the continuum's change with energy.")
+    tracers: Energies | None = Field(default=None, description="Lines that lend their shape.")
+    line_ratio: RatioSection | None = Field(default=None, description="Amount of a hidden line.")
+    smoothing: Literal["auto"] | None = Field(default=None, description="Filter from the data.")
+    smoothing_fwhm: Positive | None = Field(default=None, description="Smoothing of PsiChi [deg].")
+    l_cut: Count | None = Field(default=None, description="Highest l that is kept.")
+    rebin_phi: Count | None = Field(default=None, description="Phi bins that share a pattern.")
+    pool: Count | None = Field(default=None, description="Time or ScAtt bins that share one.")
+    like: InputFile | None = Field(default=None, description="File whose axes are taken over.")
+    sky: InputFiles | None = Field(
+        default=None,
+        description="Expected sky counts at unit norm on the events' axes; where the source range "
+        "cuts through energy bins, a second file with those in the source range.",
+    )
+    observed: InputFile | None = Field(default=None, description="Counts of the source range.")
+    livetime: Duration | None = Field(default=None, description="Livetime of the events [s].")
+    shift: pydantic.StrictBool = Field(default=False, description="Move the 511 keV features.")
+
+
+class BinningSection(_Section):
+    """How event lists are binned: the options of `bin_events`, with the same names."""
+
+    energy_edges: Annotated[str | tuple[float, ...], _NumbersOrText] = Field(
+        description='Edges [keV], or "low:high:width".'
+    )
+    nside: Count = Field(description="Of the PsiChi axis.")
+    phi_edges: Numbers | None = Field(default=None, description="Edges [deg].")
+    phi_pix_size: Positive | None = Field(default=None, description="Width of a Phi bin [deg].")
+    scheme: Literal["ring", "nested"] = Field(default="ring", description="Order of the pixels.")
+    frame: Literal["galactic", "spacecraftframe"] = Field(
+        default="galactic", description="Of the PsiChi axis."
+    )
+    time_edges: Numbers | None = Field(default=None, description="Makes a Time axis [s].")
+    time_bins: Duration | None = Field(default=None, description="Width of a time bin [s].")
+    tmin: Number | None = Field(default=None, description="First time [s, Unix].")
+    tmax: Number | None = Field(default=None, description="End of the time [s, Unix].")
+    scatt_bins: Count | None = Field(default=None, description="Makes a ScAtt axis.")
+    scatt_column: str = Field(default="ScAtt", description="Column of the ScAtt bins.")
+    energy_range: Range | None = Field(default=None, description="Energies taken [keV].")
+    phi_range: Numbers | None = Field(default=None, description="Phi taken [deg].")
+    distance_range: Numbers | None = Field(default=None, description="Distances taken [cm].")
+    good_times: Annotated[Any, _FileOrList, _spelled] = Field(
+        default=None, description="Times taken [s, Unix]: a file, or a list of [start, stop]."
+    )
+    pointing: Numbers | None = Field(default=None, description="Cone [l, b, radius], deg.")
+    orientation: InputFile | None = Field(default=None, description="For the livetime (.ori).")
+    # a cluster's messages may run code here: its address is given by hand, never by a file
+    scheduler: Literal["threads", "processes"] | None = Field(
+        default=None, description="In parallel; a cluster is for `bin --scheduler ADDRESS`."
+    )
+    workers: Annotated[int, _number(1, whole=True)] | None = Field(
+        default=None, description="How many threads or processes."
+    )
+
+
+class Config(_Section):
+    """The configuration of a run; energies in keV, times in s, paths absolute.
+
+    Made by `load_config` or `parse_config`. `template` is None exactly if `source_range` is:
+    then only a fit is wanted.
+    """
+
+    events: EventFiles = Field(description="The data; several files are summed.")
+    binning: BinningSection | None = Field(default=None, description="Where events are lists.")
+    source_range: Range | None = Field(default=None, description="Energies [keV] of the source.")
+    mask: Ranges = Field(default=(), description="Energies [keV] that the fit leaves out.")
+    model: ModelSection = ModelSection()
+    engine: Engine = Field(default="minuit", description="What fits the model.")
+    template: TemplateSection | None = Field(default=None, validate_default=True)
+
+    _given: dict[Path, str] = pydantic.PrivateAttr(default_factory=dict)
+
+    @field_validator("events")
+    @classmethod
+    def _distinct(cls, events: tuple[Path, ...]) -> tuple[Path, ...]:
+        for i, path in enumerate(events):
+            if path in events[:i]:
+                _refuse(str(path), f"events[{events.index(path)}] is this file already", i)
+        return events
+
+    @field_validator("template", mode="before")
+    @classmethod
+    def _with_source_range(cls, value: Any, info: ValidationInfo) -> Any:
+        source_range = info.data.get("source_range", ())
+        if value is not None and source_range is None:
+            _refuse(value, "a template needs source_range; leave out both for a fit alone")
+        return {} if value is None and source_range else value
+
+    @model_validator(mode="after")
+    def _sidebands_beside_source(self) -> Config:
+        if self.template is None or self.source_range is None:
+            return self
+        where, sidebands = ("template", "sidebands"), self.template.sidebands
+        if sidebands == () or (sidebands is None and self.template.method == "sideband"):
+            _refuse(sidebands, f"for method {self.template.method}, {_RANGES}", *where)
+        for i, (low, high) in enumerate(sidebands or ()):
+            overlap = min(high, self.source_range[1]) - max(low, self.source_range[0])
+            if overlap > SAME_ENERGY * high:
+                allowed = f"a sideband must not overlap source_range {_show(self.source_range)}"
+                _refuse((low, high), allowed, *where, i)
+        return self
+
+    def to_yaml(self) -> str:
+        """The whole configuration with its defaults, in keV and s, paths as they were given."""
+        values = self.model_dump(context=self._given)
+        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True)
+
+
+def _unknown_key(where: tuple[str | int, ...]) -> str:
+    """What to say of a key that its section does not know."""
+    sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
+    sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
+    sections |= {"binning": BinningSection}
+    names = {section: list(model.model_fields) for section, model in sections.items()}
+    names[""].append("regions")
+    section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
+    key = str(where[-1])
+    near = get_close_matches(key, names[section], 1)
+    near += [f"{other}.{key}" for other in ("model", "template") if key in names[other]]
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return f"unknown key{hint} Known here: {', '.join(names[section])}"
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One line on a validation error: where, what was got, what is allowed."""
+    context = error.get("ctx", {})
+    loc = tuple(part for part in error["loc"] if part != _LISTED)
+    where = ""
+    for part in (*loc, *context.get("where", ())):
+        name = part if str(part).isidentifier() and len(str(part)) < 60 else _show(part)
+        where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
+    if error["type"] in _UNKNOWN:
+        return f"{where}: {_unknown_key(loc)}"
+    needed = {
+        "missing": "this key is required",
+        "model_type": "a mapping of keys to values is needed",
+    }.get(error["type"], error["msg"].replace("Input should be", "allowed is"))
+    got = "nothing" if error["type"] == "missing" else _show(error["input"])
+    return f"{where}: {context.get('reason', f'got {got}; {needed}')}"
+
+
+def parse_config(mapping: Any, folder: str | Path, name: str = "configuration") -> Config:
+    """Check a configuration that has been read already; messages call it `name`.
+
+    Parameters
+    ----------
+    mapping : Mapping of str to values
+    folder : path
+        What relative paths are relative to.
+
+    Raises
+    ------
+    ConfigError
+        On one line: `name`, the key, what was got and what is allowed. Of several mistakes the
+        first is named, unknown keys before the others, as a misspelt key causes further ones.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{name}: got {_show(mapping)}; a mapping of keys to values is needed.")
+    context: dict[str, Any] = {"folder": Path(folder), "given": {}}
+    try:
+        config = Config.model_validate(dict(mapping), context=context)
+    except pydantic.ValidationError as error:
+        first = min(error.errors(include_url=False), key=lambda e: e["type"] not in _UNKNOWN)
+        raise ConfigError(f"{name}: {_explain(first)}.") from None
+    config._given.update(context["given"])
+    return config
+
+
+def load_config(path: str | Path, region: str | None = None) -> Config:
+    """Read and check a YAML file in UTF-8; paths in it are relative to its folder.
+
+    Parameters
+    ----------
+    path : path
+    region : str, optional
+        One of its regions, where it has any.
+
+    Raises
+    ------
+    ConfigError
+        On one line, naming the file and the line or the key; see `parse_config`.
+    """
+    configs = load_regions(path)
+    if region is None and "" in configs:
+        return configs[""]
+    known = ", ".join(configs) if "" not in configs else "none"
+    if region not in configs:
+        what = "it must be said which of its regions" if region is None else f"got {_show(region)}"
+        raise ConfigError(f"{path}: {what}; its regions are: {known}. Name one with --region.")
+    return configs[region]
+
+
+def load_regions(path: str | Path) -> dict[str, Config]:
+    """The configurations of all regions of a YAML file, by name; "" where it has no regions.
+
+    A region takes every key that it does not give from the top of the file.
+
+    Raises
+    ------
+    ConfigError
+        As of `load_config`.
+    """
+    name, mapping = read_yaml(path)
+    folder = Path(path).parent
+    if not isinstance(mapping, Mapping) or "regions" not in mapping:
+        return {"": parse_config(mapping, folder, name)}
+    rows = mapping["regions"]
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(
+            f"{name}: regions: got {_show(rows)}; a list of mappings with the keys "
+            f"{', '.join(REGION_KEYS)} is needed."
+        )
+    shared = {key: value for key, value in mapping.items() if key != "regions"}
+    configs: dict[str, Config] = {}
+    for i, row in enumerate(rows):
+        where = f"{name}: regions[{i}]"
+        region = _region_name(row, where, configs)
+        own = {key: value for key, value in row.items() if key != "name"}
+        configs[region] = parse_config(shared | own, folder, f"{where} ({region})")
+    return configs
+
+
+def _region_name(row: Any, where: str, others: Mapping[str, Config]) -> str:
+    """The name of a region, which is that of its folder."""
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{where}: got {_show(row)}; a mapping of keys to values is needed.")
+    unknown = [key for key in row if key not in REGION_KEYS]
+    if unknown:
+        near = get_close_matches(str(unknown[0]), REGION_KEYS, 1)
+        hint = f"; did you mean {near[0]}?" if near else "."
+        raise ConfigError(
+            f"{where}.{unknown[0]}: unknown key{hint} Known here: {', '.join(REGION_KEYS)}."
+        )
+    region = row.get("name")
+    if not isinstance(region, str) or not _REGION_NAME.fullmatch(region):
+        raise ConfigError(
+            f"{where}.name: got {_show(region)}; a name of letters, digits, _ and - is needed."
+        )
+    if region.casefold() in {other.casefold() for other in others}:
+        raise ConfigError(f"{where}.name: {region} is there already; give each region its own.")
+    return region

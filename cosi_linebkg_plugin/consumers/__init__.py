@@ -1,0 +1,1 @@
+"""What other COSI likelihoods take of a template; cosipy itself is never imported."""

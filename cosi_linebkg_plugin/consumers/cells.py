@@ -1,0 +1,149 @@
+"""A template's maps on the axes of a consumer, checked against the consumer's data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TemplateError
+from ..histograms.axes import ENERGY_LABEL, axis_difference, axis_in_kev
+
+if TYPE_CHECKING:
+    from histpy import Axes, Histogram
+
+Array = NDArray[np.float64]
+
+#: The order of axes of cosipy's binned likelihoods.
+COMPTON_AXES = (ENERGY_LABEL, "Phi", "PsiChi")
+
+
+@dataclass(frozen=True)
+class ConsumerCells:
+    """The components' maps on a consumer's axes.
+
+    Attributes
+    ----------
+    axes : histpy.Axes
+    labels : tuple of str
+    counts : ndarray, shape (n_labels,)
+        At the template's norms.
+    units : ndarray, shape (n_labels,)
+        Counts of each row: those of the template, or those of all components where the amount is
+        0 or not known.
+    rows : ndarray, shape (n_labels, n_cells)
+    """
+
+    axes: Axes
+    labels: tuple[str, ...]
+    counts: Array
+    units: Array
+    rows: Array
+
+    @classmethod
+    def of(
+        cls,
+        template: Any,
+        data: Histogram | None,
+        outside: str | None,
+        order: Sequence[str] = COMPTON_AXES,
+    ) -> ConsumerCells:
+        import histpy
+
+        if outside not in ("refuse", "drop", None):
+            raise TemplateError(f"outside must be 'refuse' or 'drop', got {outside!r}.")
+        if not any(template.counts.values()):
+            raise TemplateError("All norms of the template are 0; give it norms above 0.")
+        places, dropped = _axis_order(template.axes, order)
+        axes = histpy.Axes([template.axes[i] for i in places])
+        if data is not None:
+            _require_same_axes(axes, data)
+            axes = data.axes
+        counts = np.array([template.counts[label] for label in template.labels])
+        loose = (counts == 0) | ~np.isfinite(np.diag(template.covariance))
+        units = np.where(loose, counts.sum(), counts)
+        rows = np.array(
+            [
+                np.asarray(h.contents, float).transpose(*places, *dropped).ravel()
+                for h in template.components.values()
+            ]
+        )
+        # a component without counts comes at 1 count
+        rows[loose] *= (units / np.where(counts == 0, 1.0, counts))[loose, None]
+        cells = cls(axes, tuple(template.labels), counts, units, rows)
+        cells._require_positive(template.source_range, outside)
+        return cells
+
+    def sum(self, values: Array) -> Array:
+        """Expected counts, shape of the axes, at norms relative to `units`."""
+        total: Array = values @ self.rows
+        return total.reshape([axis.nbins for axis in self.axes])
+
+    def _require_positive(self, source_range: Sequence[float], outside: str | None) -> None:
+        total = self.sum(self.counts / self.units)
+        edges = axis_in_kev(self.axes[ENERGY_LABEL])
+        centers = 0.5 * (edges[1:] + edges[:-1])
+        low, high = source_range
+        position = [axis.label for axis in self.axes].index(ENERGY_LABEL)
+        elsewhere = np.zeros(total.shape, bool)
+        np.moveaxis(elsewhere, position, -1)[...] = (centers < low) | (centers > high)
+        if outside == "drop":
+            self.rows[:, elsewhere.ravel()] = np.nan
+        bad = ~(np.isfinite(total) & (total > 0))
+        if (bad & ~elsewhere).any():
+            cell = tuple(int(i) for i in np.argwhere(bad & ~elsewhere)[0])
+            raise TemplateError(
+                f"{np.count_nonzero(bad & ~elsewhere)} cells of the template are not positive "
+                f"(the first is {cell}: {total[cell]:g}); likelihoods need an expectation in each. "
+                "Make the template with a filter (rebin_phi=, smoothing_fwhm=)."
+            )
+        if outside == "refuse" and bad.any():
+            raise TemplateError(
+                f"The template is empty outside its source range {low:g}-{high:g} keV, but the "
+                f"energy axis covers {edges[0]:g}-{edges[-1]:g} keV and the consumer uses all of "
+                "it. Cut data and response to the source range; COSILike also takes outside='drop'."
+            )
+
+
+def _axis_order(axes: Axes, order: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Positions of the axes that a consumer wants, and of those of one bin that it does not."""
+    labels = [axis.label for axis in axes]
+    missing = [label for label in order if label not in labels]
+    if missing:
+        raise TemplateError(
+            f"The consumer needs the axes {', '.join(order)}; the template has "
+            f"{', '.join(map(str, labels))}, without {', '.join(missing)}."
+        )
+    dropped = [i for i, label in enumerate(labels) if label not in order]
+    for i in dropped:
+        if axes[i].nbins > 1:
+            raise TemplateError(
+                f"The consumer works on {', '.join(order)} alone, but the template has "
+                f"{axes[i].nbins} bins of {labels[i]}. Make it from events projected onto these "
+                "axes."
+            )
+    return [labels.index(label) for label in order], dropped
+
+
+def _require_same_axes(axes: Axes, data: Histogram) -> None:
+    got, expected = ([axis.label for axis in a] for a in (axes, data.axes))
+    if got != expected:
+        raise TemplateError(
+            f"The data have the axes {', '.join(map(str, expected))}; the consumer works on "
+            f"{', '.join(map(str, got))}, in this order. Project the data onto these."
+        )
+    if data.unit is not None and str(data.unit) != "":
+        raise TemplateError(f"The data have the unit {data.unit}; expected counts, without unit.")
+    for own, other in zip(axes, data.axes, strict=True):
+        difference = axis_difference(other, own)
+        if difference is None and own.unit != other.unit:
+            difference = f"unit {own.unit}, not {other.unit}"
+        if difference:
+            found, _, wanted = difference.partition(", not ")
+            raise TemplateError(
+                f"The template does not fit the data in the axis {own.label}: got {found}, "
+                f"expected {wanted}. Make the template with like= the data."
+            )

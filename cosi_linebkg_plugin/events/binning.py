@@ -1,0 +1,370 @@
+"""Event lists to histograms: what `bin_events` and ``cosi-linebkg bin`` do."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError, LineBackgroundError, LineBackgroundWarning
+from ..histograms.orientation import (
+    Livetime,
+    write_binning,
+)
+from ..histograms.read import EventHistogram, open_events
+from ..histograms.write import sparse_histogram, write_histogram
+from .files import EventFile, find_event_files, open_event_file
+from .kernels import unravel
+from .options import BinningOptions
+from .sums import GALACTIC, Sums, sum_events
+
+if TYPE_CHECKING:
+    from histpy import Histogram
+
+#: Told as work goes on: events done, events in all.
+Progress = Callable[[int, int], None]
+
+#: Galactic angles of many events that all lie within this many degrees are radians by mistake:
+#: the whole sphere in radians does.
+_RADIANS = 2 * math.pi
+
+_ENOUGH_EVENTS = 1000
+
+
+@dataclass(frozen=True)
+class BinningReport:
+    """What became of the events; every event that was read is counted once.
+
+    Tests run in the order of the attributes, and the first that an event fails counts it.
+
+    Attributes
+    ----------
+    files : tuple of str
+    read, kept : int
+        Events read, and in the histogram.
+    not_a_number : dict of str to int
+        Column: events that hold NaN there.
+    removed : dict of str to int
+        Selection: events that it removed.
+    outside : dict of str to (int, int)
+        Axis: events below its first edge, and on or above its last.
+    impossible : int
+        Events whose direction is none: a latitude beyond a pole, or an infinite angle.
+    notes : tuple of str
+        What a user must know.
+    """
+
+    files: tuple[str, ...]
+    read: int
+    kept: int
+    not_a_number: Mapping[str, int]
+    removed: Mapping[str, int]
+    outside: Mapping[str, tuple[int, int]]
+    impossible: int
+    notes: tuple[str, ...]
+
+    @property
+    def summary(self) -> str:
+        """In one line: how many events were read, and how many are in the histogram."""
+        return f"{self.read} events read from {len(self.files)} file(s), {self.kept} binned"
+
+    def __str__(self) -> str:
+        lines = [self.summary]
+        rows = [(f"{column} is not a number", n) for column, n in self.not_a_number.items() if n]
+        rows += [(f"removed by the selection of {name}", n) for name, n in self.removed.items()]
+        for axis, (below, above) in self.outside.items():
+            rows += [(f"below the {axis} axis", below)] * (below > 0)
+            rows += [(f"on or above the last edge of the {axis} axis", above)] * (above > 0)
+        rows += [("without a possible direction", self.impossible)] * (self.impossible > 0)
+        return "\n".join(lines + [f"  {n:>12} {what}" for what, n in rows])
+
+
+@dataclass(frozen=True)
+class BinnedEvents:
+    """A histogram with what is known of it, made by `bin_event_files`.
+
+    Attributes
+    ----------
+    histogram : histpy.Histogram
+        Sparse.
+    report : BinningReport
+    livetime : Livetime or None
+    options : BinningOptions
+    """
+
+    histogram: Histogram
+    report: BinningReport
+    livetime: Livetime | None
+    options: BinningOptions
+
+    @property
+    def events(self) -> EventHistogram:
+        """What the plugin takes, with the livetime and the notes of the report."""
+        report = self.report
+        return open_events(self.histogram).annotated(self.livetime, report.notes, str(report))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a histpy file, whole or not at all, with livetime and report beside it."""
+        from .. import __version__
+
+        record = {
+            "report": asdict(self.report),
+            "options": {
+                f.name: _plain(getattr(self.options, f.name)) for f in fields(self.options)
+            },
+            "version": __version__,
+        }
+        write_histogram(
+            path, self.histogram, extra=lambda file: write_binning(file, self.livetime, record)
+        )
+
+
+def bin_events(
+    paths: Any,
+    *,
+    energy_edges: Any,
+    nside: int,
+    phi_edges: Any = None,
+    phi_pix_size: Any = None,
+    scheme: str = "ring",
+    frame: str = GALACTIC,
+    time_edges: Any = None,
+    time_bins: Any = None,
+    tmin: Any = None,
+    tmax: Any = None,
+    scatt_bins: int | None = None,
+    scatt_column: str = "ScAtt",
+    energy_range: Any = None,
+    phi_range: Any = None,
+    distance_range: Any = None,
+    good_times: Any = None,
+    pointing: Any = None,
+    orientation: Any = None,
+    scheduler: Any = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Histogram:
+    """Bin unbinned events, exactly as cosipy does, in little memory.
+
+    Bins are [low, high): an edge belongs to the bin above it, so that an event on the last edge
+    (a Phi of exactly 180 deg, a time of exactly tmax) is outside.
+
+    Parameters
+    ----------
+    paths : path, glob, folder, or a list of these
+        FITS (.fits, .fits.gz) or HDF5 files in cosipy's layouts.
+    energy_edges : array_like, shape (n + 1,), keV; Quantity; or "low:high:width"
+    nside : int
+        Of the PsiChi axis.
+    phi_edges : array_like, shape (n + 1,), deg, optional
+    phi_pix_size : float, deg, optional
+        Instead of edges: 180 deg are divided into int(180 / phi_pix_size) bins.
+    scheme : {"ring", "nested"}
+    frame : {"galactic", "spacecraftframe"}
+        Of PsiChi: from the columns ``Chi galactic, Psi galactic`` or ``Chi local, Psi local``.
+    time_edges : array_like, shape (n + 1,), s, Unix time, optional
+        Make a Time axis.
+    time_bins : float, s, or array_like, optional
+        The width of a time bin between tmin and tmax, which makes a whole number of bins; or
+        edges, as in cosipy's configuration.
+    tmin, tmax : float, s, optional
+        The range of times, [tmin, tmax).
+    scatt_bins : int, optional
+        Makes an axis ScAtt of this many bins instead of Time; the bin number of each event is in
+        the column `scatt_column`.
+    scatt_column : str
+    energy_range, phi_range, distance_range : (low, high), optional
+        Take events in [low, high) only: keV, deg, cm (between the first two interactions).
+    good_times : array_like, shape (n, 2), s, Unix time; or path, optional
+        Take events in these intervals [start, stop) only. A text file with two columns, or FITS
+        with a table GTI.
+    pointing : (l, b, radius), deg, optional
+        Take events while the z axis lies within radius of this galactic direction.
+    orientation : path, optional
+        An orientation file (.ori), for the livetime of the selected times (see
+        `bin_event_files`). Without another limit, its first and last time are tmin and tmax.
+    scheduler : str or dask.distributed.Client, optional
+        "threads", "processes", or the address of a dask.distributed cluster; needs dask. None:
+        this process alone.
+    workers : int, optional
+        How many threads or processes.
+    progress : callable, optional
+        Is told (events done, events in all).
+
+    Returns
+    -------
+    histpy.Histogram
+        Sparse, float64, without overflow. Axes [Time or ScAtt,] Em, Phi, PsiChi.
+
+    Raises
+    ------
+    BinningError
+        Options that cannot be.
+    DataError
+        Columns that are missing (with those found), or events that cannot be used.
+    FileError
+        A file that is missing, truncated or damaged; names it, and how far it was read.
+
+    Warns
+    -----
+    LineBackgroundWarning
+        If columns hold NaN or directions that are none, or a bin differs from what was asked for.
+
+    See Also
+    --------
+    bin_event_files : the same with a report of every event left out, and the livetime.
+    """
+    options = BinningOptions(
+        energy_edges=energy_edges,
+        nside=nside,
+        phi_edges=phi_edges,
+        phi_pix_size=phi_pix_size,
+        scheme=scheme,
+        frame=frame,
+        time_edges=time_edges,
+        time_bins=time_bins,
+        tmin=tmin,
+        tmax=tmax,
+        scatt_bins=scatt_bins,
+        scatt_column=scatt_column,
+        energy_range=energy_range,
+        phi_range=phi_range,
+        distance_range=distance_range,
+        good_times=good_times,
+        pointing=pointing,
+        orientation=orientation,
+    )
+    binned = bin_event_files(
+        paths, options, scheduler=scheduler, workers=workers, progress=progress
+    )
+    for note in binned.report.notes:
+        warnings.warn(note, LineBackgroundWarning, stacklevel=2)
+    return binned.histogram
+
+
+def bin_event_files(
+    paths: Any,
+    options: BinningOptions,
+    *,
+    scheduler: Any = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> BinnedEvents:
+    """`bin_events` with a report of what was left out, and the livetime.
+
+    Parameters
+    ----------
+    paths, scheduler, workers, progress
+        As for `bin_events`.
+    options : BinningOptions
+
+    Returns
+    -------
+    BinnedEvents
+    """
+    files = open_event_files(paths, options)
+    livetime = options.livetime
+    if options.orientation is not None and livetime is None:
+        raise DataError(
+            "A livetime needs a limited time: give tmin and tmax, good_times or a Time axis."
+        )
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise LineBackgroundError(f"workers must be a whole number above 0, got {workers!r}.")
+    if workers is not None and scheduler is None:
+        raise LineBackgroundError(
+            f"workers={workers} needs a scheduler: 'threads' or 'processes' (with dask)."
+        )
+    n_events = sum(file.n_events for file in files)
+    done = 0
+
+    def told(n: int) -> None:
+        nonlocal done
+        done += n
+        if progress is not None:
+            progress(done, n_events)
+
+    if scheduler is None:
+        sums = sum_events(options.binning, files, told=told)
+    else:
+        from .parallel import sum_in_parallel
+
+        sums = sum_in_parallel(options.binning, files, scheduler, workers, told)
+    report = _report(options, files, sums)
+    # The flat cells are taken apart in the memory of the result, which is most of all memory.
+    (cells, counts, *_), axes = sums, options.axes()
+    del sums
+    coords = np.empty((len(options.binning.shape), cells.size), np.int64)
+    coords[0] = cells
+    del cells
+    unravel(coords, np.array(options.binning.shape))
+    histogram = sparse_histogram(axes, coords, counts, in_order=True)
+    return BinnedEvents(histogram, report, livetime, options)
+
+
+def open_event_files(paths: Any, options: BinningOptions) -> list[EventFile]:
+    """Read the headers of all files, and refuse them before any work if a column is missing."""
+    files = [open_event_file(path) for path in find_event_files(paths)]
+    for file in files:
+        file.require(options.binning.columns)
+    return files
+
+
+def _report(options: BinningOptions, files: list[EventFile], sums: Sums) -> BinningReport:
+    binning = options.binning
+    fates = dict(zip(binning.reasons, sums.fates[1:].tolist(), strict=True))
+    by_kind: dict[str, dict[str, int]] = {}
+    for reason, n in fates.items():
+        by_kind.setdefault(reason.what, {})[reason.name] = n
+    impossible = sum(by_kind["impossible"].values())
+    kept = int(sums.fates[0])
+    notes = list(options.notes)
+    notes += [
+        f"{n} event(s) hold NaN in the column {column!r} and are not binned"
+        for column, n in by_kind["nan"].items()
+        if n
+    ]
+    if impossible:
+        notes.append(
+            f"{impossible} event(s) have a direction that is none (a latitude beyond a pole, or an "
+            "infinite angle) and are not binned"
+        )
+    if binning.frame == GALACTIC and kept >= _ENOUGH_EVENTS and sums.extent <= _RADIANS:
+        notes.append(
+            f"no galactic angle is larger than {sums.extent:.3g} deg: the columns 'Chi galactic' "
+            "and 'Psi galactic' seem to be in radians, but cosipy's are in degrees, and are binned "
+            "so"
+        )
+    return BinningReport(
+        files=tuple(str(file.path) for file in files),
+        read=int(sums.fates.sum()),
+        kept=kept,
+        not_a_number=by_kind["nan"],
+        removed=by_kind.get("selection", {}),
+        outside={
+            axis.label: (by_kind["below"][axis.label], by_kind["above"][axis.label])
+            for axis in binning.axes
+        },
+        impossible=impossible,
+        notes=tuple(notes),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON can hold it."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return str(Path(value))
+    if hasattr(value, "unix"):
+        return np.asarray(value.unix).tolist()
+    if hasattr(value, "unit"):
+        return {"value": np.asarray(value.value).tolist(), "unit": str(value.unit)}
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_plain(item) for item in value]

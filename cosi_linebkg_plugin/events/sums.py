@@ -1,0 +1,397 @@
+"""Events to sums of equal cells: one pass over a file in blocks, and sums of such sums."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import LineBackgroundError
+from .files import BLOCK, EventFile
+from .kernels import (
+    add_bins,
+    add_pixels,
+    count_fates,
+    count_merged,
+    count_runs,
+    galactic_angles,
+    keep_cone,
+    keep_intervals,
+    keep_range,
+    local_angles,
+    merge_into,
+    refuse_nan,
+    sort_cells,
+)
+from .selections import Selections
+
+GALACTIC, LOCAL = "galactic", "spacecraftframe"
+
+#: Columns of the scattered photon's direction: longitude, latitude; azimuth, colatitude.
+DIRECTIONS = {
+    GALACTIC: ("Chi galactic", "Psi galactic"),
+    LOCAL: ("Chi local", "Psi local"),
+}
+
+PIXELS = "PsiChi"
+
+#: Events of one task of a parallel run.
+TASK = 1 << 23
+
+#: Cells sorted at once: 4 MB, and as much to sort them.
+_SORTED = 1 << 19
+
+#: A sum is merged into one that is up to this many times larger: then all smaller sums together
+#: take half the memory of the largest, and each count is moved a few times only.
+_RATIO = 3
+
+_DEGREES = 180.0 / np.pi  # as numpy.rad2deg has it
+
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ColumnAxis:
+    """An axis whose bin is that of a column.
+
+    Attributes
+    ----------
+    label, column : str
+    factor : float
+        Takes the column to the unit of the edges.
+    edges : ndarray, shape (n_bins + 1,)
+    """
+
+    label: str
+    column: str
+    factor: float
+    edges: NDArray[np.float64]
+
+    @cached_property
+    def guesses(self) -> NDArray[np.int64]:
+        """In which bin each of many equal steps begins; for `add_bins`."""
+        n_bins = self.edges.size - 1
+        with np.errstate(over="ignore", invalid="ignore"):  # a guess may be anything
+            steps = np.linspace(self.edges[0], self.edges[-1], 8 * n_bins + 1)[:-1]
+        return np.clip(np.searchsorted(self.edges, steps, side="right") - 1, 0, n_bins - 1)
+
+
+def phi_axis(edges: NDArray[np.float64]) -> ColumnAxis:
+    """The axis of the Compton scattering angle; edges in deg."""
+    return ColumnAxis("Phi", "Phi", _DEGREES, edges)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an event is not in the histogram: `what` is nan, selection, below, above, impossible."""
+
+    what: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Binning:
+    """What becomes of an event: selections, then axes in their order, PsiChi the last.
+
+    Attributes
+    ----------
+    axes : tuple of ColumnAxis
+    nside : int
+    nest : bool
+    frame : str
+        GALACTIC or LOCAL.
+    selections : Selections
+    """
+
+    axes: tuple[ColumnAxis, ...]
+    nside: int
+    nest: bool
+    frame: str
+    selections: Selections
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*(axis.edges.size - 1 for axis in self.axes), 12 * self.nside**2)
+
+    @property
+    def n_cells(self) -> int:
+        n = 1
+        for size in self.shape:  # beyond int64 it is Python that counts
+            n *= size
+        return n
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are needed, each once."""
+        names = [axis.column for axis in self.axes] + list(DIRECTIONS[self.frame])
+        s = self.selections
+        names += ["Energies"] * (s.energy is not None) + ["Phi"] * (s.phi is not None)
+        names += ["TimeTags"] * (s.time is not None or s.good_times is not None)
+        names += ["Distance"] * (s.distance is not None)
+        names += ["Zpointings"] * (s.pointing is not None)
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why an event may be left out, in the order of the tests; its fate is the place + 1."""
+        names = ("time", "good_times", "energy", "phi", "distance", "pointing")
+        chosen = [name for name in names if getattr(self.selections, name) is not None]
+        return (
+            *(Reason("nan", column) for column in self.columns),
+            *(Reason("selection", name) for name in chosen),
+            *(Reason(side, a.label) for a in self.axes for side in ("below", "above")),
+            Reason("impossible", PIXELS),
+        )
+
+    def fate(self, what: str, name: str) -> int:
+        return self.reasons.index(Reason(what, name)) + 1
+
+
+class Sums(NamedTuple):
+    """A sparse histogram, and what became of the events.
+
+    Attributes
+    ----------
+    cells : ndarray of int64, shape (n_filled,)
+        Flat, sorted, each once.
+    counts : ndarray of float64, shape (n_filled,)
+    fates : ndarray of int64, shape (n_reasons + 1,)
+        Events kept, and left out for each of `Binning.reasons`.
+    extent : float
+        The largest absolute value among the galactic angles that are kept, deg.
+    """
+
+    cells: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    fates: NDArray[np.int64]
+    extent: float
+
+
+def _fresh(n: int, dtype: type) -> NDArray:
+    """An array in memory of its own: it goes back to the system at once, and leaves no holes."""
+    if n == 0:
+        return np.empty(0, dtype)
+    memory = mmap.mmap(-1, n * np.dtype(dtype).itemsize)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # not every kernel has them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype)
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: glibc keeps some 60 MB of what reading took."""
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def merge_sums(
+    cells_a: NDArray[np.int64],
+    counts_a: NDArray[np.float64],
+    cells_b: NDArray[np.int64],
+    counts_b: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The sum of two sparse histograms, each sorted by cell without repetition."""
+    n = count_merged(cells_a, cells_b)
+    cells, counts = _fresh(n, np.int64), _fresh(n, np.float64)
+    merge_into(cells_a, counts_a, cells_b, counts_b, cells, counts)
+    return cells, counts
+
+
+def add_sums(a: Sums, b: Sums) -> Sums:
+    """The sum of two."""
+    cells, counts = merge_sums(a.cells, a.counts, b.cells, b.counts)
+    return Sums(cells, counts, a.fates + b.fates, max(a.extent, b.extent))
+
+
+def sum_events(
+    binning: Binning,
+    files: list[EventFile],
+    start: int = 0,
+    stop: int | None = None,
+    told: Told = lambda n: None,
+) -> Sums:
+    """Bin files one after the other, in blocks that are read ahead.
+
+    Parameters
+    ----------
+    binning : Binning
+    files : list of EventFile
+    start, stop : int
+        The range of events in each file; None is its end.
+    told : callable
+        Is told after each block how many events it had.
+    """
+    with ThreadPoolExecutor(1) as summer:
+        pass_ = _Pass(binning, summer)
+        for file in files:
+            for block in _read_ahead(file.blocks(binning.columns, start, stop)):
+                told(pass_.add(block))
+        return pass_.result()
+
+
+def _read_ahead(blocks: Iterator[dict]) -> Iterator[dict]:
+    """The next block is read and unpacked while the last is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(next, blocks, None)
+        while (block := ahead.result()) is not None:
+            ahead = reader.submit(next, blocks, None)
+            yield block
+
+
+class _Pass:
+    """Takes blocks of events; holds the sums and the working arrays.
+
+    Full arrays of cells are sorted and summed by `summer`, one at a time, while the next fills.
+    """
+
+    def __init__(self, binning: Binning, summer: Executor):
+        self._binning, self._summer = binning, summer
+        self._summing: Future | None = None
+        self._fates = np.zeros(len(binning.reasons) + 1, np.int64)
+        self._extent = 0.0
+        self._parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        self._waiting, self._sorting, self._spare = (_fresh(_SORTED, np.int64) for _ in range(3))
+        self._n_waiting = 0
+        self._cells, self._kept = (_fresh(BLOCK, np.int64) for _ in range(2))
+        self._theta, self._phi = (_fresh(BLOCK, np.float64) for _ in range(2))
+        self._fate = _fresh(BLOCK, np.uint8)
+
+    def add(self, block: dict[str, NDArray[np.float64]]) -> int:
+        """Bin a block of at most BLOCK events; returns how many."""
+        b = self._binning
+        n = len(block[b.columns[0]])
+        fate, cells = self._fate[:n], self._cells[:n]
+        fate[:], cells[:] = 0, 0
+        for name in b.columns:
+            for values in block[name].T if block[name].ndim > 1 else [block[name]]:
+                refuse_nan(values, fate, b.fate("nan", name))
+        self._select(block, fate)
+        for axis in b.axes:
+            below, above = (b.fate(side, axis.label) for side in ("below", "above"))
+            values, factor = block[axis.column], axis.factor
+            add_bins(values, factor, axis.edges, axis.guesses, fate, below, above, cells)
+        self._add_directions(block, fate, cells)
+        count_fates(fate, self._fates)
+        return n
+
+    def _select(self, block: dict[str, NDArray[np.float64]], fate: NDArray[np.uint8]) -> None:
+        b, s = self._binning, self._binning.selections
+        if s.time is not None:
+            bounds = np.array(s.time)
+            keep_intervals(block["TimeTags"], bounds, fate, b.fate("selection", "time"))
+        if s.good_times is not None:
+            bounds = s.good_times.ravel()
+            keep_intervals(block["TimeTags"], bounds, fate, b.fate("selection", "good_times"))
+        for name, column, factor in (
+            ("energy", "Energies", 1.0),
+            ("phi", "Phi", _DEGREES),
+            ("distance", "Distance", 1.0),
+        ):
+            limits = getattr(s, name)
+            if limits is not None:
+                low, high = limits
+                keep_range(block[column], factor, low, high, fate, b.fate("selection", name))
+        if s.pointing is not None:
+            longitudes, latitudes = np.ascontiguousarray(block["Zpointings"].T)
+            reason = b.fate("selection", "pointing")
+            keep_cone(longitudes, latitudes, s.pointing.axis, s.pointing.cosine, fate, reason)
+
+    def _add_directions(
+        self,
+        block: dict[str, NDArray[np.float64]],
+        fate: NDArray[np.uint8],
+        cells: NDArray[np.int64],
+    ) -> None:
+        import healpy
+
+        b = self._binning
+        angles = galactic_angles if b.frame == GALACTIC else local_angles
+        impossible = b.fate("impossible", PIXELS)
+        first, second = (block[name] for name in DIRECTIONS[b.frame])
+        theta, phi, kept = self._theta, self._phi, self._kept
+        n, extent = angles(first, second, fate, impossible, cells, theta, phi, kept)
+        self._extent = max(self._extent, extent)
+        pixels = healpy.ang2pix(b.nside, theta[:n], phi[:n], nest=b.nest)
+        add_pixels(kept, pixels, b.shape[-1])
+        done = 0
+        while done < n:
+            room = min(n - done, _SORTED - self._n_waiting)
+            self._waiting[self._n_waiting : self._n_waiting + room] = kept[done : done + room]
+            self._n_waiting += room
+            done += room
+            if self._n_waiting == _SORTED:
+                self._sum_waiting()
+
+    def _sum_waiting(self) -> None:
+        self._wait_for_sum()
+        self._waiting, self._sorting = self._sorting, self._waiting
+        self._summing = self._summer.submit(self._sum_cells, self._n_waiting)
+        self._n_waiting = 0
+
+    def _wait_for_sum(self) -> None:
+        if self._summing is not None:
+            self._summing.result()
+
+    def _sum_cells(self, n: int) -> None:
+        cells = self._sorting[:n]
+        sort_cells(cells, self._spare[:n], self._binning.n_cells)
+        counts = self._spare.view(np.float64)
+        n = count_runs(cells, counts)
+        self._parts.append((_fresh(n, np.int64), _fresh(n, np.float64)))
+        for kept, found in zip(self._parts[-1], (cells, counts), strict=True):
+            kept[:] = found[:n]
+        self._merge(_RATIO)
+
+    def _merge(self, ratio: float) -> None:
+        parts = self._parts
+        while len(parts) > 1 and len(parts[-1][0]) * ratio >= len(parts[-2][0]):
+            later, earlier = parts.pop(), parts.pop()
+            parts.append(merge_sums(*earlier, *later))
+
+    def result(self) -> Sums:
+        """The sums of everything added."""
+        self._sum_waiting()
+        self._wait_for_sum()
+        del self._waiting, self._sorting, self._spare
+        self._merge(np.inf)
+        ((cells, counts),) = self._parts
+        _give_back()
+        return Sums(cells, counts, self._fates, self._extent)
+
+
+# ---------------------------------------------------------------------------- parts of a run
+
+
+def tasks_of(files: list[EventFile], size: int = TASK) -> list[tuple[EventFile, int, int]]:
+    """Ranges of events that can be binned on their own: (file, start, stop)."""
+    tasks = []
+    for file in files:
+        step = size if file.divisible else max(file.n_events, 1)
+        for start in range(0, max(file.n_events, 1), step):
+            tasks.append((file, start, min(start + step, file.n_events)))
+    return tasks
+
+
+def sum_task(binning: Binning, file: EventFile, start: int, stop: int) -> Sums | Exception:
+    """`sum_events` of one task; errors of ours are handed on as results, with a clean message."""
+    try:
+        return sum_events(binning, [file], start, stop)
+    except LineBackgroundError as error:
+        return error
+
+
+def add_results(a: Sums | Exception, b: Sums | Exception) -> Sums | Exception:
+    """The sum of two tasks, or the first error."""
+    if isinstance(a, Exception) or isinstance(b, Exception):
+        return a if isinstance(a, Exception) else b
+    return add_sums(a, b)

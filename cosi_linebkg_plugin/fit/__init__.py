@@ -1,0 +1,1 @@
+"""Poisson fits of energy spectra with derivatives, and what they find."""

@@ -1,0 +1,200 @@
+"""Start values from the data: a continuum, then lines placed one by one in their windows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spectrum.axis import EnergySpectrum
+from ..spectrum.components import Component, SpectralModel
+from ..spectrum.kernels import place_lines, scan_window
+from .objective import Objective, amplitude_slots, start_inside
+
+#: Widths tried for free sigmas, in median bin widths.
+_TRIAL_WIDTHS = np.array([0.3, 0.6, 1.2, 3.0])
+
+#: Where a broken power law may break, as shares of the fitted bins.
+_TRIAL_BREAKS = (0.25, 0.5, 0.75)
+
+#: A gain in twice the log-likelihood that makes a second look at a missed line worth while.
+_WORTHWHILE_GAIN = 4.0
+
+
+def guess_values(model: SpectralModel, spectrum: EnergySpectrum) -> NDArray[np.float64]:
+    """Values of all parameters to start a fit from; fixed ones and limits are respected.
+
+    The continuum is fitted to the bins that no line window touches (to all bins where these are
+    too few), dropping bins that stand out. Lines are then added greedily, each time the one with
+    the largest gain at its best energy within its limits; the free widths are those of a short
+    list that gain most.
+
+    Returns
+    -------
+    ndarray, shape (n_parameters,)
+    """
+    return guess_start(Objective(model, spectrum))
+
+
+def guess_start(objective: Objective) -> NDArray[np.float64]:
+    """`guess_values` for a model and spectrum that are already bound together."""
+    model, spectrum = objective.model, objective.spectrum
+    theta = start_inside(model)
+    low, high = objective.low, objective.high
+    lines = [c for c in model.components if c.label == "lines"]
+    bin_width = (spectrum.edges[-1] - spectrum.edges[0]) / spectrum.n_bins
+    slots = np.array([c.slots[:2] for c in lines], dtype=np.int64).reshape(-1, 2)
+    free = np.array([p.free for p in model.parameters])
+    fixed_line = free[slots[:, 0]]
+    theta[slots[fixed_line, 0]] = np.maximum(low[slots[fixed_line, 0]], 0.0)
+    windows = _windows(theta, low, high, free, slots, spectrum, bin_width)
+    theta = _guess_continuum(objective, theta, windows, bin_width)
+    if not lines:
+        return theta
+    any_free = any(free[s] for c in lines for s in c.width_slots)
+    expected = objective.bound.counts(theta) + objective.offset
+    best, best_value = theta, np.inf
+    for width in _TRIAL_WIDTHS * bin_width if any_free else (0.0,):
+        trial = _with_width(lines, theta, width, free, low, high)
+        sigmas = np.array([c.sigma(trial) for c in lines])
+        place_lines(
+            spectrum.edges, spectrum.counts, spectrum.used, expected, slots, sigmas, windows, free,
+            low, high, trial,
+        )  # fmt: skip
+        value = objective.value(trial)
+        if value < best_value:
+            best, best_value = trial, value
+    return best
+
+
+def _with_width(lines: list[Component], theta, width, free, low, high):
+    """`theta` with every free width [keV] set; a and b share the variance at the mean energy."""
+    theta = theta.copy()
+    groups: dict[tuple[int, ...], list[float]] = {}
+    for c in lines:
+        groups.setdefault(c.width_slots, []).append(float(theta[c.slots[1]]))
+    for slots, energies in groups.items():
+        wanted = [width]
+        if len(slots) == 2:
+            energy, (a, b) = float(np.mean(energies)), slots
+            share = 0.5 * width**2 if free[b] else width**2 - theta[b] * energy
+            wanted = [share, (width**2 - (share if free[a] else theta[a])) / energy]
+        for slot, value in zip(slots, wanted, strict=True):
+            if free[slot]:
+                theta[slot] = min(max(value, low[slot]), high[slot])
+    return theta
+
+
+def place_missed_line(
+    objective: Objective, theta: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """`theta` with one line of zero amplitude put where the residuals want it, or None.
+
+    A line that a neighbour has swallowed on the way ends at amplitude 0, where its energy and
+    width have no gradient; the window is scanned for it once more.
+    """
+    model, spectrum = objective.model, objective.spectrum
+    expected = objective.bound.counts(theta) + objective.offset
+    residual = spectrum.counts - expected
+    weight = np.where(spectrum.used, 1.0 / np.maximum(expected, 1.0), 0.0)
+    free = np.array([p.free for p in model.parameters])
+    bin_width = (spectrum.edges[-1] - spectrum.edges[0]) / spectrum.n_bins
+    best_gain, best = _WORTHWHILE_GAIN, None
+    for component in model.components:
+        if component.label != "lines":
+            continue
+        f, mu = component.slots[:2]
+        if not free[f] or theta[f] > 0.0:
+            continue
+        slots = np.array([component.slots[:2]], dtype=np.int64)
+        low, high = objective.low, objective.high
+        window = _windows(theta, low, high, free, slots, spectrum, bin_width)[0]
+        own = component.width_slots
+        fixed = (
+            len(own) > 1 or not free[own[0]] or sum(own[0] in c.slots for c in model.components) > 1
+        )
+        widths = [component.sigma(theta)] if fixed else np.clip(
+            _TRIAL_WIDTHS * bin_width, low[own[0]], high[own[0]]
+        )  # fmt: skip
+        for width in widths:
+            gain, energy, amplitude = scan_window(
+                spectrum.edges, residual, weight, window[0], window[1], width
+            )
+            if gain > best_gain:
+                best_gain, best = gain, theta.copy()
+                best[[f, mu]] = min(amplitude, high[f]), energy
+                if not fixed:
+                    best[own[0]] = width
+    return best
+
+
+def _windows(theta, low, high, free, slots, spectrum, bin_width):
+    """Energies that each line may take, shape (n_lines, 2), keV.
+
+    Two bins around its start where a line is unlimited.
+    """
+    mu = slots[:, 1]
+    start = theta[mu]
+    below = np.where(np.isfinite(low[mu]), low[mu], start - 2 * bin_width)
+    above = np.where(np.isfinite(high[mu]), high[mu], start + 2 * bin_width)
+    below = np.where(free[mu], np.maximum(below, spectrum.edges[0]), start)
+    above = np.where(free[mu], np.minimum(above, spectrum.edges[-1]), start)
+    return np.column_stack([below, np.maximum(above, below)])
+
+
+def _guess_continuum(objective, theta, windows, bin_width):
+    """Fit the continuum alone, away from the lines and without the bins that stand out."""
+    model, spectrum = objective.model, objective.spectrum
+    continuum = [i for i, c in enumerate(model.components) if c.label == "continuum"]
+    own = {s for i in continuum for s in model.components[i].slots}
+    free = np.array([s for s in model.free if s in own], dtype=np.int64)
+    if free.size == 0:
+        return theta
+    enough = max(2 * free.size, 6)
+    reach = 2.0 * bin_width
+    used = spectrum.used.copy()
+    for low, high in windows:
+        used &= (spectrum.edges[1:] < low - reach) | (spectrum.edges[:-1] > high + reach)
+    if used.sum() < enough:
+        used = spectrum.used.copy()
+    only = Objective(model.select(continuum), spectrum, objective.bound.grid, objective.offset)
+    amplitudes = amplitude_slots(only.model)
+    breaks = []
+    for c in only.model.components:
+        # A wild index makes the amplitude at the pivot meaningless: start gently.
+        broken = c.kind == "broken_powerlaw"
+        for slot in (c.slots[2], c.slots[4]) if broken else c.slots[2:3]:
+            if c.kind != "function" and model.parameters[slot].free:
+                p = model.parameters[slot]
+                theta[slot] = min(max(-1.0, p.low), p.high)
+        if broken and model.parameters[c.slots[3]].free:
+            breaks.append(c.slots[3])
+    if not breaks:
+        return _fit_continuum(only, theta, free, amplitudes, used, enough)
+    energies = spectrum.centers[spectrum.used]
+    trials = []
+    for share in _TRIAL_BREAKS:
+        trial = theta.copy()
+        trial[breaks] = energies[int(share * energies.size)]
+        trial = np.clip(trial, only.low, only.high)
+        trials.append(_fit_continuum(only, trial, free, amplitudes, used, enough))
+    only.use(used)
+    return min(trials, key=only.value)
+
+
+def _fit_continuum(only, theta, free, amplitudes, used, enough):
+    """Fit the continuum to the bins `used`, dropping those that stand out."""
+    spectrum = only.spectrum
+    for _ in range(3):
+        only.use(used)
+        level = only.bound.counts(theta)[used].sum()
+        wanted = (spectrum.counts - only.offset)[used].sum()
+        if amplitudes.size and level > 0 and wanted > 0:
+            theta[amplitudes] *= wanted / level
+            theta = np.clip(theta, only.low, only.high)
+        theta, _ = only.score_to_minimum(theta, free)
+        expected = np.maximum(only.bound.counts(theta) + only.offset, 0.0)
+        standing_out = used & (spectrum.counts > expected + 4.0 * np.sqrt(expected + 1.0))
+        if not standing_out.any() or (used & ~standing_out).sum() < enough:
+            break
+        used = used & ~standing_out
+    return theta

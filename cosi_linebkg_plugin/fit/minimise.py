@@ -1,0 +1,478 @@
+"""The direct fit: scoring, then migrad with the analytic gradient, then the exact Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from ..errors import FitError, FitInterrupted, ModelError
+from ..spectrum.axis import EnergySpectrum
+from ..spectrum.components import SpectralModel
+from .guess import guess_start, place_missed_line
+from .objective import Objective, amplitude_slots, start_inside
+from .result import LineBackgroundFit
+
+#: Is told how much is done, and of how much.
+Told = Callable[[int, int], None]
+
+#: Estimated distance to the minimum, in log-likelihood, that counts as converged: half the
+#: square of 1e-4 standard errors. From below _EDM_OF_ONE_STEP one Newton step gets there.
+_EDM_GOAL = 5e-9
+
+_EDM_OF_ONE_STEP = 1e-3
+
+#: What is accepted where limits keep the steps from getting there: migrad's own goal.
+_EDM_ACCEPTED = 1e-4
+
+_MAX_NEWTON_STEPS = 200
+
+#: How often a line that ended at 0 is looked for elsewhere in its window.
+_MAX_RESCANS = 3
+
+#: A line with a smaller share of its counts in fitted bins is not determined by them.
+_SEEN_SHARE = 0.01
+
+#: Smallest eigenvalue of the Hessian, scaled to a unit diagonal, that counts as positive: above
+#: the error of differences of the gradient.
+_SINGULAR = 1e-8
+
+
+def fit_spectrum(
+    model: SpectralModel,
+    spectrum: EnergySpectrum,
+    *,
+    minos: bool = False,
+    offset: NDArray[np.float64] | None = None,
+) -> LineBackgroundFit:
+    """Fit a model to the unmasked bins of a spectrum.
+
+    Parameters
+    ----------
+    model : SpectralModel
+        Start values, limits, fixed and shared parameters, steps and priors are its own.
+    spectrum : EnergySpectrum
+    minos : bool
+        Add profile-likelihood errors of every free parameter that sits on no limit; one that
+        MINOS cannot find is missing from `LineBackgroundFit.minos`.
+    offset : ndarray, shape (n_bins,), counts, optional
+        Expected counts of a known source in the data, on top of the model's.
+
+    Returns
+    -------
+    LineBackgroundFit
+        With the covariance from the exact second derivatives.
+
+    Raises
+    ------
+    ModelError
+        More free parameters than unmasked bins.
+    FitError
+        No valid minimum; its ``result`` holds what was reached.
+    """
+    from iminuit import Minuit
+
+    check_degrees_of_freedom(model, spectrum)
+    objective = Objective(model, spectrum, offset=offset)
+    _check_lines_are_seen(objective)
+    free = model.free
+    theta = start_inside(model)
+    if free.size == 0:
+        return LineBackgroundFit(
+            model, spectrum, theta, (), np.zeros((0, 0)), n_calls=1, offset=offset
+        )
+
+    theta = _best_start(objective, theta)
+
+    parameters = [model.parameters[i] for i in free]
+    _, _, information = objective.scoring(theta)
+    curvature = np.maximum(np.diag(information)[free], 1e-300)
+    sigma = 1.0 / np.sqrt(curvature)
+
+    tried = theta.copy()  # MINOS still moves it when the result stands in theta
+
+    def value(x):
+        tried[free] = x
+        return objective.value(tried)
+
+    def gradient(x):
+        tried[free] = x
+        return objective.gradient(tried)[free]
+
+    def second(_):
+        return curvature
+
+    minuit = Minuit(
+        value,
+        theta[free].copy(),
+        grad=gradient,
+        g2=second,
+        name=[p.name for p in parameters],
+    )
+    minuit.errordef = Minuit.LIKELIHOOD
+    minuit.strategy = 0
+    minuit.print_level = 0
+    minuit.limits = [(p.low, p.high) for p in parameters]
+    spans = [0.1 * (p.high - p.low) for p in parameters]
+    steps = [p.step or sigma[k] for k, p in enumerate(parameters)]
+    minuit.errors = np.minimum(spans, steps)
+    # A handful of calls from here; where limits make it crawl, the Newton steps take over.
+    minuit.migrad(ncall=1000 + 50 * free.size)
+    theta[free] = np.array(minuit.values)
+    theta, interior, covariance, problem = _polish(objective, theta, sigma)
+    for _ in range(_MAX_RESCANS):
+        found = place_missed_line(objective, theta)
+        if found is None:
+            break
+        better, _ = objective.score_to_minimum(found, free)
+        again = _polish(objective, better, sigma)
+        if again[3] or not objective.value(again[0]) < objective.value(theta) - _EDM_ACCEPTED:
+            break
+        theta, interior, covariance, problem = again
+    problem = problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
+    names = tuple(model.parameters[i].name for i in interior)
+    errors: dict[str, tuple[float, float]] = {}
+    if minos and not problem:
+        errors = _minos(minuit, theta[free], np.isin(free, interior), covariance)
+    result = LineBackgroundFit(
+        model,
+        spectrum,
+        theta,
+        names,
+        covariance,
+        valid=not problem,
+        message=problem,
+        at_limits=tuple(model.parameters[i].name for i in free if i not in set(interior)),
+        minos=errors,
+        n_calls=minuit.nfcn,
+        offset=offset,
+    )
+    if problem:
+        raise FitError(
+            f"The fit did not converge: {problem}. Remove a line, fix a parameter or widen the "
+            "limits; the exception's .result holds what was reached.",
+            result,
+        )
+    return result
+
+
+def _best_start(objective: Objective, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The best of the scored starts: the caller's, the one guessed from the data, and, where lines
+    have widths of their own, those two with all widths set to their weighted median."""
+    free, amplitudes = objective.model.free, amplitude_slots(objective.model)
+    widths = _free_widths(objective.model)
+    ends: list[tuple[NDArray[np.float64], float]] = []
+
+    def score(start: NDArray[np.float64]) -> None:
+        if amplitudes.size:  # first the amplitudes: a convex problem, whatever the rest
+            start, _ = objective.score_to_minimum(start, amplitudes)
+        ends.append(objective.score_to_minimum(start, free))
+
+    score(theta)
+    score(guess_start(objective))
+    if len(widths) > 1:
+        for end, _ in ends[:2]:
+            # a line that took its neighbour's counts is too wide, the neighbour too narrow
+            order = np.argsort(end[widths[:, 1]])
+            share = np.cumsum(end[widths[order, 0]])
+            middle = order[np.searchsorted(share, 0.5 * share[-1])] if share[-1] > 0 else order[0]
+            start = end.copy()
+            slots = widths[:, 1]
+            start[slots] = np.clip(
+                end[widths[middle, 1]], objective.low[slots], objective.high[slots]
+            )
+            score(start)
+    return min(ends, key=lambda end: end[1])[0]
+
+
+def _free_widths(model: SpectralModel) -> NDArray[np.int64]:
+    """Slots (amplitude, width) of the lines, one row per free width, shape (n, 2)."""
+    rows: dict[int, tuple[int, int]] = {}
+    for c in model.components:
+        if c.label == "lines" and len(c.width_slots) == 1:
+            width = c.width_slots[0]
+            if model.parameters[width].free:
+                rows.setdefault(width, (c.slots[0], width))
+    return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 2)
+
+
+def _polish(objective, theta, sigma):
+    """Newton steps with the exact Hessian to the minimum within the limits.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : ndarray, shape (n_parameters,)
+    sigma : ndarray, shape (n_free,)
+        Scales of the free parameters.
+
+    Returns
+    -------
+    theta : ndarray
+    interior : ndarray of int
+        The free slots that sit on no limit and that the data constrain.
+    covariance : ndarray, shape (n_interior, n_interior)
+    problem : str
+        What is wrong, or "".
+    """
+    free = objective.model.free
+    low, high = objective.low[free], objective.high[free]
+    theta = theta.copy()
+    damping = 0.0
+    for _ in range(_MAX_NEWTON_STEPS):
+        gradient = objective.gradient(theta)[free]
+        slack = np.minimum(1e-6 * sigma, 1e-6 * np.maximum(np.abs(theta[free]), 1e-3))
+        held = ((theta[free] - low <= slack) & (gradient >= 0)) | (
+            (high - theta[free] <= slack) & (gradient <= 0)
+        )
+        moving = ~held & ~_idle(objective.model, theta, free)
+        interior = free[moving]
+        if interior.size == 0:
+            return theta, interior, np.zeros((0, 0)), ""
+        steps = np.minimum(1e-2 * sigma, 1e-3 * np.maximum(np.abs(theta[free]), 1e-3))[moving]
+        hessian = objective.hessian(theta, interior, steps)
+        covariance, problem = _inverse(objective.model, hessian, interior, damping)
+        if problem:
+            if damping > 1e3:
+                break
+            damping = max(10.0 * damping, 1e-3)
+            continue
+        gradient = gradient[moving]
+        step = -covariance @ gradient
+        edm = -0.5 * float(gradient @ step)
+        value = objective.value(theta)
+        trial = theta.copy()
+        trial[interior] = np.clip(theta[interior] + step, low[moving], high[moving])
+        if objective.value(trial) <= value:
+            theta = trial
+            if damping == 0.0 and edm < _EDM_OF_ONE_STEP:
+                gradient = objective.gradient(theta)[interior]
+                edm = 0.5 * float(gradient @ covariance @ gradient)
+                if edm < _EDM_GOAL:
+                    return theta, interior, covariance, ""
+            damping = 0.0 if damping < 1e-2 else 0.1 * damping
+        elif damping == 0.0 and edm < _EDM_GOAL:
+            return theta, interior, covariance, ""  # rounding is all that is left
+        else:
+            damping = max(10.0 * damping, 1e-3)
+    # Limits or rounding kept the steps from getting there: judge the point that was reached.
+    hessian = objective.hessian(theta, interior, steps)
+    covariance, singular = _inverse(objective.model, hessian, interior, 0.0)
+    if not singular:
+        gradient = objective.gradient(theta)[interior]
+        edm = 0.5 * float(gradient @ covariance @ gradient)
+        if edm < _EDM_ACCEPTED:
+            return theta, interior, covariance, ""
+    problem = singular or f"the estimated distance to the minimum is {edm:.2g}"
+    return theta, interior, np.full((interior.size, interior.size), np.nan), problem
+
+
+def _inverse(model, hessian, interior, damping):
+    """Covariance from a Hessian (damped on its diagonal), and what is wrong with it, or ''."""
+    nothing = np.full_like(hessian, np.nan)
+    root = np.sqrt(np.abs(np.diag(hessian)))
+    if not np.all(np.isfinite(hessian)) or np.any(root == 0):
+        flat = [model.parameters[i].name for i, r in zip(interior, root, strict=True) if not r > 0]
+        return nothing, f"the data do not constrain {', '.join(flat)}"
+    scaled = hessian / np.outer(root, root) + damping * np.eye(root.size)
+    values, vectors = np.linalg.eigh(scaled)
+    if values[0] < _SINGULAR:
+        involved = np.abs(vectors[:, 0]) > 0.3
+        names = [model.parameters[i].name for i in interior[involved]]
+        return nothing, (
+            "the covariance matrix is not positive definite; the data do not tell apart "
+            f"{', '.join(names)}"
+        )
+    inverse = (vectors / values) @ vectors.T
+    return inverse / np.outer(root, root), ""
+
+
+def _idle(model, theta, slots):
+    """True for parameters that act only through lines or power laws of zero amplitude."""
+    acting = set()
+    for c in model.components:
+        if c.kind == "function" or theta[c.slots[0]] != 0.0:
+            acting.update(c.slots)
+        else:
+            acting.add(c.slots[0])
+    acting.update(source for slot, source, _ in model.derived if slot in acting)
+    return np.array([slot not in acting for slot in slots])
+
+
+def _minos(minuit, best, interior, covariance):
+    """Profile-likelihood errors around the polished minimum, by parameter name."""
+    minuit.reset()
+    minuit.values = best
+    minuit.fixed = ~interior
+    errors = np.zeros(best.size)
+    errors[interior] = np.sqrt(np.diag(covariance))
+    for name, error in zip(minuit.parameters, errors, strict=True):
+        if error > 0:
+            minuit.errors[name] = error
+    found: dict[str, tuple[float, float]] = {}
+    try:
+        minuit.strategy = 1
+        minuit.migrad()
+        minuit.minos()
+    except RuntimeError:  # migrad's own idea of a valid minimum; ours has been checked
+        return found
+    for name, e in minuit.merrors.items():
+        if e.is_valid:
+            found[name] = (float(e.lower), float(e.upper))
+    return found
+
+
+def _free_lines(model: SpectralModel, theta):
+    """Slots of F and mu, shape (n, 2), and widths [keV] of the lines with a free amplitude."""
+    lines = [
+        c for c in model.components if c.label == "lines" and model.parameters[c.slots[0]].free
+    ]
+    slots = np.array([c.slots[:2] for c in lines], dtype=np.int64).reshape(-1, 2)
+    return slots, np.array([c.sigma(theta) for c in lines])
+
+
+def _seen_shares(spectrum, mu, sigma):
+    """Share of each line's counts in fitted bins, shape of `mu`; its last axis that of `sigma`."""
+    below = ndtr((spectrum.edges - mu[..., None]) / sigma[:, None])
+    return np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1)
+
+
+def _check_lines_are_seen(objective: Objective) -> None:
+    """Refuse free lines of which no fitted bin could see anything."""
+    theta = start_inside(objective.model)
+    lines, width = _free_lines(objective.model, theta)
+    if not len(lines):
+        return
+    parameters = [objective.model.parameters[i] for i in lines[:, 1]]
+    start = theta[lines[:, 1]]
+    places = [start]
+    for limit in (objective.low, objective.high):
+        usable = np.isfinite(limit[lines[:, 1]]) & [p.free for p in parameters]
+        places.append(np.where(usable, limit[lines[:, 1]], start))
+    seen = _seen_shares(objective.spectrum, np.array(places), width).max(axis=0)
+    for parameter, energy, share in zip(parameters, start, seen, strict=True):
+        if share < _SEEN_SHARE:
+            raise ModelError(
+                f"The line at {energy:g} keV ({parameter.name}) lies in the mask or outside the "
+                "energy axis: the fitted bins say nothing about it. Leave it out of the model; the "
+                "amount of a line in the source range comes from line_ratio= of the template."
+            )
+
+
+def _lost_line(objective: Objective, theta: NDArray[np.float64]) -> str:
+    """What is wrong if a line ended where no fitted bin sees it, or ''."""
+    lines, sigma = _free_lines(objective.model, theta)
+    seen = _seen_shares(objective.spectrum, theta[lines[:, 1]], sigma)
+    lost = lines[(theta[lines[:, 0]] > 0) & (seen < _SEEN_SHARE)]
+    if not len(lost):
+        return ""
+    name = objective.model.parameters[lost[0, 1]].name
+    return f"the line {name} moved to {theta[lost[0, 1]]:.1f} keV, where no fitted bin sees it"
+
+
+def _negative_continuum(objective: Objective, theta: NDArray[np.float64]) -> str:
+    """What is wrong if the continuum falls below 0 anywhere on the axis, or ''."""
+    model, spectrum = objective.model, objective.spectrum
+    continuum = [i for i, c in enumerate(model.components) if c.label == "continuum"]
+    if all(model.components[i].kind in ("powerlaw", "broken_powerlaw") for i in continuum):
+        return ""
+    counts = model.select(continuum).bind(objective.bound.grid).counts(theta)
+    if counts.min() >= 0.0:
+        return ""
+    return f"the continuum is negative at {spectrum.centers[counts.argmin()]:.1f} keV"
+
+
+def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> None:
+    """Refuse a fit with fewer unmasked bins than free parameters."""
+    n_used, n_free = int(spectrum.used.sum()), model.free.size
+    if n_used < n_free:
+        raise ModelError(
+            f"The model has {n_free} free parameters but only {n_used} of {spectrum.n_bins} "
+            "energy bins are unmasked; fix parameters, remove lines or shorten the mask."
+        )
+
+
+def toy_p_value(
+    fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None, told: Told | None = None
+) -> tuple[float, NDArray[np.float64]]:
+    """Goodness of fit from simulated spectra, for any number of counts.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+    n_toys : int
+        Spectra that are drawn from the fit, and fitted again.
+    rng : numpy Generator or seed, optional
+    told : callable, optional
+        Is told after each toy how many are done, and of how many.
+
+    Returns
+    -------
+    p_value : float
+        (toys at least as bad as the data + 1) / (n_toys + 1).
+    deviances : ndarray, shape (n_toys,)
+
+    Raises
+    ------
+    FitInterrupted
+        At Ctrl-C; its ``result`` is the fit, with the toys so far.
+    """
+    rng = np.random.default_rng(rng)
+    expected = fit.expected_total
+    deviances: list[float] = []
+    try:
+        while len(deviances) < n_toys:
+            toy = replace(fit.spectrum, counts=rng.poisson(expected).astype(float))
+            try:
+                deviance = fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
+            except FitError as error:
+                deviance = error.result.deviance
+            deviances.append(deviance)
+            if told is not None:
+                told(len(deviances), n_toys)
+    except KeyboardInterrupt as interrupt:
+        done = len(deviances)
+        toys = (_share_as_bad(fit, deviances), done) if done else None
+        problem = f"interrupted after {done} of {n_toys} simulated spectra"
+        raise FitInterrupted(problem, replace(fit, toys=toys, message=problem)) from interrupt
+    return _share_as_bad(fit, deviances), np.array(deviances)
+
+
+def _share_as_bad(fit: LineBackgroundFit, deviances: list[float]) -> float:
+    return (sum(d >= fit.deviance for d in deviances) + 1) / (len(deviances) + 1)
+
+
+def with_toys(
+    fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None, told: Told | None = None
+) -> LineBackgroundFit:
+    """The fit with the p-value of its deviance from simulated spectra.
+
+    For spectra with fewer than 5 expected counts in a bin, where the chi-square law does not hold.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+    n_toys : int
+    rng : numpy Generator or seed, optional
+        The same seed gives the same p-value.
+    told : callable, optional
+        As of `toy_p_value`.
+
+    Returns
+    -------
+    LineBackgroundFit
+        With `toys`; its `p_value` and `adequacy` follow.
+    """
+    return replace(fit, toys=(toy_p_value(fit, n_toys, rng, told)[0], n_toys))
+
+
+def from_best(fit: LineBackgroundFit) -> SpectralModel:
+    """The fit's model with its best values as start values."""
+    parameters = tuple(
+        replace(p, value=float(v)) for p, v in zip(fit.model.parameters, fit.theta, strict=True)
+    )
+    return replace(fit.model, parameters=parameters)

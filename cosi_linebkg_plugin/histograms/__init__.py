@@ -1,0 +1,1 @@
+"""Event histograms (histpy) read and written, sums of their energy slices, orientation."""

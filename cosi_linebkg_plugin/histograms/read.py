@@ -1,0 +1,509 @@
+"""Event histograms from files and from memory, and weighted sums of their energy slices."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import DataError, FileError, TemplateError
+from ..io.guard import brief, listed, reading, require_file, require_memory
+from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
+from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, overlapping_bins
+from .axes import _find_energy_axis, _histpy, _read_only, axis_difference, axis_in_kev, read_axes
+from .orientation import Livetime, livetime_of_sum, read_livetime
+
+if TYPE_CHECKING:
+    import h5py
+    from histpy import Axes, Axis, Histogram
+
+    from .slices import Contents
+
+
+# ---------------------------------------------------------------------------- events, in
+
+
+def open_events(
+    source: str | os.PathLike[str] | Histogram | EventHistogram | list | tuple, name: str = "hist"
+) -> EventHistogram:
+    """Events from a file, from memory, or the sum of several.
+
+    Parameters
+    ----------
+    source : path, histpy.Histogram, or a list of these
+        A file is read when sums are asked for, block by block, and never held in memory.
+    name : str
+        The group that holds the histogram in each file.
+
+    Returns
+    -------
+    EventHistogram
+
+    Raises
+    ------
+    FileError
+        A file that is missing, damaged, or holds no histogram.
+    DataError
+        Histograms that cannot be used, or whose axes differ.
+    """
+    if isinstance(source, EventHistogram):
+        return source
+    sources = list(source) if isinstance(source, list | tuple) else [source]
+    if not sources:
+        raise DataError("No events given: the list is empty. Give one path or histogram at least.")
+    parts = [part for item in sources for part in _open_parts(item, name)]
+    for part in parts[1:]:
+        _require_same_axes(parts[0], part)
+    return EventHistogram(tuple(parts))
+
+
+class EventHistogram:
+    """Binned events, read-only: their energy spectrum and weighted sums of energy slices.
+
+    Made by `open_events`. The variance of a cell is its counts (Poisson), unless the histogram
+    carries ``sumw2``. Underflow and overflow cells of any axis are left out.
+    """
+
+    def __init__(self, parts: tuple[_Part, ...]):
+        self._parts = parts
+
+    def __repr__(self) -> str:
+        bins = ", ".join(
+            f"{label} {axis.nbins}" for label, axis in zip(self.labels, self.axes, strict=True)
+        )
+        return f"EventHistogram({bins}; {self.description})"
+
+    @property
+    def axes(self) -> Axes:
+        """The events' own axes (those of the first histogram of a list)."""
+        return self._parts[0].axes
+
+    @property
+    def labels(self) -> tuple[str | None, ...]:
+        return tuple(axis.label for axis in self.axes)
+
+    @property
+    def energy_axis_index(self) -> int:
+        return self._parts[0].energy_axis
+
+    @cached_property
+    def energy_edges(self) -> NDArray[np.float64]:
+        """Shape (n_em + 1,), keV."""
+        return _read_only(axis_in_kev(self.axes[self.energy_axis_index]))
+
+    @property
+    def other_axes(self) -> list[Axis]:
+        """The axes without Em, in the events' order."""
+        return [axis for i, axis in enumerate(self.axes) if i != self.energy_axis_index]
+
+    @property
+    def other_shape(self) -> tuple[int, ...]:
+        return tuple(axis.nbins for axis in self.other_axes)
+
+    @property
+    def is_sparse(self) -> bool:
+        return all(part.is_sparse for part in self._parts)
+
+    @property
+    def _has_sumw2(self) -> bool:
+        for part in self._parts:
+            with part.open() as (_, sumw2):
+                if sumw2 is not None:
+                    return True
+        return False
+
+    @property
+    def description(self) -> str:
+        """Where the events come from: paths, or "in memory"."""
+        return " + ".join(part.description for part in self._parts)
+
+    def energy_counts(self) -> NDArray[np.float64]:
+        """The energy spectrum, computed once and kept.
+
+        Returns
+        -------
+        ndarray, shape (n_em,), counts, read-only
+
+        Raises
+        ------
+        DataError
+            If cells are negative or not finite; says how many, and names one.
+        """
+        return self._energy_counts_and_variances[0]
+
+    def energy_variances(self) -> NDArray[np.float64]:
+        """The variances of `energy_counts`, shape (n_em,), counts^2, read-only."""
+        return self._energy_counts_and_variances[1]
+
+    @cached_property
+    def _energy_counts_and_variances(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        counts = np.zeros(self.energy_edges.size - 1)
+        variances = np.zeros_like(counts)
+        for part in self._parts:
+            with part.open() as (contents, sumw2):
+                part_counts = self._count(part, contents, "counts")
+                counts += part_counts
+                variances += part_counts if sumw2 is None else self._count(part, sumw2, "sumw2")
+        return _read_only(counts), _read_only(variances)
+
+    def _count(self, part: _Part, cells: Contents, what: str) -> NDArray[np.float64]:
+        counts, bad = cells.energy_counts()
+        if bad is not None:
+            where = ", ".join(
+                f"{label} bin {index}" for label, index in zip(self.labels, bad.bins, strict=True)
+            )
+            raise DataError(
+                f"The histogram ({part.description}) must hold finite {what}, none negative, but "
+                f"{bad.number} cell(s) do not, for example {bad.value:g} in {where}. "
+                "Give the raw counts, before any subtraction."
+            )
+        return counts
+
+    def weighted_sums(
+        self, weights: ArrayLike, variances: bool = True
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Sums of the energy slices with weights, for K sets of weights in one pass.
+
+        Parameters
+        ----------
+        weights : array_like, shape (K, n_em) or (n_em,)
+            Slices whose weights are all 0 are not read.
+        variances : bool
+            Also sum weights^2 times the variance of each cell.
+
+        Returns
+        -------
+        sums : ndarray, shape (K, *other_shape), counts
+        variances : ndarray, shape (K, *other_shape), counts^2, or None
+        """
+        from .slices import new_sums
+
+        counts = self.energy_counts()  # refuses impossible contents before they reach a sum
+        weights = np.atleast_2d(np.asarray(weights, float))
+        if weights.shape[1:] != counts.shape or not np.isfinite(weights).all():
+            raise TemplateError(
+                f"Weights must be finite, one for each of the {counts.size} energy bins, "
+                f"got shape {weights.shape}."
+            )
+        n_sets = len(weights)
+        # one weight for all slices, and Poisson counts: the variance is that weight times the sum
+        level = weights.max(axis=1, keepdims=True)
+        if variances and np.all((weights == 0) | (weights == level)) and not self._has_sumw2:
+            sums, _ = self.weighted_sums(weights, variances=False)
+            return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1))
+        rows = np.concatenate([weights, weights**2]) if variances else weights
+        require_memory(
+            8.0 * len(rows) * math.prod(self.other_shape),
+            f"A map of {' x '.join(map(str, self.other_shape))} bins ({self.description})",
+            "Bin the events coarser.",
+        )
+        out = new_sums(len(rows), math.prod(self.other_shape))
+        for part in self._parts:
+            with part.open() as (contents, sumw2):
+                if variances and sumw2 is not None:
+                    contents.add(weights, out[:n_sets])
+                    sumw2.add(weights**2, out[n_sets:])
+                else:
+                    contents.add(rows, out)
+        out = out.reshape(len(rows), *self.other_shape)
+        return out[:n_sets], (out[n_sets:] if variances else None)
+
+    @cached_property
+    def livetime(self) -> Livetime | None:
+        """The livetime that the events' files hold, if it can be told; see `livetime_of_sum`."""
+        return livetime_of_sum([part.livetime for part in self._parts])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user must know of how the events were binned."""
+        return tuple(note for part in self._parts for note in part.notes)
+
+    def annotated(
+        self, livetime: Livetime | None, notes: Sequence[str], description: str
+    ) -> EventHistogram:
+        """The same events of one histogram with this livetime, notes and description."""
+        (part,) = self._parts
+        changed = replace(part, livetime=livetime, notes=tuple(notes), description=description)
+        return EventHistogram((changed,))
+
+    def halves(self, seed: int) -> tuple[EventHistogram, EventHistogram]:
+        """Two independent halves of Poisson counts, split at random; whole numbers only."""
+        from .slices import halves
+
+        def half(part: _Part, number: int, which: int) -> _Part:
+            @contextmanager
+            def open_cells() -> Iterator[tuple[Contents, Contents | None]]:
+                with part.open() as (contents, _):
+                    yield halves(contents, seed + number)[which], None
+
+            return replace(part, open=open_cells)
+
+        first, second = (
+            EventHistogram(tuple(half(p, i, which) for i, p in enumerate(self._parts)))
+            for which in (0, 1)
+        )
+        return first, second
+
+
+# ---------------------------------------------------------------------------- contents
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One histogram: its axes, and how to get at its contents and sumw2."""
+
+    description: str
+    axes: Axes
+    energy_axis: int
+    is_sparse: bool
+    open: Callable[[], AbstractContextManager[tuple[Contents, Contents | None]]]
+    livetime: Livetime | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
+    if isinstance(source, EventHistogram):
+        return source._parts
+    if isinstance(source, str | os.PathLike):
+        return (_file_part(Path(source), name),)
+    if isinstance(source, _histpy().Histogram):
+        return (_memory_part(source, "in memory"),)
+    raise DataError(
+        f"Events must be a path, a histpy.Histogram or a list of these, got "
+        f"{type(source).__name__}. Bin an event list with bin_events first."
+    )
+
+
+def _memory_part(histogram: Histogram, description: str) -> _Part:
+    energy_axis = _find_energy_axis(histogram.axes, description)
+    _require_counts(histogram.unit, description)
+    n_bins = tuple(axis.nbins for axis in histogram.axes)
+
+    def cells(values: Any) -> Contents:
+        from .slices import DenseContents, Layout, SparseContents
+
+        layout = Layout.of_stored(n_bins, energy_axis, values.shape, description)
+        if not histogram.is_sparse:
+            return DenseContents(layout, np.asarray(values))
+        values = values.asformat("coo")
+        _require_empty_zero(values.fill_value, description)
+        return SparseContents(layout, values.coords, values.data)
+
+    contents = cells(histogram.full_contents)
+    sumw2 = None if histogram.sumw2 is None else cells(histogram.sumw2.full_contents)
+    is_sparse = bool(histogram.is_sparse)
+    opened = _InMemory(contents, sumw2)
+    return _Part(description, histogram.axes, energy_axis, is_sparse, opened)
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """Opens contents that are in memory; a class, so that plugins can be pickled."""
+
+    contents: Contents
+    sumw2: Contents | None
+
+    def __call__(self) -> AbstractContextManager[tuple[Contents, Contents | None]]:
+        return nullcontext((self.contents, self.sumw2))
+
+
+def _file_part(path: Path, name: str) -> _Part:
+    with _open_group(path, name) as group:
+        axes = read_axes(group, path)
+        energy_axis = _find_energy_axis(axes, str(path))
+        _require_counts(unit_attribute(group.attrs), str(path))
+        stored_as = str(group.attrs.get("format", "dense"))  # files before sparse do not say
+        livetime = read_livetime(group.file)
+        if stored_as == "gcxs":  # written by early histpy only: left to histpy
+            for key in ("contents", "sumw2"):
+                if key in group:
+                    _require_compressed(group[key], path)
+            histogram = _histpy().Histogram.open(str(path), name)
+            return replace(_memory_part(histogram, str(path)), livetime=livetime)
+    if stored_as not in ("coo", "dense"):
+        raise FileError(
+            f"{path}: the histogram is stored in the format {brief(stored_as)!r}; known are 'coo', "
+            "'dense' and 'gcxs'. Write it again with histpy 1.1 or newer."
+        )
+    n_bins = tuple(axis.nbins for axis in axes)
+    cells = _InFile(path, name, n_bins, energy_axis, stored_as, _stamp(path))
+    with cells():  # what is wrong with a file shows when it is opened
+        pass
+    return _Part(str(path), axes, energy_axis, stored_as == "coo", cells, livetime)
+
+
+def _require_compressed(group: h5py.Group, path: Path) -> None:
+    """Refuse compressed sparse contents whose indices lead out of the array.
+
+    What `sparse` makes of them is compiled, and checks nothing.
+    """
+    shape = [int(n) for n in read_whole(group["shape"], path)]
+    rows = read_whole(group["compressed_axes"], path).ravel().tolist()
+    data, indices, starts = (read_whole(group[k], path) for k in ("data", "indices", "indptr"))
+    if set(rows) - set(range(len(shape))) or len(set(rows)) < len(rows) or min(shape) < 0:
+        raise ValueError(f"compressed axes {rows} of an array of shape {shape}")
+    n_rows = math.prod(shape[axis] for axis in rows)
+    n_columns = math.prod(n for axis, n in enumerate(shape) if axis not in rows)
+    good = (
+        data.shape == indices.shape == (data.size,)
+        and starts.shape == (n_rows + 1,)
+        and indices.dtype.kind == starts.dtype.kind == "i"
+        and starts[0] == 0
+        and starts[-1] == data.size
+        and bool(np.all(starts[1:] >= starts[:-1]))
+        and (data.size == 0 or (indices.min() >= 0 and indices.max() < n_columns))
+    )
+    if not good:
+        raise ValueError("compressed indices outside the array")
+
+
+@dataclass(frozen=True)
+class _InFile:
+    """Opens contents that are in a file; a class, so that plugins can be pickled."""
+
+    path: Path
+    name: str
+    n_bins: tuple[int, ...]
+    energy_axis: int
+    stored_as: str
+    stamp: tuple[int, int]
+
+    @contextmanager
+    def __call__(self) -> Iterator[tuple[Contents, Contents | None]]:
+        if _stamp(self.path) != self.stamp:
+            raise FileError(
+                f"{self.path} has changed since it was opened; make the plugin anew, and fit again."
+            )
+        with _open_group(self.path, self.name) as group:
+            sumw2 = self._cells(group["sumw2"]) if "sumw2" in group else None
+            yield self._cells(group["contents"]), sumw2
+
+    def _cells(self, group: h5py.Group) -> Contents:
+        from .slices import DenseContents, Layout, SparseContents
+
+        if self.stored_as == "dense":
+            require_stored(group, self.path)
+            layout = Layout.of_stored(self.n_bins, self.energy_axis, group.shape, self.path)
+            return DenseContents(layout, group)
+        shape = read_whole(group["shape"], self.path).ravel().tolist()
+        layout = Layout.of_stored(self.n_bins, self.energy_axis, shape, self.path)
+        _require_empty_zero(read_whole(group["fill_value"], self.path), str(self.path))
+        coords, data = group["coords"], group["data"]
+        for dataset in (coords, data):
+            require_stored(dataset, self.path)
+        if coords.dtype.kind not in "iu" or data.shape != (data.size,):
+            raise OSError(f"coordinates of type {coords.dtype} for cells of shape {data.shape}")
+        if coords.shape != (len(self.n_bins), data.size):
+            raise OSError(f"coordinates of shape {coords.shape} for {data.size} cells")
+        return SparseContents(layout, coords, data)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file is written again; (0, 0) if it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+def _require_counts(unit: Any, where: str) -> None:
+    import astropy.units as u
+
+    if unit is not None and u.Unit(unit) != u.dimensionless_unscaled:
+        raise DataError(
+            f"The contents of the histogram ({where}) have the unit {unit}, but counts have none. "
+            "Give event counts, not rates or fluxes."
+        )
+
+
+def _require_empty_zero(fill_value: Any, where: str) -> None:
+    if fill_value != 0:
+        raise DataError(
+            f"The sparse histogram ({where}) holds {fill_value} in every cell that it does not "
+            "store; it must be 0. Convert it with to_dense() first."
+        )
+
+
+# ---------------------------------------------------------------------------- files
+
+
+@contextmanager
+def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """An HDF5 file for reading; whatever fails in reading it names the file."""
+    import h5py
+
+    path = require_file(path, "give the path of a binned HDF5 file.")
+    if path.stat().st_size and not h5py.is_hdf5(path):
+        kind = "is not an HDF5 file, or cannot be read"
+        cure = "Give a histogram written by histpy; bin an event list with bin_events first."
+    else:
+        kind, cure = "is truncated or damaged", "Copy or write it again."
+    with ExitStack() as stack:
+        with reading(path, kind, cure):
+            file = stack.enter_context(opened(path))
+        with reading(path, "is damaged", "Copy or write it again."):
+            yield file
+
+
+@contextmanager
+def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
+    """The group of a histpy histogram."""
+    import h5py
+
+    with open_file(path) as file:
+        group = file.get(name)
+        if not isinstance(group, h5py.Group) or "axes" not in group or "contents" not in group:
+            cure = (
+                "These are unbinned events: bin them with bin_events first, or add a section "
+                "binning to the configuration."
+                if "Energies" in file
+                else "Give a file written by histpy's Histogram.write()."
+            )
+            raise FileError(f"{path} holds no histogram {name!r}; it holds: {listed(file)}. {cure}")
+        yield group
+
+
+def _require_same_axes(first: _Part, other: _Part) -> None:
+    labels = [[axis.label for axis in part.axes] for part in (first, other)]
+    difference = f"has axes {labels[1]}, not {labels[0]}"
+    if labels[0] == labels[1]:
+        found = (
+            f"differs in the axis {a.label}: {axis_difference(a, b)}"
+            for a, b in zip(first.axes, other.axes, strict=True)
+            if axis_difference(a, b)
+        )
+        difference = next(found, "")
+    if difference:
+        raise DataError(
+            f"Histograms can be summed only on the same axes, but {other.description} "
+            f"{difference} (compared with {first.description}). Bin them alike."
+        )
+
+
+def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) -> NDArray[np.bool_]:
+    """The energy bins of a range that cuts through none, shape (n_em,); `cure` ends the message.
+
+    Raises
+    ------
+    TemplateError
+        If it cuts through bins, whose events cannot be told apart.
+    """
+    edges = events.energy_edges
+    inside = overlapping_bins(edges, low, high)
+    ((first, last),) = bins_to_ranges(edges, inside)
+    slack = EDGE_TOLERANCE * float(np.diff(edges).min())
+    if abs(first - low) > slack or abs(last - high) > slack:
+        raise TemplateError(
+            f"The source range {low:g}-{high:g} keV cuts through energy bins "
+            f"({first:.6g}-{last:.6g} keV); {cure}."
+        )
+    return inside

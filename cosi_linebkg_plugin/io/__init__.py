@@ -1,0 +1,1 @@
+"""Whole files or none, HDF5, guards against hostile input."""

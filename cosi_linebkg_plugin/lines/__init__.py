@@ -1,0 +1,1 @@
+"""Which lines are there: the catalogue, and the search."""

@@ -1,0 +1,1 @@
+"""The background spectrum in astromodels, built and read."""

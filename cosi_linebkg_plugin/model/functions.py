@@ -1,0 +1,237 @@
+"""Line shapes and continua that astromodels does not have."""
+
+from __future__ import annotations
+
+import numpy as np
+from astromodels.functions.function import Function1D, FunctionMeta
+
+
+class TailedGaussian(Function1D, metaclass=FunctionMeta):
+    r"""
+    description :
+
+        A Gaussian line of which a fraction has an exponential low-energy tail
+
+    latex : $ F\left[(1-f)\,N(x;\mu,\sigma)+\frac{f}{2\ell}e^{y/\ell+\sigma^2/2\ell^2}\,{\rm erfc}\left(\frac{y}{\sqrt2\sigma}+\frac{\sigma}{\sqrt2\ell}\right)\right],\ y=x-\mu $
+
+    parameters :
+
+        F :
+
+            desc : Integral between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        sigma :
+
+            desc : Standard deviation of the Gaussian
+            initial value : 1.0
+            min : 1e-12
+
+        fraction :
+
+            desc : Share of the counts in the tail
+            initial value : 0.2
+            min : 0
+            max : 1
+
+        length :
+
+            desc : Mean energy loss in the tail
+            initial value : 10.0
+            min : 1e-6
+
+    tests :
+        - { x : 0.0, function value: 0.328403400, tolerance: 1e-8}
+
+    """  # noqa: E501
+
+    def _set_units(self, x_unit, y_unit):
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.sigma.unit = x_unit
+        self.fraction.unit = ""
+        self.length.unit = x_unit
+
+    def evaluate(self, x, F, mu, sigma, fraction, length):
+        """Density at x; see `lineshapes` for the formula."""
+        from ..spectrum.lineshapes import tailed_gaussian_density
+
+        return F * tailed_gaussian_density(x, mu, sigma, fraction, length)
+
+
+class LinearGaussian(Function1D, metaclass=FunctionMeta):
+    r"""
+    description :
+
+        A Gaussian line with a variance that is linear in its energy
+
+    latex : $ F\,N(x;\mu,\sigma),\ \sigma^2 = a + b\mu $
+
+    parameters :
+
+        F :
+
+            desc : Integral between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        a :
+
+            desc : Variance of the width at energy 0
+            initial value : 1.0
+            min : 0
+
+        b :
+
+            desc : Growth of the variance with energy
+            initial value : 0.0
+            min : 0
+
+    tests :
+        - { x : 0.0, function value: 0.3989422804, tolerance: 1e-8}
+
+    """
+
+    def _set_units(self, x_unit, y_unit):
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.a.unit = x_unit**2
+        self.b.unit = x_unit
+
+    def evaluate(self, x, F, mu, a, b):
+        """Density at x."""
+        variance = a + b * mu
+        return F * np.exp(-0.5 * (x - mu) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
+
+
+class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
+    r"""
+    description :
+
+        A line with an exponential low-energy tail and a variance that is linear in its energy
+
+    latex : $ {\rm TailedGaussian}(F,\mu,\sigma,f,\ell),\ \sigma^2 = a + b\mu $
+
+    parameters :
+
+        F :
+
+            desc : Integral between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        a :
+
+            desc : Variance of the width at energy 0
+            initial value : 1.0
+            min : 0
+
+        b :
+
+            desc : Growth of the variance with energy
+            initial value : 0.0
+            min : 0
+
+        fraction :
+
+            desc : Share of the counts in the tail
+            initial value : 0.2
+            min : 0
+            max : 1
+
+        length :
+
+            desc : Mean energy loss in the tail
+            initial value : 10.0
+            min : 1e-6
+
+    tests :
+        - { x : 0.0, function value: 0.328403400, tolerance: 1e-8}
+
+    """
+
+    def _set_units(self, x_unit, y_unit):
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.a.unit = x_unit**2
+        self.b.unit = x_unit
+        self.fraction.unit = ""
+        self.length.unit = x_unit
+
+    def evaluate(self, x, F, mu, a, b, fraction, length):
+        """Density at x."""
+        from ..spectrum.lineshapes import tailed_gaussian_density
+
+        return F * tailed_gaussian_density(x, mu, np.sqrt(a + b * mu), fraction, length)
+
+
+class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
+    r"""
+    description :
+
+        A power law times a polynomial without a linear term, which is the index
+
+    latex : $ K u^{\rm index} \left[1 + c_2 (u-1)^2 + c_3 (u-1)^3\right],\ u = x/{\rm piv} $
+
+    parameters :
+
+        K :
+
+            desc : Density at the pivot
+            initial value : 1.0
+            is_normalization : True
+            transformation : log10
+            min : 1e-30
+
+        piv :
+
+            desc : Pivot energy
+            initial value : 1.0
+            fix : yes
+
+        index :
+
+            desc : Index at the pivot
+            initial value : -2.0
+            min : -20
+            max : 20
+
+        c2 :
+
+            desc : Quadratic coefficient
+            initial value : 0.0
+
+        c3 :
+
+            desc : Cubic coefficient
+            initial value : 0.0
+
+    tests :
+        - { x : 1.0, function value: 1.0, tolerance: 1e-12}
+
+    """
+
+    def _set_units(self, x_unit, y_unit):
+        self.K.unit = y_unit
+        self.piv.unit = x_unit
+        self.index.unit = ""
+        self.c2.unit = ""
+        self.c3.unit = ""
+
+    def evaluate(self, x, K, piv, index, c2, c3):
+        """Density at x."""
+        t = x / piv - 1.0
+        return K * (x / piv) ** index * (1.0 + t**2 * (c2 + c3 * t))

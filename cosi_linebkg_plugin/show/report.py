@@ -1,0 +1,313 @@
+"""The report: one HTML file that needs nothing else, on a screen, a phone or paper."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from ..fit.result import LineBackgroundFit, installed_versions
+from ..io.atomic import whole_file
+from ..lines.catalogue import identify_lines
+from ..units import in_kev
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..template.template import BackgroundTemplate
+
+#: Captions of the figures that a run makes; any other name is its own caption.
+CAPTIONS = {
+    "spectrum": (
+        "Energy spectrum, fitted model and residuals. Masked bins (hollow) take no part in the "
+        "fit; triangles lie beyond the axis."
+    ),
+    "phi": "The template along the Compton scattering angle, with the error of the slices' counts.",
+    "phi_truth": "The template along the Compton scattering angle against the simulated truth.",
+    "maps": "The template over the directions of the scattered photons, summed over other axes.",
+    "weights": "Weights of the energy slices that make up the template.",
+    "filter_scores": (
+        "Choice of the filter: how well a template of half of the counts predicts the other half."
+    ),
+    "posterior": "Posterior of the continuum, the width and the counts in the source range.",
+    "predictive": (
+        "The data on the band in which the posterior expects them; below, each bin's rank among "
+        "the drawn spectra, uniform if the model is right."
+    ),
+}
+
+METHODS = {
+    "sideband": "sum of the sidebands, scaled by the fitted spectrum",
+    "interpolated": "least-noise weights, right for a linear change with energy",
+    "components": "decomposition into the fitted components",
+}
+
+_LISTED_SHARE = 1e-3  # of the counts in the source range; smaller components are not listed
+
+_DASH = "\u2013"
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    *,
+    fit: LineBackgroundFit,
+    template: BackgroundTemplate | None = None,
+    config_text: str | None = None,
+    comparison: Sequence[Mapping[str, Any]] | None = None,
+    figures: Mapping[str, Figure] | None = None,
+    title: str = "Line background",
+    notes: Sequence[str] = (),
+    source_range: Sequence[Any] | None = None,
+) -> None:
+    """Write the report, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    fit : LineBackgroundFit
+    template : BackgroundTemplate, optional
+    config_text : str, optional
+        The configuration that repeats the run.
+    comparison : list of dict, optional
+        Rows of a table, its columns named by the keys. A number goes with its error as
+        ``(value, error)``, or as ``counts`` beside the key ``error``.
+    figures : dict of str to Figure, optional
+        In order; the names are captions, or keys of `CAPTIONS`.
+    title : str
+    notes : sequence of str
+        Shown below the summary.
+    source_range : (low, high), optional
+        Quantities, or keV; default: the template's.
+
+    Raises
+    ------
+    FileError
+        If `path` cannot be written; an existing report stays as it was.
+    """
+    page = _page("report.html.j2")
+    if source_range is None and template is not None:
+        source_range = template.source_range
+    range_kev = None if source_range is None else in_kev(source_range)
+    unseen = range_kev and any(a < range_kev[1] and b > range_kev[0] for a, b in fit.mask)
+    text = page.render(
+        title=title,
+        notes=(*notes, *(template.notes if template is not None else ())),
+        fit=fit,
+        headline=headline(fit),
+        template=template,
+        method=METHODS.get(template.method, "") if template else "",
+        source_range=range_kev,
+        lines=_lines(fit),
+        source_counts=_source_counts(fit, range_kev) if range_kev else [],
+        unseen=unseen,
+        comparison=_comparison_table(comparison or ()),
+        figures=[(CAPTIONS.get(name, name), _png(f)) for name, f in (figures or {}).items()],
+        config_text=config_text,
+        versions=installed_versions() | dict(fit.versions),
+        number=format_value,
+        ranges=format_ranges,
+    )
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_regions_report(
+    path: str | os.PathLike[str],
+    results: Mapping[str, tuple[LineBackgroundFit, BackgroundTemplate | None]],
+    *,
+    title: str = "Line background",
+) -> None:
+    """Write the page that shows several regions side by side, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    results : dict of str to (LineBackgroundFit, BackgroundTemplate or None)
+        By name; each has a report of its own in the folder of that name beside `path`.
+    title : str
+    """
+    from .spectrum import plot_spectrum
+
+    table = region_rows(results)
+    regions = [
+        {
+            "name": name,
+            "link": f"{name}/report.html",
+            "cells": list(row.values())[1:],
+            "headline": headline(fit),
+            "summary": fit.summary(),
+            "notes": () if template is None else template.notes,
+            "figure": _png(plot_spectrum(fit, template=template, names=True)),
+        }
+        for (name, (fit, template)), row in zip(results.items(), table, strict=True)
+    ]
+    text = _page("regions.html.j2").render(
+        title=title,
+        regions=regions,
+        headings=list(table[0]),
+        versions=installed_versions(),
+    )
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def region_rows(
+    results: Mapping[str, tuple[LineBackgroundFit, BackgroundTemplate | None]],
+) -> list[dict[str, str]]:
+    """The table of several regions, as text: one row each, headings to cells."""
+    labels = ("continuum", "lines", "background")
+    used = {label for _, t in results.values() if t is not None for label in t.labels}
+    rows = []
+    for name, (fit, template) in results.items():
+        row = {
+            "region": name,
+            "source range": "none" if template is None else format_ranges([template.source_range]),
+            "deviance / dof": f"{fit.deviance:.1f} / {fit.dof}",
+            "its p-value": _DASH if fit.p_value is None else format_value(fit.p_value, None, 2),
+            "systematic [%]": f"{100.0 * fit.systematic:.2g}",
+        }
+        for label in labels:
+            if label in used:
+                row[label] = _counts_text(template, label)
+        rows.append(row)
+    return rows
+
+
+def _counts_text(template: BackgroundTemplate | None, label: str) -> str:
+    if template is None or label not in template.counts:
+        return _DASH
+    error = template.errors[label]
+    return format_value(template.counts[label], error) if math.isfinite(error) else "not known"
+
+
+def _page(name: str) -> Any:
+    """A page of this package, ready to be rendered."""
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(__package__, ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    ).get_template(name)
+
+
+def headline(fit: LineBackgroundFit) -> tuple[str, str]:
+    """The summary in a few words, and its kind: "good", "bad" or "open"."""
+    if not fit.valid:
+        return "The fit is not valid", "bad"
+    if fit.adequacy is not None and not fit.adequacy.is_adequate():
+        return "The model does not describe the fitted bins", "bad"
+    if fit.p_value is None:
+        return "The goodness of fit is open", "open"
+    return "The model describes the fitted bins", "good"
+
+
+def format_value(value: float | None, error: float | None = None, digits: int = 7) -> str:
+    """A number as text, to two significant digits of its error.
+
+    Parameters
+    ----------
+    value : float or None
+    error : float or None
+        None, 0 or not finite: there is none to show.
+    digits : int
+        Significant digits if there is no error; digits before the point are always kept.
+
+    Returns
+    -------
+    str
+        Like "1778.967 ± 0.031", "22170 ± 120", "(1.234 ± 0.056)e-07"; a dash for no number.
+    """
+    if value is None or not math.isfinite(value):
+        return _DASH
+    if error is None or not (math.isfinite(error) and error > 0):
+        if value and not 1e-4 <= abs(value) < 1e9:
+            return f"{value:.{digits}g}"
+        before = 1 + math.floor(math.log10(abs(value))) if value else 1
+        text = f"{value:.{max(digits - before, 0)}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    largest = max(abs(value), error)
+    if not 1e-3 <= largest < 1e9:
+        power = math.floor(math.log10(largest))
+        mantissa = format_value(value / 10.0**power, error / 10.0**power)
+        return f"({mantissa})e{power:+03d}"
+    decimals = 1 - int(f"{error:.1e}".split("e")[1])
+    rounded = [round(x, decimals) + 0.0 for x in (value, error)]  # + 0.0: no negative zero
+    return " ± ".join(f"{x:.{max(decimals, 0)}f}" for x in rounded)
+
+
+def format_ranges(ranges: Sequence[Sequence[float]]) -> str:
+    """Energy ranges as text, in keV."""
+    if not ranges:
+        return "none"
+    return ", ".join(f"{low:.6g}{_DASH}{high:.6g}" for low, high in ranges) + " keV"
+
+
+def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
+    """The fitted lines, and what the catalogue has near them."""
+    values, errors = fit.values, fit.errors
+    found = {x["parameter"]: x for x in fit.line_search["lines"]} if fit.line_search else {}
+    rows = []
+    for x in identify_lines(fit):
+        counts = x.parameter.replace("mu", "F")
+        search = found.get(x.parameter, {})
+        levels = [search.get(key) for key in ("significance", "global_significance")]
+        agreeing = [m for m in x.matches if m.agrees]
+        rows.append(
+            {
+                "energy": x.energy,
+                "error": x.error,
+                "counts": values[counts],
+                "counts_error": errors.get(counts),
+                "significances": [_DASH if v is None else f"{v:.1f}" for v in levels],
+                "near": ", ".join(
+                    f"{m.line.isotope} {m.line.energy:.2f} ({m.difference:+.2f})" for m in agreeing
+                ),
+            }
+        )
+    return rows
+
+
+def _source_counts(fit: LineBackgroundFit, source_range: tuple[float, float]) -> list[tuple]:
+    """(name, value, error) of the components that matter in the source range, and the total."""
+    counts = fit.expected_counts(source_range, by="component")
+    rows = [
+        (name, float(value), float(error))
+        for name, value, error in zip(counts.labels, counts.values, counts.errors, strict=True)
+        if value > _LISTED_SHARE * counts.total
+    ]
+    return [*rows, ("total", counts.total, counts.total_error)]
+
+
+def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells as text; the first column names the rows."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    if "counts" in keys and "error" in keys:
+        keys.remove("error")
+    names = {"_percent": " [%]", "chi2": "\u03c7\u00b2", "_": " "}
+    headings = keys.copy()
+    for old, new in names.items():
+        headings = [heading.replace(old, new) for heading in headings]
+    return headings, [[_cell(row, key) for key in keys] for row in rows]
+
+
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    value = row.get(key)
+    if isinstance(value, tuple):
+        return format_value(*value)
+    if isinstance(value, Real):
+        return format_value(float(value), row.get("error") if key == "counts" else None, digits=4)
+    return _DASH if value is None else str(value)
+
+
+def _png(figure: Figure) -> str:
+    """The figure as base64 of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""Numbers of an energy spectrum: bins, line shapes, expected counts, statistic."""

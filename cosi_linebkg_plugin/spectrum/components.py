@@ -1,0 +1,463 @@
+"""A background spectrum as numbers: parameters, components, and their expected counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+from .axis import check_edges, check_inside, overlapping_bins
+from .kernels import FIT_REACH, FULL_REACH, accumulate, line_sigma
+from .lineshapes import EnergyGrid, tail_folds
+
+#: Parameter roles of each kind of component, in the order of its slots.
+ROLES = {
+    "powerlaw": ("K", "piv", "index"),
+    "broken_powerlaw": ("K", "piv", "alpha", "xb", "beta"),
+    "powerlaw_polynomial": ("K", "piv", "index", "c2", "c3"),
+    "gaussian": ("F", "mu", "sigma"),
+    "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
+    "linear_gaussian": ("F", "mu", "a", "b"),
+    "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
+}
+
+#: Kinds of continuum, in the order of their numbers in the compiled table.
+_CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
+
+_LINES = tuple(kind for kind, roles in ROLES.items() if roles[0] == "F")
+
+#: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
+N_NODES = 8
+
+_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(N_NODES)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One number of the model.
+
+    Attributes
+    ----------
+    name : str
+        As in the astromodels composite: K_1, index_1, F_2, mu_2, sigma_2 ...
+    value : float
+        Start value; energies in keV.
+    unit : str
+    low, high : float
+        Limits, infinite where there is none.
+    free : bool
+    step : float or None
+        First step of the minimiser.
+    prior : (float, float) or None
+        Mean and standard deviation of a Gaussian penalty on the likelihood.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    low: float = -np.inf
+    high: float = np.inf
+    free: bool = True
+    step: float | None = None
+    prior: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Component:
+    """A power law, a line, or any other density.
+
+    Attributes
+    ----------
+    kind : str
+        A key of `ROLES`, or "function".
+    slots : tuple of int
+        Which parameters it takes, in the order of its roles.
+    norm : int or None
+        For "function": the parameter in which it is linear, if one is known.
+    density : callable or None
+        For "function": ``density(energies, values) -> counts/keV``.
+    table : ndarray or None, shape (1 + n_slots, n_bins, N_NODES), counts/keV
+        For "function" read back from a file: its density at the nodes of each bin, followed by
+        the derivatives to its parameters, at the best fit.
+    """
+
+    kind: str
+    slots: tuple[int, ...]
+    density: Callable[[NDArray, NDArray], NDArray] | None = None
+    table: NDArray[np.float64] | None = None
+    norm: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What the component belongs to: "lines" or "continuum"."""
+        return "lines" if self.kind in _LINES else "continuum"
+
+    @property
+    def amplitude(self) -> int | None:
+        """The parameter in which the counts are linear: K, F, or a function's norm."""
+        return self.norm if self.kind == "function" else self.slots[0]
+
+    @property
+    def width_slots(self) -> tuple[int, ...]:
+        """Of a line: the parameter sigma, or the two a and b of sigma^2 = a + b mu."""
+        return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
+
+    def sigma(self, theta: NDArray[np.float64]) -> float:
+        """Of a line: its width [keV]."""
+        return float(line_sigma(theta, _line_row(self)))
+
+
+@dataclass(frozen=True)
+class SpectralModel:
+    """Components that draw their parameters from one list.
+
+    Attributes
+    ----------
+    parameters : tuple of Parameter
+        A shared parameter stands once.
+    components : tuple of Component
+    links : dict
+        Names of linked parameters, to the name of the one that they equal.
+    derived : tuple of (int, int, callable)
+        Slots that follow another slot by a law: (slot, source slot, law).
+    """
+
+    parameters: tuple[Parameter, ...]
+    components: tuple[Component, ...]
+    links: dict[str, str] = field(default_factory=dict)
+    derived: tuple[tuple[int, int, Callable[[float], float]], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.components:
+            raise ModelError("The background model has no component; add a power law or a line.")
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Start values, shape (n_parameters,)."""
+        return np.array([p.value for p in self.parameters])
+
+    @property
+    def free(self) -> NDArray[np.int64]:
+        """Slots of the free parameters."""
+        return np.flatnonzero([p.free for p in self.parameters])
+
+    @property
+    def names(self) -> list[str]:
+        return [p.name for p in self.parameters]
+
+    def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
+        """A short name for figures and tables, "continuum" or "1778.97 keV"."""
+        component = self.components[index]
+        if component.label == "lines":
+            return f"{theta[component.slots[1]]:.2f} keV"
+        same = [c for c in self.components if c.label == "continuum"]
+        if len(same) == 1:
+            return "continuum"
+        position = next(i for i, c in enumerate(same) if c is component)
+        return f"continuum {position + 1}"
+
+    def bind(self, bins: NDArray[np.float64] | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
+        """The model on energy bins (edges in keV, or a grid), ready to be evaluated many times."""
+        return BoundModel(self, bins, reach)
+
+    def select(self, indices: Sequence[int]) -> SpectralModel:
+        """The same parameters with some of the components only."""
+        chosen = tuple(self.components[i] for i in indices)
+        return SpectralModel(self.parameters, chosen, self.links, self.derived)
+
+
+class BoundModel:
+    """A `SpectralModel` on fixed energy bins.
+
+    Parameters
+    ----------
+    model : SpectralModel
+    bins : ndarray, shape (n_bins + 1,), keV; or EnergyGrid
+    reach : float
+        `FIT_REACH` for fits, `FULL_REACH` where every last digit of a tail counts.
+    """
+
+    def __init__(
+        self,
+        model: SpectralModel,
+        bins: NDArray[np.float64] | EnergyGrid,
+        reach: float = FIT_REACH,
+    ):
+        self.model = model
+        self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
+        self.n_bins = self.grid.log_mid.size
+        self._reach, self._folds = reach, tail_folds(reach)
+        self._continua = _table(_continuum_row(c) for c in model.components if c.kind in _CONTINUA)
+        self._lines = _table(_line_row(c) for c in model.components if c.label == "lines")
+        self._functions = [c for c in model.components if c.kind == "function"]
+        self._no_jac = np.empty((0, 0))
+
+    def resolve(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`theta` with the derived slots filled in."""
+        if not self.model.derived:
+            return theta
+        theta = theta.copy()
+        for slot, source, law in self.model.derived:
+            theta[slot] = law(theta[source])
+        return theta
+
+    @property
+    def kernel(self) -> tuple[Any, ...] | None:
+        """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
+        if self._functions or self.model.derived:
+            return None
+        return (*self.grid, self._continua, self._lines, self._reach, self._folds)
+
+    def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Expected counts per bin, shape (n_bins,)."""
+        theta = self.resolve(theta)
+        total = np.zeros(self.n_bins)
+        self._accumulate(theta, total, self._no_jac, False)
+        for component in self._functions:
+            total += _function_counts(component, self.grid.edges, theta)
+        return total
+
+    def counts_and_jacobian(
+        self, theta: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
+        resolved = self.resolve(theta)
+        total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
+        self._accumulate(resolved, total, jac, True)
+        for component in self._functions:
+            value, derivatives = _function_counts_and_jacobian(component, self.grid.edges, resolved)
+            total += value
+            for slot, derivative in zip(component.slots, derivatives, strict=True):
+                jac[slot] += derivative
+        for slot, source, law in reversed(self.model.derived):
+            step = 1e-6 * max(abs(theta[source]), 1e-3)
+            slope = (law(theta[source] + step) - law(theta[source] - step)) / (2 * step)
+            jac[source] += jac[slot] * slope
+        return total, jac
+
+    def _accumulate(self, theta, total, jac, with_jac):
+        accumulate(
+            *self.grid,
+            theta,
+            self._continua,
+            self._lines,
+            self._reach,
+            self._folds,
+            total,
+            jac,
+            with_jac,
+        )
+
+
+def range_counts(
+    model: SpectralModel,
+    theta: NDArray[np.float64],
+    low: float,
+    high: float,
+    edges: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expected counts of each component in one energy range, and their derivatives.
+
+    Parameters
+    ----------
+    model : SpectralModel
+    theta : ndarray, shape (n_parameters,)
+    low, high : float, keV
+        Inside the energy axis `edges`, anywhere within its bins.
+    edges : ndarray, shape (n_bins + 1,), keV
+
+    Returns
+    -------
+    counts : ndarray, shape (n_components,)
+    jacobian : ndarray, shape (n_components, n_parameters)
+    """
+    low, high = check_inside(edges, low, high, "energy range")
+    counts = np.zeros(len(model.components))
+    jac = np.zeros((len(model.components), len(model.parameters)))
+    for i, component in enumerate(model.components):
+        if component.table is not None:
+            density = _integrate_table(component.table, edges, low, high)
+            counts[i] = density[0]
+            jac[i, list(component.slots)] = density[1:]
+        else:
+            inside = edges[(edges > low) & (edges < high)]
+            bound = model.select([i]).bind(
+                np.concatenate(([low], inside, [high])), reach=FULL_REACH
+            )
+            value, derivative = bound.counts_and_jacobian(theta)
+            counts[i], jac[i] = value.sum(), derivative.sum(axis=1)
+    return counts, jac
+
+
+def line_share(
+    model: SpectralModel,
+    theta: NDArray[np.float64],
+    index: int,
+    energy: float,
+    energy_range: tuple[float, float],
+) -> tuple[float, NDArray[np.float64]]:
+    """Share of a line in an energy range [keV], were it at `energy`, and its derivatives.
+
+    Parameters
+    ----------
+    index : int
+        The component whose shape (width, tail) the line has.
+
+    Returns
+    -------
+    share : float
+    derivatives : ndarray, shape (n_parameters,)
+    """
+    n = len(model.parameters)
+    moved = replace(model.components[index], slots=(n, n + 1, *model.components[index].slots[2:]))
+    parameters = (*model.parameters, Parameter("F", 1.0), Parameter("mu", energy))
+    alone = SpectralModel(parameters, (moved,), derived=model.derived)
+    bound = alone.bind(np.array(energy_range, dtype=float), FULL_REACH)
+    share, slopes = bound.counts_and_jacobian(np.append(theta, [1.0, energy]))
+    return float(share[0]), slopes[:n, 0]
+
+
+def bin_counts(
+    model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expected counts of each component in each bin of the fit, and derivatives of their sum.
+
+    Parameters
+    ----------
+    edges : ndarray, shape (n_bins + 1,), keV
+        Those of the fit: a function read back from a file is known there alone.
+
+    Returns
+    -------
+    counts : ndarray, shape (n_components, n_bins)
+    jacobian : ndarray, shape (n_parameters, n_bins)
+    """
+    counts, jac = [], np.zeros((len(model.parameters), edges.size - 1))
+    for i, component in enumerate(model.components):
+        if component.table is None:
+            value, derivatives = model.select([i]).bind(edges).counts_and_jacobian(theta)
+            counts.append(value)
+            jac += derivatives
+        else:
+            counts.append(_integrate(component.table[0], edges))
+            for slot, derivative in zip(component.slots, component.table[1:], strict=True):
+                jac[slot] += _integrate(derivative, edges)
+    return np.array(counts), jac
+
+
+def counts_in_bins(
+    model: SpectralModel,
+    theta: NDArray[np.float64],
+    low: float,
+    high: float,
+    edges: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Expected counts of each component in what an energy range [keV] covers of each bin.
+
+    Returns
+    -------
+    ndarray, shape (n_components, n_bins)
+    """
+    out = np.zeros((len(model.components), edges.size - 1))
+    for i in np.flatnonzero(overlapping_bins(edges, low, high)):
+        a, b = max(low, float(edges[i])), min(high, float(edges[i + 1]))
+        out[:, i] = range_counts(model, theta, a, b, edges)[0]
+    return out
+
+
+def tabulate(
+    model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
+) -> SpectralModel:
+    """The model with its functions replaced by their values, so that it can go into a file."""
+    components = []
+    for component in model.components:
+        if component.density is not None and component.table is None:
+            nodes = _nodes(edges)
+            rows = [component.density(nodes, theta[list(component.slots)])]
+            rows += _derivatives(component, nodes, theta)
+            component = replace(component, table=np.array(rows, dtype=float))
+        components.append(component)
+    return SpectralModel(model.parameters, tuple(components), model.links, model.derived)
+
+
+def _continuum_row(component: Component) -> NDArray[np.int64]:
+    """Slots and kind as `kernels.accumulate` takes them."""
+    rest = (-1, -1) if component.kind == "powerlaw" else ()
+    return np.array((*component.slots, *rest, _CONTINUA.index(component.kind)))
+
+
+def _line_row(component: Component) -> NDArray[np.int64]:
+    """Slots as `kernels.accumulate` takes them."""
+    slots = component.slots
+    linear = component.kind.startswith("linear")
+    tail = slots[4 if linear else 3 :] or (-1, -1)
+    return np.array((*slots[:3], *tail, slots[3] if linear else -1))
+
+
+def _table(rows: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.array(list(rows), dtype=np.int64).reshape(-1, 6)
+
+
+def _nodes(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gauss-Legendre nodes of each bin, shape (n_bins, N_NODES), keV."""
+    half = 0.5 * np.diff(edges)[:, None]
+    return edges[:-1, None] + half * (1.0 + _NODES)
+
+
+def _integrate(density: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * np.diff(edges) * (density @ _NODE_WEIGHTS)
+
+
+def _function_counts(component, edges, theta):
+    if component.density is None:
+        raise ModelError(
+            "A fit read from a file keeps the counts of its functions, not the functions; "
+            "fit again with the model to change their parameters."
+        )
+    return _integrate(component.density(_nodes(edges), theta[list(component.slots)]), edges)
+
+
+def _function_counts_and_jacobian(component, edges, theta):
+    derivatives = _derivatives(component, _nodes(edges), theta)
+    return _function_counts(component, edges, theta), [_integrate(d, edges) for d in derivatives]
+
+
+def _derivatives(component, nodes, theta):
+    """Central differences of a density that comes without derivatives."""
+    values = theta[list(component.slots)].astype(float)
+    rows = []
+    for k in range(values.size):
+        step = 1e-5 * max(abs(values[k]), 1e-5)
+        shifted = values.copy()
+        shifted[k] += step
+        up = component.density(nodes, shifted)
+        shifted[k] -= 2 * step
+        rows.append((up - component.density(nodes, shifted)) / (2 * step))
+    return rows
+
+
+def _integrate_table(table, edges, low, high):
+    """Integrate tabulated densities over [low, high], exact for the nodes' polynomial."""
+    check_edges(edges)
+    total = np.zeros(table.shape[0])
+    vandermonde = np.polynomial.legendre.legvander(_NODES, N_NODES - 1)
+    inverse = np.linalg.inv(vandermonde)
+    for i in range(edges.size - 1):
+        a, b = max(low, edges[i]), min(high, edges[i + 1])
+        if a >= b:
+            continue
+        half = 0.5 * (edges[i + 1] - edges[i])
+        middle = 0.5 * (edges[i + 1] + edges[i])
+        for row in range(table.shape[0]):
+            primitive = np.polynomial.legendre.legint(inverse @ table[row, i])
+            total[row] += (
+                half
+                * np.diff(
+                    np.polynomial.legendre.legval((np.array([a, b]) - middle) / half, primitive)
+                )[0]
+            )
+    return total

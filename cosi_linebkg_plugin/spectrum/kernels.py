@@ -1,0 +1,1004 @@
+"""Everything compiled: bin integrals, likelihood, scoring, the scan for lines.
+
+All of it is one file on purpose. numba caches a compiled function by the time stamp of its own
+file: a function that calls one of another file would go on using the old one after an update.
+
+Shapes and their formulas are documented in `lineshapes`, the statistic in `statistic`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+#: Half-width of the energy range that a line touches in a fit, in sigma: beyond it a Gaussian
+#: holds less than 1e-16 of its counts.
+FIT_REACH = 8.3
+
+#: The same for the public functions: beyond it exp(-z^2/2) underflows.
+FULL_REACH = 38.6
+
+#: How many tail lengths a tail reaches below FIT_REACH or FULL_REACH: exp(-37) = 1e-16.
+TAIL_FOLDS = {FIT_REACH: 37.0, FULL_REACH: 745.0}
+
+_INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
+
+_INV_SQRT_PI = 1.0 / math.sqrt(math.pi)
+
+#: Bins narrower than this (in units over which the density changes by e) are integrated by
+#: five-point Gauss-Legendre, exact to rounding there, where differences of erfc lose digits.
+_NARROW = 0.25
+
+_GL_X = np.polynomial.legendre.leggauss(5)[0]
+
+_GL_W = np.polynomial.legendre.leggauss(5)[1] / 2.0
+
+#: From here on erfcx(a) is taken from what it differs by from 1/(sqrt(pi) a).
+_FAR = 2.0
+
+#: Expected counts below this [counts] are lifted to it, so that the logarithm stays finite.
+FLOOR = 1e-12
+
+#: Scoring stops when a step gains less than this in log-likelihood.
+_SCORING_TOLERANCE = 1e-6
+
+_MAX_SCORING_STEPS = 100
+
+_MAX_CANDIDATES = 60
+
+#: A line is scanned over this many sigma to either side: a start value needs no more.
+_REACH = 4.0
+
+_SQRT_HALF = math.sqrt(0.5)
+
+# --- power law ----------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _log_of_ratio(x, y):
+    """ln(x/y), with all its digits where x is close to y."""
+    r = (x - y) / y
+    return math.log1p(r) if abs(r) < 0.5 else math.log(x / y)
+
+
+@njit(cache=True)
+def _log_from(low, high, log_mid, log_width, pivot, log_pivot):
+    """ln(m/pivot) of a bin's logarithmic mid-point m, with all its digits near the pivot."""
+    out = log_mid - log_pivot
+    if abs(out) < 0.01 and log_width < 0.1:
+        out = 0.5 * (math.log1p((low - pivot) / pivot) + math.log1p((high - pivot) / pivot))
+    return out
+
+
+@njit(cache=True)
+def _powerlaw_bin(log_ratio, log_width, piv, index):
+    """Integral over one bin of (E/piv)^index, and its derivative to index.
+
+    With c = index + 1, m the logarithmic mid-point, ``log_ratio`` = ln(m/piv), and
+    x = c ln(high/low)/2 it is piv (m/piv)^c ln(high/low) sinh(x)/x, which knows no special case
+    at index = -1.
+    """
+    c = index + 1.0
+    x = 0.5 * c * log_width
+    x2 = x * x
+    if abs(x) < 0.1:
+        shc = 1.0 + x2 / 6.0 * (1.0 + x2 / 20.0 * (1.0 + x2 / 42.0 * (1.0 + x2 / 72.0)))
+        last = 1.0 - x2 * 0.1 * (1.0 - x2 * (10.0 / 99.0))
+        langevin = x / 3.0 * (1.0 - x2 / 15.0 * (1.0 - x2 * (2.0 / 21.0) * last))
+    else:
+        shc = math.sinh(x) / x
+        langevin = 1.0 / math.tanh(x) - 1.0 / x
+    value = piv * math.exp(c * log_ratio) * log_width * shc
+    return value, value * (log_ratio + 0.5 * log_width * langevin)
+
+
+@njit(cache=True)
+def _add_powerlaw(edges, log_mid, log_width, K, piv, index, total, jac, slots, with_jac):
+    log_piv = math.log(piv)
+    for i in range(log_mid.size):
+        log_ratio = _log_from(edges[i], edges[i + 1], log_mid[i], log_width[i], piv, log_piv)
+        value, d_index = _powerlaw_bin(log_ratio, log_width[i], piv, index)
+        total[i] += K * value
+        if with_jac:
+            jac[slots[0], i] += value
+            jac[slots[1], i] -= K * index / piv * value
+            jac[slots[2], i] += K * d_index
+
+
+@njit(cache=True)
+def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, slots, with_jac):
+    """K (E/piv)^alpha below xb, and K (xb/piv)^alpha (E/xb)^beta above it.
+
+    The upper part has its pivot at the break: there it has no derivative to beta.
+    """
+    log_piv, log_xb, log_break = math.log(piv), math.log(xb), _log_of_ratio(xb, piv)
+    factor = math.exp(alpha * log_break)
+    for i in range(log_mid.size):
+        below = above = d_alpha = d_beta = 0.0
+        low, high = edges[i], edges[i + 1]
+        if low < xb:
+            end = min(high, xb)
+            mid, width = log_mid[i], log_width[i]
+            if end < high:
+                mid, width = 0.5 * (math.log(low) + log_xb), math.log1p((end - low) / low)
+            log_ratio = _log_from(low, end, mid, width, piv, log_piv)
+            below, d_alpha = _powerlaw_bin(log_ratio, width, piv, alpha)
+        if high > xb:
+            if low < xb:
+                width = math.log1p((high - xb) / xb)
+                log_ratio = 0.5 * width
+            else:
+                width = log_width[i]
+                log_ratio = _log_from(low, high, log_mid[i], width, xb, log_xb)
+            above, d_beta = _powerlaw_bin(log_ratio, width, xb, beta)
+            above *= factor
+        total[i] += K * (below + above)
+        if with_jac:
+            jac[slots[0], i] += below + above
+            jac[slots[1], i] -= K * alpha / piv * (below + above)
+            jac[slots[2], i] += K * (d_alpha + above * log_break)
+            jac[slots[3], i] += K * above * (alpha - beta) / xb
+            jac[slots[4], i] += K * factor * d_beta
+
+
+@njit(cache=True)
+def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots, with_jac):
+    """K u^index (1 + c2 (u-1)^2 + c3 (u-1)^3) with u = E/piv.
+
+    A sum of power laws loses its digits near the pivot, where u - 1 is small. The integrand is
+    smooth: five-point Gauss-Legendre on bins, or parts of them, so narrow that the rule is exact
+    to rounding.
+    """
+    for i in range(log_width.size):
+        value = d_piv = d_index = d_c2 = d_c3 = 0.0
+        parts = math.ceil(5.0 * log_width[i] * (abs(index) + 4.0))
+        ratio = math.exp(log_width[i] / parts)
+        low = edges[i]
+        for n in range(parts):
+            high = low * ratio if n < parts - 1 else edges[i + 1]
+            middle, half = 0.5 * ((low - piv) + (high - piv)), 0.5 * (high - low)
+            for k in range(5):
+                y = (middle + half * _GL_X[k]) / piv
+                log_u = math.log1p(y) if y > -0.5 else math.log((low + half * (1 + _GL_X[k])) / piv)
+                part = 2.0 * half * _GL_W[k] * math.exp(index * log_u)
+                y2 = y * y
+                shape = 1.0 + y2 * (c2 + c3 * y)
+                value += part * shape
+                d_piv -= part * (index * shape + (1.0 + y) * y * (2.0 * c2 + 3.0 * c3 * y)) / piv
+                d_index += part * shape * log_u
+                d_c2 += part * y2
+                d_c3 += part * y2 * y
+            low = high
+        total[i] += K * value
+        if with_jac:
+            jac[slots[0], i] += value
+            jac[slots[1], i] += K * d_piv
+            jac[slots[2], i] += K * d_index
+            jac[slots[3], i] += K * d_c2
+            jac[slots[4], i] += K * d_c3
+
+
+# --- Gaussian -----------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _is_narrow(z0, z1, dz):
+    return dz * max(1.0, min(abs(z0), abs(z1))) < _NARROW
+
+
+@njit(cache=True)
+def _probability(z0, z1, dz, q0, q1):
+    """Probability of a unit Gaussian between z0 and z1 = z0 + dz.
+
+    q = erfc(|z|/sqrt2)/2 is the probability outside z; dz comes from the edges, since z1 - z0
+    has lost digits far out.
+    """
+    if _is_narrow(z0, z1, dz):
+        value = 0.0
+        for k in range(5):
+            z = z0 + dz * 0.5 * (1.0 + _GL_X[k])
+            value += _GL_W[k] * math.exp(-0.5 * z * z)
+        return value * dz * _INV_SQRT_2PI
+    if z0 >= 0.0:
+        return q0 - q1
+    if z1 <= 0.0:
+        return q1 - q0
+    return 1.0 - q0 - q1
+
+
+@njit(cache=True)
+def _probability_slopes(z0, z1, dz, p0, p1):
+    """d/dmu and d/dsigma of `_probability`, times sigma; p = exp(-z^2/2)/sqrt(2 pi)."""
+    if _is_narrow(z0, z1, dz):
+        dp = p0 * math.expm1(-0.5 * dz * (z0 + z1))
+        return -dp, -(z0 * dp + dz * p1)
+    return p0 - p1, z0 * p0 - z1 * p1
+
+
+@njit(cache=True)
+def bins_in_reach(edges, low, high):
+    """First and one-past-last bin that overlap [low, high]."""
+    first = np.searchsorted(edges, low, side="right") - 1
+    last = np.searchsorted(edges, high, side="left")
+    return max(first, 0), min(last, edges.size - 1)
+
+
+@njit(cache=True)
+def _add_width(jac, slots, i, d_sigma, mu, sigma, slope):
+    """Derivative to the width of a line; with sigma^2 = a + slope mu, to a, slope and mu."""
+    if slots[5] < 0:
+        jac[slots[2], i] += d_sigma
+    else:
+        d_variance = 0.5 * d_sigma / sigma
+        jac[slots[2], i] += d_variance
+        jac[slots[5], i] += d_variance * mu
+        jac[slots[1], i] += d_variance * slope
+
+
+@njit(cache=True)
+def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots, with_jac):
+    first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
+    if first >= last:
+        return
+    z0 = (edges[first] - mu) / sigma
+    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+    p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+    for i in range(first, last):
+        z1 = (edges[i + 1] - mu) / sigma
+        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+        dz = (edges[i + 1] - edges[i]) / sigma
+        value = _probability(z0, z1, dz, q0, q1)
+        total[i] += F * value
+        if with_jac:
+            p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
+            d_mu, d_sigma = _probability_slopes(z0, z1, dz, p0, p1)
+            jac[slots[0], i] += value
+            jac[slots[1], i] += F * d_mu / sigma
+            _add_width(jac, slots, i, F * d_sigma / sigma, mu, sigma, slope)
+        z0, q0, p0 = z1, q1, p1
+
+
+# --- Gaussian with a low-energy tail ------------------------------------------------------------
+#
+# With z = (E - mu)/sigma, x = z/sqrt2, d = sigma/(sqrt2 length), a = x + d, n the Gaussian's and
+# t the tail's density T:
+#   length t = g = exp(y/length + d^2) erfc(a)/2,    t - length dt/dE = n,
+# so that the counts of T in a bin are those of the Gaussian plus the change of g, and
+#   d/dmu = -change of t,  d/dsigma = change of sigma dt/dE (heat equation),
+#   d/dlength = change of 2 d (d n - a t).
+# Every difference is taken where it keeps its digits; which that is depends on a and d.
+
+
+@njit(cache=True)
+def _erfcx_rest(a):
+    """1 - s and 1 - 2 a^2 (1 - s), of s = sqrt(pi) a erfcx(a), for a >= _FAR.
+
+    Both vanish with a Gaussian-like tail. Asymptotic series, or below 10 the continued fraction
+    of erfc (Abramowitz & Stegun 7.1.14): sums of positive terms, so that no digits are lost.
+    """
+    if a >= 10.0:
+        x = 0.5 / (a * a)
+        term = 3.0 * x
+        total = term
+        for k in range(2, 14):
+            term *= -(2 * k + 1) * x
+            total += term
+        return x * (1.0 - total), total
+    p, q, half = 0.0, 1.0, 4.0 + 0.5 * int(250.0 / (a * a))
+    while half > 0.75:
+        p, q = half * q, a * q + p
+        half -= 0.5
+    k2 = p / q
+    k1 = 0.5 / (a + k2)
+    return k1 / (a + k1), (a * (k1 + k2) + k1 * k2) / ((a + k1) * (a + k2))
+
+
+@njit(cache=True)
+def _tail_at(y, z, sigma, length, d):
+    """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
+    exp(y/length + d^2) and erfc(|a|)/2."""
+    a = z * _SQRT_HALF + d
+    gauss = math.exp(-0.5 * z * z)
+    n = _INV_SQRT_2PI * gauss / sigma
+    if a >= _FAR:
+        rest, second = _erfcx_rest(a)
+        return a, n, 0.5 * gauss * _INV_SQRT_PI * (1.0 - rest) / a, rest, second
+    # the two exponents are one number, each with less rounding than the other
+    rise = gauss * math.exp(a * a) if a > 0.0 and d >= _FAR else math.exp(y / length + d * d)
+    outer = 0.5 * math.erfc(abs(a))
+    return a, n, rise * (outer if a >= 0.0 else 1.0 - outer), rise, outer
+
+
+@njit(cache=True)
+def _tail_slopes(z, a, n, g, rest, sigma, length, d):
+    """sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
+    if a >= _FAR:
+        change = z * _SQRT_HALF + d * rest
+        return -sigma * n * change / (a * length), 2.0 * n * d * d * rest
+    return sigma * (g / length - n) / length, 2.0 * d * (d * n - a * g / length)
+
+
+@njit(cache=True)
+def _beyond_one_fold(y, length, d):
+    """2 a d + 1, with its digits where a tail's density does not depend on its length."""
+    return (y + length) / length + 2.0 * d * d
+
+
+@njit(cache=True)
+def _narrow_tail(y0, dy, sigma, length, d, with_slopes):
+    """Counts of T in a narrow bin, and the changes of t, sigma dt/dE and d(length t)/dlength."""
+    tail = d_t = d_slope = d_length = 0.0
+    for k in range(5):
+        y = y0 + dy * 0.5 * (1.0 + _GL_X[k])
+        a, n, g, rest, second = _tail_at(y, y / sigma, sigma, length, d)
+        w = dy * _GL_W[k]
+        t = g / length
+        tail += w * t
+        if with_slopes:
+            x = y / sigma * _SQRT_HALF
+            if a >= _FAR:
+                d_t -= w * n * (x + d * rest) / (a * length)
+                d_slope += w * sigma * n * (x * x - d * d * rest) / (a * d * length * length)
+                change = 0.5 * (1.0 - second) / a - x - d * second
+                d_length += w * n * d * change / (a * a * length)
+            else:
+                d_t += w * (t - n) / length
+                d_slope += w * sigma * (t - n * (1.0 - x / d)) / (length * length)
+                d_length += w * (2.0 * d * d * n - _beyond_one_fold(y, length, d) * t) / length
+    return tail, d_t, d_slope, d_length
+
+
+@njit(cache=True)
+def _tail_above(z, q, a, g, rest, d):
+    """Counts of T above z >= 0."""
+    x = z * _SQRT_HALF
+    if x >= 4.0 or (x >= _FAR and d < 0.1):  # both from what is left of 1/x: no digits are lost
+        upper = d / (x * a) - (_erfcx_rest(x)[0] / x - rest / a)
+        return 0.5 * _INV_SQRT_PI * math.exp(-0.5 * z * z) * upper
+    if d < 0.02:
+        # Long tails barely reach above the line: erfcx(x) - erfcx(a) as an integral.
+        total = 0.0
+        for k in range(5):
+            u = x + d * 0.5 * (1.0 + _GL_X[k])
+            total += _GL_W[k] * (_INV_SQRT_PI - u * math.exp(u * u) * math.erfc(u))
+        return math.exp(-0.5 * z * z) * d * total
+    return q - g
+
+
+@njit(cache=True)
+def _between(a0, outer0, a1, outer1):
+    """(erfc(a0) - erfc(a1))/2 without loss on either side of 0, from erfc(|a|)/2."""
+    if a0 >= 0.0:
+        return outer0 - outer1
+    return outer1 - outer0 if a1 <= 0.0 else 1.0 - outer0 - outer1
+
+
+@njit(cache=True)
+def _change_of_fold(h):
+    """1 - (1 + h) exp(-h)."""
+    if h > 0.05:
+        return -math.expm1(-h) - h * math.exp(-h)
+    high = 1.0 / 144.0 - h * (1.0 / 840.0 - h * (1.0 / 5760.0 - h / 45360.0))
+    return h * h * (0.5 - h * (1.0 / 3.0 - h * (1.0 / 8.0 - h * (1.0 / 30.0 - h * high))))
+
+
+@njit(cache=True)
+def _tail_density(z, sigma, length):
+    return _tail_at(z * sigma, z, sigma, length, sigma * _SQRT_HALF / length)[2] / length
+
+
+@njit(cache=True)
+def _add_tailed(
+    edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, slots, with_jac
+):
+    below = max(reach * sigma, folds * length)
+    first, last = bins_in_reach(edges, mu - below - reach * sigma, mu + reach * sigma)
+    if first >= last:
+        return
+    d = sigma * _SQRT_HALF / length
+    y0 = edges[first] - mu
+    z0 = y0 / sigma
+    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+    a0, n0, g0, r0, w0 = _tail_at(y0, z0, sigma, length, d)
+    o0 = -1.0  # counts of T above the bin's low edge, where known
+    for i in range(first, last):
+        y1, dy = edges[i + 1] - mu, edges[i + 1] - edges[i]
+        z1, dz = y1 / sigma, dy / sigma
+        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+        a1, n1, g1, r1, w1 = _tail_at(y1, z1, sigma, length, d)
+        gauss = _probability(z0, z1, dz, q0, q1)
+        d_t = d_slope = d_length = 0.0
+        o1 = -1.0
+        if _is_narrow(z0, z1, dz):
+            tail, d_t, d_slope, d_length = _narrow_tail(y0, dy, sigma, length, d, with_jac)
+        else:
+            # below _FAR: g changes by rising * g1 - leaving, the tail's counts by the sum of
+            # rising * g1 and gauss - leaving, which are both positive
+            rising = leaving = 0.0
+            if a1 < _FAR and (with_jac or z0 < 0.0):
+                rising, leaving = -math.expm1(-dy / length), r0 * _between(a0, w0, a1, w1)
+            if z1 > 0.0:
+                o1 = _tail_above(z1, q1, a1, g1, r1, d)
+            if z0 >= 0.0:
+                if o0 < 0.0:
+                    o0 = _tail_above(z0, q0, a0, g0, r0, d)
+                tail = o0 - o1
+            elif z1 <= 0.0:
+                tail = g1 * rising + (gauss - leaving) if a1 < _FAR else q1 + g1 - (q0 + g0)
+            elif d >= _FAR:
+                tail = 1.0 - o1 - (q0 + g0)
+            else:  # the same two ways on either side of the line's energy
+                _, _, g, r, w = _tail_at(0.0, 0.0, sigma, length, d)
+                tail = -g * math.expm1(y0 / length) + 0.5 * math.erf(-z0 * _SQRT_HALF)
+                tail += _tail_above(0.0, 0.5, d, g, r, d) - o1 - r0 * _between(a0, w0, d, w)
+            if with_jac and a1 < _FAR:
+                d_t = (g1 * rising - leaving) / length
+                d_slope = sigma * (d_t - (n1 - n0)) / length
+                h = dy / length
+                d_length = (g1 * _change_of_fold(h) - leaving * (1.0 + h)) / length
+                d_length += 2.0 * d * d * (n1 - n0) - _beyond_one_fold(y1, length, d) * d_t
+            elif with_jac:
+                d_t = (g1 - g0) / length
+                s0, l0 = _tail_slopes(z0, a0, n0, g0, r0, sigma, length, d)
+                s1, l1 = _tail_slopes(z1, a1, n1, g1, r1, sigma, length, d)
+                d_slope, d_length = s1 - s0, l1 - l0
+        value = (1.0 - fraction) * gauss + fraction * tail
+        total[i] += F * value
+        if with_jac:
+            g_mu, g_sigma = _probability_slopes(z0, z1, dz, n0 * sigma, n1 * sigma)
+            jac[slots[0], i] += value
+            jac[slots[1], i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
+            d_sigma = F * ((1.0 - fraction) * g_sigma / sigma + fraction * d_slope)
+            _add_width(jac, slots, i, d_sigma, mu, sigma, slope)
+            jac[slots[3], i] += F * length * d_t
+            jac[slots[4], i] += F * fraction * d_length
+        y0, z0, q0, o0 = y1, z1, q1, o1
+        a0, n0, g0, r0, w0 = a1, n1, g1, r1, w1
+
+
+# --- all components in one pass -----------------------------------------------------------------
+
+
+@njit(cache=True)
+def line_sigma(theta, slots):
+    """Width of a line [keV] from its row of slots: sigma, or sqrt(a + b mu)."""
+    if slots[5] < 0:
+        return theta[slots[2]]
+    return math.sqrt(max(theta[slots[2]] + theta[slots[5]] * theta[slots[1]], 1e-12))
+
+
+@njit(cache=True)
+def accumulate(
+    edges, log_mid, log_width, theta, continua, lines, reach, folds, total, jac, with_jac
+):
+    """Add every component's counts to `total`, and derivatives to `jac` if `with_jac`.
+
+    Parameters
+    ----------
+    edges, log_mid, log_width : the fields of an `EnergyGrid`
+    theta : ndarray, shape (n_slots,)
+        Parameter values; several components may name the same slot (a shared sigma).
+    continua : ndarray of int64, shape (n_continua, 6)
+        Slots of K, piv, index; then -1, -1, 0 (power law), or xb, beta, 1 (broken), or
+        c2, c3, 2 (times a polynomial).
+    lines : ndarray of int64, shape (n_lines, 6)
+        Slots of F, mu, sigma, fraction, length, and -1; fraction = -1 for a plain Gaussian. Where
+        the last is a slot b, the third is a, and sigma^2 = a + b mu.
+    reach, folds : float
+        `FIT_REACH` or `FULL_REACH`, and the tail lengths that go with it.
+    total : ndarray, shape (n_bins,), counts, changed in place
+    jac : ndarray, shape (n_slots, n_bins), counts per unit of the parameter, changed in place
+    with_jac : bool
+    """
+    for k in range(continua.shape[0]):
+        s = continua[k]
+        K, piv, index = theta[s[0]], theta[s[1]], theta[s[2]]
+        if s[5] == 0:
+            _add_powerlaw(
+                edges, log_mid, log_width, K, piv, index, total, jac, s, with_jac,
+            )  # fmt: skip
+        elif s[5] == 1:
+            _add_broken(
+                edges, log_mid, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
+                with_jac,
+            )  # fmt: skip
+        else:
+            _add_polynomial(
+                edges, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
+                with_jac,
+            )  # fmt: skip
+    for k in range(lines.shape[0]):
+        s = lines[k]
+        F, mu, sigma = theta[s[0]], theta[s[1]], line_sigma(theta, s)
+        slope = 0.0 if s[5] < 0 else theta[s[5]]
+        if s[3] < 0:
+            _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, s, with_jac)
+        else:
+            fraction, length = theta[s[3]], theta[s[4]]
+            _add_tailed(
+                edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, s, with_jac
+            )
+
+
+@njit(cache=True)
+def tail_densities(z, sigma, length):
+    out = np.empty(z.size)
+    for i in range(z.size):
+        out[i] = _tail_density(z[i], sigma, length)
+    return out
+
+
+# --- statistic ----------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _half_deviance_of_bin(n, e):
+    """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
+
+    With x = (e - n)/n and r = x/(2 + x), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...), and
+    x - ln(1 + x) is x r - 2 (r^3/3 + r^5/5 ...).
+    """
+    if not n > 0.0:
+        return e
+    x = (e - n) / n
+    if abs(x) < 0.1:
+        r = x / (2.0 + x)
+        r2 = r * r
+        series = 1.0 / 9.0 + r2 * (1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * (1.0 / 15.0)))
+        series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * (1.0 / 7.0 + r2 * series))
+        return n * (x * r - 2.0 * r * r2 * series)
+    # far below n, 1 + x has lost the digits of e
+    return n * (x - (math.log1p(x) if x > -0.5 else math.log(e / n)))
+
+
+@njit(cache=True)
+def half_deviances(counts, expected):
+    """Half the deviance of each bin, shape (n_bins,); see `half_deviance`."""
+    out = np.empty(counts.size)
+    for i in range(counts.size):
+        out[i] = _half_deviance_of_bin(counts[i], max(expected[i], FLOOR))
+    return out
+
+
+@njit(cache=True)
+def half_deviance(counts, used, expected):
+    """Sum over used bins of ``expected - counts + counts ln(counts / expected)``.
+
+    Half of Baker & Cousins 1984 (NIM 221, 437), Eq. 13.
+
+    Parameters
+    ----------
+    counts, expected : ndarray, shape (n_bins,), counts
+    used : ndarray of bool, shape (n_bins,)
+    """
+    total = 0.0
+    for i in range(counts.size):
+        if used[i]:
+            total += _half_deviance_of_bin(counts[i], max(expected[i], FLOOR))
+    return total
+
+
+@njit(cache=True)
+def score_residual(counts, used, expected):
+    """d(half deviance)/d(expected) per bin: ``(expected - counts)/expected``, 0 where not used."""
+    residual = np.zeros(counts.size)
+    for i in range(counts.size):
+        if used[i]:
+            e = max(expected[i], FLOOR)
+            residual[i] = (e - counts[i]) / e
+    return residual
+
+
+# --- closed-form components: everything compiled -------------------------------------------------
+
+
+def pack(data, kernel, prior):
+    """What the functions below take as `args`: two arrays are handed over faster than thirteen.
+
+    Parameters
+    ----------
+    data : counts, used and offset, each of shape (n_bins,)
+    kernel : the arguments of `accumulate` without theta and what it changes
+    prior : slots, means and inverse variances of Gaussian priors
+    """
+    counts, used, offset = data
+    *grid, continua, lines, reach, folds = kernel
+    slots, means, weights = prior
+    sizes = (len(counts), len(continua), len(lines), len(slots))
+    whole = (sizes, used, continua.ravel(), lines.ravel(), slots)
+    reals = (*grid, counts, offset, means, weights, (reach, folds))
+    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64)
+
+
+@njit(cache=True)
+def _unpack(args):
+    reals, whole = args
+    n_bins, n_priors = whole[0], whole[3]
+    lines = 4 + n_bins + 6 * whole[1]
+    slots = lines + 6 * whole[2]
+    mid = n_bins + 1
+    width = mid + n_bins
+    counts = width + n_bins
+    offset = counts + n_bins
+    means = offset + n_bins
+    weights = means + n_priors
+    reach = weights + n_priors
+    data = (reals[counts:offset], whole[4 : 4 + n_bins], reals[offset:means])
+    kernel = (
+        reals[:mid], reals[mid:width], reals[width:counts],
+        whole[4 + n_bins : lines].reshape(-1, 6), whole[lines:slots].reshape(-1, 6),
+        reals[reach], reals[reach + 1],
+    )  # fmt: skip
+    return data, kernel, (whole[slots:], reals[means:weights], reals[weights:reach])
+
+
+@njit(cache=True)
+def _add_penalty(gradient, information, theta, slots, means, weights):
+    """Gaussian priors: their half chi-square; gradient and information changed in place."""
+    value = 0.0
+    for k in range(slots.size):
+        difference = theta[slots[k]] - means[k]
+        value += 0.5 * difference * difference * weights[k]
+        gradient[slots[k]] += difference * weights[k]
+        if information.size:
+            information[slots[k], slots[k]] += weights[k]
+    return value
+
+
+@njit(cache=True)
+def _expected(offset, kernel, theta, with_jac):
+    """Expected counts with the offset, and their Jacobian (of no rows without `with_jac`)."""
+    total = offset.copy()
+    jac = np.zeros((theta.size if with_jac else 0, total.size))
+    accumulate(
+        kernel[0], kernel[1], kernel[2], theta, kernel[3], kernel[4], kernel[5], kernel[6],
+        total, jac, with_jac,
+    )  # fmt: skip
+    return total, jac
+
+
+@njit(cache=True)
+def compiled_value(args, theta):
+    """Half the deviance of closed-form components, plus penalties."""
+    data, kernel, prior = _unpack(args)
+    total, _ = _expected(data[2], kernel, theta, False)
+    value = half_deviance(data[0], data[1], total)
+    for k in range(prior[0].size):
+        difference = theta[prior[0][k]] - prior[1][k]
+        value += 0.5 * difference * difference * prior[2][k]
+    return value
+
+
+@njit(cache=True)
+def compiled_gradient(args, theta):
+    """Its gradient, shape (n_parameters,)."""
+    data, kernel, prior = _unpack(args)
+    total, jac = _expected(data[2], kernel, theta, True)
+    gradient = _dot(jac, score_residual(data[0], data[1], total))
+    _add_penalty(gradient, np.empty((0, 0)), theta, prior[0], prior[1], prior[2])
+    return gradient
+
+
+@njit(cache=True)
+def compiled_scoring(args, theta):
+    """Value, gradient and expected (Fisher) information."""
+    data, kernel, prior = _unpack(args)
+    total, jac = _expected(data[2], kernel, theta, True)
+    return score_of(data[0], data[1], total, jac, theta, prior)
+
+
+@njit(cache=True)
+def score_of(counts, used, expected, jac, theta, prior):
+    """Value, gradient and expected information from expected counts and their Jacobian."""
+    n_parameters, n_bins = jac.shape
+    value = half_deviance(counts, used, expected)
+    gradient = _dot(jac, score_residual(counts, used, expected))
+    information = np.zeros((n_parameters, n_parameters))
+    weighted = np.empty(n_bins)
+    for i in range(n_parameters):
+        first, last = n_bins, 0
+        for b in range(n_bins):
+            weighted[b] = jac[i, b] / max(expected[b], FLOOR) if used[b] else 0.0
+            if weighted[b] != 0.0:
+                first, last = min(first, b), b + 1
+        for j in range(i + 1):
+            total = 0.0
+            for b in range(first, last):
+                total += weighted[b] * jac[j, b]
+            information[i, j] = information[j, i] = total
+    value += _add_penalty(gradient, information, theta, prior[0], prior[1], prior[2])
+    return value, gradient, information
+
+
+@njit(cache=True)
+def _dot(jac, residual):
+    out = np.zeros(jac.shape[0])
+    for i in range(jac.shape[0]):
+        for b in range(residual.size):
+            out[i] += jac[i, b] * residual[b]
+    return out
+
+
+# --- damped scoring ------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _damped_step(information, gradient, theta, slots, low, high, damping):
+    """`theta` after one Levenberg-Marquardt step within limits; False if nothing can move.
+
+    Parameters at a limit that the gradient pushes against stay; the matrix is scaled to
+    correlations first, since a pivot flux and a line energy differ by a factor of a million.
+    """
+    n = 0
+    moving = np.empty(slots.size, np.int64)
+    for k in range(slots.size):
+        s = slots[k]
+        held = (theta[s] <= low[k] and gradient[s] > 0.0) or (
+            theta[s] >= high[k] and gradient[s] < 0.0
+        )
+        if information[s, s] > 0.0 and not held:
+            moving[n] = k
+            n += 1
+    out = theta.copy()
+    if n == 0:
+        return out, False
+    root = np.empty(n)
+    for i in range(n):
+        root[i] = math.sqrt(information[slots[moving[i]], slots[moving[i]]])
+    # Cholesky factor of the damped correlation matrix, then two triangular solves.
+    factor = np.zeros((n, n))
+    step = np.empty(n)
+    for i in range(n):
+        si = slots[moving[i]]
+        for j in range(i + 1):
+            total = information[si, slots[moving[j]]] / (root[i] * root[j])
+            if i == j:
+                total += damping
+            for k in range(j):
+                total -= factor[i, k] * factor[j, k]
+            if i == j:
+                factor[i, i] = math.sqrt(max(total, 1e-14))
+            else:
+                factor[i, j] = total / factor[j, j]
+        total = -gradient[si] / root[i]
+        for k in range(i):
+            total -= factor[i, k] * step[k]
+        step[i] = total / factor[i, i]
+    for i in range(n - 1, -1, -1):
+        total = step[i]
+        for k in range(i + 1, n):
+            total -= factor[k, i] * step[k]
+        step[i] = total / factor[i, i]
+    for i in range(n):
+        k = moving[i]
+        out[slots[k]] = min(max(theta[slots[k]] + step[i] / root[i], low[k]), high[k])
+    return out, True
+
+
+# The two loops below are compiled for closed-form components, and run as they are where a
+# component is a Python function.
+
+
+def scoring_loop(value_of, scoring_of):
+    """Levenberg-Marquardt on the expected information, within limits."""
+
+    def minimise(args, theta, slots, low, high):
+        damping = 1e-3
+        value, gradient, information = scoring_of(args, theta)
+        for _ in range(_MAX_SCORING_STEPS):
+            gain = 0.0
+            trial = theta
+            while damping < 1e10:
+                trial, moved = _damped_step(information, gradient, theta, slots, low, high, damping)
+                if not moved:
+                    break
+                gain = value - value_of(args, trial)
+                if gain > 0.0:
+                    break
+                damping *= 10.0
+            if not gain > 0.0:
+                break
+            theta = trial
+            damping = max(damping * 0.1, 1e-12)
+            value, gradient, information = scoring_of(args, theta)
+            if gain < _SCORING_TOLERANCE:
+                break
+        return theta, value
+
+    return minimise
+
+
+def hessian_loop(gradient_of):
+    """Second derivatives from central differences of the analytic gradient."""
+
+    def hessian(args, theta, slots, steps):
+        rows = np.empty((slots.size, slots.size))
+        shifted = theta.copy()
+        for k in range(slots.size):
+            shifted[slots[k]] = theta[slots[k]] + steps[k]
+            up = gradient_of(args, shifted)
+            shifted[slots[k]] = theta[slots[k]] - steps[k]
+            down = gradient_of(args, shifted)
+            shifted[slots[k]] = theta[slots[k]]
+            for j in range(slots.size):
+                rows[k, j] = (up[slots[j]] - down[slots[j]]) / (2.0 * steps[k])
+        return 0.5 * (rows + rows.T)
+
+    return hessian
+
+
+compiled_minimise = njit(cache=True)(scoring_loop(compiled_value, compiled_scoring))
+
+compiled_hessian = njit(cache=True)(hessian_loop(compiled_gradient))
+
+# --- scan for lines ------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low, high, theta):
+    """Put each line where it gains most, strongest first; `theta` is changed in place.
+
+    `slots` are those of F and mu, shape (n_lines, 2); `sigmas` the widths [keV].
+    """
+    n_lines = slots.shape[0]
+    residual = counts - expected
+    weight = np.empty(counts.size)
+    for b in range(counts.size):
+        weight[b] = 1.0 / max(expected[b], counts[b], 1.0) if used[b] else 0.0
+    gain, best_mu, amplitude = np.zeros(n_lines), np.zeros(n_lines), np.zeros(n_lines)
+    shape = np.empty(counts.size)
+    stale = np.ones(n_lines, np.bool_)
+    placed = np.zeros(n_lines, np.bool_)
+    for _ in range(n_lines):
+        best = -1
+        for k in range(n_lines):
+            if placed[k]:
+                continue
+            if stale[k]:
+                gain[k], best_mu[k], amplitude[k] = scan_window(
+                    edges, residual, weight, windows[k, 0], windows[k, 1], sigmas[k]
+                )
+                stale[k] = False
+            if best < 0 or gain[k] > gain[best]:
+                best = k
+        if gain[best] <= 0.0:
+            break
+        placed[best] = True
+        f, sigma = slots[best, 0], sigmas[best]
+        if free[f]:
+            theta[f] = min(max(amplitude[best], low[f]), high[f])
+        theta[slots[best, 1]] = best_mu[best]
+        first, last = _line(edges, best_mu[best], sigma, shape)
+        for b in range(first, last):
+            residual[b] -= theta[f] * shape[b]
+        for k in range(n_lines):
+            near = _REACH * (sigma + sigmas[k])
+            if windows[k, 0] - near < best_mu[best] < windows[k, 1] + near:
+                stale[k] = True
+
+
+@njit(cache=True)
+def _line(edges, mu, sigma, out):
+    """Fill `out` with the counts per bin of a Gaussian of unit amplitude; its first, last bin."""
+    first, last = bins_in_reach(edges, mu - _REACH * sigma, mu + _REACH * sigma)
+    below = 0.5 * math.erfc((mu - edges[first]) / sigma * _SQRT_HALF)
+    for b in range(first, last):
+        above = 0.5 * math.erfc((mu - edges[b + 1]) / sigma * _SQRT_HALF)
+        out[b] = above - below
+        below = above
+    return first, last
+
+
+@njit(cache=True)
+def scan_window(edges, residual, weight, low, high, sigma):
+    """Largest weighted-least-squares gain of a positive line over the energies of a window.
+
+    Nearly equal gains go to the energy closest to the middle of the window, so that of two
+    lines that could take a peak the one it was meant for does.
+    """
+    middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-9)
+    n = min(math.ceil((high - low) / (0.5 * sigma)) + 1, _MAX_CANDIDATES)
+    shape = np.empty(residual.size)
+    best_gain, best_mu, best_amplitude = 0.0, middle, 0.0
+    for i in range(n):
+        mu = low + (high - low) * i / (n - 1) if n > 1 else middle
+        first, last = _line(edges, mu, sigma, shape)
+        num, den = 0.0, 0.0
+        for b in range(first, last):
+            num += shape[b] * residual[b] * weight[b]
+            den += shape[b] * shape[b] * weight[b]
+        if den > 0.0 and num > 0.0:
+            gain = num * num / den * (1.0 - 0.02 * abs(mu - middle) / half)
+            if gain > best_gain:
+                best_gain, best_mu, best_amplitude = gain, mu, num / den
+    return best_gain, best_mu, best_amplitude
+
+
+# --- posterior ------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def compiled_log_posterior(args, theta, free, low, high, points):
+    """Log-posterior of each row of `points`, shape (n_points, n_free)."""
+    out = np.empty(points.shape[0])
+    values = theta.copy()
+    for i in range(points.shape[0]):
+        inside = True
+        for k in range(free.size):
+            x = points[i, k]
+            values[free[k]] = x
+            if not low[k] <= x <= high[k]:
+                inside = False
+        out[i] = -compiled_value(args, values) if inside else -np.inf
+    return out
+
+
+@njit(cache=True)
+def _other(n, i, j):
+    """A random walker of n that is neither i nor j."""
+    while True:
+        k = np.random.randint(n)
+        if k != i and k != j:
+            return k
+
+
+@njit(cache=True)
+def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n_sweeps, seed):
+    """Move every walker n_sweeps times, in place; true for those that moved.
+
+    Four of five moves are differential evolution (ter Braak 2006, Stat. Comput. 16, 239), the rest
+    are snooker updates (ter Braak & Vrugt 2008, Stat. Comput. 18, 435), with their step sizes.
+
+    Parameters
+    ----------
+    scale : ndarray, shape (n_free,)
+        Lengths along which distances are measured in snooker updates.
+    walkers : ndarray, shape (n_walkers, n_free)
+    log_posterior : ndarray, shape (n_walkers,)
+    """
+    np.random.seed(seed)
+    n, n_free = walkers.shape
+    gamma = 2.38 / math.sqrt(2.0 * n_free)
+    values, trial = theta.copy(), np.empty(n_free)
+    moved = np.zeros(n, np.bool_)
+    for _ in range(n_sweeps):
+        for i in range(n):
+            a = _other(n, i, i)
+            b = _other(n, i, a)
+            x, first, second = walkers[i], walkers[a], walkers[b]
+            log_factor = 0.0
+            if np.random.random() < 0.8:
+                step = gamma * (1.0 + 1e-5 * np.random.normal())
+                for k in range(n_free):
+                    trial[k] = x[k] + step * (first[k] - second[k])
+            else:
+                c = _other(n, i, a)
+                while c == b:
+                    c = _other(n, i, a)
+                along = length = 0.0
+                for k in range(n_free):
+                    delta = (x[k] - walkers[c, k]) / scale[k]
+                    along += delta * (first[k] - second[k]) / scale[k]
+                    length += delta * delta
+                if length == 0.0:
+                    continue
+                step = 1.7 * along / length
+                if step == -1.0:
+                    continue
+                for k in range(n_free):
+                    trial[k] = x[k] + step * (x[k] - walkers[c, k])
+                log_factor = (n_free - 1) * math.log(abs(1.0 + step))
+            inside = True
+            for k in range(n_free):
+                values[free[k]] = trial[k]
+                inside = inside and low[k] <= trial[k] <= high[k]
+            if not inside:
+                continue
+            new = -compiled_value(args, values)
+            if math.log(np.random.random()) < new - log_posterior[i] + log_factor:
+                walkers[i] = trial
+                log_posterior[i] = new
+                moved[i] = True
+    return moved

@@ -1,0 +1,1 @@
+"""The distribution of adjacent energies, carried into the source range."""

@@ -1,0 +1,213 @@
+"""Counts of continuum and lines in the source range, as functions of the spectrum's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TemplateError
+from ..spectrum.axis import check_inside, overlapping_bins
+from ..spectrum.components import (
+    BoundModel,
+    SpectralModel,
+    counts_in_bins,
+    line_share,
+    range_counts,
+)
+from ..spectrum.kernels import FULL_REACH
+from ..units import to_kev
+
+Array = NDArray[np.float64]
+
+#: What the amounts belong to, in their order.
+LABELS = ("continuum", "lines")
+
+#: A line that is named by its energy must be this close to a fitted one [keV].
+SAME_LINE = 5.0
+
+#: A line with a smaller share of its counts in the source range is named by mistake.
+_LEAST_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class LineRatio:
+    """The amount of a line in the source range, from a line of the same origin outside it.
+
+    Attributes
+    ----------
+    line, tracer : float, keV
+        Energy of the line, and of the fitted tracer line.
+    value, error : float
+        Ratio of their counts, and its standard error.
+    """
+
+    line: float
+    tracer: float
+    value: float
+    error: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.value) and self.value > 0 and self.error >= 0):
+            raise TemplateError(
+                f"line_ratio needs value > 0 and error >= 0, got {self.value:g} +- {self.error:g}."
+            )
+
+    @classmethod
+    def of(cls, value: Any) -> LineRatio | None:
+        """From a mapping with the keys line, tracer, value, error (energies in keV)."""
+        if value is None or isinstance(value, LineRatio):
+            return value
+        try:
+            row = dict(value)
+            return cls(
+                to_kev(row.pop("line")),
+                to_kev(row.pop("tracer")),
+                float(row.pop("value")),
+                float(row.pop("error", 0.0)),
+                **row,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise TemplateError(
+                "line_ratio takes {line: keV, tracer: keV, value: number, error: number}, got "
+                f"{value!r} ({error})."
+            ) from error
+
+
+class SourceAmounts:
+    """Counts of `LABELS` in the source range.
+
+    Parameters
+    ----------
+    model : SpectralModel
+    theta : ndarray, shape (n_parameters,)
+        Tells which of the lines is the ratio's tracer.
+    edges : ndarray, shape (n_bins + 1,), keV
+        The energy axis, which holds the source range.
+    source_range : (low, high), keV
+    ratio : LineRatio, optional
+        Adds a line of its own, as a share of a fitted one.
+
+    Raises
+    ------
+    TemplateError
+        If the ratio's lines are not where it says.
+    """
+
+    def __init__(
+        self,
+        model: SpectralModel,
+        theta: Array,
+        edges: Array,
+        source_range: Sequence[float],
+        ratio: LineRatio | None = None,
+    ):
+        self.model, self.ratio = model, ratio
+        low, high = source_range
+        self.low, self.high = check_inside(edges, low, high, "source range")
+        self._edges = edges
+        self._is_line = np.array([c.label == "lines" for c in model.components])
+        self._bound: list[BoundModel | None] | None = None
+        if ratio is not None:
+            self._tracer = nearest_line(model, theta, ratio.tracer, "line_ratio")
+            self._amplitude = model.components[self._tracer].slots[0]
+            self._check_ratio(ratio, theta)
+
+    def counts(self, theta: Array) -> Array:
+        """Expected counts, shape (2,); fast, for a likelihood's inner loop."""
+        if self._bound is None:
+            inside = self._edges[(self._edges > self.low) & (self._edges < self.high)]
+            bins = np.concatenate(([self.low], inside, [self.high]))
+            self._bound = [
+                self.model.select(np.flatnonzero(rows).tolist()).bind(bins, FULL_REACH)
+                if rows.any()
+                else None
+                for rows in (~self._is_line, self._is_line)
+            ]
+        value = np.array([0.0 if b is None else b.counts(theta).sum() for b in self._bound])
+        if self.ratio is not None:
+            value[1] += self.ratio_counts(theta)
+        return value
+
+    def counts_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
+        """Expected counts, shape (2,), and derivatives, shape (2, n_parameters)."""
+        parts, jac = range_counts(self.model, theta, self.low, self.high, self._edges)
+        rows = np.array([~self._is_line, self._is_line], dtype=float)
+        value, slope = rows @ parts, rows @ jac
+        if self.ratio is not None:
+            share, shape_slopes = self._share(theta)
+            amount = self.ratio.value * theta[self._amplitude]
+            value[1] += amount * share
+            slope[1] += amount * shape_slopes
+            slope[1, self._amplitude] += self.ratio.value * share
+        return value, slope
+
+    def ratio_counts(self, theta: Array) -> float:
+        """Counts that the ratio adds to the lines."""
+        return self._per_ratio(theta) * self.ratio.value if self.ratio else 0.0
+
+    def ratio_variance(self, theta: Array) -> float:
+        """Variance of the lines' counts that the ratio's own error makes, counts^2."""
+        return (self._per_ratio(theta) * self.ratio.error) ** 2 if self.ratio else 0.0
+
+    def ratio_share(self, theta: Array) -> float:
+        """Share of the ratio's line that falls into the source range."""
+        return self._share(theta)[0]
+
+    def counts_in_bins(self, theta: Array) -> Array:
+        """What the source range holds of `LABELS` in each bin of the axis, shape (2, n_bins)."""
+        parts = counts_in_bins(self.model, theta, self.low, self.high, self._edges)
+        inside = np.array([~self._is_line, self._is_line], dtype=float) @ parts
+        if self.ratio is not None:
+            amount = self.ratio.value * theta[self._amplitude]
+            for i in np.flatnonzero(overlapping_bins(self._edges, self.low, self.high)):
+                part = max(self.low, self._edges[i]), min(self.high, self._edges[i + 1])
+                inside[1, i] += amount * self._share(theta, part)[0]
+        return inside
+
+    def _per_ratio(self, theta: Array) -> float:
+        return float(theta[self._amplitude] * self._share(theta)[0])
+
+    def _share(self, theta: Array, part: tuple[float, float] | None = None) -> tuple[float, Array]:
+        """Share in the range, or a part of it, of a line like the tracer, and its slopes."""
+        assert self.ratio is not None
+        return line_share(
+            self.model, theta, self._tracer, self.ratio.line, part or (self.low, self.high)
+        )
+
+    def _check_ratio(self, ratio: LineRatio, theta: Array) -> None:
+        share = self.ratio_share(theta)
+        if share < _LEAST_SHARE:
+            raise TemplateError(
+                f"line_ratio= names a line at {ratio.line:g} keV, of which {share:.2g} falls "
+                f"into the source range {self.low:g}-{self.high:g} keV; correct its energy."
+            )
+        energies = [line_energy(self.model, theta, int(i)) for i in np.flatnonzero(self._is_line)]
+        doubled = [e for e in energies if abs(e - ratio.line) <= 0.5 * SAME_LINE]
+        if doubled:
+            raise TemplateError(
+                f"line_ratio= names a line at {ratio.line:g} keV, but the fit has one at "
+                f"{doubled[0]:.2f} keV already; it would be counted twice. Leave out one of them."
+            )
+
+
+def line_energy(model: SpectralModel, theta: Array, component: int) -> float:
+    """Energy of a line [keV]."""
+    return float(theta[model.components[component].slots[1]])
+
+
+def nearest_line(model: SpectralModel, theta: Array, energy: float, what: str) -> int:
+    """The component that is the line at this energy [keV]; `what` names it in the message."""
+    lines = [i for i, c in enumerate(model.components) if c.label == "lines"]
+    if lines:
+        best = min(lines, key=lambda i: abs(line_energy(model, theta, i) - energy))
+        if abs(line_energy(model, theta, best) - energy) <= SAME_LINE:
+            return best
+    fitted = ", ".join(f"{line_energy(model, theta, i):.1f}" for i in lines) or "none"
+    raise TemplateError(
+        f"{what} names a line at {energy:g} keV, but no fitted line lies within "
+        f"{SAME_LINE:g} keV of it; fitted lines: {fitted} keV. Add it to the model."
+    )

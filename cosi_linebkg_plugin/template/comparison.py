@@ -1,0 +1,338 @@
+"""Templates against the observed counts of the source range, as numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import healpy as hp
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ..errors import TemplateError
+
+Array = NDArray[np.float64]
+
+#: Bins are merged, or PsiChi down-graded, until each expects this many counts: the chi-square law.
+MIN_EXPECTED = 5.0
+
+#: How many of the largest deviations are named.
+N_LARGEST = 3
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A template along one axis against the observed counts.
+
+    Attributes
+    ----------
+    axis : str
+        "Phi" or "PsiChi".
+    groups : list of ndarray of int
+        The axis' bins (pixels) of each group that is compared.
+    names : list of str
+        What each group is, e.g. "30-33 deg".
+    observed, expected, chi : ndarray, shape (n_groups,)
+        Expected at the observed total. chi = (observed - expected) / error, where the error is
+        that of the template (sumw2) and the Poisson error of the expected counts.
+    nside : int or None
+        Of the down-graded PsiChi.
+    """
+
+    axis: str
+    groups: list[NDArray[np.int64]]
+    names: list[str]
+    observed: Array
+    expected: Array
+    chi: Array
+    nside: int | None = None
+
+    @property
+    def chi2(self) -> float:
+        """Sum of chi squared over the groups."""
+        return float(np.sum(self.chi**2))
+
+    @property
+    def dof(self) -> int:
+        """Groups minus 1, for the total."""
+        return self.chi.size - 1
+
+    @property
+    def p_value(self) -> float:
+        """Chance of a larger chi2 if the template has the right shape (chi-square law)."""
+        return float(stats.chi2.sf(self.chi2, self.dof)) if self.dof > 0 else float("nan")
+
+    def largest(self, number: int = N_LARGEST) -> list[tuple[str, float]]:
+        """Names and chi of the largest deviations."""
+        order = np.argsort(-np.abs(self.chi))[:number]
+        return [(self.names[i], float(self.chi[i])) for i in order]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A template against the observed counts of the source range.
+
+    Attributes
+    ----------
+    name : str
+    counts, error : float
+        Of the template, at its own norms; without the error of amounts that are unknown.
+    unknown : tuple of str
+        Components of which the amount is not known.
+    observed : float
+    projections : dict of str to Projection
+        By axis, as far as the template has it.
+    """
+
+    name: str
+    counts: float
+    error: float
+    observed: float
+    projections: dict[str, Projection]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def difference_percent(self) -> float:
+        """(template - observed) / observed."""
+        return 100.0 * (self.counts / self.observed - 1.0)
+
+    @property
+    def difference_error_percent(self) -> float:
+        """From the template's error and the Poisson error of the observed counts."""
+        return 100.0 * float(np.hypot(self.error, np.sqrt(self.observed))) / self.observed
+
+    def row(self) -> dict[str, Any]:
+        """One row of a table: plain numbers and text."""
+        out: dict[str, Any] = {
+            "template": self.name,
+            "counts": self.counts,
+            "error": self.error,
+            "observed": self.observed,
+            "difference_percent": self.difference_percent,
+            "difference_error_percent": self.difference_error_percent,
+        }
+        if self.unknown:
+            out["unknown"] = " ".join(self.unknown)
+        for axis, p in self.projections.items():
+            key = axis.lower()
+            out[f"{key}_chi2"], out[f"{key}_dof"] = p.chi2, p.dof
+            out[f"{key}_p_value"] = p.p_value
+            out[f"{key}_largest"] = "; ".join(f"{name}: {chi:+.1f}" for name, chi in p.largest())
+            if p.nside is not None:
+                out[f"{key}_nside"] = p.nside
+        return out
+
+
+def compare(
+    template: Any,
+    observed: Any,
+    *,
+    name: str | None = None,
+    nside: int = 4,
+    beside: Sequence[Any] = (),
+) -> Comparison:
+    """Compare a template with the observed counts of the source range.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    observed : histpy.Histogram or path
+        Counts on the template's axes (`LineBackgroundLike.observed_counts`), or events with the
+        whole energy axis, if the source range lies on its edges. A source that is in them counts
+        as a deviation.
+    name : str, optional
+        Default: the template's method and filter.
+    nside : int
+        PsiChi is down-graded to this, or further, until each pixel expects 5 counts.
+    beside : sequence of BackgroundTemplate
+        Others on the same axes, which must expect as many in each bin: their bins are then merged
+        alike, as `compare_all` does.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    TemplateError
+        If the axes differ, or nothing was observed.
+    """
+    if not (isinstance(nside, int | np.integer) and nside > 0 and nside & (nside - 1) == 0):
+        raise TemplateError(f"nside must be a power of 2 (1, 2, 4, ...), got {nside!r}.")
+    counts = template.counts_on_axes(observed)
+    total = float(counts.sum())
+    if not total > 0:
+        raise TemplateError("The observed histogram holds no counts; there is nothing to compare.")
+    own = sum(template.counts.values())
+    if not own > 0:
+        raise TemplateError("All norms of the template are 0; give it norms above 0.")
+    labels = [str(axis.label) for axis in template.axes]
+    projections: dict[str, Projection] = {}
+    for axis in ("Phi", "PsiChi"):
+        if axis in labels:
+            position = labels.index(axis)
+            others = tuple(i for i in range(len(labels)) if i != position)
+            expected, errors = template.project(axis)
+            scale = total / own
+            least = np.min([_at_total(t, axis, total) for t in (template, *beside)], axis=0)
+            projections[axis] = _project(
+                template.axes[axis], axis, counts.sum(axis=others), scale * expected,
+                (scale * errors) ** 2, least, nside,
+            )  # fmt: skip
+    known = np.isfinite(np.diag(template.covariance))
+    error = float(np.sqrt(template.covariance[np.ix_(known, known)].sum()))
+    return Comparison(name or _describe(template), own, error, total, projections, template.unknown)
+
+
+def to_csv(rows: Sequence[Comparison]) -> str:
+    """The table as CSV.
+
+    Parameters
+    ----------
+    rows : sequence of Comparison
+
+    Returns
+    -------
+    str
+        A header, and one line per comparison: the keys of `Comparison.row`.
+    """
+    table = [row.row() for row in rows]
+    text = io.StringIO()
+    keys = list(dict.fromkeys(key for row in table for key in row))
+    writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def to_json(rows: Sequence[Comparison]) -> str:
+    """The table, and every group of every projection, as JSON.
+
+    Parameters
+    ----------
+    rows : sequence of Comparison
+
+    Returns
+    -------
+    str
+        A list of objects with the keys of `Comparison.row`, and "projections".
+    """
+    return json.dumps(
+        [
+            {key: _plain(value) for key, value in row.row().items()}
+            | {
+                "projections": {
+                    axis: {key: _plain(value) for key, value in asdict(p).items()}
+                    for axis, p in row.projections.items()
+                }
+            }
+            for row in rows
+        ],
+        indent=1,
+        allow_nan=False,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON knows it: lists, and null for what is not finite."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return [_plain(v) for v in value] if isinstance(value, list) else value
+
+
+def _at_total(template: Any, axis: str, total: float) -> Array:
+    expected = template.project(axis)[0]
+    return expected * (total / expected.sum())
+
+
+def _project(
+    axis: Any,
+    label: str,
+    observed: Array,
+    expected: Array,
+    variances: Array,
+    least: Array,
+    nside: int,
+) -> Projection:
+    if label == "PsiChi":
+        groups, names, used = _coarse_pixels(axis, least, nside)
+    else:
+        groups, names = _merged_bins(axis, least)
+        used = None
+    o, e, v = (
+        np.array([values[group].sum() for group in groups])
+        for values in (observed, expected, variances)
+    )
+    return Projection(
+        label, groups, names, o, e, (o - e) / np.sqrt(np.maximum(e + v, 1e-300)), used
+    )
+
+
+def _merged_bins(axis: Any, expected: Array) -> tuple[list[NDArray[np.int64]], list[str]]:
+    """Neighbouring bins, merged until they expect enough counts; a rest joins the last."""
+    groups: list[list[int]] = [[]]
+    for i in range(expected.size):
+        groups[-1].append(i)
+        if expected[groups[-1]].sum() >= MIN_EXPECTED:
+            groups.append([])
+    rest = groups.pop()
+    if rest:
+        groups = [*groups[:-1], [*groups[-1], *rest]] if groups else [rest]
+    edges = axis.edges.to_value("deg") if axis.unit is not None else np.asarray(axis.edges)
+    names = [f"{edges[g[0]]:g}-{edges[g[-1] + 1]:g} deg" for g in groups]
+    return [np.array(g) for g in groups], names
+
+
+def _coarse_pixels(
+    axis: Any, expected: Array, nside: int
+) -> tuple[list[NDArray[np.int64]], list[str], int]:
+    """The pixels of each coarser one; its name is the centre."""
+    nest = str(axis.scheme).upper() == "NESTED"
+    pixels = np.arange(axis.nbins)
+    nested = pixels if nest else hp.ring2nest(axis.nside, pixels)
+    coarse = min(nside, axis.nside)
+    while True:
+        parents = hp.nest2ring(coarse, nested // (axis.nside // coarse) ** 2)
+        sums = np.bincount(parents, weights=expected, minlength=hp.nside2npix(coarse))
+        if sums.min() >= MIN_EXPECTED or coarse == 1:
+            break
+        coarse //= 2
+    order = np.argsort(parents, kind="stable")
+    groups = np.split(pixels[order], np.flatnonzero(np.diff(parents[order])) + 1)
+    lon, lat = hp.pix2ang(coarse, np.arange(hp.nside2npix(coarse)), lonlat=True)
+    names = [f"({x:.0f}, {y:+.0f}) deg" for x, y in zip(lon, lat, strict=True)]
+    return list(groups), names, coarse
+
+
+def _describe(template: Any) -> str:
+    chosen = template.details.get("filter", "")
+    return template.method if chosen in ("", "no filter") else f"{template.method}, {chosen}"
+
+
+def compare_all(templates: Mapping[str, Any], observed: Any, *, nside: int = 4) -> list[Comparison]:
+    """Compare several templates with the same counts.
+
+    Parameters
+    ----------
+    templates : mapping of str to BackgroundTemplate
+        By the name that they get in tables and figures.
+    observed, nside
+        As of `compare`.
+
+    Returns
+    -------
+    list of Comparison
+        In the order given.
+    """
+    everything = list(templates.values())
+    return [
+        compare(t, observed, name=name, nside=nside, beside=everything)
+        for name, t in templates.items()
+    ]

@@ -1,0 +1,76 @@
+"""The amounts of a template that follow the spectrum of a session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TemplateError
+from .amounts import LABELS, LineRatio, SourceAmounts
+
+Array = NDArray[np.float64]
+
+
+class FollowedAmounts:
+    """A template's amounts at the parameters of a plugin, relative to those of its own fit.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    plugin : LineBackgroundLike
+        With the spectrum that the template was made from. At that fit the amounts are the
+        template's own. An amount that the fit knows nothing of (0 counts) does not follow.
+
+    Attributes
+    ----------
+    covariance : ndarray, shape (n_labels, n_labels)
+        Of the factors on the amounts that the spectrum gives: from the line ratio's error, and
+        from the systematic error of a fit that is not adequate. Infinite variance for what the
+        spectrum does not know.
+    """
+
+    def __init__(self, template: Any, plugin: Any):
+        if "split" in template.details:
+            raise TemplateError(
+                "A split template cannot follow a spectrum, which knows nothing of its parts; use "
+                "the template as it was before split(), or leave out follow=."
+            )
+        if template.fit.offset is not None:
+            raise TemplateError(
+                "A template made with sky= cannot follow a spectrum that holds the sky's photons "
+                "as well; make it without sky=, or leave out follow=."
+            )
+        fit, ratio = template.fit, template.details.get("line_ratio")
+        if ratio is not None:
+            ratio = {key: ratio[key] for key in ("line", "tracer", "value", "error")}
+        self._ratio = LineRatio.of(ratio)
+        self._range = template.source_range
+        self._plugin = plugin
+        own = SourceAmounts(
+            fit.model, fit.theta, fit.spectrum.edges, template.source_range, self._ratio
+        )
+        amounts, jac = own.counts_and_jacobian(fit.theta)
+        beyond = np.diag([0.0, own.ratio_variance(fit.theta)])
+        if fit.systematic:
+            beyond += fit.systematic_covariance(jac, own.counts_in_bins(fit.theta))
+        # rows: what each component of the template takes of the amounts
+        self._rows = np.array(
+            [[label in (x, "background") for x in LABELS] for label in template.labels], dtype=float
+        )
+        self._reference = self._rows @ amounts
+        has_counts = np.array([template.counts[label] > 0 for label in template.labels])
+        known = np.isfinite(np.diag(template.covariance))
+        self._known = has_counts & known & (self._reference > 0)
+        scale = np.where(self._known, self._reference, np.inf)
+        self.covariance = self._rows @ beyond @ self._rows.T / np.outer(scale, scale)
+        self.covariance[np.diag_indices_from(self.covariance)] += np.where(self._known, 0, np.inf)
+
+    def factors(self) -> Array:
+        """Amounts over those of the template's fit, shape (n_labels,); 1 for what is unknown."""
+        amounts = self._plugin.source_counts(self._range, line_ratio=self._ratio)
+        out = np.ones(len(self._reference))
+        present = self._rows @ np.array([amounts[label] for label in LABELS])
+        np.divide(present, self._reference, out=out, where=self._known)
+        return out

@@ -1,0 +1,162 @@
+"""Poisson fit of template norms to binned counts: a small convex problem with many cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import FitError, TemplateError
+from ..spectrum.statistic import log_likelihood
+
+_MAX_STEPS = 100
+
+
+@dataclass(frozen=True)
+class NormFit:
+    """Norms fitted to observed counts.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    values : ndarray, shape (n_labels,)
+        Counts of background components; factors of sky templates.
+    covariance : ndarray, shape (n_labels, n_labels)
+        From the second derivatives; that of a norm that ended at 0 from its own curvature.
+    log_likelihood : float
+        Poisson, with its constant term, without the constraint.
+    """
+
+    labels: tuple[str, ...]
+    values: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    log_likelihood: float
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors, shape (n_labels,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    def __getitem__(self, label: str) -> tuple[float, float]:
+        """Value and standard error of one norm."""
+        i = self.labels.index(label)
+        return float(self.values[i]), float(self.errors[i])
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{label:<14} {value:>12.5g} +- {error:.3g}"
+            for label, value, error in zip(self.labels, self.values, self.errors, strict=True)
+        )
+
+
+def fit_poisson_norms(
+    observed: ArrayLike,
+    shapes: Sequence[ArrayLike],
+    labels: Sequence[str],
+    *,
+    mean: ArrayLike | None = None,
+    precision: ArrayLike | None = None,
+) -> NormFit:
+    """Maximise the Poisson likelihood of ``sum_k norm_k shape_k`` for norms >= 0.
+
+    Newton steps with the observed information and step halving; the problem is convex. Cells
+    without counts enter by the sums of the shapes alone.
+
+    Parameters
+    ----------
+    observed : array_like, any shape, counts
+    shapes : sequence of array_like, each of the shape of `observed`
+    labels : sequence of str
+    mean, precision : array_like, shapes (n_shapes,) and (n_shapes, n_shapes), optional
+        A Gaussian constraint on the norms: its mean and inverse covariance.
+
+    Raises
+    ------
+    TemplateError
+        If counts are observed where every shape is 0; says in how many cells. If none are
+        observed, and nothing else holds the norms.
+    FitError
+        If it does not converge.
+    """
+    counts = np.asarray(observed, dtype=float).ravel()
+    table = np.array([np.asarray(s, dtype=float).ravel() for s in shapes])
+    filled = counts > 0
+    n, t = counts[filled], table[:, filled]
+    empty = ~(t > 0).any(axis=0)
+    if empty.any():
+        raise TemplateError(
+            f"{int(empty.sum())} cells with {n[empty].sum():g} observed counts hold 0 in every "
+            "template; make the template positive (a filter, or the default) before fitting norms."
+        )
+    if not filled.any() and not np.any(precision):
+        raise TemplateError("The observed counts are all 0; there is nothing to fit the norms to.")
+    # Everything is fitted in counts: a sky map may be given per unit flux, 1e7 times another.
+    sums = table.sum(axis=1)
+    if np.any(sums <= 0):
+        bad = ", ".join(label for label, x in zip(labels, sums, strict=True) if not x > 0)
+        raise TemplateError(f"The template of {bad} holds nothing; leave it out.")
+    t = t / sums[:, None]
+    k = len(labels)
+    m = np.zeros(k) if mean is None else np.asarray(mean, dtype=float) * sums
+    p = np.zeros((k, k)) if precision is None else precision / np.outer(sums, sums)
+    amounts = np.full(k, n.sum() / k)
+
+    def cost(a: NDArray[np.float64]) -> float:
+        expected = a @ t
+        if np.any(expected <= 0):
+            return np.inf
+        return float(a.sum() - n @ np.log(expected) + 0.5 * (a - m) @ p @ (a - m))
+
+    value = cost(amounts)
+    free, hessian = np.ones(k, bool), np.eye(k)
+    for _ in range(_MAX_STEPS):
+        expected = amounts @ t
+        ratio = n / expected
+        gradient = 1.0 - t @ ratio + p @ (amounts - m)
+        hessian = (t * (ratio / expected)) @ t.T + p
+        free = ~((amounts <= 0) & (gradient >= 0))
+        step = np.zeros(k)
+        step[free] = -_solve(hessian[np.ix_(free, free)], gradient[free])
+        decrement = -float(gradient @ step)
+        if decrement < 1e-10:
+            break
+        size = 1.0
+        while size > 1e-10:
+            trial = np.maximum(amounts + size * step, 0.0)
+            trial_value = cost(trial)
+            if trial_value < value:
+                break
+            size *= 0.5
+        else:
+            break  # rounding is all that is left
+        amounts, value = trial, trial_value
+    else:
+        raise FitError(
+            f"The fit of the norms of {', '.join(labels)} did not converge in {_MAX_STEPS} steps; "
+            "check that the templates differ from each other."
+        )
+    covariance = np.diag(1.0 / np.maximum(np.diag(hessian), 1e-300))  # of norms that ended at 0
+    block = np.ix_(free, free)
+    root = np.sqrt(np.diag(hessian)[free])
+    values, vectors = np.linalg.eigh(hessian[block] / np.outer(root, root))
+    if values.size and values[0] < 1e-10:
+        raise FitError(
+            f"The observed counts do not tell apart the templates {', '.join(labels)}; leave one "
+            "of them out."
+        )
+    covariance[block] = (vectors / values) @ vectors.T / np.outer(root, root)
+    return NormFit(
+        tuple(labels),
+        amounts / sums,
+        covariance / np.outer(sums, sums),
+        log_likelihood(counts, amounts / sums @ table),
+    )
+
+
+def _solve(matrix: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve on the scale of a unit diagonal, where a constraint may be 1e8 times the data."""
+    root = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scaled = matrix / np.outer(root, root)
+    return np.linalg.lstsq(scaled, rhs / root, rcond=1e-12)[0] / root

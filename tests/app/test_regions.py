@@ -1,0 +1,144 @@
+"""Several regions in one configuration: what they share, what they are refused for, their page."""
+
+import json
+import re
+
+import pytest
+import yaml
+from event_lists import make_events, write_hdf5
+
+from cosi_linebkg_plugin.app.cli import main
+from cosi_linebkg_plugin.app.config import load_config, load_regions
+from cosi_linebkg_plugin.app.demo import simulated_events
+from cosi_linebkg_plugin.app.simulation import simulate
+from cosi_linebkg_plugin.errors import ConfigError
+from cosi_linebkg_plugin.histograms.write import write_histogram
+
+SHARED = {
+    "events": "events.hdf5",
+    "mask": [[1500, 1700], [1790, 1825], [1880, 2000]],
+    "model": {"pivot": 1800, "lines": [1723, 1757.5, 1764, 1779]},
+}
+REGIONS = [
+    {"name": "al26", "source_range": [1805, 1812]},
+    {
+        "name": "upper",
+        "source_range": [1845, 1855],
+        "mask": [[1500, 1700], [1790, 1825], [1840, 1860], [1880, 2000]],
+        "template": {"method": "interpolated"},
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("regions")
+    write_histogram(folder / "events.hdf5", simulated_events(simulate(1, nside=1)))
+    return folder
+
+
+@pytest.fixture
+def write(folder, tmp_path):
+    def write(regions=REGIONS, **shared):
+        path = folder / f"{tmp_path.name}.yaml"
+        path.write_text(yaml.safe_dump(SHARED | shared | {"regions": regions}))
+        return path
+
+    return write
+
+
+def test_regions_share_what_they_do_not_give(write):
+    configs = load_regions(write())
+    al26, upper = configs["al26"], configs["upper"]
+    assert list(configs) == ["al26", "upper"]
+    assert al26.model == upper.model and al26.events == upper.events
+    assert len(al26.mask) == 3 and len(upper.mask) == 4
+    assert (al26.template.method, upper.template.method) == ("components", "interpolated")
+    assert load_config(write(), "upper") == upper
+
+
+def test_a_configuration_without_regions_is_one(folder):
+    path = folder / "plain.yaml"
+    path.write_text(yaml.safe_dump(SHARED))
+    assert list(load_regions(path)) == [""]
+    assert load_config(path) == load_regions(path)[""]
+    with pytest.raises(ConfigError, match="got 'al26'; its regions are: none"):
+        load_config(path, "al26")
+
+
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        ([], r"regions: got \[\]; a list of mappings with the keys name, source_range"),
+        ("al26", "regions: got 'al26'; a list"),
+        ([3], r"regions\[0\]: got 3; a mapping"),
+        ([{"source_range": [1, 2]}], r"regions\[0\].name: got nothing; a name of letters"),
+        ([{"name": "../up"}], r"regions\[0\].name: got '../up'; a name of letters"),
+        ([{"name": "a"}, {"name": "A"}], r"regions\[1\].name: A is there already"),
+        ([{"name": "a", "souce_range": [1, 2]}], "souce_range: unknown key; did you mean source_r"),
+        ([{"name": "a", "events": "x"}], r"regions\[0\].events: unknown key"),
+        ([{"name": "a", "mask": [[2, 1]]}], r"regions\[0\] \(a\): mask\[0\]: got \[2, 1\]"),
+    ],
+)
+def test_what_is_wrong_with_regions_is_named(write, regions, message):
+    with pytest.raises(ConfigError, match=message):
+        load_regions(write(regions))
+
+
+def test_a_run_makes_each_region_and_a_page_of_all(folder, write, capsys):
+    out = folder / "out"
+    assert main(["run", str(write()), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"region +source range +deviance / dof", text)
+    assert "upper: deviance/dof =" in text and "not known" in text
+    for name in ("al26", "upper"):
+        data = json.loads((out / name / "fit.json").read_text())
+        assert data["valid"] and (out / name / "template.h5").exists()
+        assert "regions" not in (out / name / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert 'href="al26/report.html"' in page and 'href="upper/report.html"' in page
+    assert "1845\u20131855 keV" in page and page.count("data:image/png") == 2
+
+
+def test_what_was_noted_of_the_binning_is_said_once(folder, write, capsys):
+    """Regions without a template have nothing else that repeats the notes."""
+    write_hdf5(folder / "list.hdf5", make_events(20_000))
+    binning = {"energy_edges": "1500:2000:5", "phi_pix_size": 35, "nside": 1}
+    regions = [{"name": "al"}, {"name": "si", "mask": [[1500, 1700], [1850, 2000]]}]
+    path = write(regions, events="list.hdf5", binning=binning)
+    assert main(["run", str(path), "--out", str(folder / "noted")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("does not divide") == 1 and out.count("events read") == 1
+
+
+def test_one_region_alone(folder, write, capsys):
+    out = folder / "alone"
+    arguments = [str(write()), "--out", str(out), "--region", "upper", "--quiet"]
+    assert main(["fit", *arguments]) == 0
+    fit = str(out / "fit.json")
+    assert main(["template", *arguments, "--fit", fit]) == 0
+    assert (out / "background_background.hdf5").exists()
+    assert main(["template", str(write()), "--out", str(out), "--fit", fit]) == 2
+    assert "its regions are: al26, upper. Name one with --region" in capsys.readouterr().err
+
+
+def test_nothing_is_written_if_a_region_is_wrong(folder, write, capsys):
+    bad = [REGIONS[0], {"name": "far", "source_range": [3000, 3010]}]
+    out = folder / "none"
+    assert main(["run", str(write(bad)), "--out", str(out)]) == 2
+    assert "region far: template:" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_region_that_fails_midway_is_named_and_leaves_no_old_page(folder, write, capsys):
+    ratio = {"line": 1850, "tracer": 1600, "value": 0.1}
+    bad = [
+        REGIONS[0],
+        {"name": "b", "source_range": [1845, 1855], "template": {"line_ratio": ratio}},
+    ]
+    out = folder / "midway"
+    out.mkdir()
+    (out / "report.html").write_text("old")
+    assert main(["run", str(write(bad)), "--out", str(out)]) == 2
+    assert "region b: template: line_ratio names a line at 1600 keV" in capsys.readouterr().err
+    assert (out / "al26" / "report.html").exists() and not (out / "report.html").exists()

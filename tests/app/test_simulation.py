@@ -1,0 +1,280 @@
+"""The simulator: what it draws is what it says it expects."""
+
+import healpy as hp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy import integrate
+from scipy.stats import chi2
+
+from cosi_linebkg_plugin.app import simulation
+from cosi_linebkg_plugin.app.simulation import simulate
+from cosi_linebkg_plugin.errors import BinningError, LineBackgroundError
+from cosi_linebkg_plugin.template.kinematics import feature_angle
+
+COMPONENTS = ("continuum", "lines", "sky")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return simulate(11, nside=8)
+
+
+def expected(sim, name, low, high):
+    return getattr(sim, f"expected_{name}")(low, high)
+
+
+def tail_probability(observed, mean):
+    """Chi-squared probability of counts, cells with an expectation below 20 left out."""
+    use = mean > 20
+    return chi2.sf(np.sum((observed[use] - mean[use]) ** 2 / mean[use]), use.sum())
+
+
+def test_default_has_the_binning_of_dc3():
+    sim = simulate(1)
+    assert sim.shape == (99, 60, 3072)
+    assert_allclose(sim.energy_edges, np.linspace(1500, 2000, 100), rtol=0, atol=1e-12)
+    assert_allclose(sim.phi_edges, np.arange(0, 181, 3), rtol=0, atol=1e-12)
+    assert sim.coords.dtype == np.int64 and sim.coords.shape == (3, sim.counts.size)
+    assert sim.counts.dtype == np.float64 and (sim.counts > 0).all()
+    assert (np.diff(np.ravel_multi_index(sim.coords, sim.shape)) > 0).all()
+    # The DC3 tutorial's true background in the source range is 26,126 counts.
+    background = sim.expected_background(1805, 1812).sum()
+    assert background == pytest.approx(26126, rel=0.04)
+    assert 0.1 < sim.expected_sky(1805, 1812).sum() / background < 0.2
+
+
+@pytest.mark.parametrize("n_time", [None, 3])
+def test_drawn_counts_follow_the_expectation(n_time):
+    """Six chi-squared tests, each with a false-alarm rate of 1e-4; the seed is fixed."""
+    sim = simulate(5, nside=4, n_time=n_time, sky_counts=20000)
+    for name in COMPONENTS:
+        mean = expected(sim, name, 1500, 2000)
+        drawn = sim.observed(1500, 2000, name)
+        assert drawn.shape == mean.shape
+        assert tail_probability(drawn, mean) > 1e-4, name
+
+
+def test_drawn_spectrum_and_source_range_follow_the_expectation(small):
+    """Two chi-squared tests, each with a false-alarm rate of 1e-4; the seed is fixed."""
+    spectrum = np.bincount(small.coords[0], weights=small.counts, minlength=99)
+    assert tail_probability(spectrum, sum(small.expected_spectrum().values())) > 1e-4
+    mean = small.expected_background(1805, 1812) + small.expected_sky(1805, 1812)
+    pooled = small.observed(1805, 1812).reshape(60, 12, 64).sum(axis=2)
+    assert tail_probability(pooled, mean.reshape(60, 12, 64).sum(axis=2)) > 1e-4
+
+
+def test_histogram_holds_the_observed_events(small):
+    dense = np.zeros(small.shape)
+    dense[tuple(small.coords)] = small.counts
+    edges = small.energy_edges
+    assert_allclose(dense[59], small.observed(edges[59], edges[60]))  # holds 1805 keV: split
+    assert_allclose(dense[60], small.observed(edges[60], edges[61]))
+    assert_allclose(dense.sum(axis=0), small.observed(1500, 2000))
+    parts = [small.observed(1805, 1812, name) for name in COMPONENTS]
+    assert_allclose(sum(parts), small.observed(1805, 1812))
+    assert_allclose(parts[0] + parts[1], small.observed(1805, 1812, "background"))
+
+
+@pytest.mark.parametrize("line_tail", [False, True])
+def test_maps_add_up_to_the_spectrum(line_tail):
+    sim = simulate(1, nside=4, line_tail=line_tail, exposure_scale=0.01)
+    spectrum = sim.expected_spectrum()
+    for name in COMPONENTS:
+        maps = [
+            expected(sim, name, low, high).sum()
+            for low, high in zip(sim.energy_edges[:-1], sim.energy_edges[1:], strict=True)
+        ]
+        assert_allclose(maps, spectrum[name], rtol=1e-10)
+    assert_allclose([m.sum() for m in sim.expected_sky_slices()], spectrum["sky"], rtol=1e-10)
+
+
+def test_ranges_are_additive(small):
+    for name in (*COMPONENTS, "background"):
+        whole = expected(small, name, 1777.3, 1850.0)
+        parts = [expected(small, name, *r) for r in ((1777.3, 1808.1), (1808.1, 1850.0))]
+        assert_allclose(parts[0] + parts[1], whole, rtol=1e-10, atol=1e-15)
+
+
+def test_spectrum_integrals_are_those_of_the_constants(small):
+    law = simulation.DEMO_CONTINUUM
+    energy = np.linspace(1805, 1812, 20001)
+    density = law.K * (energy / law.piv) ** law.index
+    assert small.expected_continuum(1805, 1812).sum() == pytest.approx(
+        integrate.trapezoid(density, energy),
+        rel=1e-8,
+    )
+    counts = {line.energy: line.counts for line in simulation.DEMO_LINES}
+    assert counts[1808.65] / counts[1778.97] == pytest.approx(0.149)
+    # A full-energy line inside the axis, a quarter of all events with less energy of which
+    # exp(-308.65/120) fall below it.
+    total = 5000 * (1 + (1 - np.exp(-308.65 / 120)) / 3)
+    assert small.expected_sky(1500, 2000).sum() == pytest.approx(total, rel=1e-3)
+
+
+@pytest.mark.parametrize("ridge", simulation.DEMO_RIDGES)
+@pytest.mark.parametrize("energy", [1620.0, 1808.5, 1950.0])
+def test_ridges_stand_where_kinematics_puts_them(ridge, energy):
+    phi = np.linspace(0, 180, 721)  # 0.25 deg
+    sim = simulate(1, nside=1, phi_edges=phi, exposure_scale=1e-3)
+    profile = sim.expected_continuum(energy - 2, energy + 2).sum(axis=1)
+    centre = 0.5 * (phi[1:] + phi[:-1])
+    angle = feature_angle(energy, ridge.photon, ridge.scattered)
+    near = np.abs(centre - angle) < 3
+    peak = centre[near][np.argmax(np.diff(profile, 2, prepend=0, append=0)[near] * -1)]
+    assert peak == pytest.approx(angle, abs=0.6)
+
+
+def test_components_differ(small):
+    maps = {name: expected(small, name, 1805, 1812) for name in COMPONENTS}
+    phi = small.phi_edges[:-1] + 1.5
+    profile = {name: m.sum(axis=1) / m.sum() for name, m in maps.items()}
+    width = {n: np.sqrt(p @ phi**2 - (p @ phi) ** 2) for n, p in profile.items()}
+    assert width["lines"] > width["continuum"] + 3
+    patterns = {n: m.sum(axis=0) / m.sum() for n, m in maps.items()}
+    ratio = patterns["lines"] / patterns["continuum"]
+    assert ratio.max() / ratio.min() > 2
+    for name in ("continuum", "lines"):
+        assert (maps[name] > 0).all()
+        power = hp.anafast(patterns[name], lmax=12)
+        assert power[7:].sum() < 1e-3 * power[1:7].sum()  # smooth
+        pattern = maps[name] / maps[name].sum(axis=1, keepdims=True)
+        change = pattern[40] / pattern[10]
+        assert 0.05 < change.max() - 1 < 0.6  # mild, with Phi
+
+
+def test_smooth_phi_distribution_changes_with_energy(small):
+    def mean_phi(low, high):
+        profile = small.expected_lines(low, high).sum(axis=1)
+        return profile @ (small.phi_edges[:-1] + 1.5) / profile.sum()
+
+    shift = mean_phi(1900, 2000) - mean_phi(1500, 1600)
+    assert -10 < shift < -1
+
+
+@pytest.mark.parametrize("nside", [8, 16])
+def test_single_source_lies_on_cones(nside):
+    lon, lat = 80.0, 10.0
+    sim = simulate(1, nside=nside, sky=[[lon, lat, 1.0]], exposure_scale=1e-3)
+    cone = sim.expected_sky(1805, 1812)
+    assert (cone >= 0).all()
+    pixels = np.stack(hp.pix2vec(nside, np.arange(hp.nside2npix(nside))))
+    angle = np.degrees(np.arccos(hp.ang2vec(lon, lat, lonlat=True) @ pixels))
+    phi = sim.phi_edges[:-1] + 1.5
+    mean = cone @ angle / cone.sum(axis=1)
+    spread = np.sqrt(cone @ angle**2 / cone.sum(axis=1) - mean**2)
+    middle = (phi > 20) & (phi < 160)
+    assert_allclose(mean[middle], phi[middle], atol=0.5)
+    # The ARM, half a Phi bin and the pixel size, in quadrature.
+    widest = np.sqrt(2.0**2 + 3**2 / 12 + hp.nside2resol(nside, arcmin=True) ** 2 / 3600 / 6)
+    assert (spread[middle] < 1.15 * widest).all() and (spread[middle] > 2.0).all()
+
+
+def test_cone_agrees_with_a_monte_carlo():
+    """Chi-squared per pixel of one cone; false-alarm rate 1e-4, seed fixed."""
+    rng = np.random.default_rng(8)
+    sim = simulate(1, nside=4, sky=[[0.0, 90.0, 1.0]], exposure_scale=1e-3)
+    phi = rng.uniform(60, 63, 400_000)
+    theta = phi + rng.normal(0, simulation.ARM_SIGMA, phi.size)
+    pixel = hp.ang2pix(4, np.radians(theta), rng.uniform(0, 2 * np.pi, phi.size))
+    drawn = np.bincount(pixel, minlength=192)
+    mean = sim.expected_sky(1805, 1812)[20]
+    mean = mean / mean.sum() * phi.size
+    use = mean > 500  # 3 % for the sub-pixels: this is a model, sampled at 1 deg
+    pull = (drawn - mean)[use] / np.sqrt(mean[use] + (0.03 * mean[use]) ** 2)
+    assert chi2.sf(np.sum(pull**2), use.sum()) > 1e-4
+
+
+def test_seed_decides():
+    first, same, other = (simulate(seed, nside=2) for seed in (3, 3, 4))
+    assert np.array_equal(first.coords, same.coords)
+    assert np.array_equal(first.counts, same.counts)
+    assert first.counts.size != other.counts.size or (first.counts != other.counts).any()
+
+
+def test_sky_does_not_change_the_background_drawn():
+    with_sky, without = (simulate(3, nside=2, sky_counts=n) for n in (500, 0))
+    assert np.array_equal(
+        with_sky.observed(1500, 2000, "background"), without.observed(1500, 2000, "background")
+    )
+    assert without.observed(1500, 2000, "sky").sum() == 0
+    assert without.expected_sky(1500, 2000).sum() == 0
+
+
+def test_time_axis_splits_the_expectation():
+    plain, timed = simulate(1, nside=2), simulate(1, nside=2, n_time=6)
+    assert plain.time_edges is None
+    assert_allclose(timed.time_edges, np.linspace(0, 7776000, 7))
+    assert timed.shape == (6, *plain.shape) and timed.coords.shape[0] == 4
+    for name in COMPONENTS:
+        maps = expected(timed, name, 1700, 1900)
+        assert_allclose(maps.sum(axis=0), expected(plain, name, 1700, 1900), rtol=1e-12)
+    rate = {n: expected(timed, n, 1700, 1900).sum(axis=(1, 2)) for n in COMPONENTS}
+    assert np.ptp(rate["continuum"]) > 0.1 * rate["continuum"].mean()
+    assert (np.diff(rate["lines"]) > 0).all()
+    assert_allclose(rate["sky"], rate["sky"].mean())
+    dense = np.zeros(timed.shape)
+    dense[tuple(timed.coords)] = timed.counts
+    assert_allclose(dense.sum(axis=1), timed.observed(1500, 2000))
+
+
+def test_other_binning_and_exposure():
+    edges = np.linspace(1780, 1840, 61)
+    sim = simulate(2, energy_edges=edges, nside=2, exposure_scale=0.5, extra_edges=[1800.5])
+    assert sim.shape == (60, 60, 48)
+    assert sim.livetime == 0.5 * 7776000
+    assert sim.observed(1800, 1800.5).sum() + sim.observed(1800.5, 1801).sum() == (
+        sim.observed(1800, 1801).sum()
+    )
+    full = simulate(2, energy_edges=edges, nside=2)
+    assert_allclose(2 * sim.expected_background(1785, 1795), full.expected_background(1785, 1795))
+    low = simulate(2, energy_edges=np.linspace(1500, 1700, 41), nside=2)
+    assert np.array_equal(low.slice_edges, low.energy_edges)  # no source range, nothing to split
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"energy_edges": [1400.0, 1600.0]}, "outside the energy axis"),
+        ({"energy_edges": [1600.0, 1500.0]}, "must increase"),
+        ({"phi_edges": [0.0, 200.0]}, "0-180 deg"),
+        ({"phi_edges": [30.0, 20.0]}, "0-180 deg"),
+        ({"nside": 12}, "power of 2"),
+        ({"nside": 0}, "power of 2"),
+        ({"n_time": 0}, "n_time"),
+        ({"n_time": 2.5}, "n_time"),
+        ({"sky_counts": -1.0}, "sky_counts"),
+        ({"exposure_scale": 0.0}, "exposure_scale"),
+        ({"extra_edges": [1000.0]}, "extra edge"),
+        ({"extra_edges": [np.nan]}, "extra edge"),
+        ({"sky": [[0.0, 0.0]]}, "sky must be rows of 3"),
+        ({"sky": [[0.0, 0.0, 0.0]]}, "weight above 0"),
+        ({"sky": [[0.0, 95.0, 1.0]]}, "latitudes"),
+        ({"lines": [simulation.DemoLine(1800.0, -5.0)]}, "lines must be rows of 2"),
+        ({"continuum": simulation.DemoContinuum(-1.0, 1750.0, -2.0)}, "continuum"),
+        ({"seed": -1}, "seed"),
+        ({"seed": "first"}, "seed"),
+    ],
+)
+def test_unusable_options_are_refused(options, message):
+    with pytest.raises(LineBackgroundError, match=message):
+        simulate(**{"nside": 1, **options})
+
+
+def test_unusable_ranges_are_refused(small):
+    with pytest.raises(BinningError, match="outside the energy axis"):
+        small.expected_sky(1400, 1600)
+    with pytest.raises(BinningError, match="low < high"):
+        small.expected_sky(1812, 1805)
+    with pytest.raises(BinningError, match="extra_edges"):
+        small.observed(1805, 1811)
+    with pytest.raises(BinningError, match="low < high"):
+        small.observed(1812, 1805)
+    with pytest.raises(LineBackgroundError, match="component must be"):
+        small.observed(1805, 1812, "line")
+
+
+def test_no_lines_leaves_the_continuum():
+    sim = simulate(1, nside=1, lines=[], exposure_scale=0.01)
+    assert sim.expected_lines(1500, 2000).sum() == 0
+    assert sim.observed(1500, 2000, "lines").sum() == 0

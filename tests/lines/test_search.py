@@ -1,0 +1,350 @@
+"""The line search: what it finds, what it does not, its rules, its numbers, its input."""
+
+import json
+import math
+import re
+from types import SimpleNamespace
+
+import astropy.units as u
+import numpy as np
+import pytest
+from scipy.stats import norm
+from spectra import TUTORIAL_MASK, dc3_spectrum, line_model
+
+from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
+from cosi_linebkg_plugin.errors import BinningError, DataError, ModelError
+from cosi_linebkg_plugin.lines import search as linesearch
+from cosi_linebkg_plugin.lines.search import FREE_SHARE, SEPARATION, search_table
+from cosi_linebkg_plugin.model import build as model_module
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.lineshapes import (
+    gaussian_counts,
+    powerlaw_counts,
+    tailed_gaussian_counts,
+)
+
+EDGES = np.linspace(1500.0, 2000.0, 100)
+#: Lines that the published spectrum holds (fits by hand to it), keV.
+DC3_LINES = (1612.0, 1633.0, 1666.0, 1723.0, 1764.0, 1779.0, 1893.0, 1920.0)
+#: 23 lines that 5 keV bins can tell apart: energy [keV], counts; 4 to 200 sigma.
+RESOLVED = tuple(
+    (1508.0 + 21.3 * i + 3.0 * math.sin(5 * i), counts)
+    for i, counts in enumerate(
+        [2500, 13100, 2800, 2450, 1800, 16400, 40900, 2050, 82200, 1100, 27800, 3000, 12300, 39500,
+         5900, 2400, 1500, 3870, 1000, 3530, 2000, 6000, 1400]
+    )
+)  # fmt: skip
+
+
+def expected(lines, edges=EDGES, fraction=0.0, sigma=2.9):
+    """Counts per bin of DC3's continuum and some lines with a tail of 12.5 keV."""
+    counts = powerlaw_counts(edges, 3376.0, 1750.0, -1.807)[0]
+    for energy, number in lines:
+        counts = counts + tailed_gaussian_counts(edges, number, energy, sigma, fraction, 12.5)[0]
+    return counts
+
+
+def draw(lines, seed, mask=(), **shape):
+    counts = np.random.default_rng(seed).poisson(expected(lines, **shape)).astype(float)
+    return EnergySpectrum(EDGES, counts).with_mask(mask)
+
+
+@pytest.fixture(scope="module")
+def dc3(shared_data):
+    return find_lines(dc3_spectrum(shared_data), tail=True)
+
+
+@pytest.fixture(scope="module")
+def three():
+    return find_lines(draw([(1633.6, 40900.0), (1778.99, 39500.0), (1893.0, 3900.0)], 5))
+
+
+def test_published_spectrum(dc3):
+    assert dc3.fit.deviance / dc3.fit.dof < 5.0  # 58 with the tutorial's six lines
+    energies = np.array([x.energy for x in dc3.lines])
+    for energy in DC3_LINES:
+        assert np.min(np.abs(energies - energy)) < 3.0
+    names = {x.name: x.energy for x in dc3.lines}
+    assert names["28Al"] == pytest.approx(1778.99, abs=0.5)
+    assert names["20F"] == pytest.approx(1633.6, abs=0.5)
+    # artefacts of the simulation: found, and not named
+    for energy in (1666.0, 1723.1):
+        line = dc3.lines[np.argmin(np.abs(energies - energy))]
+        assert line.significance > 90 and line.name == ""
+    assert "does NOT describe" in str(dc3)
+    satellites, crowds = dc3.notes
+    assert "the shape of that one may explain it" in satellites and "1653" in satellites
+    assert re.match(r"15\d\d-15\d\d, .* keV: the lines have as many parameters as bins", crowds)
+
+
+def test_rules_hold_on_the_published_spectrum(dc3):
+    """Where the model cannot describe the data, only the rules bound the number of lines."""
+    fit = dc3.fit
+    width = math.hypot(fit.values["sigma_2"], 500 / 99 / math.sqrt(12))
+    energies = np.array([x.energy for x in dc3.lines])
+    assert np.all(np.diff(energies) >= SEPARATION * width - 1e-6)
+    for low, high in fit.mask:
+        assert not np.any((energies > low - 0.99 * width) & (energies < high + 0.99 * width))
+    used = int(fit.spectrum.used.sum())
+    assert used == 91 and fit.dof >= math.ceil(FREE_SHARE * used) == 41
+    assert "as many as the number of fitted bins allows" in dc3.stopped
+    assert fit.valid and not fit.at_limits
+
+
+def test_lines_are_found_where_they_are(three):
+    assert [x.name for x in three.lines] == ["20F", "28Al", "68Ga"]
+    for line, energy, counts in zip(
+        three.lines, (1633.6, 1778.99, 1893.0), (40900, 39500, 3900), strict=True
+    ):
+        # six pulls of one seeded data set: |pull| > 4 has a false-alarm rate of 4e-4
+        assert abs(line.energy - energy) < 4 * line.error
+        assert abs(line.counts - counts) < 4 * line.counts_error
+        assert line.window[0] < line.energy < line.window[1]
+    assert three.fit.p_value > 1e-3
+    assert three.notes == () and three.stopped == "no further candidate reaches that"
+
+
+def test_significance_is_the_likelihood_ratio(three):
+    from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+
+    weak = three.lines[2]
+    others = [(x.energy, x.counts, x.window) for x in three.lines[:2]]
+    without = fit_spectrum(line_model(others, k=3376.0, sigma=2.9), three.fit.spectrum)
+    assert weak.significance**2 == pytest.approx(without.deviance - three.fit.deviance, rel=1e-3)
+    assert 0 < weak.global_significance < weak.significance
+    assert weak.global_p_value == pytest.approx(norm.sf(weak.global_significance))
+
+
+def test_threshold_is_what_the_scan_exceeds_by_chance():
+    """The chance p(u) against the scan of 400 Gaussian spectra of a flat continuum.
+
+    The largest of 99 bins' scan is above u in 5 % of them: 20 +- 4.4; 4 sigma is 38 and 2.
+    """
+    rng = np.random.default_rng(2)
+    level, above, count = 1e4, 0, 400
+    for _ in range(count):
+        search = linesearch._Search(
+            EnergySpectrum(EDGES, rng.poisson(level, 99).astype(float)),
+            linesearch._Settings(3.0, False, 0.05, 20, 1750.0),
+        )
+        z, _, _ = search._scan()
+        above += z.max() > search.threshold
+    assert 2 < above < 38
+
+
+def test_threshold_grows_with_the_number_of_places():
+    chance = linesearch._log_chance
+    assert math.exp(chance(3.0, 1, 0.0)) == pytest.approx(norm.sf(3.0))
+    assert math.exp(chance(3.0, 2, 100.0)) == pytest.approx(
+        2 * norm.sf(3.0) + 100.0 / (2 * math.pi) * math.exp(-4.5)
+    )
+    for segments, length in ((1, 10.0), (3, 500.0)):
+        u_5 = linesearch._threshold(0.05, segments, length)
+        assert math.exp(chance(u_5, segments, length)) == pytest.approx(0.05, rel=1e-6)
+        assert linesearch._threshold(0.001, segments, length) > u_5
+    assert linesearch._global_significance(200.0, 2, 100.0) == pytest.approx(200.0, abs=0.1)
+    assert linesearch._global_significance(0.1, 2, 100.0) == 0.0
+
+
+def test_spectra_without_lines_hold_none():
+    """At 5 % each, more than 6 of 30 with a line have a chance of 3e-4."""
+    with_line = sum(bool(find_lines(draw([], seed)).lines) for seed in range(30))
+    assert with_line <= 6
+
+
+def test_resolved_lines_are_all_found():
+    """23 pulls: |pull| > 4 has a false-alarm rate of 1.5e-3; the seed is fixed."""
+    spectrum = draw(RESOLVED, 1)
+    found = find_lines(spectrum)
+    energies = np.array([x.energy for x in found.lines])
+    mean, n_strong = expected(RESOLVED), 0
+    for energy, counts in RESOLVED:
+        shape = tailed_gaussian_counts(EDGES, counts, energy, 2.9, 0.0, 1.0)[0]
+        if np.sqrt(np.sum(shape**2 / mean)) > 8.0:
+            n_strong += 1
+            line = found.lines[np.argmin(np.abs(energies - energy))]
+            assert abs(line.energy - energy) < 4 * line.error
+    assert n_strong >= 17
+    assert all(np.min(np.abs(np.array(RESOLVED)[:, 0] - e)) < 6 for e in energies)
+
+
+def test_tail_explains_what_gaussians_take_for_lines():
+    lines = [(1633.6, 40900.0), (1778.99, 39500.0)]
+    spectrum = draw(lines, 3, fraction=0.23)
+    with_tail, without = (find_lines(spectrum, tail=tail) for tail in (True, False))
+    assert [round(x.energy) for x in with_tail.lines] == [1634, 1779]
+    assert with_tail.fit.values["fraction_2"] == pytest.approx(0.23, abs=0.05)
+    assert len(without.lines) > 2 and without.fit.deviance > with_tail.fit.deviance
+    assert any("the shape of that one may explain it" in note for note in without.notes)
+
+
+def test_a_line_inside_the_mask_is_not_found_beside_it():
+    spectrum = draw([(1809.0, 40000.0)], 4, mask=[TUTORIAL_MASK], fraction=0.23)
+    low, high = spectrum.masked_ranges()[0]
+    for line in find_lines(spectrum, tail=True).lines:
+        assert not low - 3 < line.energy < high + 3
+    assert not find_lines(draw([(1809.0, 40000.0)], 4), mask=(1780, 1840)).lines
+
+
+def test_result_is_deterministic(three):
+    again = find_lines(draw([(1633.6, 40900.0), (1778.99, 39500.0), (1893.0, 3900.0)], 5))
+    assert again.lines == three.lines and str(again) == str(three)
+
+
+def test_weak_lines_leave_the_shape_alone():
+    spectrum = draw([(1700.0, 1400.0)], 6)
+    found = find_lines(spectrum, tail=True, sigma=2.5)
+    (line,) = found.lines
+    assert line.significance < 10
+    assert found.fit.values["sigma_2"] == 2.5 and found.fit.values["fraction_2"] == 0.2
+    assert [note.split(" is held")[0] for note in found.notes] == ["the width", "the tail"]
+    shape = found.model().linebkg.spectrum.main.shape
+    assert not shape.sigma_2.free and not shape.fraction_2.free and shape.mu_2.free
+
+
+@pytest.mark.parametrize("energy", [1597.3, 1700.0, 1701.3, 1702.6, 1703.9, 1850.0])
+def test_a_tail_that_is_held_shifts_lines_that_have_none(energy):
+    """What docs/lines.md says of it, from the expected counts themselves."""
+    (line,) = find_lines(EnergySpectrum(EDGES, expected([(energy, 3000.0)])), tail=True).lines
+    assert 0.2 < line.energy - energy < 0.45
+
+
+def test_energies_may_be_fixed_to_the_catalogue():
+    spectrum = draw([(1666.0, 8e4), (1778.987, 3.9e4), (1919.3, 5e3)], 7)
+    found = find_lines(spectrum, fix_to_catalogue=True)
+    free, al, ni = found.lines
+    assert free.error > 0 and free.name == ""
+    assert (al.energy, al.error, al.name) == (1778.987, None, "28Al")
+    assert (ni.energy, ni.error, ni.name) == (1919.52, None, "57Ni")
+    assert "1778.99 fixed" in str(found)
+    assert found.fit.free_names == ["K_1", "index_1", "F_2", "mu_2", "sigma_2", "F_3", "F_4"]
+    shape = found.model().linebkg.spectrum.main.shape
+    assert not shape.mu_3.free and shape.mu_3.value == 1778.987
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_model_is_the_fit(tail):
+    spectrum = draw([(1633.6, 40900.0), (1778.99, 39500.0)], 3, fraction=0.23 * tail)
+    found = find_lines(spectrum, tail=tail)
+    plugin = LineBackgroundLike("linebkg", spectrum)
+    model = found.model(pivot=1.8 * u.MeV)
+    plugin.set_model(model)
+    assert plugin.get_model() == pytest.approx(found.fit.expected, rel=1e-9)
+    fit = plugin.fit(model)
+    assert fit.deviance == pytest.approx(found.fit.deviance, abs=1e-4)
+    # the lines themselves are lines of a model as well
+    again = background_model(found.lines, tail=tail)
+    assert plugin.fit(again).deviance == pytest.approx(found.fit.deviance, abs=1e-3)
+
+
+@pytest.mark.parametrize("counts", [400.0, 20000.0])
+def test_widths_beside_511_kev_are_those_of_the_search(counts):
+    edges = np.arange(450.0, 651.0, 2.0)
+    mean = powerlaw_counts(edges, 500.0, 550.0, -1.8)[0]
+    mean = mean + gaussian_counts(edges, [counts] * 2, [511.0, 574.0], 2.1)[0]
+    found = find_lines(EnergySpectrum(edges, np.random.default_rng(4).poisson(mean).astype(float)))
+    assert len(found.lines) == 2
+    parameters = found.model().linebkg.spectrum.main.shape.parameters
+    searched = next(p for p in found.fit.model.parameters if p.name == "sigma_2")
+    for name in ("sigma_2", "sigma_3"):
+        assert parameters[name].value == found.fit.values["sigma_2"]
+        assert parameters[name].free == searched.free
+
+
+def test_model_without_lines_is_the_continuum():
+    found = find_lines(draw([], 1))
+    assert found.lines == () and "no line found above" in str(found)
+    assert list(found.model().linebkg.spectrum.main.shape.parameters) == ["K", "piv", "index"]
+
+
+def test_spectra_come_in_many_ways(three):
+    spectrum = three.fit.spectrum
+    plugin = LineBackgroundLike("linebkg", spectrum)
+    pair = (EDGES / 1e3 * u.MeV, spectrum.counts)
+    for given in (plugin, plugin.spectrum, pair):
+        energies = [x.energy for x in find_lines(given, pivot=1.75 * u.MeV).lines]
+        assert energies == pytest.approx([x.energy for x in three.lines])
+    masked = find_lines(spectrum, mask=[(1620, 1650) * u.keV, (1880, 1900)])
+    assert [x.name for x in masked.lines] == ["28Al"]
+    plugin.set_mask((1620, 1650))
+    assert [x.name for x in find_lines(plugin).lines] == ["28Al", "68Ga"]
+    assert [x.name for x in find_lines(plugin, mask=()).lines] == ["20F", "28Al", "68Ga"]
+
+
+def test_few_counts():
+    """Half a count per bin: 5 % of such spectra hold a false line; a real one is found."""
+    rng = np.random.default_rng(3)
+    mean = expected([(1700.0, 40.0 * 3e4)]) / 3e4
+    found = find_lines((EDGES, rng.poisson(mean).astype(float)))
+    assert [round(x.energy / 4) for x in found.lines] == [425]
+    empty = sum(bool(find_lines((EDGES, rng.poisson(0.5, 99).astype(float))).lines)
+                for _ in range(20))  # fmt: skip
+    assert empty <= 5  # 5 % each: a chance of 3e-4
+
+
+def test_number_of_lines_may_be_limited():
+    found = find_lines(draw(RESOLVED, 1), max_lines=3)
+    assert [round(x.energy) for x in found.lines] == sorted(
+        round(e) for e, _ in sorted(RESOLVED, key=lambda x: -x[1])[:3]
+    )
+    assert "left out: 3 lines are as many as max_lines allows" in found.stopped
+
+
+def test_a_width_that_outgrows_the_room_takes_the_line_with_it():
+    """15 keV between two masks, a broad bump in them: no crash, and no line on the mask."""
+    edges = np.linspace(1500.0, 1600.0, 101)
+    mean = 1e3 + 2e4 * np.exp(-0.5 * ((edges[1:] - 1550.5) / 8.0) ** 2)
+    found = find_lines((edges, np.round(mean)), mask=[(1500, 1540), (1560, 1600)])
+    for line in found.lines:
+        assert 1541 < line.energy < 1559
+    assert found.fit.valid
+
+
+def test_search_as_json_and_text(three):
+    data = json.loads(json.dumps(three.to_dict(), allow_nan=False))
+    assert [x["name"] for x in data["lines"]] == ["20F", "28Al", "68Ga"]
+    text = search_table(data)
+    assert str(three).startswith(text)
+    assert re.search(r"177[89]\.\d\d ± 0\.0\d +39\d\d\d ± \d+ .*28Al +28Al 1778\.99", text)
+
+
+def test_limits_of_the_width_are_those_of_the_model():
+    assert linesearch.SIGMA_LIMITS == model_module.SIGMA_LIMITS
+
+
+SPECTRUM = EnergySpectrum(EDGES, np.full(99, 1e4))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"spectrum": [1, 2, 3]}, DataError, "takes an EnergySpectrum, .* got list"),
+        ({"spectrum": (EDGES, np.ones(5))}, DataError, "99 energy bins but counts of shape"),
+        ({"spectrum": SimpleNamespace(spectrum=3)}, DataError, "got int"),
+        ({"sigma": 0}, ModelError, "between 0.1 and 50 keV, got 0 keV"),
+        ({"sigma": "wide"}, BinningError, "width of the lines must be an energy"),
+        ({"false_alarm": 1.0}, ModelError, "above 0 and below 0.5, got 1"),
+        ({"false_alarm": math.nan}, ModelError, "above 0 and below 0.5"),
+        ({"max_lines": 40}, ModelError, "from 0 to 26 lines leave 4/9 of the 99 fitted bins"),
+        ({"pivot": -1}, ModelError, "pivot energy must be positive"),
+        ({"mask": (3000, 4000)}, BinningError, "outside the energy axis"),
+        ({"mask": [(1, 2, 3)]}, BinningError, "two energies"),
+        ({"mask": (1400, 2100)}, BinningError, "excludes every energy bin"),
+        ({"mask": (1500, 1992)}, ModelError, "2 free parameters but only 1 of 99"),
+    ],
+)
+def test_bad_input_is_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        find_lines(**({"spectrum": SPECTRUM} | arguments))
+
+
+def test_no_room_is_no_line():
+    found = find_lines(draw(RESOLVED, 1), mask=(1520, 2000))
+    assert found.lines == () and math.isfinite(found.threshold)
+    narrow = find_lines(draw(RESOLVED, 1), mask=(1520, 2000), sigma=20.0)
+    assert narrow.lines == () and "nowhere is there room" in str(narrow)
+    assert json.dumps(narrow.to_dict(), allow_nan=False)
+
+
+def test_no_counts_are_no_lines():
+    assert find_lines((EDGES, np.zeros(99))).lines == ()

@@ -1,0 +1,352 @@
+"""Figures: what is drawn is what was fitted, on any axes, and nothing global is touched."""
+
+import subprocess
+import sys
+import warnings
+
+import astropy.units as u
+import histpy
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose, assert_array_equal
+from spectra import line_model, simulated_spectrum
+
+from cosi_linebkg_plugin.errors import FileError, TemplateError
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.histograms.read import open_events
+from cosi_linebkg_plugin.show.figure import LABEL_SIZE, save_figure
+from cosi_linebkg_plugin.show.spectrum import _isotope, plot_spectrum
+from cosi_linebkg_plugin.show.template import plot_projection, plot_weights
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.components import SpectralModel
+from cosi_linebkg_plugin.spectrum.statistic import deviance_residuals
+from cosi_linebkg_plugin.template.build import make_template
+from cosi_linebkg_plugin.template.options import TemplateOptions
+
+EDGES = np.linspace(1600.0, 1900.0, 61)
+MASK = [(1790.0, 1825.0)]
+SOURCE = (1805.0, 1812.0)
+BANDS = [(1700.0, 1750.0), (1830.0, 1880.0)]
+MODEL = line_model(
+    [(1666.0, 9e3, (1656.0, 1676.0)), (1779.0, 6e3, (1770.0, 1788.0))], k=300.0, sigma=3.0
+)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # of older matplotlib
+        yield
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return fit_spectrum(MODEL, simulated_spectrum(MODEL, EDGES, np.random.default_rng(1), MASK))
+
+
+@pytest.fixture(scope="module")
+def template(fit):
+    rng = np.random.default_rng(2)
+    axes = histpy.Axes(
+        [
+            histpy.Axis(np.array([0.0, 43200.0, 86400.0]) * u.s, label="Time"),
+            histpy.Axis(EDGES * u.keV, label="Em"),
+            histpy.Axis(np.radians(np.linspace(0, 180, 7)) * u.rad, label="Phi"),
+            histpy.HealpixAxis(nside=1, scheme="ring", coordsys="galactic", label="PsiChi"),
+        ]
+    )
+    counts = fit.spectrum.counts.astype(int)
+    spread = rng.multinomial(counts, np.full(144, 1 / 144)).reshape(60, 2, 6, 12)
+    events = histpy.Histogram(axes, contents=np.moveaxis(spread, 0, 1).astype(float))
+    return make_template(open_events(events), fit, SOURCE, TemplateOptions("interpolated", BANDS))
+
+
+def bare_fit(counts, edges, model=None, mask=()):
+    """A result that was not fitted: the model's start values on these counts."""
+    model = model or line_model([], k=0.01)
+    spectrum = EnergySpectrum(edges, counts)
+    spectrum = spectrum.with_mask(mask) if mask else spectrum
+    return LineBackgroundFit(model, spectrum, model.values, (), np.zeros((0, 0)))
+
+
+def curve(axes, label):
+    """Values of the steps with this label in the legend."""
+    return next(p for p in axes.patches if p.get_label() == label).get_data().values
+
+
+def spans(axes, label):
+    """(low, high) of the ranges drawn like the one with this label."""
+    first = next(p for p in axes.patches if p.get_label() == label)
+    same = [p for p in axes.patches if p.get_facecolor() == first.get_facecolor()]
+    return [
+        p.get_patch_transform().transform_path(p.get_path()).get_extents().intervalx for p in same
+    ]
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+# --- spectrum -------------------------------------------------------------------------------------
+
+
+def test_spectrum_shows_data_model_and_components(fit):
+    figure = plot_spectrum(fit)
+    upper, _ = figure.axes
+    assert_allclose(curve(upper, "data"), fit.spectrum.counts)
+    assert_allclose(curve(upper, "model"), fit.expected)
+    assert_allclose(curve(upper, "continuum"), fit.component_spectra[0])
+    lines = next(p for p in upper.patches if p.get_label() == "lines (energies in keV)").get_data()
+    assert_allclose(lines.values - lines.baseline, fit.component_spectra[1:].sum(axis=0), atol=1e-9)
+    assert legend(upper) == ["data", "model", "lines (energies in keV)", "continuum", "masked"]
+    assert upper.get_ylabel() == "counts per 5 keV bin"
+    assert upper.get_xlim() == (1600.0, 1900.0)
+    low, high = upper.get_ylim()
+    assert low < fit.spectrum.counts.min() and high > fit.spectrum.counts.max()
+
+
+def test_spectrum_residuals_are_signed_deviances_and_masked_bins_hollow(fit):
+    lower = plot_spectrum(fit).axes[1]
+    residuals = deviance_residuals(fit.spectrum.counts, fit.expected)
+    filled, hollow = (line for line in lower.lines if line.get_marker() == "o")
+    assert_array_equal(filled.get_xdata(), fit.spectrum.centers[fit.spectrum.used])
+    assert_allclose(filled.get_ydata(), residuals[fit.spectrum.used])
+    assert_array_equal(hollow.get_xdata(), fit.spectrum.centers[fit.spectrum.mask])
+    assert hollow.get_markerfacecolor() == "white" != filled.get_markerfacecolor()
+    assert lower.get_xlabel() == "energy [keV]"
+    assert lower.get_ylabel() == r"residual [$\sigma$]"
+
+
+def test_ranges_come_from_the_template_unless_named(fit, template):
+    upper, lower = plot_spectrum(fit, template=template).axes
+    for axes in (upper, lower):
+        assert_allclose(spans(axes, "masked"), fit.mask)
+        assert_allclose(spans(axes, "source range"), [SOURCE])
+    assert_allclose(spans(upper, "sidebands"), BANDS)
+    figure = plot_spectrum(
+        fit, template=template, source_range=(1.8, 1.81) * u.MeV, sidebands=[(1610, 1620)]
+    )
+    assert_allclose(spans(figure.axes[0], "source range"), [(1800.0, 1810.0)])
+    assert_allclose(spans(figure.axes[0], "sidebands"), [(1610.0, 1620.0)])
+
+
+def test_unequal_bins_are_drawn_per_kev():
+    edges = np.array([1600.0, 1601.0, 1604.0, 1610.0])
+    upper = plot_spectrum(bare_fit([5.0, 9.0, 12.0], edges)).axes[0]
+    assert upper.get_ylabel() == "counts / keV"
+    assert_allclose(curve(upper, "data"), [5.0, 3.0, 2.0])
+
+
+def test_error_bars_are_the_central_poisson_interval():
+    # Garwood intervals at 68.27 % for n = 0, 1, 5: Gehrels 1986 (ApJ 303, 336), Tables 1 and 2;
+    # at n = 0 its one-sided 84.13 % upper limit.
+    upper = plot_spectrum(bare_fit([0.0, 1.0, 5.0], [1600.0, 1605.0, 1610.0, 1615.0])).axes[0]
+    segments = upper.collections[0].get_segments()
+    assert_allclose([s[0, 1] for s in segments], [0.0, 0.173, 2.840], atol=1e-3)
+    assert_allclose([s[1, 1] for s in segments], [1.841, 3.300, 8.382], atol=1e-3)
+
+
+def test_strong_lines_are_labelled_weak_ones_are_not(fit):
+    lines = [(1666.0, 9e3, (1656.0, 1676.0)), (1850.0, 1.0, (1840.0, 1860.0))]
+    upper = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, line_model(lines))).axes[0]
+    assert [text.get_text() for text in upper.texts] == ["1666.0"]
+
+
+def test_lines_that_the_catalogue_knows_are_named(fit):
+    lines = [(energy, 9e3, (energy - 5, energy + 5)) for energy in (1666.0, 1764.2, 1779.0, 1565.3)]
+    named = bare_fit(fit.spectrum.counts, EDGES, line_model(lines))
+    texts = [text.get_text() for text in plot_spectrum(named).axes[0].texts]
+    al, bi = "$^{\\mathrm{28}}$Al 1779.0", "$^{\\mathrm{205}}$Bi 1764.2"
+    assert texts[-3:] == ["1666.0", bi, al]
+    texts = [text.get_text() for text in plot_spectrum(named, names=False).axes[0].texts]
+    assert texts[-3:] == ["1666.0", "1764.2", "1779.0"]
+
+
+def test_isotopes_are_written_as_such():
+    names = ["24mNa", "206Bi?", "e+e-", ""]
+    assert [_isotope(name) for name in names] == [
+        "$^{\\mathrm{24m}}$Na ", "$^{\\mathrm{206}}$Bi? ", "$e^+e^-$ ", ""
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_labels_stay_above_the_data(fit, named):
+    energies = [1764.3, 1778.99] if named else [1800.0]
+    lines = [(energy, 9e3, (energy - 5, energy + 5)) for energy in energies]
+    figure = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, line_model(lines)))
+    figure.canvas.draw()
+    upper = figure.axes[0]
+    top = upper.transData.transform((0.0, fit.spectrum.counts.max()))[1]
+    for text in upper.texts:
+        assert text.get_text()
+        assert top < text.get_window_extent().y0 and text.get_window_extent().y1 < upper.bbox.y1
+
+
+def test_labels_of_crowded_lines_do_not_overlap():
+    energies = np.arange(1601.0, 1899.0, 4.0)
+    model = line_model([(e, 1e4, (e - 1, e + 1)) for e in energies])
+    figure = plot_spectrum(bare_fit(np.full(60, 2e4), EDGES, model))
+    figure.canvas.draw()
+    upper = figure.axes[0]
+    places = upper.transData.transform([(text.xyann[0], 0.0) for text in upper.texts])[:, 0]
+    width = LABEL_SIZE / 72.0 * figure.dpi  # of an upright label
+    assert 20 < places.size < energies.size  # as many as fit
+    assert np.all(np.diff(places) >= width)
+    frame = upper.get_window_extent()
+    assert frame.x0 + width / 2 <= places[0] and places[-1] <= frame.x1 - width / 2
+
+
+def test_masked_bins_far_off_do_not_set_the_scale(fit):
+    counts = fit.spectrum.counts.copy()
+    counts[fit.spectrum.mask] *= 50.0
+    spectrum = EnergySpectrum(EDGES, counts, fit.spectrum.mask)
+    far = LineBackgroundFit(fit.model, spectrum, fit.theta, (), np.zeros((0, 0)))
+    lower = plot_spectrum(far).axes[1]
+    assert lower.get_ylim()[1] < 6.0
+    triangles = next(line for line in lower.lines if line.get_marker() == "^")
+    assert_array_equal(triangles.get_xdata(), spectrum.centers[spectrum.mask])
+    assert np.all(np.abs(triangles.get_ydata()) < lower.get_ylim()[1])
+
+
+@pytest.mark.parametrize(
+    ("counts", "edges"),
+    [(np.zeros(4), np.linspace(1600, 1620, 5)), ([3.0], [1600.0, 1605.0]), ([0.0], [1.0, 2.0])],
+)
+def test_empty_and_single_bins_draw_without_warnings(counts, edges, tmp_path):
+    figure = plot_spectrum(bare_fit(counts, edges))
+    save_figure(figure, tmp_path / "figure.png")
+    assert np.all(np.isfinite([axes.get_ylim() for axes in figure.axes]))
+
+
+def test_lines_without_a_continuum_can_be_drawn(fit):
+    model = SpectralModel(MODEL.parameters, MODEL.components[1:], MODEL.links)
+    upper = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, model)).axes[0]
+    assert_array_equal(curve(upper, "continuum"), np.zeros(60))
+
+
+def test_given_axes_are_used_and_no_figure_is_made(fit, template, monkeypatch):
+    figure = Figure()
+    upper, lower, third, fourth = figure.subplots(4)
+    monkeypatch.setattr(Figure, "__init__", lambda *args, **kwargs: pytest.fail("a new figure"))
+    assert plot_spectrum(fit, ax=(upper, lower)) is figure
+    assert plot_projection(template, observed=np.ones(6), ax=third) is figure
+    assert plot_weights(template, ax=fourth) is figure
+    assert len(figure.axes) == 4 and all(axes.has_data() for axes in figure.axes)
+
+
+def test_pyplot_is_never_touched():
+    code = """
+import sys
+import numpy as np
+from cosi_linebkg_plugin.show import spectrum as plot
+assert "matplotlib" not in sys.modules
+from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
+from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+model = SpectralModel(
+    (Parameter("K_1", 1.0), Parameter("piv_1", 5.0, free=False), Parameter("index_1", -2.0)),
+    (Component("powerlaw", (0, 1, 2)),),
+)
+spectrum = EnergySpectrum([4.0, 5.0, 6.0], [1.0, 2.0])
+plot.plot_spectrum(LineBackgroundFit(model, spectrum, model.values, (), np.zeros((0, 0))))
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- template -------------------------------------------------------------------------------------
+
+
+def test_projection_shows_counts_errors_and_degrees(template):
+    (axes,) = plot_projection(template, "Phi").axes
+    counts, errors = template.project("Phi")
+    steps = next(p for p in axes.patches if p.get_label() == "template").get_data()
+    assert_allclose(steps.values, counts)
+    assert_allclose(steps.edges, np.linspace(0, 180, 7))
+    band = next(p for p in axes.patches if p.get_label().startswith(r"template $\pm$")).get_data()
+    assert_allclose(band.values - band.baseline, 2 * errors)
+    assert axes.get_xlabel() == r"$\phi$ [deg]"
+    assert axes.get_xlim() == (0.0, pytest.approx(180.0))
+
+
+@pytest.mark.parametrize(
+    ("axis", "label", "end"),
+    [
+        ("Time", "time since start [d]", 1.0),
+        ("PsiChi", r"$\psi\chi$ [pixel]", 12.0),
+        ("Em", "energy [keV]", 1812.0),
+    ],
+)
+def test_projection_along_any_axis(template, axis, label, end):
+    n_bins = template.project(axis)[0].size
+    figure = plot_projection(template, axis, truth=np.ones(n_bins))
+    assert figure.axes[-1].get_xlabel() == label
+    assert figure.axes[-1].get_xlim()[1] == pytest.approx(end)
+
+
+def test_chi_divides_by_the_error_of_what_is_compared(template):
+    counts, errors = template.project("Phi")
+    figure = plot_projection(template, observed=counts + 7.0, truth=counts - 3.0)
+    upper, lower = figure.axes
+    by_label = {line.get_label().split(":")[0]: line.get_ydata() for line in lower.lines}
+    assert_allclose(by_label["truth"], 3.0 / np.sqrt(errors**2 + counts))
+    assert_allclose(by_label["observed"], -7.0 / np.sqrt(errors**2 + counts))
+    assert {"observed", "truth"} <= set(legend(upper))
+    chi2 = np.sum(9.0 / (errors**2 + counts))
+    assert legend(lower)[1] == f"truth: $\\chi^2$ / bins = {chi2:.1f} / 6"
+    assert lower.get_ylabel() == r"$\chi$"
+
+
+class EmptyBins:
+    """A template whose second bin holds nothing and has no error."""
+
+    def __init__(self):
+        self.axes = {"Phi": histpy.Axis(np.array([0.0, 90.0, 180.0]) * u.deg, label="Phi")}
+
+    def project(self, axis):
+        return np.array([4.0, 0.0]), np.array([2.0, 0.0])
+
+
+def test_bins_without_error_have_no_chi():
+    lower = plot_projection(EmptyBins(), truth=[2.0, 1.0]).axes[1]
+    chi = next(line for line in lower.lines if line.get_label().startswith("truth"))
+    assert_array_equal(chi.get_xdata(), [45.0])
+    assert_allclose(chi.get_ydata(), [2.0 / np.sqrt(8.0)])
+
+
+def test_comparison_of_the_wrong_length_is_refused(template):
+    with pytest.raises(TemplateError, match=r"truth counts have the shape \(3,\).* 6 bins"):
+        plot_projection(template, truth=[1, 2, 3])
+
+
+def test_weights_are_drawn_over_energy(template):
+    (axes,) = plot_weights(template).axes
+    assert_allclose(curve(axes, "background"), template.weights[0])
+    assert_allclose(spans(axes, "source range"), [SOURCE])
+    assert axes.get_xlabel() == "energy [keV]"
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_save_figure_writes_whole_files(fit, tmp_path):
+    figure = plot_spectrum(fit)
+    save_figure(figure, tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    width = int.from_bytes(data[16:20], "big")
+    assert width == pytest.approx(150 * figure.get_figwidth(), rel=0.05)  # the box is tight
+    save_figure(figure, tmp_path / "a.pdf")
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pdf", "a.png"]
+
+
+def test_save_figure_refuses_what_it_cannot_write(fit, tmp_path):
+    with pytest.raises(FileError, match="known are"):
+        save_figure(plot_spectrum(fit), tmp_path / "a.docx")
+    with pytest.raises(FileError, match="missing"):
+        save_figure(plot_spectrum(fit), tmp_path / "missing" / "a.png")
