@@ -92,14 +92,29 @@ class Component:
     norm: int | None = None
 
     @property
+    def is_line(self) -> bool:
+        """Whether it is a line, which has an energy and a width."""
+        return self.kind in _LINES
+
+    @property
     def label(self) -> str:
         """What the component belongs to: "lines" or "continuum"."""
-        return "lines" if self.kind in _LINES else "continuum"
+        return "lines" if self.is_line else "continuum"
 
     @property
     def amplitude(self) -> int | None:
         """The parameter in which the counts are linear: K, F, or a function's norm."""
         return self.norm if self.kind == "function" else self.slots[0]
+
+    @property
+    def area(self) -> int:
+        """Of a line: the parameter F, its counts."""
+        return self.slots[0]
+
+    @property
+    def energy(self) -> int:
+        """Of a line: the parameter mu, its energy [keV]."""
+        return self.slots[1]
 
     @property
     def width_slots(self) -> tuple[int, ...]:
@@ -147,14 +162,25 @@ class SpectralModel:
 
     @property
     def names(self) -> list[str]:
+        """Names of the parameters, in the order of their slots."""
         return [p.name for p in self.parameters]
+
+    @property
+    def lines(self) -> tuple[int, ...]:
+        """Which of the components are lines."""
+        return tuple(i for i, c in enumerate(self.components) if c.is_line)
+
+    def slots(self, names: Iterable[str]) -> list[int]:
+        """Slots of parameters by name, e.g. the columns of a covariance matrix."""
+        index = {p.name: i for i, p in enumerate(self.parameters)}
+        return [index[name] for name in names]
 
     def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
         """A short name for figures and tables, "continuum" or "1778.97 keV"."""
         component = self.components[index]
-        if component.label == "lines":
-            return f"{theta[component.slots[1]]:.2f} keV"
-        same = [c for c in self.components if c.label == "continuum"]
+        if component.is_line:
+            return f"{theta[component.energy]:.2f} keV"
+        same = [c for c in self.components if not c.is_line]
         if len(same) == 1:
             return "continuum"
         position = next(i for i, c in enumerate(same) if c is component)
@@ -192,7 +218,7 @@ class BoundModel:
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
         self._continua = _table(_continuum_row(c) for c in model.components if c.kind in _CONTINUA)
-        self._lines = _table(_line_row(c) for c in model.components if c.label == "lines")
+        self._lines = _table(_line_row(c) for c in model.components if c.is_line)
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 
