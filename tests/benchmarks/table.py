@@ -1,8 +1,9 @@
 """All benchmarks in one table.
 
 ``python tests/benchmarks/table.py [--quick] [--only NAME ...] [--peers PYTHON] [--dir DIR]
-[--write]`` prints it; with ``--write`` it goes into docs/benchmarks.md. A full run takes eleven minutes on two quiet cores with the event lists in DIR; those
-that are missing are simulated first (5 GB), and kept.
+[--write]`` prints it; with ``--write`` it goes into docs/benchmarks.md. A full run takes eleven
+minutes on two quiet cores with the event lists in DIR; those that are missing are simulated first
+(5 GB), and kept.
 
 cosipy 0.3.4 needs numpy < 2, so that it lives in an environment of its own: ``--peers`` is the
 Python of that one. Each group of rows runs in a new process of one of the two, from this
