@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,30 @@ def blocks(language):
 
 def test_readme_python_runs(folder):
     (code,) = blocks("python")
-    result = run(folder, "-W", "error:::cosi_linebkg_plugin", "-c", code)
+    strict = "import warnings\nwarnings.filterwarnings('error', module='cosi_linebkg_plugin')\n"
+    result = run(folder, "-c", strict + code)
     assert result.returncode == 0, result.stderr
+    assert "amount of lines in the masked source range is not known" in result.stderr
     template = BackgroundTemplate.open(folder / "background.h5")
     assert template.counts["continuum"] == pytest.approx(22269, rel=0.02)
 
 
-EXAMPLES = sorted(p.name for p in (ROOT / "examples").glob("[!_]*.py"))
+def imports_cosipy(code):
+    return re.search(r"^(from|import) cosipy\b", code, flags=re.MULTILINE)
+
+
+def runs_here(path):
+    """Beside one generation of cosipy the examples for the other are left out."""
+    code = path.read_text(encoding="utf-8")
+    try:
+        generation = version("cosipy")[:3]
+    except PackageNotFoundError:
+        return True
+    needed = "0.3" if "import COSILike" in code else "0.4"
+    return not imports_cosipy(code) or generation == needed
+
+
+EXAMPLES = sorted(p.name for p in (ROOT / "examples").glob("[!_]*.py") if runs_here(p))
 
 
 #: Of the examples, the one that samples for long.
@@ -54,7 +72,7 @@ LONG = pytest.param("bayesian_background.py", marks=pytest.mark.slow)
 def test_examples_run_and_end_in_a_figure(folder, script):
     path = ROOT / "examples" / script
     code = path.read_text(encoding="utf-8")
-    if "cosipy import" in code:
+    if imports_cosipy(code):
         pytest.importorskip("cosipy")
     result = run(folder, str(path), "demo")
     assert result.returncode == 0, result.stderr
