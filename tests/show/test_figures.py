@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 from spectra import line_model, simulated_spectrum
 
-from cosi_linebkg_plugin.errors import FileError, TemplateError
+from cosi_linebkg_plugin.errors import FileError, LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.histograms.read import open_events
@@ -62,7 +62,9 @@ def template(fit):
     counts = fit.spectrum.counts.astype(int)
     spread = rng.multinomial(counts, np.full(144, 1 / 144)).reshape(60, 2, 6, 12)
     events = histpy.Histogram(axes, contents=np.moveaxis(spread, 0, 1).astype(float))
-    return make_template(open_events(events), fit, SOURCE, TemplateOptions("interpolated", BANDS))
+    options = TemplateOptions("interpolated", BANDS)
+    with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
+        return make_template(open_events(events), fit, SOURCE, options)
 
 
 def bare_fit(counts, edges, model=None, mask=()):
