@@ -434,7 +434,8 @@ def _binned(config: Any, events: Any) -> list[str]:
 
 
 def _lines(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
-    from ..lines.catalogue import identify_lines, instrumental_lines
+    from ..lines.catalogue import instrumental_lines
+    from ..lines.identify import identify_lines
 
     energy_range = _energy_range(" ".join(options.range)) if options.range else None
     if options.match is None:
@@ -485,7 +486,7 @@ def _catalogue_table(rows: Sequence[Any]) -> list[str]:
 
 def _match_table(found: Sequence[Any]) -> list[str]:
     """Fitted lines against the rows of the catalogue near them."""
-    from ..lines.catalogue import MATCH_SIGMAS, SCALE_ERROR
+    from ..lines.identify import MATCH_SIGMAS, SCALE_ERROR
 
     if not found:
         return ["The fit has no line there."]
