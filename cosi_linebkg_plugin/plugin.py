@@ -11,12 +11,14 @@ from astromodels.core.parameter import Parameter as AstroParameter
 from numpy.typing import NDArray
 from threeML.plugin_prototype import PluginPrototype
 
+from .consumers.draws import Draws, Seed
 from .errors import LineBackgroundError, ModelError
 from .fit.guess import guess_values
 from .fit.minimise import check_degrees_of_freedom, fit_spectrum
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .model.build import DEFAULT_SOURCE
+from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
 from .spectrum.axis import EnergySpectrum
 from .spectrum.components import Parameter
@@ -72,10 +74,8 @@ class LineBackgroundLike(PluginPrototype):
         self._reader: SpectrumReader | None = None
         self._objective: Objective | None = None
         self._amounts: dict[Any, SourceAmounts] = {}
-        self._rng = np.random.default_rng()
-        nuisance: dict[str, AstroParameter] = {}
-        if self._shape is not None:
-            nuisance = _nuisance_parameters(name, self._shape)
+        self._draws = Draws()
+        nuisance = {} if self._shape is None else nuisance_parameters(name, self._shape)
         super().__init__(name, nuisance)
         self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
 
@@ -105,9 +105,16 @@ class LineBackgroundLike(PluginPrototype):
         if self._reader is not None:
             self._objective = Objective(self._reader.model, self._spectrum)
 
-    def seed(self, seed: Any) -> None:
-        """Seed (or replace by a numpy Generator) what draws the simulated data sets."""
-        self._rng = np.random.default_rng(seed)
+    def seed(self, seed: Seed = None) -> None:
+        """Seed what draws the simulated data sets.
+
+        Parameters
+        ----------
+        seed : int, SeedSequence, BitGenerator or Generator, optional
+            The same seed gives the same data sets. A copy of the plugin (pickle, deepcopy, another
+            process) does not go on with it: it draws others; seed it itself where needed.
+        """
+        self._draws = Draws(seed)
 
     # --- threeML ---------------------------------------------------------------------------------
 
@@ -148,19 +155,16 @@ class LineBackgroundLike(PluginPrototype):
         new_name : str, optional
         """
         expected = self.get_model()
-        counts = self._rng.poisson(np.maximum(expected, 0.0)).astype(float)
+        counts = self._draws.generator.poisson(np.maximum(expected, 0.0)).astype(float)
         simulated = LineBackgroundLike(
             new_name or f"{self.name}_sim",
             EnergySpectrum(self._spectrum.edges, counts, self._spectrum.mask),
             source=self._source,
             spectrum=self._shape,
         )
-        for new, old in zip(
-            simulated.nuisance_parameters.values(), self.nuisance_parameters.values(), strict=True
-        ):
-            new.value = old.value
+        simulated_parameters(simulated.nuisance_parameters, self.nuisance_parameters)
         simulated._inherited = tuple(self.nuisance_parameters)
-        simulated.seed(self._rng.spawn(1)[0])
+        simulated._draws = self._draws.child()
         return simulated
 
     def display_model(self, **kwargs: Any):
@@ -495,30 +499,6 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
 
     histogram = open_events(events)
     return histogram, EnergySpectrum(histogram.energy_edges, histogram.energy_counts())
-
-
-def _nuisance_parameters(name: str, shape: Any) -> dict[str, AstroParameter]:
-    """Copies of a function's parameters under the plugin's name."""
-    table = {}
-    for p in SpectrumReader([shape]).sources:
-        if p.has_auxiliary_variable:
-            continue
-        key = f"{name}_{p.name}"
-        copy = AstroParameter(
-            key,
-            p.value,
-            min_value=p.min_value,
-            max_value=p.max_value,
-            delta=p.delta,
-            desc=p.description,
-            free=p.free,
-            unit=p.unit,
-            transformation=p.transformation if p.has_transformation() else None,
-        )
-        if p.has_prior():
-            copy.prior = p.prior
-        table[key] = copy
-    return table
 
 
 def _at_limit(parameter: Parameter, value: float) -> bool:
