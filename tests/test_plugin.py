@@ -26,6 +26,7 @@ from astromodels import (
     PointSource,
     Powerlaw,
     Uniform_prior,
+    astromodels_config,
     clone_model,
 )
 from threeML import (
@@ -41,9 +42,12 @@ from threeML import (
 
 import cosi_linebkg_plugin
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
+from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.consumers.constraint import NormConstraint
 from cosi_linebkg_plugin.errors import BinningError, DataError, LineBackgroundError, ModelError
+from cosi_linebkg_plugin.fit.guess import guess_values
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import powerlaw_counts
 
@@ -156,6 +160,119 @@ def test_guess_sets_start_values_within_limits(plugin):
     plugin.guess(model)
     assert p["K_1"].value == pytest.approx(300, rel=0.2)
     assert p["F_2"].value == pytest.approx(2000, rel=0.5)
+
+
+#: The lines of README's example in Python.
+README_LINES = [1506, 1515, 1526, 1538, 1565, 1612, 1634, 1652, 1666, 1675, 1723, 1757.5, 1764,
+                1779, 1893, 1903, 1920, 1928]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo_spectrum():
+    simulation = simulate(1, nside=1)
+    return simulation.energy_edges, sum(simulation.expected_spectrum().values())
+
+
+def demo_plugin(demo_spectrum, seed):
+    edges, expected = demo_spectrum
+    counts = np.random.default_rng(seed).poisson(expected).astype(float)
+    plugin = LineBackgroundLike("linebkg", (edges, counts))
+    plugin.set_mask((1790, 1825))
+    return plugin
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    # 110: a line of 0 counts, where MIGRAD failed; 159: the direct fit alone ends 10 higher
+    [(110,), (159,), (3, 4), pytest.param(range(200), marks=pytest.mark.slow)],
+    ids=["line at 0", "two minima", "two draws", "200 draws"],
+)
+def test_a_session_after_guess_ends_at_the_optimum(demo_spectrum, seeds):
+    """From start values that were merely near, it ended in false minima or raised FitFailed."""
+    for seed in seeds:
+        plugin = demo_plugin(demo_spectrum, seed)
+        direct = plugin.fit(background_model(README_LINES))
+        model = background_model(README_LINES)
+        plugin.guess(model)
+        session = JointLikelihood(model, DataList(plugin))
+        session.fit(quiet=True)
+        result = plugin.result(session)
+        assert result.valid, (seed, result.message)
+        assert result.deviance < direct.deviance + 0.01, seed
+
+
+def test_a_session_in_a_false_minimum_is_not_valid(demo_spectrum):
+    """It said valid, and nothing more; the direct fit from there stayed there, too."""
+    plugin = demo_plugin(demo_spectrum, 1)
+    model = background_model(README_LINES)
+    reader = spectrum_of(model, "linebkg")
+    reader.set_values(guess_values(reader.current_model(), plugin.spectrum))
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    before = {path: p.value for path, p in model.free_parameters.items()}
+    result = plugin.result(session)
+    gap = result.deviance - plugin.fit(background_model(README_LINES)).deviance
+    assert gap > 5  # of the case itself
+    assert not result.valid
+    assert f"{gap:.2f} lower" in result.message and "mu_13 = 1759" in result.message
+    assert {path: p.value for path, p in model.free_parameters.items()} == before
+    assert "not valid" in result.summary() and "lower minimum" in result.summary()
+    plugin.guess(model)
+    session.fit(quiet=True)
+    assert plugin.result(session).valid
+
+
+def test_guess_leaves_a_line_in_the_mask_to_the_session(plugin):
+    model = make_model(lines=(1779.0, 1810.0))
+    plugin.guess(model)  # plugin.fit refuses it; another plugin of the session may see the line
+    assert model.linebkg.spectrum.main.shape.K_1.value == pytest.approx(300, rel=0.2)
+
+
+def test_errors_with_the_transformations_of_astromodels_switched_off(plugin):
+    """threeML's matrix is that of log10 K all the same: K's error was 1e-3 of the right one."""
+    direct = plugin.fit(make_model())
+    astromodels_config.modeling.use_parameter_transforms = False
+    try:
+        session = JointLikelihood(make_model(), DataList(plugin))
+        session.fit(quiet=True)
+        result = plugin.result(session)
+    finally:
+        astromodels_config.modeling.use_parameter_transforms = True
+    for name, error in direct.errors.items():
+        assert result.errors[name] == pytest.approx(error, rel=0.02)
+    a, b = (f.expected_counts((1770, 1790)) for f in (direct, result))
+    assert_allclose(a.covariance, b.covariance, rtol=0.03)
+
+
+@pytest.mark.parametrize("what", ["errors", "correlations", "nothing"])
+def test_a_wrong_matrix_of_threeml_is_replaced(plugin, monkeypatch, what):
+    session = JointLikelihood(make_model(), DataList(plugin))
+    session.fit(quiet=True)
+    matrix = session.covariance_matrix.copy()
+    if what == "errors":
+        matrix[1] *= 3.0
+        matrix[:, 1] *= 3.0
+    elif what == "correlations":
+        matrix = np.diag(np.diag(matrix))
+    monkeypatch.setattr(JointLikelihood, "covariance_matrix", property(lambda _: matrix))
+    result, direct = plugin.result(session), plugin.fit(make_model())
+    assert result.valid
+    assert result.message.startswith("threeML's covariance matrix is wrong") == (what != "nothing")
+    assert_allclose(result.covariance, direct.covariance, rtol=0.1, atol=1e-3)
+    if what != "nothing":
+        assert result.message in result.summary()
+
+
+def test_a_joint_session_keeps_what_other_plugins_know(plugin):
+    """Its matrix is compared with nothing, and its minimum is that of the whole session."""
+    path = "linebkg.spectrum.main.composite.F_2"
+    known = NormConstraint("known", [path], 10.0**2, mean=[1500.0])
+    session = JointLikelihood(make_model(), DataList(plugin, known))
+    session.fit(quiet=True)
+    result = plugin.result(session)
+    assert result.valid and not result.message
+    assert result.values["F_2"] == pytest.approx(1500, abs=20)
+    assert result.errors["F_2"] == pytest.approx(10, rel=0.05)
 
 
 def test_minos_errors_and_contours(plugin):
