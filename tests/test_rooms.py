@@ -29,8 +29,8 @@ ROOMS = [
 
 #: Libraries that only some modules may import at their top level; elsewhere on use.
 HEAVY = {
-    "astromodels": {"model.build", "model.functions", "model.priors", "model.read", "plugin"}
-    | {"consumers.constraint"},
+    "astromodels": {"model.build", "model.functions", "model.nuisance", "model.priors"}
+    | {"model.read", "plugin", "consumers.constraint"},
     "threeML": {"plugin", "consumers.constraint"},
     "histpy": set(),
     "matplotlib": set(),

@@ -513,7 +513,8 @@ class LineBackgroundFit:
         tail = any("tailed" in c.kind for c in self.model.components)
         values = self.values
         at_limit = [values[name] for name in self.at_limits if name.startswith("mu")]
-        return describe(self.adequacy, self.lines, tail, at_limit)
+        text = describe(self.adequacy, self.lines, tail, at_limit)
+        return f"{text} Note: {self.message}." if self.message else text
 
     # --- JSON ------------------------------------------------------------------------------------
 
