@@ -85,7 +85,7 @@ SECTIONS = (
         "Goodness of fit, posteriors, sidebands",
         "",
         {
-            "fit.minimise": ["with_toys", "toy_p_value"],
+            "fit.toys": ["with_toys", "toy_p_value"],
             "fit.posterior": ["posterior_predictive", "PosteriorPredictive"],
             "template.kinematics": ["suggest_sidebands", "SidebandProposal"],
         },
@@ -95,7 +95,7 @@ SECTIONS = (
         "What these return",
         "",
         {
-            "fit.result": ["FittedParameter", "RangeCounts"],
+            "fit.numbers": ["FittedParameter", "RangeCounts"],
             "spectrum.axis": ["EnergySpectrum"],
             "template.norms": ["NormFit"],
             "lines.search": ["LineSearch", "FoundLine"],
