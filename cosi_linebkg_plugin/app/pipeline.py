@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, FileError, FitError, LineBackgroundError
-from ..fit.minimise import with_toys
 from ..fit.result import LineBackgroundFit
+from ..fit.toys import with_toys
 from ..io.atomic import output_folder, together, whole_file
 from ..lines.search import LineSearch, check_search, find_lines
 from ..plugin import LineBackgroundLike
@@ -359,7 +359,12 @@ def _judged(fit: LineBackgroundFit, progress: Progress) -> LineBackgroundFit:
     if fit.p_value is not None or fit.dof <= 0:
         return fit
     progress("simulating spectra, as counts are low")
-    return with_toys(fit, rng=1, told=getattr(progress, "count", None))
+    return with_toys(fit, rng=1, progress=_counting(progress))
+
+
+def _counting(progress: Any) -> Any:
+    """What counts steps, or None: a plain callable cannot."""
+    return progress if getattr(progress, "count", None) else None
 
 
 def _fit_with_engine(
@@ -370,7 +375,7 @@ def _fit_with_engine(
     if config.engine == "bayesian":
         best = plugin.fit(model)
         progress("sampling the posterior (steps)")
-        return best.sample(seed=1, told=getattr(progress, "count", None))
+        return best.sample(seed=1, progress=_counting(progress))
     quiet_threeml()
     from threeML import DataList, JointLikelihood
 

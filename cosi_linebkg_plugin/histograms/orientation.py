@@ -27,7 +27,7 @@ GROUP = "binning"
 _ROUNDING = 1.0 + 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Livetime:
     """Seconds during which events could be registered.
 
@@ -66,7 +66,7 @@ class Pointing:
         return float(np.cos(np.radians(self.radius)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Orientation:
     """An orientation file: where the telescope points, and its livetime.
 

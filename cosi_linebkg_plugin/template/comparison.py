@@ -25,7 +25,7 @@ MIN_EXPECTED = 5.0
 N_LARGEST = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """A template along one axis against the observed counts.
 

@@ -14,7 +14,7 @@ from ..spectrum.statistic import log_likelihood
 _MAX_STEPS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormFit:
     """Norms fitted to observed counts.
 

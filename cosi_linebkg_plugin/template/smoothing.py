@@ -24,7 +24,7 @@ POOLED_PHI = (None, 5, 10, 20, 60)
 _SEED = 1809
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FilteredSums:
     """A filtered sum of slices, in the events' order of axes without Em.
 

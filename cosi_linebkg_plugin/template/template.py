@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, TemplateError
-from ..fit.result import LineBackgroundFit, finite_or_null, installed_versions
+from ..fit.numbers import installed_versions
+from ..fit.result import LineBackgroundFit
 from ..histograms.axes import ENERGY_LABEL, axis_difference, read_axes
 from ..histograms.read import EventHistogram, bins_of_range, open_events, open_file
 from ..histograms.write import make_histogram
 from ..io import checks
 from ..io.atomic import whole_hdf5
-from ..io.guard import brief, listed, parse_json, reading
+from ..io.guard import brief, finite_or_null, listed, parse_json, reading
 from ..io.hdf5 import read_text, read_whole
 from ..spectrum.axis import check_range
 from .norms import NormFit, fit_poisson_norms

@@ -16,8 +16,9 @@ from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.config import parse_config
 from cosi_linebkg_plugin.app.pipeline import fit_config, prepare
 from cosi_linebkg_plugin.fit.adequacy import LEVEL, TOLERABLE, runs_test
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, with_toys
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.spectrum.components import range_counts
 
