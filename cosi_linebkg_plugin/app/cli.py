@@ -327,7 +327,7 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
 
     pipeline.check_outputs(options.out, config)
     with output_folder(options.out, pipeline.RESULTS) as folder:
-        plugin = pipeline.prepare(config, progress)
+        plugin = pipeline.prepare(config, progress).plugin
         with pipeline.keeping_fit(folder) as kept:
             fit = pipeline.fit_config(config, plugin, progress)
             kept.append(fit)
@@ -351,10 +351,13 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
 
     pipeline.check_outputs(options.out, config)
     with output_folder(options.out, pipeline.RESULTS) as folder:
-        plugin = pipeline.prepare(config, progress)
+        prepared = pipeline.prepare(config, progress)
+        plugin = prepared.plugin
         pipeline.require_fit_of(config, plugin, fit)
+        if prepared.plan is None:
+            pipeline.template_options(config)  # says what is missing
         progress("making the template")
-        template = pipeline.template_config(config, plugin, fit, progress)
+        template = pipeline.template_config(prepared.plan, fit, progress)
         with together(folder, stale=set(pipeline.RESULTS) - set(pipeline.FIT_FIGURES)):
             files = pipeline.write_results(folder, template.fit, template)
     return [*_binned(config, plugin.events), *_summary(template.fit, template, files)]
