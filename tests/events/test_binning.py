@@ -16,6 +16,7 @@ from event_lists import START, make_events, special_events, write_fits, write_hd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from told import Told
 
 from cosi_linebkg_plugin import bin_events
 from cosi_linebkg_plugin.errors import (
@@ -523,13 +524,10 @@ def test_files_that_are_no_event_lists(path, tmp_path, columns):
 
 def test_every_file_is_looked_at_before_any_is_binned(path, columns, tmp_path):
     some = {key: columns[key] for key in ("Energies", "Phi")}
-    told = []
+    told = Told()
     with pytest.raises(DataError, match="lacks the column"):
-        bin_events(
-            [path, write_hdf5(tmp_path / "b.hdf5", some)], **COARSE,
-            progress=lambda *numbers: told.append(numbers),
-        )  # fmt: skip
-    assert told == []
+        bin_events([path, write_hdf5(tmp_path / "b.hdf5", some)], **COARSE, progress=told)
+    assert told.counted == []
 
 
 @pytest.mark.parametrize(
@@ -628,11 +626,12 @@ def test_killed_in_the_middle_leaves_the_old_output_as_it_was(path, tmp_path, sc
 
 
 def test_interrupted_leaves_nothing_behind(path, tmp_path):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+    class Interrupting(Told):
+        def count(self, done, total, what=""):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bin_events(path, **COARSE, progress=interrupt)
+        bin_events(path, **COARSE, progress=Interrupting())
     out = tmp_path / "folder" / "out.hdf5"
     binned = bin_event_files(path, BinningOptions(**COARSE))
     with pytest.raises(FileError, match="Cannot write"):
@@ -643,10 +642,10 @@ def test_interrupted_leaves_nothing_behind(path, tmp_path):
 
 def test_progress_counts_every_event(path, tmp_path, columns):
     second = write_fits(tmp_path / "b.fits.gz", columns)
-    told = []
-    bin_events([path, second], **COARSE, progress=lambda *numbers: told.append(numbers))
-    assert told[-1] == (2 * N, 2 * N)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    told = Told()
+    bin_events([path, second], **COARSE, progress=told)
+    assert told.counted[-1] == (2 * N, 2 * N, "events")
+    assert [done for done, *_ in told.counted] == sorted({done for done, *_ in told.counted})
 
 
 def test_ranges_of_events_sum_to_the_whole(path):
