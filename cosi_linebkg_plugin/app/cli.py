@@ -255,7 +255,7 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
         options.out, [*find_event_files(paths), *(p for p in given if isinstance(p, Path))]
     )
     progress("reading events")
-    told = getattr(progress, "events", None)
+    told: Any = progress if hasattr(progress, "count") else None
     binned = bin_event_files(paths, checked, progress=told, **parallel)
     progress("writing the histogram")
     binned.write(options.out)
@@ -613,13 +613,11 @@ class _Teller:
         self._bar.update(self._task, description=text)
         self._began = time.monotonic()
 
-    def events(self, done: int, total: int) -> None:
-        """Events done, of how many, and how many a second."""
-        per_second = done / max(time.monotonic() - self._began, 1e-3)
-        self.count(done, total, f"events, {per_second:,.0f} events/s")
-
     def count(self, done: int, total: int, what: str = "") -> None:
-        """How much is done, and of how much."""
+        """How much is done, and of how much; of events also how many a second."""
+        if what == "events":
+            per_second = done / max(time.monotonic() - self._began, 1e-3)
+            what = f"events, {per_second:,.0f} events/s"
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
         if len(self._bar.columns) == 3:

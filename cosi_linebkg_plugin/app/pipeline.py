@@ -312,12 +312,13 @@ def bin_config(config: Config, options: BinningOptions, progress: Progress) -> B
     from ..events.binning import bin_event_files
 
     assert config.binning is not None
+    told: Any = progress if getattr(progress, "count", None) else None
     return bin_event_files(
         list(config.events),
         options,
         scheduler=config.binning.scheduler,
         workers=config.binning.workers,
-        progress=getattr(progress, "events", None),
+        progress=told,
     )
 
 

@@ -185,7 +185,7 @@ def test_the_terminal_shows_events_per_second():
     with Progress(console=console, transient=True) as bar:
         tell = _Teller(bar)
         tell("reading events")
-        tell.events(300, 1200)
+        tell.count(300, 1200, "events")
         bar.refresh()
         shown = screen.getvalue()
         assert "reading events" in shown and "300/1200" in shown and "events/s" in shown
