@@ -141,11 +141,11 @@ def test_the_livetime_goes_with_the_file_into_the_template(orientation, events, 
         with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
             template = plugin.background_template(fit, (1800, 1820), **sidebands)
         assert template.livetime == pytest.approx(450)
-        assert template.details["livetime_from"] == "the events"
+        assert template.record.livetime_from == "the events"
         with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
             given = plugin.background_template(fit, (1800, 1820), livetime=5, **sidebands)
         assert given.livetime == 5
-        assert "livetime_from" not in given.details
+        assert given.record.livetime_from == ""
     assert "5000 events read from 1 file(s)" in plugin.events.description
 
 
