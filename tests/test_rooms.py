@@ -13,6 +13,7 @@ PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
 ROOMS = [
     "errors",
     "units",
+    "options",
     "io",
     "spectrum",
     "fit",

@@ -129,7 +129,7 @@ def make_template(
             "what to try."
         )
     for note in template.notes:
-        warnings.warn(note, LineBackgroundWarning, stacklevel=3)
+        warnings.warn(note, LineBackgroundWarning, stacklevel=4)
     return template
 
 

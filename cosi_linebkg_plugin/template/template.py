@@ -22,10 +22,9 @@ from ..io.guard import brief, listed, parse_json, reading
 from ..io.hdf5 import read_text, read_whole
 from ..spectrum.axis import check_range
 from .norms import NormFit, fit_poisson_norms
+from .options import METHODS
 
 FORMAT = "cosi-linebkg template 1"
-
-METHODS = ("components", "interpolated", "sideband")
 
 Array = NDArray[np.float64]
 

@@ -1,12 +1,14 @@
 """docs/reference.md from the docstrings of the public API.
 
-``python tests/studies/reference.py --write``. The sources are read, not imported: the page is the
-same with every version of Python.
+``python tests/studies/reference.py --write``. The sources are read, not imported (but for the
+options of `bin_events` and `background_template`): the page is the same with every version of
+Python.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 import yaml
 
 import cosi_linebkg_plugin
+from cosi_linebkg_plugin.options import options_of, with_options
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reference.md"
@@ -123,7 +126,7 @@ LISTS = (
 )
 TEXTS = ("Notes", "References")
 #: Public by name, but of use inside the package alone.
-INTERNAL = {"forbidden_norm"}
+INTERNAL = {"forbidden_norm", "naming", "one_line"}
 
 
 # --- reading the sources --------------------------------------------------------------------------
@@ -170,6 +173,12 @@ def signature(node: ast.FunctionDef, name: str, method: bool) -> str:
     ]
     if method and not any(ast.unparse(d) == "staticmethod" for d in node.decorator_list):
         parts = parts[1:]
+    if declared := declared_options(node, name):
+        parts.pop()
+        parts.append("*")
+        for option in options_of(declared).values():
+            default_text = "" if option.required else f"={quoted(option.default)}"
+            parts.append(f"{option.name}{default_text}")
     if a.vararg:
         parts.append(f"*{a.vararg.arg}")
     elif a.kwonlyargs:
@@ -179,6 +188,19 @@ def signature(node: ast.FunctionDef, name: str, method: bool) -> str:
     if a.kwarg:
         parts.append(f"**{a.kwarg.arg}")
     return parts_in_lines(parts)
+
+
+def declared_options(node: ast.FunctionDef | ast.ClassDef, name: str) -> type | None:
+    """The dataclass whose fields a function takes as keywords, by `options.takes_options`."""
+    for decorator in node.decorator_list:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "takes_options":
+            module = importlib.import_module(f"{PACKAGE.name}.{name}")
+            return getattr(module, ast.unparse(decorator.args[0]))
+    return None
+
+
+def quoted(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def parts_in_lines(parts: list[str]) -> str:
@@ -309,7 +331,10 @@ def docstring_of(node: ast.FunctionDef | ast.ClassDef, where: str) -> str:
 def function(node: ast.FunctionDef, name: str, level: int, owner: str = "") -> str:
     title = f"{owner}.{node.name}" if owner else node.name
     kinds = decorators(node)
-    text = description(docstring_of(node, f"{name}.{title}"))
+    docstring = docstring_of(node, f"{name}.{title}")
+    if declared := declared_options(node, name):
+        docstring = with_options(docstring, declared)
+    text = description(docstring)
     hashes = "#" * level
     if kinds & {"property", "cached_property"}:
         return f"{hashes} `{title}`\n\n{text}"
