@@ -252,7 +252,8 @@ def _binned(config: Any, events: Any) -> list[str]:
 
 
 def _lines(options: argparse.Namespace, progress: Progress) -> list[str]:
-    from ..lines.catalogue import identify_lines, instrumental_lines
+    from ..lines.catalogue import instrumental_lines
+    from ..lines.identify import identify_lines
 
     energy_range = _energy_range(" ".join(options.range)) if options.range else None
     if options.match is None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..fit.result import LineBackgroundFit
-    from ..lines.catalogue import CatalogueLine, IdentifiedLine
+    from ..lines.catalogue import CatalogueLine
+    from ..lines.identify import IdentifiedLine
     from ..template.comparison import Comparison
     from ..template.template import BackgroundTemplate
     from .pipeline import Outcome
@@ -111,7 +112,7 @@ def catalogue_table(rows: Sequence[CatalogueLine]) -> list[str]:
 
 def match_table(found: Sequence[IdentifiedLine]) -> list[str]:
     """Fitted lines against the rows of the catalogue near them."""
-    from ..lines.catalogue import MATCH_SIGMAS, SCALE_ERROR
+    from ..lines.identify import MATCH_SIGMAS, SCALE_ERROR
 
     if not found:
         return ["The fit has no line there."]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FitError, FitInterrupted
-from ..spectrum.kernels import compiled_log_posterior, half_deviance, sweep_walkers
+from ..spectrum.kernels import compiled_log_posterior, sweep_walkers
+from ..spectrum.statistic import half_deviance
 from .objective import Objective
 
 if TYPE_CHECKING:

@@ -30,8 +30,7 @@ from ..spectrum.components import (
     range_counts,
     tabulate,
 )
-from ..spectrum.kernels import half_deviance
-from ..spectrum.statistic import chi2_p_value, saturated_log_likelihood
+from ..spectrum.statistic import chi2_p_value, half_deviance, saturated_log_likelihood
 from ..units import in_kev
 from .adequacy import Adequacy, describe, judge
 
@@ -255,7 +254,7 @@ class LineBackgroundFit:
     def deviance(self) -> float:
         """Raw Poisson deviance of the fitted bins (Baker & Cousins 1984, NIM 221, 437)."""
         s = self.spectrum
-        return 2.0 * float(half_deviance(s.counts, s.used, self.expected_total))
+        return 2.0 * half_deviance(s.counts, s.used, self.expected_total)
 
     @property
     def log_likelihood(self) -> float:
@@ -514,7 +513,8 @@ class LineBackgroundFit:
         tail = any("tailed" in c.kind for c in self.model.components)
         values = self.values
         at_limit = [values[name] for name in self.at_limits if name.startswith("mu")]
-        return describe(self.adequacy, self.lines, tail, at_limit)
+        text = describe(self.adequacy, self.lines, tail, at_limit)
+        return f"{text} Note: {self.message}." if self.message else text
 
     # --- JSON ------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class SpectrumReader:
         these are threeML's.
     sources : list of astromodels Parameter
         One per parameter of `model`.
+    free_laws : list of str
+        Parameters that follow others by a law with free parameters of its own.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class SpectrumReader:
         self._names: list[str] = []
         self._links: dict[str, str] = {}
         self._derived: list[tuple[int, int, Any]] = []
-        self._free_laws: list[str] = []
+        self.free_laws: list[str] = []
         components = []
         for i, shape in enumerate(shapes):
             self._prefix = f"{prefixes[i]}_" if prefixes else ""
@@ -93,9 +95,9 @@ class SpectrumReader:
 
     def check_direct(self) -> None:
         """Refuse what a JointLikelihood varies and the direct fit would leave as it is."""
-        if self._free_laws:
+        if self.free_laws:
             raise ModelError(
-                f"The law that {', '.join(self._free_laws)} follows has free parameters of its "
+                f"The law that {', '.join(self.free_laws)} follows has free parameters of its "
                 "own, which only threeML's fits vary: fix them, use a JointLikelihood, or, for "
                 'widths, background_model(..., width="linear").'
             )
@@ -171,7 +173,7 @@ class SpectrumReader:
             self.sources.append(parameter)
             self._names.append(self._prefix + parameter.name)
             if any(p.free for p in law.parameters.values()):
-                self._free_laws.append(self._prefix + parameter.name)
+                self.free_laws.append(self._prefix + parameter.name)
             if isinstance(variable, AstroParameter):
                 source = self._slot(variable)
                 self._derived.append((self._slots[key], source, _Law(law)))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fit.result import LineBackgroundFit, installed_versions
 from ..io.atomic import whole_file
-from ..lines.catalogue import identify_lines
+from ..lines.identify import identify_lines
 from ..units import in_kev
 
 if TYPE_CHECKING:
