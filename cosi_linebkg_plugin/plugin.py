@@ -21,6 +21,7 @@ from .fit.result import LineBackgroundFit
 from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
+from .options import takes_options
 from .spectrum.axis import EnergySpectrum
 from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
@@ -334,27 +335,9 @@ class LineBackgroundLike(PluginPrototype):
             )
         return observed_counts(self._events, source_range)
 
+    @takes_options(TemplateOptions)
     def background_template(
-        self,
-        fit: LineBackgroundFit,
-        source_range: Sequence[Any],
-        *,
-        method: str = "components",
-        sidebands: Sequence[Sequence[Any]] | None = None,
-        window: Sequence[Any] | None = None,
-        order: int = 1,
-        tracers: Sequence[Any] | None = None,
-        line_ratio: Any = None,
-        smoothing: str | None = None,
-        smoothing_fwhm: float | None = None,
-        l_cut: int | None = None,
-        rebin_phi: int | None = None,
-        pool: int | None = None,
-        like: Any = None,
-        sky: Any = None,
-        observed: Any = None,
-        livetime: Any = None,
-        shift: bool = False,
+        self, fit: LineBackgroundFit, source_range: Sequence[Any], options: TemplateOptions
     ) -> BackgroundTemplate:
         """Carry the distribution of adjacent energies into the source range.
 
@@ -366,47 +349,7 @@ class LineBackgroundLike(PluginPrototype):
             The fitted spectrum, which sets the number of counts.
         source_range : (low, high)
             Anywhere inside the energy axis.
-        method : "components", "interpolated" or "sideband"
-            "components" takes the continuum and the instrumental lines apart, each with a norm of
-            its own. "interpolated" takes the least-noise weights that are right for a
-            distribution that changes linearly with energy. "sideband" adds up the sidebands (the
-            tutorial's method).
-        sidebands : list of (low, high), optional
-            Energies to take, the whole bins inside each. "sideband" needs them; "interpolated"
-            takes every unmasked bin outside the source range by default.
-        window : (low, high), optional
-            Energies from which "components" are taken; default: 80 keV to either side.
-        order : 0, 1 or 2
-            Degree in energy of the change of the continuum's distribution ("components").
-        tracers : list of energies, optional
-            Fitted lines that "lines" takes its distribution from; default: those within 100 keV
-            of the source range.
-        line_ratio : mapping, optional
-            Keys line, tracer, value, error: counts of an instrumental line inside the source
-            range, from a fitted line of the same origin.
-        smoothing : "auto", optional
-            Choose the filter from the data: half of the counts predict the other half.
-        smoothing_fwhm : float, optional
-            Full width at half maximum [deg] of a Gaussian that smooths PsiChi. Not with `l_cut`.
-        l_cut : int, optional
-            Keep the spherical harmonics of PsiChi up to this l.
-        rebin_phi, pool : int, optional
-            Bins of Phi, and of Time or ScAtt, that share a spatial pattern; totals are kept.
-        like : histpy.Histogram or path, optional
-            A histogram whose axes (in any order) the template takes over; one bin of its Em axis
-            must be the source range, and the other Em bins of the template are 0. Its Phi axis
-            may be coarser than the events'.
-        sky : histpy.Histogram, path, or a pair of these, optional
-            Expected sky counts at unit norm on the events' own axes, and, as the second of the
-            pair, on the template's: needed where the source range cuts through energy bins. The
-            source's own photons are taken out of spectrum and slices. Needs `observed`.
-        observed : histpy.Histogram or path, optional
-            Counts of the source range on the template's axes; the norms are fitted to them.
-        livetime : Quantity or float, optional
-            Seconds (or "90 d"); makes the norms rates in Hz.
-        shift : bool
-            Move the 511 keV features of each slice along Phi to where they are at the source
-            energy (`kinematics.shift_matrices`): for sidebands far from the source range.
+        {options}
 
         Raises
         ------
@@ -418,10 +361,6 @@ class LineBackgroundLike(PluginPrototype):
             raise LineBackgroundError(
                 "The plugin was given a spectrum alone; a template needs the event histogram."
             )
-        options = TemplateOptions(
-            method, sidebands, window, order, tracers, line_ratio, smoothing, smoothing_fwhm,
-            l_cut, rebin_phi, pool, like, sky, observed, livetime, shift,
-        )  # fmt: skip
         plan = plan_for_fit(self._events, fit, source_range, options)
         return make_template(plan, fit)
 

@@ -17,6 +17,7 @@ from scipy import stats
 from ..errors import TemplateError
 from .axes import phi_degrees
 from .filters import Filter
+import itertools
 
 Array = NDArray[np.float64]
 
@@ -272,7 +273,7 @@ def _project(
     else:
         groups = _merged_bins(least)
         edges = phi_degrees(axis)[[0, *(group[-1] + 1 for group in groups)]]
-        names = [f"{a:g}-{b:g} deg" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        names = [f"{a:g}-{b:g} deg" for a, b in itertools.pairwise(edges)]
     o, e, v = (
         np.array([values[group].sum() for group in groups])
         for values in (observed, expected, variances)
