@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 #: A session ends above the direct fit by less than this in -2 log L where it has converged.
 _LOWER_MINIMUM = 0.1
 
+#: How often `guess` looks for a still lower minimum from the last one.
+_MAX_SEARCHES = 5
+
 
 class LineBackgroundLike(PluginPrototype):
     """Poisson likelihood of the energies around a line, for any threeML session.
@@ -213,6 +216,11 @@ class LineBackgroundLike(PluginPrototype):
         reader = self._reader_for(model)
         start = reader.current_model()
         best = self._best_of(start)
+        for _ in range(_MAX_SEARCHES):
+            again = None if best is None else self._best_of(from_best(best))
+            if best is None or again is None or again.deviance > best.deviance - _LOWER_MINIMUM:
+                break
+            best = again
         reader.set_values(guess_values(start, self._spectrum) if best is None else _off_zero(best))
         self._write_back()
 
@@ -482,7 +490,12 @@ class LineBackgroundLike(PluginPrototype):
         finds is better only if the likelihood of the whole session is.
         """
         if reader.free_laws:
-            return result
+            return replace(
+                result,
+                message=result.message
+                or f"the law that {', '.join(reader.free_laws)} follows has free parameters, whose "
+                "errors are not in those of expected counts",
+            )
         direct = self._best_of(from_best(replace(result, model=reader.model)))
         if direct is None:
             return result
