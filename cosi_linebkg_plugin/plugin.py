@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from threeML import BayesianAnalysis, JointLikelihood
 
 
-#: A session ends above the direct fit by less than this in -2 log L where it has converged.
-_LOWER_MINIMUM = 0.1
+#: A session ends above the direct fit by less than this in -2 log L where it has converged; by
+#: more than 1, it is more than a standard error away from the optimum.
+_LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
 
 #: How often `guess` looks for a still lower minimum from the last one.
 _MAX_SEARCHES = 5
@@ -259,9 +260,9 @@ class LineBackgroundLike(PluginPrototype):
         -------
         LineBackgroundFit
             With the covariance of the fit, or with the posterior samples. A JointLikelihood is
-            compared with the direct fit: the result is not valid where that finds a lower
-            minimum of the session, and takes its exact covariance where threeML's is wrong and
-            no other plugin takes part; ``message`` says so.
+            compared with the direct fit: the result is not valid where that finds a minimum of
+            the session that is lower by more than 1 in -2 log L, and takes its exact covariance
+            where threeML's is wrong and no other plugin takes part; ``message`` says so.
 
         Raises
         ------
@@ -508,7 +509,7 @@ class LineBackgroundLike(PluginPrototype):
         if gain > _LOWER_MINIMUM:
             return replace(
                 result,
-                valid=False,
+                valid=result.valid and gain < _ANOTHER_MINIMUM,
                 message=f"a lower minimum exists: -2 log L is {gain:.2f} lower where the direct "
                 f"fit ends ({_moved(result, direct)}); start the session there with "
                 "plugin.guess(model)",
