@@ -25,8 +25,10 @@ from .spectrum.axis import EnergySpectrum
 from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
 from .template.amounts import LABELS, LineRatio, SourceAmounts
-from .template.build import make_template, observed_counts
+from .template.axes import observed_counts
+from .template.build import make_template
 from .template.options import TemplateOptions
+from .template.plan import plan_for_fit
 from .template.template import BackgroundTemplate
 from .units import in_kev
 
@@ -429,7 +431,8 @@ class LineBackgroundLike(PluginPrototype):
             method, sidebands, window, order, tracers, line_ratio, smoothing, smoothing_fwhm,
             l_cut, rebin_phi, pool, like, sky, observed, livetime, shift,
         )  # fmt: skip
-        return make_template(self._events, fit, source_range, options)
+        plan = plan_for_fit(self._events, fit, source_range, options)
+        return make_template(plan, fit)
 
     # --- inside ----------------------------------------------------------------------------------
 

@@ -255,7 +255,7 @@ def _bin(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
         options.out, [*find_event_files(paths), *(p for p in given if isinstance(p, Path))]
     )
     progress("reading events")
-    told = getattr(progress, "events", None)
+    told: Any = progress if hasattr(progress, "count") else None
     binned = bin_event_files(paths, checked, progress=told, **parallel)
     progress("writing the histogram")
     binned.write(options.out)
@@ -327,7 +327,7 @@ def _fit(options: argparse.Namespace, progress: Callable[[str], None]) -> list[s
 
     pipeline.check_outputs(options.out, config)
     with output_folder(options.out, pipeline.RESULTS) as folder:
-        plugin = pipeline.prepare(config, progress)
+        plugin = pipeline.prepare(config, progress).plugin
         with pipeline.keeping_fit(folder) as kept:
             fit = pipeline.fit_config(config, plugin, progress)
             kept.append(fit)
@@ -351,10 +351,13 @@ def _template(options: argparse.Namespace, progress: Callable[[str], None]) -> l
 
     pipeline.check_outputs(options.out, config)
     with output_folder(options.out, pipeline.RESULTS) as folder:
-        plugin = pipeline.prepare(config, progress)
+        prepared = pipeline.prepare(config, progress)
+        plugin = prepared.plugin
         pipeline.require_fit_of(config, plugin, fit)
+        if prepared.plan is None:
+            pipeline.template_options(config)  # says what is missing
         progress("making the template")
-        template = pipeline.template_config(config, plugin, fit, progress)
+        template = pipeline.template_config(prepared.plan, fit, progress)
         with together(folder, stale=set(pipeline.RESULTS) - set(pipeline.FIT_FIGURES)):
             files = pipeline.write_results(folder, template.fit, template)
     return [*_binned(config, plugin.events), *_summary(template.fit, template, files)]
@@ -434,7 +437,8 @@ def _binned(config: Any, events: Any) -> list[str]:
 
 
 def _lines(options: argparse.Namespace, progress: Callable[[str], None]) -> list[str]:
-    from ..lines.catalogue import identify_lines, instrumental_lines
+    from ..lines.catalogue import instrumental_lines
+    from ..lines.identify import identify_lines
 
     energy_range = _energy_range(" ".join(options.range)) if options.range else None
     if options.match is None:
@@ -485,7 +489,7 @@ def _catalogue_table(rows: Sequence[Any]) -> list[str]:
 
 def _match_table(found: Sequence[Any]) -> list[str]:
     """Fitted lines against the rows of the catalogue near them."""
-    from ..lines.catalogue import MATCH_SIGMAS, SCALE_ERROR
+    from ..lines.identify import MATCH_SIGMAS, SCALE_ERROR
 
     if not found:
         return ["The fit has no line there."]
@@ -609,13 +613,11 @@ class _Teller:
         self._bar.update(self._task, description=text)
         self._began = time.monotonic()
 
-    def events(self, done: int, total: int) -> None:
-        """Events done, of how many, and how many a second."""
-        per_second = done / max(time.monotonic() - self._began, 1e-3)
-        self.count(done, total, f"events, {per_second:,.0f} events/s")
-
     def count(self, done: int, total: int, what: str = "") -> None:
-        """How much is done, and of how much."""
+        """How much is done, and of how much; of events also how many a second."""
+        if what == "events":
+            per_second = done / max(time.monotonic() - self._began, 1e-3)
+            what = f"events, {per_second:,.0f} events/s"
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
         if len(self._bar.columns) == 3:

@@ -98,7 +98,7 @@ def _run_demo(folder: Path, seed: int, progress: Progress) -> tuple[Outcome, lis
     def compare(template: BackgroundTemplate) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from ..show.template import plot_projection
 
-        plugin = prepare(config)
+        plugin = prepare(config).plugin
         rows.append(compare_with_truth(template, simulation))
         for method in ("interpolated", "sideband"):
             other = plugin.background_template(

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, FileError, FitError, LineBackgroundError
-from ..fit.minimise import with_toys
 from ..fit.result import LineBackgroundFit
+from ..fit.toys import with_toys
+from ..histograms.read import files_kept_open
 from ..io.atomic import output_folder, together, whole_file
 from ..lines.search import LineSearch, check_search, find_lines
 from ..plugin import LineBackgroundLike
-from ..template.build import check_template, make_template
+from ..template.build import make_template
 from ..template.comparison import Comparison, compare_all, to_csv, to_json
 from ..template.options import TemplateOptions
+from ..template.plan import TemplatePlan, check_template
 from ..template.template import BackgroundTemplate
 from .config import BinningSection, Config
 
@@ -74,6 +76,22 @@ class Outcome:
     events: EventHistogram
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a configuration asks for, checked, with its files opened.
+
+    Attributes
+    ----------
+    plugin : LineBackgroundLike
+        With data and mask.
+    plan : TemplatePlan or None
+        None if the configuration names no source range.
+    """
+
+    plugin: LineBackgroundLike
+    plan: TemplatePlan | None
+
+
 def run(
     config: Config,
     out: str | os.PathLike[str],
@@ -81,7 +99,7 @@ def run(
     progress: Progress = lambda text: None,
     comparison: Callable[[BackgroundTemplate], tuple[list[dict], dict[str, Any]]] | None = None,
     title: str = "Line background",
-    plugin: LineBackgroundLike | None = None,
+    prepared: Prepared | None = None,
 ) -> Outcome:
     """The whole job: fit, template, figures, report.
 
@@ -96,7 +114,7 @@ def run(
         Given the template, returns rows that compare it with a known truth, and figures.
     title : str
         Of the report.
-    plugin : LineBackgroundLike, optional
+    prepared : Prepared, optional
         What `prepare` made of the configuration, if that is done.
 
     Raises
@@ -107,22 +125,22 @@ def run(
         The fit, if there is one, is in ``fit_interrupted.json``; other files are as before.
     """
     check_outputs(Path(out), config)
-    with output_folder(out, RESULTS) as folder:
-        if plugin is None:
+    with output_folder(out, RESULTS) as folder, files_kept_open():
+        if prepared is None:
             progress("reading the events")
-            plugin = prepare(config, progress)
+            prepared = prepare(config, progress)
+        plugin, plan = prepared.plugin, prepared.plan
         with keeping_fit(folder) as kept:
             fit = fit_config(config, plugin, progress)
             kept.append(fit)
             template = None
-            if config.template is not None:
+            if plan is not None:
                 progress("making the template")
-                template = template_config(config, plugin, fit, progress)
+                template = template_config(plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
             progress("writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else (None, {})
-            observed = config.template.observed if config.template else None
-            figures = _figures(fit, template, observed) | extra_figures
+            figures = _figures(fit, template, plan.observed if plan else None) | extra_figures
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template)
                 files += _write_report(folder, config, fit, template, rows, figures, title, plugin)
@@ -191,11 +209,11 @@ def _run_regions(
 ) -> dict[str, Outcome]:
     """`run_regions` in folders that it holds."""
     progress("reading the events")
-    plugins: dict[str, LineBackgroundLike] = {}
+    jobs: dict[str, Prepared] = {}
     for name, config in configs.items():
-        known = next(iter(plugins.values()), None)
+        known = next(iter(jobs.values()), None)
         try:
-            plugins[name] = prepare(config, progress, known.events if known else None)
+            jobs[name] = prepare(config, progress, known.plugin.events if known else None)
         except ConfigError as error:
             raise ConfigError(f"region {name}: {error}") from error
     outcomes: dict[str, Outcome] = {}
@@ -208,7 +226,7 @@ def _run_regions(
         try:
             outcomes[name] = run(
                 config, folder / name, progress=tell, title=f"{title}: {name}",
-                plugin=plugins[name],
+                prepared=jobs[name],
             )  # fmt: skip
         except FitError as error:
             raise FitError(f"region {name}: {error}", error.result) from error
@@ -244,8 +262,8 @@ def prepare(
     config: Config,
     progress: Progress = lambda text: None,
     known: EventHistogram | None = None,
-) -> LineBackgroundLike:
-    """The plugin with data and mask, after everything in the configuration is checked.
+) -> Prepared:
+    """The plugin and the plan of the template, after everything in the configuration is checked.
 
     `known` are the events, if they have been opened or binned for another region.
     """
@@ -264,11 +282,12 @@ def prepare(
             check_search(plugin.spectrum, **_search_options(config))
         else:
             plugin.check_model(model_of(config))
+    plan = None
     if config.template is not None:
         with _named("template"):
             used, options = plugin.spectrum.used, template_options(config)
-            check_template(plugin.events, used, config.source_range or (), options)
-    return plugin
+            plan = check_template(plugin.events, used, config.source_range or (), options)
+    return Prepared(plugin, plan)
 
 
 @contextmanager
@@ -293,12 +312,13 @@ def bin_config(config: Config, options: BinningOptions, progress: Progress) -> B
     from ..events.binning import bin_event_files
 
     assert config.binning is not None
+    told: Any = progress if getattr(progress, "count", None) else None
     return bin_event_files(
         list(config.events),
         options,
         scheduler=config.binning.scheduler,
         workers=config.binning.workers,
-        progress=getattr(progress, "events", None),
+        progress=told,
     )
 
 
@@ -359,7 +379,12 @@ def _judged(fit: LineBackgroundFit, progress: Progress) -> LineBackgroundFit:
     if fit.p_value is not None or fit.dof <= 0:
         return fit
     progress("simulating spectra, as counts are low")
-    return with_toys(fit, rng=1, told=getattr(progress, "count", None))
+    return with_toys(fit, rng=1, progress=_counting(progress))
+
+
+def _counting(progress: Any) -> Any:
+    """What counts steps, or None: a plain callable cannot."""
+    return progress if getattr(progress, "count", None) else None
 
 
 def _fit_with_engine(
@@ -370,7 +395,7 @@ def _fit_with_engine(
     if config.engine == "bayesian":
         best = plugin.fit(model)
         progress("sampling the posterior (steps)")
-        return best.sample(seed=1, told=getattr(progress, "count", None))
+        return best.sample(seed=1, progress=_counting(progress))
     quiet_threeml()
     from threeML import DataList, JointLikelihood
 
@@ -405,18 +430,23 @@ def _ranges(ranges: Sequence[Sequence[float]]) -> str:
     return f"{text} keV" if text else "nothing"
 
 
+class _Saying:
+    """A `Progress` that is told in words."""
+
+    def __init__(self, tell: Progress):
+        self.say = tell
+
+    def count(self, done: int, total: int, what: str = "") -> None:
+        """Nothing: a template has no steps to count."""
+
+
 def template_config(
-    config: Config,
-    plugin: LineBackgroundLike,
-    fit: LineBackgroundFit,
-    progress: Progress = lambda text: None,
+    plan: TemplatePlan, fit: LineBackgroundFit, progress: Progress = lambda text: None
 ) -> BackgroundTemplate:
-    """The template that the configuration describes."""
+    """The template of a plan."""
     with _named("template"):
-        options = template_options(config)
-        template = make_template(plugin.events, fit, config.source_range or (), options, progress)
-    template.fit = _judged(template.fit, progress)  # with sky= it is another fit
-    return template
+        template = make_template(plan, fit, _Saying(progress))
+    return template.with_fit(_judged(template.fit, progress))  # with sky= it is another fit
 
 
 def template_options(config: Config) -> TemplateOptions:
@@ -483,7 +513,7 @@ def _write_report(folder, config, fit, template, rows, figures, title, plugin):
 
 
 def _figures(
-    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: Path | None
+    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: EventHistogram | None
 ) -> dict[str, Any]:
     """The figures of a run, by the names of their files."""
     from ..show.posterior import plot_corner, plot_predictive
@@ -498,7 +528,7 @@ def _figures(
         if "PsiChi" in axes:
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
-        if "filter_scores" in template.details:
+        if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
     if fit.samples is not None:
         source_range = None if template is None else template.source_range

@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import BoundModel, SpectralModel
 from ..spectrum.kernels import (
+    FLOOR,
     compiled_gradient,
     compiled_hessian,
     compiled_minimise,
     compiled_scoring,
     compiled_value,
-    half_deviance,
-    hessian_loop,
     pack,
-    score_of,
-    scoring_loop,
+    python_hessian,
+    python_minimise,
 )
 from ..spectrum.lineshapes import EnergyGrid
+from ..spectrum.statistic import half_deviance, score_residual
 
 
 class Objective:
@@ -74,10 +74,9 @@ class Objective:
         """Half the deviance plus penalties."""
         if self._args is not None:
             return compiled_value(self._args, theta)
-        slots, means, weights = self._prior
-        penalty = 0.5 * np.sum((theta[slots] - means) ** 2 * weights)
         counts, used, offset = self._data
-        return float(half_deviance(counts, used, self.bound.counts(theta) + offset) + penalty)
+        value = half_deviance(counts, used, self.bound.counts(theta) + offset)
+        return value + self._penalty(theta)
 
     def gradient(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Derivatives to every parameter, shape (n_parameters,)."""
@@ -93,7 +92,18 @@ class Objective:
             return compiled_scoring(self._args, theta)
         expected, jac = self.bound.counts_and_jacobian(theta)
         counts, used, offset = self._data
-        return score_of(counts, used, expected + offset, jac, theta, self._prior)
+        expected += offset
+        gradient = jac @ score_residual(counts, used, expected)
+        information = (jac * np.where(used, 1.0 / np.maximum(expected, FLOOR), 0.0)) @ jac.T
+        slots, means, weights = self._prior
+        np.add.at(gradient, slots, (theta[slots] - means) * weights)
+        np.add.at(information, (slots, slots), weights)
+        value = half_deviance(counts, used, expected) + self._penalty(theta)
+        return value, gradient, information
+
+    def _penalty(self, theta: NDArray[np.float64]) -> float:
+        slots, means, weights = self._prior
+        return 0.5 * float(np.sum((theta[slots] - means) ** 2 * weights))
 
     def score_to_minimum(
         self, theta: NDArray[np.float64], slots: NDArray[np.int64]
@@ -107,7 +117,7 @@ class Objective:
         limits = (self.low[slots], self.high[slots])
         if self._args is not None:
             return compiled_minimise(self._args, theta, slots, *limits)
-        return _python_minimise(self, theta, slots, *limits)
+        return python_minimise(self, theta, slots, *limits)
 
     def hessian(
         self, theta: NDArray[np.float64], slots: NDArray[np.int64], steps: NDArray[np.float64]
@@ -118,12 +128,7 @@ class Objective:
         """
         if self._args is not None:
             return compiled_hessian(self._args, theta, slots, steps)
-        return _python_hessian(self, theta, slots, steps)
-
-
-_python_minimise = scoring_loop(Objective.value, Objective.scoring)
-
-_python_hessian = hessian_loop(Objective.gradient)
+        return python_hessian(self, theta, slots, steps)
 
 
 def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:

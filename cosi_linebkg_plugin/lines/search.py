@@ -32,7 +32,7 @@ from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.components import Component, Parameter, SpectralModel
 from ..spectrum.lineshapes import gaussian_counts, tailed_gaussian_counts
 from ..units import in_kev, to_kev
-from .catalogue import IdentifiedLine, match_energy
+from .identify import IdentifiedLine, identify_lines, match_energy
 
 if TYPE_CHECKING:
     from astromodels import Model
@@ -719,6 +719,7 @@ class _Search:
         if fix_to_catalogue:
             self._fix()
         errors, found = self.fit.errors, []
+        known = {x.parameter: x.matches for x in identify_lines(self.fit)}
         for i, (line, gain) in enumerate(zip(self.lines, self._gains_in_place(), strict=True)):
             significance = math.sqrt(max(gain, 0.0))
             error = errors.get(f"mu_{i + 2}")
@@ -727,7 +728,7 @@ class _Search:
                     f"mu_{i + 2}",
                     line.energy,
                     error,
-                    match_energy(line.energy, error),
+                    known.get(f"mu_{i + 2}", ()),
                     line.counts,
                     errors.get(f"F_{i + 2}"),
                     significance,

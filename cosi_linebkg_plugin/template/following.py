@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
-from .amounts import LABELS, LineRatio, SourceAmounts
+from .amounts import LABELS, SourceAmounts
 
 Array = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class FollowedAmounts:
     """
 
     def __init__(self, template: Any, plugin: Any):
-        if "split" in template.details:
+        if template.record.split:
             raise TemplateError(
                 "A split template cannot follow a spectrum, which knows nothing of its parts; use "
                 "the template as it was before split(), or leave out follow=."
@@ -42,10 +42,8 @@ class FollowedAmounts:
                 "A template made with sky= cannot follow a spectrum that holds the sky's photons "
                 "as well; make it without sky=, or leave out follow=."
             )
-        fit, ratio = template.fit, template.details.get("line_ratio")
-        if ratio is not None:
-            ratio = {key: ratio[key] for key in ("line", "tracer", "value", "error")}
-        self._ratio = LineRatio.of(ratio)
+        fit = template.fit
+        self._ratio = template.record.line_ratio
         self._range = template.source_range
         self._plugin = plugin
         own = SourceAmounts(

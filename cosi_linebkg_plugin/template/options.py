@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import TemplateError
 from .amounts import LineRatio
 from .filters import Filter
-from .template import METHODS
 
-Array = NDArray[np.float64]
+#: How energies may be weighted; the first is the default.
+METHODS = ("components", "interpolated", "sideband")
 
 
 @dataclass(frozen=True)

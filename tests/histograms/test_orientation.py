@@ -140,10 +140,10 @@ def test_the_livetime_goes_with_the_file_into_the_template(orientation, events, 
         sidebands = dict(method="sideband", sidebands=[(1600, 1700)])
         template = plugin.background_template(fit, (1800, 1820), **sidebands)
         assert template.livetime == pytest.approx(450)
-        assert template.details["livetime_from"] == "the events"
+        assert template.record.livetime_from == "the events"
         given = plugin.background_template(fit, (1800, 1820), livetime=5, **sidebands)
         assert given.livetime == 5
-        assert "livetime_from" not in given.details
+        assert given.record.livetime_from == ""
     assert "5000 events read from 1 file(s)" in plugin.events.description
 
 

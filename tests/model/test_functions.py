@@ -280,7 +280,7 @@ def test_templates_from_every_shape(continuum, width, tail):
             inside += 0.15 * gaussian_counts(edges, 2e4, 1808.65, sigma)[0][0]
             assert abs(sum(t.counts.values()) - inside) < 4.5 * t.total_error
         assert 0 < t.total_error < 0.1 * inside
-        assert t.details["line_ratio"]["share_in_range"] > 0.3
+        assert t.record.line_share > 0.3
 
 
 def test_the_ratios_jacobian_follows_the_width_law():
