@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,6 @@ from scipy import stats
 from ..errors import TemplateError
 from .axes import phi_degrees
 from .filters import Filter
-import itertools
 
 Array = NDArray[np.float64]
 
