@@ -252,15 +252,15 @@ def bins_in_reach(edges, low, high):
 
 
 @_inner
-def _add_width(jac, slots, i, d_sigma, mu, sigma, slope):
+def _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope):
     """Derivative to the width of a line; with sigma^2 = a + slope mu, to a, slope and mu."""
-    if slots[3] < 0:
-        jac[slots[2], i] += d_sigma
+    if growth < 0:
+        jac[width, i] += d_sigma
     else:
         d_variance = 0.5 * d_sigma / sigma
-        jac[slots[2], i] += d_variance
-        jac[slots[3], i] += d_variance * mu
-        jac[slots[1], i] += d_variance * slope
+        jac[width, i] += d_variance
+        jac[growth, i] += d_variance * mu
+        jac[mean, i] += d_variance * slope
 
 
 @_inner
@@ -268,6 +268,8 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots):
     first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
+    area, mean, width, growth = slots[0], slots[1], slots[2], slots[3]
+    with_jac = jac.size > 0
     z0 = (edges[first] - mu) / sigma
     q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
     p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
@@ -277,12 +279,12 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots):
         dz = (edges[i + 1] - edges[i]) / sigma
         value = _probability(z0, z1, dz, q0, q1)
         total[i] += F * value
-        if jac.size:
+        if with_jac:
             p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
             d_mu, d_sigma = _probability_slopes(z0, z1, dz, p0, p1)
-            jac[slots[0], i] += value
-            jac[slots[1], i] += F * d_mu / sigma
-            _add_width(jac, slots, i, F * d_sigma / sigma, mu, sigma, slope)
+            jac[area, i] += value
+            jac[mean, i] += F * d_mu / sigma
+            _add_width(jac, mean, width, growth, i, F * d_sigma / sigma, mu, sigma, slope)
         z0, q0, p0 = z1, q1, p1
 
 
@@ -421,6 +423,10 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
     first, last = bins_in_reach(edges, mu - below - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
+    area, mean, width, growth, share, scale = (
+        slots[0], slots[1], slots[2], slots[3], slots[4], slots[5]
+    )  # fmt: skip
+    with_jac = jac.size > 0
     d = sigma * _SQRT_HALF / length
     y0 = edges[first] - mu
     z0 = y0 / sigma
@@ -436,12 +442,12 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
         d_t = d_slope = d_length = 0.0
         o1 = -1.0
         if _is_narrow(z0, z1, dz):
-            tail, d_t, d_slope, d_length = _narrow_tail(y0, dy, sigma, length, d, jac.size > 0)
+            tail, d_t, d_slope, d_length = _narrow_tail(y0, dy, sigma, length, d, with_jac)
         else:
             # below _FAR: g changes by rising * g1 - leaving, the tail's counts by the sum of
             # rising * g1 and gauss - leaving, which are both positive
             rising = leaving = 0.0
-            if a1 < _FAR and (jac.size or z0 < 0.0):
+            if a1 < _FAR and (with_jac or z0 < 0.0):
                 rising, leaving = -math.expm1(-dy / length), r0 * _between(a0, w0, a1, w1)
             if z1 > 0.0:
                 o1 = _tail_above(z1, q1, a1, g1, r1, d)
@@ -457,27 +463,27 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
                 _, _, g, r, w = _tail_at(0.0, 0.0, sigma, length, d)
                 tail = -g * math.expm1(y0 / length) + 0.5 * math.erf(-z0 * _SQRT_HALF)
                 tail += _tail_above(0.0, 0.5, d, g, r, d) - o1 - r0 * _between(a0, w0, d, w)
-            if jac.size and a1 < _FAR:
+            if with_jac and a1 < _FAR:
                 d_t = (g1 * rising - leaving) / length
                 d_slope = sigma * (d_t - (n1 - n0)) / length
                 h = dy / length
                 d_length = (g1 * _change_of_fold(h) - leaving * (1.0 + h)) / length
                 d_length += 2.0 * d * d * (n1 - n0) - _beyond_one_fold(y1, length, d) * d_t
-            elif jac.size:
+            elif with_jac:
                 d_t = (g1 - g0) / length
                 s0, l0 = _tail_slopes(z0, a0, n0, g0, r0, sigma, length, d)
                 s1, l1 = _tail_slopes(z1, a1, n1, g1, r1, sigma, length, d)
                 d_slope, d_length = s1 - s0, l1 - l0
         value = (1.0 - fraction) * gauss + fraction * tail
         total[i] += F * value
-        if jac.size:
+        if with_jac:
             g_mu, g_sigma = _probability_slopes(z0, z1, dz, n0 * sigma, n1 * sigma)
-            jac[slots[0], i] += value
-            jac[slots[1], i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
+            jac[area, i] += value
+            jac[mean, i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
             d_sigma = F * ((1.0 - fraction) * g_sigma / sigma + fraction * d_slope)
-            _add_width(jac, slots, i, d_sigma, mu, sigma, slope)
-            jac[slots[4], i] += F * length * d_t
-            jac[slots[5], i] += F * fraction * d_length
+            _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope)
+            jac[share, i] += F * length * d_t
+            jac[scale, i] += F * fraction * d_length
         y0, z0, q0, o0 = y1, z1, q1, o1
         a0, n0, g0, r0, w0 = a1, n1, g1, r1, w1
 
@@ -637,25 +643,36 @@ def _score(counts, used, expected, jac, gradient, information):
                 value += _half_deviance_of_bin(counts[b], max(expected[b], FLOOR))
     if not gradient.size:
         return value
-    residual, weight = np.zeros(n_bins), np.zeros(n_bins)
+    residual = np.zeros(n_bins)
     for b in range(n_bins):
         if used[b]:
             e = max(expected[b], FLOOR)
             residual[b] = (e - counts[b]) / e
-            weight[b] = 1.0 / e
     for i in range(gradient.size):
+        total = 0.0
+        for b in range(n_bins):
+            total += jac[i, b] * residual[b]
+        gradient[i] = total
+    if information.size:
+        _add_information(used, expected, jac, information)
+    return value
+
+
+@_inner
+def _add_information(used, expected, jac, information):
+    n_parameters, n_bins = jac.shape
+    weighted = np.empty(n_bins)
+    for i in range(n_parameters):
         first, last = n_bins, 0  # a line touches few bins
         for b in range(n_bins):
-            gradient[i] += jac[i, b] * residual[b]
-            if jac[i, b] != 0.0:
+            weighted[b] = jac[i, b] / max(expected[b], FLOOR) if used[b] else 0.0
+            if weighted[b] != 0.0:
                 first, last = min(first, b), b + 1
-        if information.size:
-            for j in range(i + 1):
-                total = 0.0
-                for b in range(first, last):
-                    total += jac[i, b] * weight[b] * jac[j, b]
-                information[i, j] = information[j, i] = total
-    return value
+        for j in range(i + 1):
+            total = 0.0
+            for b in range(first, last):
+                total += weighted[b] * jac[j, b]
+            information[i, j] = information[j, i] = total
 
 
 @_inner
@@ -676,7 +693,7 @@ def _add_penalty(theta, slots, means, weights, gradient, information):
 @_called
 def compiled_value(args, theta):
     """Half the deviance of closed-form components, plus penalties."""
-    return _evaluate(args, theta, np.empty(0), np.empty((0, 0)))
+    return _evaluate(args, theta, theta[:0], np.empty((0, 0)))
 
 
 @_called
