@@ -154,7 +154,7 @@ class Component:
 
     def sigma(self, theta: NDArray[np.float64]) -> float:
         """Of a line: its width [keV]."""
-        return float(line_sigma(theta, _row(self)[1:]))
+        return float(line_sigma.py_func(theta, _row(self)[1:]))
 
 
 @dataclass(frozen=True)
