@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
-from .amounts import LABELS, SourceAmounts
+from .amounts import LABELS, LineRatio, SourceAmounts
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 from spectra import line_model, simulated_spectrum
 
-from cosi_linebkg_plugin.errors import FileError, TemplateError
+from cosi_linebkg_plugin.errors import FileError, LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.histograms.read import open_events
@@ -64,7 +64,8 @@ def template(fit):
     spread = rng.multinomial(counts, np.full(144, 1 / 144)).reshape(60, 2, 6, 12)
     events = histpy.Histogram(axes, contents=np.moveaxis(spread, 0, 1).astype(float))
     options = TemplateOptions("interpolated", BANDS)
-    return make_template(plan_for_fit(open_events(events), fit, SOURCE, options), fit)
+    with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
+        return make_template(plan_for_fit(open_events(events), fit, SOURCE, options), fit)
 
 
 def bare_fit(counts, edges, model=None, mask=()):
