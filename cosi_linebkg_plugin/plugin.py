@@ -21,6 +21,7 @@ from .fit.result import LineBackgroundFit
 from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
+from .options import takes_options
 from .spectrum.axis import EnergySpectrum
 from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
@@ -36,8 +37,12 @@ if TYPE_CHECKING:
     from threeML import BayesianAnalysis, JointLikelihood
 
 
-#: A session ends above the direct fit by less than this in -2 log L where it has converged.
-_LOWER_MINIMUM = 0.1
+#: A session ends above the direct fit by less than this in -2 log L where it has converged; by
+#: more than 1, it is more than a standard error away from the optimum.
+_LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
+
+#: How often `guess` looks for a still lower minimum from the last one.
+_MAX_SEARCHES = 5
 
 
 class LineBackgroundLike(PluginPrototype):
@@ -215,6 +220,11 @@ class LineBackgroundLike(PluginPrototype):
         reader = self._reader_for(model)
         start = reader.current_model()
         best = self._best_of(start)
+        for _ in range(_MAX_SEARCHES):
+            again = None if best is None else self._best_of(from_best(best))
+            if best is None or again is None or again.deviance > best.deviance - _LOWER_MINIMUM:
+                break
+            best = again
         reader.set_values(guess_values(start, self._spectrum) if best is None else _off_zero(best))
         self._write_back()
 
@@ -253,9 +263,9 @@ class LineBackgroundLike(PluginPrototype):
         -------
         LineBackgroundFit
             With the covariance of the fit, or with the posterior samples. A JointLikelihood is
-            compared with the direct fit: the result is not valid where that finds a lower
-            minimum of the session, and takes its exact covariance where threeML's is wrong and
-            no other plugin takes part; ``message`` says so.
+            compared with the direct fit: the result is not valid where that finds a minimum of
+            the session that is lower by more than 1 in -2 log L, and takes its exact covariance
+            where threeML's is wrong and no other plugin takes part; ``message`` says so.
 
         Raises
         ------
@@ -334,27 +344,9 @@ class LineBackgroundLike(PluginPrototype):
             )
         return observed_counts(self._events, source_range)
 
+    @takes_options(TemplateOptions)
     def background_template(
-        self,
-        fit: LineBackgroundFit,
-        source_range: Sequence[Any],
-        *,
-        method: str = "components",
-        sidebands: Sequence[Sequence[Any]] | None = None,
-        window: Sequence[Any] | None = None,
-        order: int = 1,
-        tracers: Sequence[Any] | None = None,
-        line_ratio: Any = None,
-        smoothing: str | None = None,
-        smoothing_fwhm: float | None = None,
-        l_cut: int | None = None,
-        rebin_phi: int | None = None,
-        pool: int | None = None,
-        like: Any = None,
-        sky: Any = None,
-        observed: Any = None,
-        livetime: Any = None,
-        shift: bool = False,
+        self, fit: LineBackgroundFit, source_range: Sequence[Any], options: TemplateOptions
     ) -> BackgroundTemplate:
         """Carry the distribution of adjacent energies into the source range.
 
@@ -366,47 +358,7 @@ class LineBackgroundLike(PluginPrototype):
             The fitted spectrum, which sets the number of counts.
         source_range : (low, high)
             Anywhere inside the energy axis.
-        method : "components", "interpolated" or "sideband"
-            "components" takes the continuum and the instrumental lines apart, each with a norm of
-            its own. "interpolated" takes the least-noise weights that are right for a
-            distribution that changes linearly with energy. "sideband" adds up the sidebands (the
-            tutorial's method).
-        sidebands : list of (low, high), optional
-            Energies to take, the whole bins inside each. "sideband" needs them; "interpolated"
-            takes every unmasked bin outside the source range by default.
-        window : (low, high), optional
-            Energies from which "components" are taken; default: 80 keV to either side.
-        order : 0, 1 or 2
-            Degree in energy of the change of the continuum's distribution ("components").
-        tracers : list of energies, optional
-            Fitted lines that "lines" takes its distribution from; default: those within 100 keV
-            of the source range.
-        line_ratio : mapping, optional
-            Keys line, tracer, value, error: counts of an instrumental line inside the source
-            range, from a fitted line of the same origin.
-        smoothing : "auto", optional
-            Choose the filter from the data: half of the counts predict the other half.
-        smoothing_fwhm : float, optional
-            Full width at half maximum [deg] of a Gaussian that smooths PsiChi. Not with `l_cut`.
-        l_cut : int, optional
-            Keep the spherical harmonics of PsiChi up to this l.
-        rebin_phi, pool : int, optional
-            Bins of Phi, and of Time or ScAtt, that share a spatial pattern; totals are kept.
-        like : histpy.Histogram or path, optional
-            A histogram whose axes (in any order) the template takes over; one bin of its Em axis
-            must be the source range, and the other Em bins of the template are 0. Its Phi axis
-            may be coarser than the events'.
-        sky : histpy.Histogram, path, or a pair of these, optional
-            Expected sky counts at unit norm on the events' own axes, and, as the second of the
-            pair, on the template's: needed where the source range cuts through energy bins. The
-            source's own photons are taken out of spectrum and slices. Needs `observed`.
-        observed : histpy.Histogram or path, optional
-            Counts of the source range on the template's axes; the norms are fitted to them.
-        livetime : Quantity or float, optional
-            Seconds (or "90 d"); makes the norms rates in Hz.
-        shift : bool
-            Move the 511 keV features of each slice along Phi to where they are at the source
-            energy (`kinematics.shift_matrices`): for sidebands far from the source range.
+        {options}
 
         Raises
         ------
@@ -418,10 +370,6 @@ class LineBackgroundLike(PluginPrototype):
             raise LineBackgroundError(
                 "The plugin was given a spectrum alone; a template needs the event histogram."
             )
-        options = TemplateOptions(
-            method, sidebands, window, order, tracers, line_ratio, smoothing, smoothing_fwhm,
-            l_cut, rebin_phi, pool, like, sky, observed, livetime, shift,
-        )  # fmt: skip
         plan = plan_for_fit(self._events, fit, source_range, options)
         return make_template(plan, fit)
 
@@ -485,7 +433,12 @@ class LineBackgroundLike(PluginPrototype):
         finds is better only if the likelihood of the whole session is.
         """
         if reader.free_laws:
-            return result
+            return replace(
+                result,
+                message=result.message
+                or f"the law that {', '.join(reader.free_laws)} follows has free parameters, whose "
+                "errors are not in those of expected counts",
+            )
         direct = self._best_of(from_best(replace(result, model=reader.model)))
         if direct is None:
             return result
@@ -498,7 +451,7 @@ class LineBackgroundLike(PluginPrototype):
         if gain > _LOWER_MINIMUM:
             return replace(
                 result,
-                valid=False,
+                valid=result.valid and gain < _ANOTHER_MINIMUM,
                 message=f"a lower minimum exists: -2 log L is {gain:.2f} lower where the direct "
                 f"fit ends ({_moved(result, direct)}); start the session there with "
                 "plugin.guess(model)",

@@ -15,6 +15,7 @@ ARCHITECTURE = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
 ROOMS = [
     "errors",
     "units",
+    "options",
     "io",
     "spectrum",
     "fit",

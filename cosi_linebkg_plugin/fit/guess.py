@@ -57,8 +57,8 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
         trial = _with_width(lines, theta, width, free, low, high)
         sigmas = np.array([c.sigma(trial) for c in lines])
         place_lines(
-            spectrum.edges, spectrum.counts, spectrum.used, expected, slots, sigmas, windows, free,
-            low, high, trial,
+            objective.bound.grid.edges, spectrum.counts, spectrum.used, expected, slots, sigmas,
+            windows, free, low, high, trial,
         )  # fmt: skip
         value = objective.value(trial)
         if value < best_value:
@@ -115,7 +115,7 @@ def place_missed_line(
         )  # fmt: skip
         for width in widths:
             gain, energy, amplitude = scan_window(
-                spectrum.edges, residual, weight, window[0], window[1], width
+                objective.bound.grid.edges, residual, weight, window[0], window[1], width
             )
             if gain > best_gain:
                 best_gain, best = gain, theta.copy()

@@ -115,7 +115,9 @@ class Component:
         mine = (self.kind, self.slots, self.density, self.norm, self.table is None)
         if mine != (other.kind, other.slots, other.density, other.norm, other.table is None):
             return False
-        return self.table is None or np.array_equal(self.table, other.table)
+        if self.table is None or other.table is None:
+            return True  # both
+        return bool(np.array_equal(self.table, other.table))
 
     def __hash__(self) -> int:
         return hash((self.kind, self.slots, self.norm))
@@ -152,7 +154,7 @@ class Component:
 
     def sigma(self, theta: NDArray[np.float64]) -> float:
         """Of a line: its width [keV]."""
-        return float(line_sigma(theta, _row(self)[1:]))
+        return float(line_sigma.py_func(theta, _row(self)[1:]))
 
 
 @dataclass(frozen=True)
