@@ -86,7 +86,8 @@ class BinnedBackground(BackgroundNorms):
         amounts = self.amounts()
         if copy:
             return self._make(amounts)
-        if self._expectation is None or not np.array_equal(amounts, self._amounts):
+        known = self._amounts is not None and np.array_equal(amounts, self._amounts)
+        if self._expectation is None or not known:
             self._expectation, self._amounts = self._make(amounts), amounts
         return self._expectation
 
