@@ -22,6 +22,7 @@ from .kernels import (
     TAILED,
     accumulate,
     line_sigma,
+    tables,
 )
 from .lineshapes import EnergyGrid, tail_folds
 
@@ -236,8 +237,7 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        compiled = [_row(c) for c in model.components if c.kind in _NUMBERS]
-        self._table = np.array(compiled, dtype=np.int64).ravel()
+        self._tables = tables(_row(c) for c in model.components if c.kind in _NUMBERS)
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 
@@ -255,7 +255,7 @@ class BoundModel:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
         if self._functions or self.model.derived:
             return None
-        return (*self.grid, self._table, self._reach, self._folds)
+        return (*self.grid, *self._tables, self._reach, self._folds)
 
     def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected counts per bin, shape (n_bins,)."""
@@ -287,7 +287,7 @@ class BoundModel:
     def _accumulate(
         self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
     ) -> None:
-        accumulate(*self.grid, theta, self._table, self._reach, self._folds, total, jac)
+        accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 
 def range_counts(

@@ -57,10 +57,10 @@ _TO_SCAN, _PLACED = -1.0, -2.0
 
 _SQRT_HALF = math.sqrt(0.5)
 
-#: Kinds of component, as numbers in the table that the compiled functions take.
+#: Kinds of component, as numbers in the tables that the compiled functions take.
 POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED = range(5)
 
-#: Numbers in one row of that table: the kind, and six slots.
+#: Numbers in one row of such a table: the kind, and six slots.
 ROW = 7
 
 #: Decorator of what Python calls. Division by zero gives infinity, as numpy's does.
@@ -503,7 +503,7 @@ def line_sigma(theta, slots):
 
 
 @_called
-def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+def accumulate(edges, log_mid, log_width, theta, table, rest, reach, folds, total, jac):
     """Add every component's counts to `total`, and derivatives to `jac` unless it is empty.
 
     Parameters
@@ -512,9 +512,11 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
     theta : ndarray, shape (n_slots,)
         Parameter values; several components may name the same slot (a shared sigma).
     table : ndarray of int64, shape (ROW * n_components,)
-        Of each component its kind (`POWERLAW` ...) and six slots: of a continuum in the order of
-        its formula; of a line F, mu, sigma, -1 (or F, mu, a, b with sigma^2 = a + b mu), and those
-        of its tail. -1 where there is none.
+        Power laws and Gaussian lines: of each its kind (`POWERLAW`, `GAUSSIAN`) and six slots: of a
+        continuum in the order of its formula; of a line F, mu, sigma, -1 (or F, mu, a, b with
+        sigma^2 = a + b mu), and those of its tail. -1 where there is none.
+    rest : None, or ndarray as `table`
+        Components of the other kinds. With None their code is not even compiled.
     reach, folds : float
         `FIT_REACH` or `FULL_REACH`, and the tail lengths that go with it.
     total : ndarray, shape (n_bins,), counts, changed in place
@@ -525,7 +527,19 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
         first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
         if kind == POWERLAW:
             _add_powerlaw(edges, log_mid, log_width, first, second, third, total, jac, s)
-        elif kind == BROKEN:
+        else:
+            slope = 0.0 if s[3] < 0 else theta[s[3]]
+            _add_gaussian(edges, first, second, line_sigma(theta, s), slope, reach, total, jac, s)
+    if rest is not None:
+        _add_rest(edges, log_mid, log_width, theta, rest, reach, folds, total, jac)
+
+
+@_inner
+def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+    for row in range(0, table.size, ROW):
+        kind, s = table[row], table[row + 1 : row + ROW]
+        first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
+        if kind == BROKEN:
             _add_broken(
                 edges, log_mid, log_width, first, second, third, theta[s[3]], theta[s[4]],
                 total, jac, s,
@@ -535,15 +549,24 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
                 edges, log_width, first, second, third, theta[s[3]], theta[s[4]], total, jac, s
             )
         else:
-            sigma = line_sigma(theta, s)
             slope = 0.0 if s[3] < 0 else theta[s[3]]
-            if kind == GAUSSIAN:
-                _add_gaussian(edges, first, second, sigma, slope, reach, total, jac, s)
-            else:
-                _add_tailed(
-                    edges, first, second, sigma, slope, theta[s[4]], theta[s[5]], reach, folds,
-                    total, jac, s,
-                )  # fmt: skip
+            _add_tailed(
+                edges, first, second, line_sigma(theta, s), slope, theta[s[4]], theta[s[5]],
+                reach, folds, total, jac, s,
+            )  # fmt: skip
+
+
+def tables(rows):
+    """What `accumulate` takes as `table` and `rest`.
+
+    Parameters
+    ----------
+    rows : iterable of (kind, slots), with six slots each
+    """
+    simple, rest = [], []
+    for row in rows:
+        (simple if row[0] in (POWERLAW, GAUSSIAN) else rest).extend(row)
+    return np.array(simple, np.int64), np.array(rest, np.int64) if rest else None
 
 
 @_called
@@ -591,7 +614,7 @@ def half_deviances(counts, expected):
 
 
 def pack(data, kernel, prior):
-    """What the functions below take as `args`: two arrays are handed over faster than twelve.
+    """What the functions below take as `args`: few arrays are handed over faster than twelve.
 
     Parameters
     ----------
@@ -600,11 +623,11 @@ def pack(data, kernel, prior):
     prior : slots, means and inverse variances of Gaussian priors
     """
     counts, used, offset = data
-    *grid, table, reach, folds = kernel
+    *grid, table, rest, reach, folds = kernel
     slots, means, weights = prior
     whole = ((len(counts), len(table), len(slots)), used, table, slots)
     reals = (*grid, counts, offset, means, weights, (reach, folds))
-    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64)
+    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64), rest
 
 
 @_called
@@ -628,7 +651,7 @@ def evaluate(args, theta, gradient, information):
     float
         0 where the gradient alone is wanted.
     """
-    reals, whole = args
+    reals, whole, rest = args
     n_bins = whole[0]
     table = 3 + n_bins
     slots = table + whole[1]
@@ -643,7 +666,7 @@ def evaluate(args, theta, gradient, information):
     jac = np.zeros((gradient.size, n_bins)) if gradient.size else information
     accumulate(
         reals[:mid], reals[mid:width], reals[width:counts], theta, whole[table:slots],
-        reals[reach], reals[reach + 1], expected, jac,
+        rest, reals[reach], reals[reach + 1], expected, jac,
     )  # fmt: skip
     value = 0.0
     if information.size or not gradient.size:

@@ -39,6 +39,7 @@ from .kernels import (
     TAIL_FOLDS,
     TAILED,
     accumulate,
+    tables,
     tail_densities,
 )
 
@@ -73,13 +74,13 @@ def tail_folds(reach: float) -> float:
 
 
 def _run(
-    edges: ArrayLike, theta: NDArray[np.float64], table: NDArray[np.int64]
+    edges: ArrayLike, theta: NDArray[np.float64], rows: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     grid = EnergyGrid.from_edges(edges)
     n_bins = grid.log_mid.size
     total, jac = np.zeros(n_bins), np.zeros((theta.size, n_bins))
     folds = tail_folds(FULL_REACH)
-    accumulate(*grid, theta, table.ravel(), FULL_REACH, folds, total, jac)
+    accumulate(*grid, theta, *tables(rows), FULL_REACH, folds, total, jac)
     return total, jac
 
 
@@ -102,7 +103,7 @@ def powerlaw_counts(
         To K, piv, index.
     """
     theta = np.array([K, piv, index], dtype=float)
-    return _run(edges, theta, np.array([POWERLAW, 0, 1, 2, -1, -1, -1]))
+    return _run(edges, theta, [(POWERLAW, 0, 1, 2, -1, -1, -1)])
 
 
 def gaussian_counts(
