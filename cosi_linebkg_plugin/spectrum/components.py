@@ -26,6 +26,8 @@ from .kernels import (
 )
 from .lineshapes import EnergyGrid, tail_folds
 
+Array = NDArray[np.float64]
+
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
     "powerlaw": ("K", "piv", "index"),
@@ -70,8 +72,6 @@ class Parameter:
     low, high : float
         Limits, infinite where there is none.
     free : bool
-    step : float or None
-        First step of the minimiser.
     prior : (float, float) or None
         Mean and standard deviation of a Gaussian penalty on the likelihood.
     """
@@ -82,11 +82,10 @@ class Parameter:
     low: float = -np.inf
     high: float = np.inf
     free: bool = True
-    step: float | None = None
     prior: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Component:
     """A power law, a line, or any other density.
 
@@ -107,9 +106,22 @@ class Component:
 
     kind: str
     slots: tuple[int, ...]
-    density: Callable[[NDArray, NDArray], NDArray] | None = None
-    table: NDArray[np.float64] | None = None
+    density: Callable[[Array, Array], Array] | None = None
+    table: Array | None = None
     norm: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Component):
+            return NotImplemented
+        mine = (self.kind, self.slots, self.density, self.norm, self.table is None)
+        if mine != (other.kind, other.slots, other.density, other.norm, other.table is None):
+            return False
+        if self.table is None or other.table is None:
+            return True  # both
+        return bool(np.array_equal(self.table, other.table))
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.slots, self.norm))
 
     @property
     def is_line(self) -> bool:
@@ -189,6 +201,16 @@ class SpectralModel:
     def lines(self) -> tuple[int, ...]:
         """Which of the components are lines."""
         return tuple(i for i, c in enumerate(self.components) if c.is_line)
+
+    @property
+    def continuum(self) -> tuple[int, ...]:
+        """Which of the components are none of the lines."""
+        return tuple(i for i, c in enumerate(self.components) if not c.is_line)
+
+    @property
+    def continuum_slots(self) -> list[int]:
+        """Slots of the parameters that the continuum takes."""
+        return sorted({slot for i in self.continuum for slot in self.components[i].slots})
 
     def slots(self, names: Iterable[str]) -> list[int]:
         """Slots of parameters by name, e.g. the columns of a covariance matrix."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -67,7 +68,8 @@ ROW = 7
 _called = njit(cache=True, error_model="numpy")
 
 #: Decorator of what compiled functions alone call.
-_inner = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_WITHOUT_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inner = njit(cache=True, error_model="numpy", **_WITHOUT_WRAPPERS)
 
 # --- power law ----------------------------------------------------------------------------------
 

@@ -17,10 +17,10 @@ Shapes (E, mu, sigma, length in keV):
 
 Counts and derivatives are right to 1e-12 wherever they exceed 1e-290, for bins from 1e-3 to 1e3
 sigma and tails from 1e-3 to 1e3 sigma, 36 sigma out and 600 tail lengths below
-(``tests/truth.py``, ``docs/validation.md``). That is relative to the value itself; a derivative
-whose integrand, the derivative of the density, changes sign within the bin (d/dmu around mu,
-d/dsigma around mu +- sigma ...) is right relative to the integral of the integrand's magnitude or,
-if that is less, to the two edge terms whose difference it is.
+(``tests/helpers/truth.py``, ``docs/validation.md``). That is relative to the value itself; a
+derivative whose integrand, the derivative of the density, changes sign within the bin (d/dmu around
+mu, d/dsigma around mu +- sigma ...) is right relative to the integral of the integrand's magnitude
+or, if that is less, to the two edge terms whose difference it is.
 """
 
 from __future__ import annotations
