@@ -153,7 +153,7 @@ def _guess_continuum(objective, theta, windows, bin_width):
     if used.sum() < enough:
         used = spectrum.used.copy()
     only = Objective(
-        model.select(model.continuum), spectrum, objective.bound.grid, objective.offset
+        model.select(model.smooth_continuum), spectrum, objective.bound.grid, objective.offset
     )
     amplitudes = amplitude_slots(only.model)
     breaks = []

@@ -19,9 +19,11 @@ from .kernels import (
     POLYNOMIAL,
     POWERLAW,
     ROW,
+    STEP,
     TAILED,
     accumulate,
     line_sigma,
+    tables,
 )
 from .lineshapes import EnergyGrid, tail_folds
 
@@ -36,6 +38,8 @@ ROLES = {
     "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
     "linear_gaussian": ("F", "mu", "a", "b"),
     "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
+    "step": ("F", "mu", "sigma", "step"),
+    "linear_step": ("F", "mu", "a", "b", "step"),
 }
 
 #: The number of each kind in the table of the compiled functions.
@@ -47,9 +51,13 @@ _NUMBERS = {
     "tailed_gaussian": TAILED,
     "linear_gaussian": GAUSSIAN,
     "linear_tailed_gaussian": TAILED,
+    "step": STEP,
+    "linear_step": STEP,
 }
 
-_LINES = tuple(kind for kind, roles in ROLES.items() if roles[0] == "F")
+_STEPS = ("step", "linear_step")
+
+_LINES = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _STEPS)
 
 #: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
 N_NODES = 8
@@ -128,8 +136,13 @@ class Component:
         return self.kind in _LINES
 
     @property
+    def is_step(self) -> bool:
+        """Whether it is the step under a line, with which it shares area, energy and width."""
+        return self.kind in _STEPS
+
+    @property
     def label(self) -> str:
-        """What the component belongs to: "lines" or "continuum"."""
+        """What the component belongs to: "lines", or "continuum", as the step under a line does."""
         return "lines" if self.is_line else "continuum"
 
     @property
@@ -139,21 +152,21 @@ class Component:
 
     @property
     def area(self) -> int:
-        """Of a line: the parameter F, its counts."""
+        """Of a line or its step: the parameter F, the line's counts."""
         return self.slots[0]
 
     @property
     def energy(self) -> int:
-        """Of a line: the parameter mu, its energy [keV]."""
+        """Of a line or its step: the parameter mu, its energy [keV]."""
         return self.slots[1]
 
     @property
     def width_slots(self) -> tuple[int, ...]:
-        """Of a line: the parameter sigma, or the two a and b of sigma^2 = a + b mu."""
+        """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
         return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
 
     def sigma(self, theta: NDArray[np.float64]) -> float:
-        """Of a line: its width [keV]."""
+        """Of a line or its step: its width [keV]."""
         return float(line_sigma.py_func(theta, _row(self)[1:]))
 
 
@@ -207,9 +220,14 @@ class SpectralModel:
         return tuple(i for i, c in enumerate(self.components) if not c.is_line)
 
     @property
+    def smooth_continuum(self) -> tuple[int, ...]:
+        """The continuum without the steps under lines."""
+        return tuple(i for i in self.continuum if not self.components[i].is_step)
+
+    @property
     def continuum_slots(self) -> list[int]:
-        """Slots of the parameters that the continuum takes."""
-        return sorted({slot for i in self.continuum for slot in self.components[i].slots})
+        """Slots of the parameters that the smooth continuum takes."""
+        return sorted({slot for i in self.smooth_continuum for slot in self.components[i].slots})
 
     def slots(self, names: Iterable[str]) -> list[int]:
         """Slots of parameters by name, e.g. the columns of a covariance matrix."""
@@ -217,15 +235,12 @@ class SpectralModel:
         return [index[name] for name in names]
 
     def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
-        """A short name for figures and tables, "continuum" or "1778.97 keV"."""
+        """A short name: "continuum", "1778.97 keV", or "step at 1778.97 keV"."""
         component = self.components[index]
-        if component.is_line:
-            return f"{theta[component.energy]:.2f} keV"
-        same = [c for c in self.components if not c.is_line]
-        if len(same) == 1:
-            return "continuum"
-        position = next(i for i, c in enumerate(same) if c is component)
-        return f"continuum {position + 1}"
+        if component.is_line or component.is_step:
+            return f"{'step at ' * component.is_step}{theta[component.energy]:.2f} keV"
+        same = self.smooth_continuum
+        return "continuum" if len(same) == 1 else f"continuum {same.index(index) + 1}"
 
     def bind(self, bins: NDArray[np.float64] | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
         """The model on energy bins (edges in keV, or a grid), ready to be evaluated many times."""
@@ -258,8 +273,7 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        compiled = [_row(c) for c in model.components if c.kind in _NUMBERS]
-        self._table = np.array(compiled, dtype=np.int64).ravel()
+        self._tables = tables(_row(c) for c in model.components if c.kind in _NUMBERS)
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 
@@ -277,7 +291,7 @@ class BoundModel:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
         if self._functions or self.model.derived:
             return None
-        return (*self.grid, self._table, self._reach, self._folds)
+        return (*self.grid, *self._tables, self._reach, self._folds)
 
     def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected counts per bin, shape (n_bins,)."""
@@ -309,7 +323,7 @@ class BoundModel:
     def _accumulate(
         self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
     ) -> None:
-        accumulate(*self.grid, theta, self._table, self._reach, self._folds, total, jac)
+        accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 
 def range_counts(
@@ -446,7 +460,7 @@ def tabulate(
 def _row(component: Component) -> tuple[int, ...]:
     """Its kind and slots as `kernels.accumulate` takes them."""
     slots = component.slots
-    if component.is_line and not component.kind.startswith("linear"):
+    if (component.is_line or component.is_step) and len(component.width_slots) == 1:
         slots = (*slots[:3], -1, *slots[3:])
     row = (_NUMBERS[component.kind], *slots)
     return row + (-1,) * (ROW - len(row))
