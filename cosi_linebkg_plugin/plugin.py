@@ -13,7 +13,7 @@ from threeML.plugin_prototype import PluginPrototype
 
 from .errors import LineBackgroundError, ModelError
 from .fit.guess import guess_values
-from .fit.minimise import check_degrees_of_freedom, fit_spectrum
+from .fit.minimise import check_fit_is_possible, fit_spectrum
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .model.build import DEFAULT_SOURCE
@@ -202,8 +202,9 @@ class LineBackgroundLike(PluginPrototype):
         Parameters
         ----------
         model : astromodels.Model, optional
-            Default: the model of the session. It is left at the optimum. Gaussian priors act as
-            penalties here, while a JointLikelihood ignores them.
+            Default: the model of the session. It is left at the optimum. Priors act here: it is
+            the maximum of the likelihood times the priors' densities in the parameters as they
+            are (K, not its logarithm). A JointLikelihood ignores priors.
         minos : bool
             Add profile-likelihood errors.
 
@@ -447,7 +448,7 @@ class LineBackgroundLike(PluginPrototype):
                 if not p.has_auxiliary_variable
             }
             reader = SpectrumReader([self._shape], substitutes)
-        check_degrees_of_freedom(reader.model, self._spectrum)
+        check_fit_is_possible(reader.model, self._spectrum)
         return reader
 
     def _write_back(self) -> None:
@@ -487,10 +488,7 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
         return None, events
     is_pair = isinstance(events, tuple) and len(events) == 2
     if is_pair and not hasattr(events[0], "axes") and np.ndim(events[0]) == 1:
-        edges, counts = events
-        if hasattr(edges, "to_value"):
-            edges = edges.to_value("keV")
-        return None, EnergySpectrum(edges, counts)
+        return None, EnergySpectrum(*events)
     from .histograms.read import open_events
 
     histogram = open_events(events)

@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
 from ..spectrum.kernels import half_deviance
+from ..spectrum.priors import Prior
 from ..spectrum.statistic import chi2_p_value, saturated_log_likelihood
 from ..units import in_kev
 from .adequacy import Adequacy, judge
@@ -44,7 +45,8 @@ class FittedParameter:
     ----------
     value : float
     error : float or None
-        Standard error; None if fixed, or if the value sits on a limit.
+        Standard error; None if fixed, or if the value sits on a limit. Of one that follows
+        another by a law: through the law's derivative.
     unit : str
     free : bool
     low, high : float
@@ -53,6 +55,9 @@ class FittedParameter:
         The parameter that this one equals.
     minos : (float, float) or None
         Profile-likelihood errors, the lower one negative.
+    law : str or None
+        The law by which this one follows another parameter, in words.
+    prior : Prior or None
     """
 
     value: float
@@ -63,6 +68,8 @@ class FittedParameter:
     high: float = math.inf
     link: str | None = None
     minos: tuple[float, float] | None = None
+    law: str | None = None
+    prior: Prior | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +154,9 @@ class FitNumbers:
     line_search: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", self.model.resolve(self.theta))
+
     # --- numbers ---------------------------------------------------------------------------------
 
     @property
@@ -162,15 +172,23 @@ class FitNumbers:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Standard errors of `covariance_names`."""
-        return dict(
-            zip(self.covariance_names, np.sqrt(np.diag(self.covariance)).tolist(), strict=True)
-        )
+        """Standard errors by name: of `covariance_names`, and of what follows these by a law."""
+        errors = np.sqrt(np.diag(self.covariance)).tolist()
+        found = dict(zip(self.covariance_names, errors, strict=True))
+        if self.model.derived:
+            slopes = self.model.slopes(self.theta)[:, self.columns]
+            for slot, _, _ in self.model.derived:
+                row = slopes[slot]
+                if row.any():
+                    name = self.model.names[slot]
+                    found[name] = float(np.sqrt(row @ self.covariance @ row))
+        return found
 
     @property
     def parameters(self) -> dict[str, FittedParameter]:
-        """All parameters by name: free, fixed and linked."""
-        errors = self.errors
+        """All parameters by name: free, fixed, linked, and those that follow others by a law."""
+        errors, names = self.errors, self.model.names
+        laws = {slot: law.describe(names[source]) for slot, source, law in self.model.derived}
         table = {
             p.name: FittedParameter(
                 float(value),
@@ -180,8 +198,10 @@ class FitNumbers:
                 p.low,
                 p.high,
                 minos=self.minos.get(p.name),
+                law=laws.get(slot),
+                prior=p.prior,
             )
-            for p, value in zip(self.model.parameters, self.theta, strict=True)
+            for slot, (p, value) in enumerate(zip(self.model.parameters, self.theta, strict=True))
         }
         for name, target in self.model.links.items():
             t = table[target]

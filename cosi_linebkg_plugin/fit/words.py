@@ -19,17 +19,15 @@ def parameter_table(fit: FitNumbers) -> str:
     for name, p in fit.parameters.items():
         if p.link:
             continue
-        if not p.free:
-            note = "fixed"
-        elif p.error is None:
-            note = "at limit"
-        else:
+        note = "at limit" if p.free else "fixed"
+        if p.error is not None:
             note = f"{p.error:.3g}"
         lines.append(f"{name:<12} {p.value:>14.7g} {note:>12}  {p.unit}")
     for target in dict.fromkeys(fit.model.links.values()):
         names = [name for name, t in fit.model.links.items() if t == target]
         span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
         lines.append(f"{span} = {target}")
+    lines += [f"{name} = {p.law}" for name, p in fit.parameters.items() if p.law]
     return "\n".join(lines)
 
 

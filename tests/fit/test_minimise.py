@@ -18,6 +18,7 @@ from cosi_linebkg_plugin.fit.objective import Objective
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.toys import toy_p_value
 from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
+from cosi_linebkg_plugin.spectrum.priors import Prior
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
 TWO_LINES = line_model(
@@ -180,7 +181,7 @@ def test_priors_are_penalties(two_lines):
         return replace(
             TWO_LINES,
             parameters=tuple(
-                replace(p, prior=(2.0, sd)) if p.name == "sigma_2" else p
+                replace(p, prior=Prior.gaussian(2.0, sd)) if p.name == "sigma_2" else p
                 for p in TWO_LINES.parameters
             ),
         )

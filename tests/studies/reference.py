@@ -319,16 +319,33 @@ def function(node: ast.FunctionDef, name: str, level: int, owner: str = "") -> s
     return f"{hashes} `{title}()`\n\n```python\n{title}{arguments}\n```\n\n{text}"
 
 
+def inherited(node: ast.ClassDef, name: str) -> Iterator[tuple[ast.ClassDef, str]]:
+    """The bases of a class that are the package's own, and their modules."""
+    wanted = {ast.unparse(base) for base in node.bases}
+    for x in module(name)[0].body:
+        if isinstance(x, ast.ImportFrom) and x.level and x.module:
+            package = name.split(".")[: -x.level]
+            for key in wanted & {alias.name for alias in x.names}:
+                where = ".".join([*package, x.module])
+                yield next(definitions(where, [key])), where
+
+
 def public_class(node: ast.ClassDef, name: str) -> str:
     doc = docstring_of(node, f"{name}.{node.name}")
     out = [f"### `{node.name}`"]
     if any(ast.unparse(b) == "Function1D" for b in node.bases):
         return f"{out[0]}\n\n{astromodels_function(doc)}"
-    methods = [x for x in node.body if isinstance(x, ast.FunctionDef)]
+    bases = list(inherited(node, name))
+    body = [*node.body, *(x for base, _ in bases for x in base.body)]
+    methods = [x for x in body if isinstance(x, ast.FunctionDef)]
     init = [x for x in methods if x.name == "__init__"]
     if init and "Parameters\n" in doc:
         out.append(f"```python\n{node.name}{signature(init[0], name, True)}\n```")
     out.append(description(doc))
+    out += [
+        listed("Attributes", sections(docstring_of(base, where)).get("Attributes", []))
+        for base, where in bases
+    ]
     simple, others = [], []
     for x in methods:
         if x.name.startswith("_"):
