@@ -13,7 +13,7 @@ from threeML.plugin_prototype import PluginPrototype
 
 from .errors import LineBackgroundError, ModelError
 from .fit.guess import guess_values
-from .fit.minimise import check_fit_is_possible, fit_spectrum
+from .fit.minimise import check_degrees_of_freedom, fit_spectrum
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .model.build import DEFAULT_SOURCE
@@ -448,7 +448,7 @@ class LineBackgroundLike(PluginPrototype):
                 if not p.has_auxiliary_variable
             }
             reader = SpectrumReader([self._shape], substitutes)
-        check_fit_is_possible(reader.model, self._spectrum)
+        check_degrees_of_freedom(reader.model, self._spectrum)
         return reader
 
     def _write_back(self) -> None:

@@ -73,7 +73,8 @@ def fit_spectrum(
     """
     from iminuit import Minuit
 
-    check_fit_is_possible(model, spectrum)
+    require_counts(spectrum)
+    check_degrees_of_freedom(model, spectrum)
     objective = Objective(model, spectrum, offset=offset)
     _check_lines_are_seen(objective)
     free = model.free
@@ -382,14 +383,13 @@ def _negative_continuum(objective: Objective, theta: NDArray[np.float64]) -> str
     return f"the continuum is negative at {spectrum.centers[counts.argmin()]:.1f} keV"
 
 
-def check_fit_is_possible(model: SpectralModel, spectrum: EnergySpectrum) -> None:
-    """Refuse a fit without counts, or with fewer unmasked bins than free parameters.
+def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> None:
+    """Refuse a fit with fewer unmasked bins than free parameters.
 
     Raises
     ------
-    DataError, ModelError
+    ModelError
     """
-    require_counts(spectrum)
     n_used, n_free = int(spectrum.used.sum()), model.free.size
     if n_used < n_free:
         raise ModelError(

@@ -17,7 +17,7 @@ from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
 from ..spectrum.kernels import half_deviance
 from ..spectrum.priors import Prior
-from ..spectrum.statistic import chi2_p_value, saturated_log_likelihood
+from ..spectrum.statistic import chi2_p_value, deviance_residuals, saturated_log_likelihood
 from ..units import in_kev
 from .adequacy import Adequacy, judge
 
@@ -263,7 +263,7 @@ class FitNumbers:
 
     @property
     def p_value(self) -> float | None:
-        """Chance of a larger deviance if the model is right.
+        """Chance of a larger deviance if the model is right; one test of those of `adequacy`.
 
         From `toys` if there are any, else by the chi-square law; None where a fitted bin expects
         fewer than 5 counts.
@@ -271,6 +271,18 @@ class FitNumbers:
         if self.toys is not None:
             return self.toys[0]
         return chi2_p_value(self.deviance, self.dof, self.expected_total[self.spectrum.used])
+
+    @property
+    def residuals(self) -> NDArray[np.float64]:
+        """Residuals for texts, tables and figures, shape (n_bins,), in sigma.
+
+        In fitted bins those of `adequacy`, if there is one: deviance residuals over the standard
+        deviation that the fit leaves them. Elsewhere plain deviance residuals.
+        """
+        plain = deviance_residuals(self.spectrum.counts, self.expected_total)
+        if self.adequacy is None:
+            return plain
+        return np.where(self.spectrum.used, self.adequacy.residuals, plain)
 
     @cached_property
     def adequacy(self) -> Adequacy | None:

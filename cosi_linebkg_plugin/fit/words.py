@@ -46,6 +46,19 @@ def summary(fit: FitNumbers) -> str:
     return describe(fit.adequacy, fit.lines, tail, at_limit)
 
 
+def goodness(adequacy: Adequacy) -> str:
+    """The deviance with its own p-value, and that of all tests together, each said to be so."""
+    a = adequacy
+    text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}"
+    own = a.tests[0]
+    text += f" ({own.law})" if own.p_value is None else f" (p {_chance(own.p_value)}, {own.law})"
+    return f"{text}; all tests: p {_chance(a.p_value)} ({a.combination})"
+
+
+def _chance(p_value: float) -> str:
+    return f"= {p_value:.2g}" if p_value > 1e-300 else "< 1e-300"
+
+
 def describe(
     adequacy: Adequacy,
     lines: Sequence[tuple[float, float]],
@@ -64,13 +77,7 @@ def describe(
     at_limit : sequence of float, keV
         Energies of lines at the end of their window.
     """
-    a = adequacy
-    text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}, p "
-    text += f"= {a.p_value:.2g}" if a.p_value > 1e-300 else "< 1e-300"
-    if a.deviance_p_value is None:
-        text += " by the largest residual alone (counts too low for the chi-square law, use toys)"
-    elif a.n_toys:
-        text += f" ({a.n_toys} toys)"
+    a, text = adequacy, goodness(adequacy)
     if a.is_adequate():
         return f"{text}: the model describes the fitted bins. It may be used for a template."
     low, high = a.worst_range

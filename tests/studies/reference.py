@@ -336,9 +336,9 @@ def public_class(node: ast.ClassDef, name: str) -> str:
     if any(ast.unparse(b) == "Function1D" for b in node.bases):
         return f"{out[0]}\n\n{astromodels_function(doc)}"
     bases = list(inherited(node, name))
-    body = [*node.body, *(x for base, _ in bases for x in base.body)]
-    methods = [x for x in body if isinstance(x, ast.FunctionDef)]
-    init = [x for x in methods if x.name == "__init__"]
+    owners = [(node, name), *bases]
+    methods = [(x, m) for c, m in owners for x in c.body if isinstance(x, ast.FunctionDef)]
+    init = [x for x, _ in methods if x.name == "__init__"]
     if init and "Parameters\n" in doc:
         out.append(f"```python\n{node.name}{signature(init[0], name, True)}\n```")
     out.append(description(doc))
@@ -347,14 +347,14 @@ def public_class(node: ast.ClassDef, name: str) -> str:
         for base, where in bases
     ]
     simple, others = [], []
-    for x in methods:
+    for x, where in methods:
         if x.name.startswith("_"):
             continue
-        text = description(docstring_of(x, f"{name}.{node.name}.{x.name}"))
+        text = description(docstring_of(x, f"{where}.{node.name}.{x.name}"))
         if decorators(x) & {"property", "cached_property"} and "**" not in text:
             simple.append(f"- `{x.name}`: " + text.replace("\n", "\n  "))
         else:
-            others.append(function(x, name, 4, node.name))
+            others.append(function(x, where, 4, node.name))
     if simple:
         out.append("**Properties**\n\n" + "\n".join(simple))
     return "\n\n".join([*out, *others])
