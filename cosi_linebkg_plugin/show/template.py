@@ -124,10 +124,8 @@ def plot_comparison(
     reach = max(RESIDUAL_REACH, *(1.15 * np.max(np.abs(p.chi)) for p in parts))
     for i, (c, p) in enumerate(zip(comparisons, parts, strict=True)):
         color, style = MANY_STYLES[i]
-        if p.edges is None:
-            x = np.arange(p.chi.size) + 0.5
-        else:
-            x = 0.5 * (p.edges[1:] + p.edges[:-1])
+        edges = np.arange(p.chi.size + 1) if p.edges is None else p.edges
+        x = 0.5 * (edges[1:] + edges[:-1])
         if i == 0:
             bars = _poisson_errors(p.observed)
             upper.errorbar(
