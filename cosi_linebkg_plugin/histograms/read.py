@@ -457,12 +457,13 @@ def files_kept_open() -> Iterator[None]:
     if _KEPT.get() is not None:  # within another
         yield
         return
-    with ExitStack() as stack:
-        token = _KEPT.set((stack, {}))
-        try:
-            yield
-        finally:
-            _KEPT.reset(token)
+    stack = ExitStack()
+    token = _KEPT.set((stack, {}))
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+        stack.close()  # what failed here is no fault of the files
 
 
 @contextmanager

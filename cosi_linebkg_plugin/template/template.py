@@ -17,7 +17,7 @@ from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
 from ..histograms.axes import read_axes
 from ..histograms.read import open_file
-from ..histograms.write import make_histogram
+from ..histograms.write import make_histogram, write_maps
 from ..io import checks
 from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
@@ -583,8 +583,11 @@ class BackgroundTemplate:
         import h5py
 
         with whole_hdf5(path) as whole:
-            for label, histogram in self.components.items():
-                histogram.write(whole, name=f"components/{label}")
+            for label in self.labels:
+                contents, sumw2 = self._maps[label]
+                factor = (self._counts[label] or 1.0) / self._sums[label]
+                maps = {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
+                write_maps(whole, f"components/{label}", self.axes, maps)
                 whole.check()
             with h5py.File(whole, "a") as file:
                 file.attrs["format"] = FORMAT
