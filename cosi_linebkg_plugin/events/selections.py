@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..histograms.orientation import Pointing
+from ..histograms.orientation import Pointing, merged
 from ..io.guard import brief, listed, reading, require_file, shown
 from ..io.time_header import time_reference
 
@@ -102,15 +102,6 @@ def _seconds(time: Any) -> float:
     if hasattr(time, "unix"):  # an astropy Time, of any system
         return float(time.utc.unix)
     return float(time.to_value("s") if hasattr(time, "to_value") else time)
-
-
-def merged(intervals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sorted intervals, shape (n, 2); those that overlap or touch become one."""
-    intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
-    ends = np.maximum.accumulate(intervals[:, 1])
-    begins_new = np.append(True, intervals[1:, 0] > ends[:-1])
-    last = np.append(np.flatnonzero(begins_new)[1:] - 1, len(intervals) - 1)
-    return np.stack([intervals[begins_new, 0], ends[last]], axis=1)
 
 
 def within(intervals: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:

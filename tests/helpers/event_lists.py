@@ -118,3 +118,45 @@ def write_orientation(path, times, livetimes, z_lat, z_lon):
         lines.append(f"OG {time!r} 0.0 0.0 {lat!r} {lon!r} 550.0 0.0 0.0 {live!r}")
     path.write_text("\n".join([*lines, "EN"]) + "\n")
     return path
+
+
+def write_fits_orientation(path, times, livetimes, z, units=None, **cards):
+    """A file in the layout of cosipy 0.4.3's SpacecraftHistory; z as (longitude, latitude)."""
+    from astropy.io import fits
+
+    units = {"TimeStamp": "s", "ZPointings": "deg", "LiveTime": "s"} | (units or {})
+    columns = {
+        "TimeStamp": times, "XPointings": np.zeros_like(z), "ZPointings": z,
+        "EarthZenith": np.zeros_like(z), "Altitude": np.full(len(z), 550.0), "LiveTime": livetimes,
+    }  # fmt: skip
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column(name, "D" if np.ndim(values) == 1 else f"{np.shape(values)[1]}D",
+                        unit=units.get(name), array=values)
+            for name, values in columns.items()
+        ]
+    )  # fmt: skip
+    table.header["VERSION"] = "20260130"
+    table.header.update(cards)
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(plain, overwrite=True)
+    if plain != path:
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    return path
+
+
+def rocking_orbit(times):
+    """Unit vectors of the x and z axes, shape (n, 3), of a zenith scan that rocks by 22 deg.
+
+    Each orbit of 5700 s turns the attitude through all signs of its quaternions.
+    """
+    angle, inclination = 2 * np.pi * times / 5700, np.radians(28)
+    zenith = np.stack(
+        [np.cos(angle), np.sin(angle) * np.cos(inclination), np.sin(angle) * np.sin(inclination)],
+        axis=1,
+    )
+    normal = np.array([0.0, -np.sin(inclination), np.cos(inclination)])
+    tilt = np.radians(22) * np.sin(2 * np.pi * times / 11400)[:, None]
+    x = np.cos(tilt) * normal - np.sin(tilt) * zenith
+    return x, np.cos(tilt) * zenith + np.sin(tilt) * normal
