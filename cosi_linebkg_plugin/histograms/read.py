@@ -433,10 +433,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _require_counts(unit: Any, where: str) -> None:
     import astropy.units as u
 
-    if unit is not None and u.Unit(unit) != u.dimensionless_unscaled:
+    if unit is not None and u.Unit(unit) not in (u.dimensionless_unscaled, u.ct):
         raise DataError(
             f"The contents of the histogram ({where}) have the unit {unit}, but counts have none. "
-            "Give event counts, not rates or fluxes."
+            "Give event counts, not rates, fluxes or parts."
         )
 
 

@@ -113,13 +113,13 @@ class TimeReference:
         finite = np.isfinite(numbers)
         if not finite.any():
             return numbers
-        # leap seconds apart, it is the same shift for all
-        ends = np.array([numbers[finite].min(), numbers[finite].max()])
+        # leap seconds apart, all are as far from the first as the numbers say
+        low, high = numbers[finite].min(), numbers[finite].max()
         factor = float(u.Unit(self.unit).to("s"))
-        shifts = self._exact(ends) - factor * ends
-        if abs(shifts[1] - shifts[0]) <= _SAME:
-            shifted: Floats = factor * numbers + shifts[0]
-            return shifted
+        first, last = self._exact(np.array([low, high]))
+        if abs(last - first - factor * (high - low)) <= _SAME:
+            apart: Floats = first + factor * (numbers - low)
+            return apart
         converted = np.full_like(numbers, np.nan)
         converted[finite] = self._exact(numbers[finite])
         return converted

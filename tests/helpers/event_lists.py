@@ -110,12 +110,14 @@ def special_events(nside: int, energies: list[float], times: list[float]) -> dic
     return columns
 
 
-def write_orientation(path, times, livetimes, z_lat, z_lon):
-    """A file in cosipy's format; z_lat and z_lon in deg."""
+def write_orientation(path, times, livetimes, z_lat, z_lon, x_lat=None, x_lon=None):
+    """A file in cosipy's format; angles in deg."""
     lines = ["Type OrientationsGalactic"]
-    for row in zip(times, z_lat, z_lon, livetimes, strict=True):
-        time, lat, lon, live = map(float, row)
-        lines.append(f"OG {time!r} 0.0 0.0 {lat!r} {lon!r} 550.0 0.0 0.0 {live!r}")
+    nothing = np.zeros(len(times))
+    x_lat, x_lon = (nothing if x is None else x for x in (x_lat, x_lon))
+    for row in zip(times, x_lat, x_lon, z_lat, z_lon, livetimes, strict=True):
+        *angles, live = (repr(float(x)) for x in row)
+        lines.append(f"OG {' '.join(angles)} 550.0 0.0 0.0 {live}")
     path.write_text("\n".join([*lines, "EN"]) + "\n")
     return path
 
