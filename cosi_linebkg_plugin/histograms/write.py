@@ -33,7 +33,7 @@ def make_histogram(
     contents, sumw2 : ndarray, one value per cell
         Copied.
     """
-    histpy = loadload_histpy()
+    histpy = load_histpy()
     return histpy.Histogram(
         histpy.Axes(axes if isinstance(axes, histpy.Axes) else list(axes)),
         contents=np.asarray(contents, float),
@@ -61,7 +61,7 @@ def sparse_histogram(
 
     shape = tuple(axis.nbins for axis in axes)
     contents = sparse.COO(coords, counts, shape=shape, sorted=in_order, has_duplicates=not in_order)
-    histogram = loadload_histpy().Histogram
+    histogram = load_histpy().Histogram
     as_it_is = "copy_contents" in signature(histogram).parameters
     options = {"copy_contents": False} if as_it_is else {}
     return histogram(axes, contents=contents, track_overflow=False, **options)
