@@ -13,6 +13,8 @@ from ..errors import FileError
 from ..histograms.write import sparse_histogram, write_histogram
 from ..io.atomic import output_folder, together, whole_file
 from ..io.progress import Progress, say
+from ..template.build import make_template
+from ..template.options import TemplateOptions
 from ..template.template import BackgroundTemplate
 from .config import load_config
 from .pipeline import RESULTS, Outcome, prepare, run
@@ -101,12 +103,11 @@ def _run_demo(
     def compare(template: BackgroundTemplate) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from ..show.template import plot_projection
 
-        plugin = prepare(config)
+        prepared = prepare(config)
         rows.append(compare_with_truth(template, simulation))
         for method in ("interpolated", "sideband"):
-            other = plugin.background_template(
-                template.fit, SOURCE_RANGE, method=method, sidebands=SIDEBANDS
-            )
+            options = TemplateOptions(method, SIDEBANDS)
+            other = make_template(prepared.events, template.fit, SOURCE_RANGE, options)
             rows.append(compare_with_truth(other, simulation))
         truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
         return rows, {"phi_truth": plot_projection(template, "Phi", truth=truth)}

@@ -127,7 +127,7 @@ def test_every_shape_loads_in_a_fresh_process(tmp_path):
 
 def test_a_configuration_names_them(tmp_path):
     from cosi_linebkg_plugin.app.config import parse_config
-    from cosi_linebkg_plugin.app.pipeline import model_of
+    from cosi_linebkg_plugin.app.fitting import model_of
     from cosi_linebkg_plugin.errors import ConfigError
 
     (tmp_path / "total.hdf5").touch()
