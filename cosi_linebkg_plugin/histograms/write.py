@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..io.atomic import ForgivingFile, whole_hdf5
+from .axes import load_histpy
 
 if TYPE_CHECKING:
     import h5py

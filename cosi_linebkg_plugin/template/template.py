@@ -299,10 +299,11 @@ class BackgroundTemplate:
 
         A component whose norm is 0 is given at 1 count, so that its shape is not lost.
         """
-        return {
-            label: make_histogram(self.axes, *self._scaled(label, self._counts[label] or 1.0))
-            for label in self.labels
-        }
+        return {label: self.component(label) for label in self.labels}
+
+    def component(self, label: str) -> Any:
+        """One of `components`, made alone: each is as large as the template."""
+        return make_histogram(self.axes, *self._scaled(label, self._counts[label] or 1.0))
 
     @property
     def histogram(self) -> Any:
