@@ -13,7 +13,15 @@ from ..events.kernels import add_bins
 from ..events.sums import ColumnAxis
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
 from .cells import ConsumerCells, check_outside
-from .event_kernels import Array, Integers, fill_densities, place_in_time, sky_vectors
+from .event_kernels import (
+    Array,
+    Integers,
+    Singles,
+    fill_densities,
+    place_in_time,
+    sky_vectors,
+    weighted_densities,
+)
 from .rates import BackgroundNorms
 
 if TYPE_CHECKING:
@@ -167,7 +175,8 @@ class BackgroundDensity(BackgroundNorms):
         """
         rates = self._rates()
         if self._last is None or not np.array_equal(rates, self._last[0]):
-            density = rates @ self._densities
+            density = np.empty(self.nevents)
+            weighted_densities(rates, self._densities, density)
             density.flags.writeable = False
             self._last = rates, density
         return self._last[1]
@@ -186,10 +195,10 @@ class BackgroundDensity(BackgroundNorms):
         columns: dict[str, Array],
         livetime_fraction: bool,
         outside: str,
-    ) -> Array:
+    ) -> Singles:
         """Densities at 1 Hz of each component, shape (n_labels, n_inside)."""
         n, filled = self.inside.size, 0
-        densities = np.empty((len(self.labels), n))
+        densities = np.empty((len(self.labels), n), np.float32)
         counted = np.zeros(len(_REASONS) + 1, np.int64)
         for start in range(0, n, _BLOCK):
             block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
