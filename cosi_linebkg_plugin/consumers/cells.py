@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 COMPTON_AXES = (ENERGY_LABEL, "Phi", "PsiChi")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConsumerCells:
     """The components' maps on a consumer's axes.
 

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from threeML.plugin_prototype import PluginPrototype
 
 from ..errors import ModelError, TemplateError
+from ..model.nuisance import NuisanceParameter
+from .draws import Draws, Seed
 
 if TYPE_CHECKING:
     from ..template.template import BackgroundTemplate
@@ -82,7 +84,7 @@ class NormConstraint(PluginPrototype):
         self._precision = _inverse(matrix, self._paths)
         self._model: Model | None = None
         self._sources: list[Parameter] | None = None
-        self._rng = np.random.default_rng()
+        self._draws = Draws()
         self._check = check
         super().__init__(name, dict(nuisance or {}))
 
@@ -113,6 +115,10 @@ class NormConstraint(PluginPrototype):
             )
         total = sum(template.counts.values())
         return cls(name, [f"{cosi}_bkg"], (template.total_error / total) ** 2)
+
+    def seed(self, seed: Seed = None) -> None:
+        """Seed what draws the simulated data sets, as of `LineBackgroundLike.seed`."""
+        self._draws = Draws(seed)
 
     def set_model(self, likelihood_model_instance: Model) -> None:
         """Take the session's model; parameters are looked up at the first call of the likelihood.
@@ -153,9 +159,10 @@ class NormConstraint(PluginPrototype):
         """
         mean = self.get_model()
         if mean.size:  # nothing to draw where all norms are free
-            mean = self._rng.multivariate_normal(mean, self._covariance)
-        simulated = NormConstraint(new_name, self._paths, self._covariance, mean=mean)
-        simulated._rng = self._rng.spawn(1)[0]
+            mean = self._draws.generator.multivariate_normal(mean, self._covariance)
+        paths = [p.path for p in self._found()]
+        simulated = NormConstraint(new_name, paths, self._covariance, mean=mean)
+        simulated._draws = self._draws.child()
         return simulated
 
     def _found(self) -> list[Parameter]:
@@ -166,6 +173,9 @@ class NormConstraint(PluginPrototype):
                     "JointLikelihood."
                 )
             known = {**self._model.parameters, **self.nuisance_parameters}
+            for p in list(known.values()):
+                if isinstance(p, NuisanceParameter) and p.stands_for:
+                    known.setdefault(p.stands_for, p)
             missing = [path for path in self._paths if path not in known]
             if missing:
                 raise ModelError(

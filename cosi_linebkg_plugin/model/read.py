@@ -26,6 +26,13 @@ _CLOSED_FORMS: dict[type, str] = {
     PowerlawPolynomial: "powerlaw_polynomial",
 }
 
+#: What the parameters of these components are measured in. astromodels takes its units from the
+#: source, and a spectrum on a PointSource would have lines in 1/(s cm2).
+_UNITS = {
+    **dict.fromkeys(("mu", "sigma", "length", "b", "piv", "xb"), "keV"),
+    **{"K": "counts / keV", "F": "counts", "a": "keV2"},
+}
+
 # --- reading a model ------------------------------------------------------------------------------
 
 
@@ -60,6 +67,8 @@ class SpectrumReader:
         these are threeML's.
     sources : list of astromodels Parameter
         One per parameter of `model`.
+    free_laws : list of str
+        Parameters that follow others by a law with free parameters of its own.
     """
 
     def __init__(
@@ -73,9 +82,10 @@ class SpectrumReader:
         self.sources: list[AstroParameter] = []
         self._slots: dict[int, int] = {}
         self._names: list[str] = []
+        self._units: dict[int, str] = {}
         self._links: dict[str, str] = {}
         self._derived: list[tuple[int, int, Any]] = []
-        self._free_laws: list[str] = []
+        self.free_laws: list[str] = []
         components = []
         for i, shape in enumerate(shapes):
             self._prefix = f"{prefixes[i]}_" if prefixes else ""
@@ -93,9 +103,9 @@ class SpectrumReader:
 
     def check_direct(self) -> None:
         """Refuse what a JointLikelihood varies and the direct fit would leave as it is."""
-        if self._free_laws:
+        if self.free_laws:
             raise ModelError(
-                f"The law that {', '.join(self._free_laws)} follows has free parameters of its "
+                f"The law that {', '.join(self.free_laws)} follows has free parameters of its "
                 "own, which only threeML's fits vary: fix them, use a JointLikelihood, or, for "
                 'widths, background_model(..., width="linear").'
             )
@@ -124,6 +134,9 @@ class SpectrumReader:
             kind = _CLOSED_FORMS.get(type(part))
             if kind is not None:
                 slots = tuple(self._slot(getattr(part, role)) for role in ROLES[kind])
+                self._units.update(
+                    (s, _UNITS.get(role, "")) for s, role in zip(slots, ROLES[kind], strict=True)
+                )
                 components.append(Component(kind, slots))
             else:
                 components.append(self._function(part))
@@ -171,7 +184,7 @@ class SpectrumReader:
             self.sources.append(parameter)
             self._names.append(self._prefix + parameter.name)
             if any(p.free for p in law.parameters.values()):
-                self._free_laws.append(self._prefix + parameter.name)
+                self.free_laws.append(self._prefix + parameter.name)
             if isinstance(variable, AstroParameter):
                 source = self._slot(variable)
                 self._derived.append((self._slots[key], source, _Law(law)))
@@ -187,7 +200,7 @@ class SpectrumReader:
         return Parameter(
             self._names[slot],
             float(p.value),
-            str(p.unit),
+            self._units.get(slot, str(p.unit)),
             -np.inf if low is None else float(low),
             np.inf if high is None else float(high),
             bool(p.free) and not derived,

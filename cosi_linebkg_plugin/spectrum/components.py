@@ -11,8 +11,21 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .axis import check_edges, check_inside, overlapping_bins
-from .kernels import FIT_REACH, FULL_REACH, accumulate, line_sigma
+from .kernels import (
+    BROKEN,
+    FIT_REACH,
+    FULL_REACH,
+    GAUSSIAN,
+    POLYNOMIAL,
+    POWERLAW,
+    ROW,
+    TAILED,
+    accumulate,
+    line_sigma,
+)
 from .lineshapes import EnergyGrid, tail_folds
+
+Array = NDArray[np.float64]
 
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
@@ -25,8 +38,16 @@ ROLES = {
     "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
 }
 
-#: Kinds of continuum, in the order of their numbers in the compiled table.
-_CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
+#: The number of each kind in the table of the compiled functions.
+_NUMBERS = {
+    "powerlaw": POWERLAW,
+    "broken_powerlaw": BROKEN,
+    "powerlaw_polynomial": POLYNOMIAL,
+    "gaussian": GAUSSIAN,
+    "tailed_gaussian": TAILED,
+    "linear_gaussian": GAUSSIAN,
+    "linear_tailed_gaussian": TAILED,
+}
 
 _LINES = tuple(kind for kind, roles in ROLES.items() if roles[0] == "F")
 
@@ -50,8 +71,6 @@ class Parameter:
     low, high : float
         Limits, infinite where there is none.
     free : bool
-    step : float or None
-        First step of the minimiser.
     prior : (float, float) or None
         Mean and standard deviation of a Gaussian penalty on the likelihood.
     """
@@ -62,11 +81,10 @@ class Parameter:
     low: float = -np.inf
     high: float = np.inf
     free: bool = True
-    step: float | None = None
     prior: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Component:
     """A power law, a line, or any other density.
 
@@ -87,9 +105,22 @@ class Component:
 
     kind: str
     slots: tuple[int, ...]
-    density: Callable[[NDArray, NDArray], NDArray] | None = None
-    table: NDArray[np.float64] | None = None
+    density: Callable[[Array, Array], Array] | None = None
+    table: Array | None = None
     norm: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Component):
+            return NotImplemented
+        mine = (self.kind, self.slots, self.density, self.norm, self.table is None)
+        if mine != (other.kind, other.slots, other.density, other.norm, other.table is None):
+            return False
+        if self.table is None or other.table is None:
+            return True  # both
+        return bool(np.array_equal(self.table, other.table))
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.slots, self.norm))
 
     @property
     def is_line(self) -> bool:
@@ -123,7 +154,7 @@ class Component:
 
     def sigma(self, theta: NDArray[np.float64]) -> float:
         """Of a line: its width [keV]."""
-        return float(line_sigma(theta, _line_row(self)))
+        return float(line_sigma.py_func(theta, _row(self)[1:]))
 
 
 @dataclass(frozen=True)
@@ -169,6 +200,16 @@ class SpectralModel:
     def lines(self) -> tuple[int, ...]:
         """Which of the components are lines."""
         return tuple(i for i, c in enumerate(self.components) if c.is_line)
+
+    @property
+    def continuum(self) -> tuple[int, ...]:
+        """Which of the components are none of the lines."""
+        return tuple(i for i, c in enumerate(self.components) if not c.is_line)
+
+    @property
+    def continuum_slots(self) -> list[int]:
+        """Slots of the parameters that the continuum takes."""
+        return sorted({slot for i in self.continuum for slot in self.components[i].slots})
 
     def slots(self, names: Iterable[str]) -> list[int]:
         """Slots of parameters by name, e.g. the columns of a covariance matrix."""
@@ -217,8 +258,8 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        self._continua = _table(_continuum_row(c) for c in model.components if c.kind in _CONTINUA)
-        self._lines = _table(_line_row(c) for c in model.components if c.is_line)
+        compiled = [_row(c) for c in model.components if c.kind in _NUMBERS]
+        self._table = np.array(compiled, dtype=np.int64).ravel()
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 
@@ -236,13 +277,13 @@ class BoundModel:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
         if self._functions or self.model.derived:
             return None
-        return (*self.grid, self._continua, self._lines, self._reach, self._folds)
+        return (*self.grid, self._table, self._reach, self._folds)
 
     def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected counts per bin, shape (n_bins,)."""
         theta = self.resolve(theta)
         total = np.zeros(self.n_bins)
-        self._accumulate(theta, total, self._no_jac, False)
+        self._accumulate(theta, total, self._no_jac)
         for component in self._functions:
             total += _function_counts(component, self.grid.edges, theta)
         return total
@@ -253,7 +294,7 @@ class BoundModel:
         """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
         resolved = self.resolve(theta)
         total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
-        self._accumulate(resolved, total, jac, True)
+        self._accumulate(resolved, total, jac)
         for component in self._functions:
             value, derivatives = _function_counts_and_jacobian(component, self.grid.edges, resolved)
             total += value
@@ -265,18 +306,10 @@ class BoundModel:
             jac[source] += jac[slot] * slope
         return total, jac
 
-    def _accumulate(self, theta, total, jac, with_jac):
-        accumulate(
-            *self.grid,
-            theta,
-            self._continua,
-            self._lines,
-            self._reach,
-            self._folds,
-            total,
-            jac,
-            with_jac,
-        )
+    def _accumulate(
+        self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
+    ) -> None:
+        accumulate(*self.grid, theta, self._table, self._reach, self._folds, total, jac)
 
 
 def range_counts(
@@ -410,22 +443,13 @@ def tabulate(
     return SpectralModel(model.parameters, tuple(components), model.links, model.derived)
 
 
-def _continuum_row(component: Component) -> NDArray[np.int64]:
-    """Slots and kind as `kernels.accumulate` takes them."""
-    rest = (-1, -1) if component.kind == "powerlaw" else ()
-    return np.array((*component.slots, *rest, _CONTINUA.index(component.kind)))
-
-
-def _line_row(component: Component) -> NDArray[np.int64]:
-    """Slots as `kernels.accumulate` takes them."""
+def _row(component: Component) -> tuple[int, ...]:
+    """Its kind and slots as `kernels.accumulate` takes them."""
     slots = component.slots
-    linear = component.kind.startswith("linear")
-    tail = slots[4 if linear else 3 :] or (-1, -1)
-    return np.array((*slots[:3], *tail, slots[3] if linear else -1))
-
-
-def _table(rows: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.array(list(rows), dtype=np.int64).reshape(-1, 6)
+    if component.is_line and not component.kind.startswith("linear"):
+        slots = (*slots[:3], -1, *slots[3:])
+    row = (_NUMBERS[component.kind], *slots)
+    return row + (-1,) * (ROW - len(row))
 
 
 def _nodes(edges: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,10 +17,10 @@ Shapes (E, mu, sigma, length in keV):
 
 Counts and derivatives are right to 1e-12 wherever they exceed 1e-290, for bins from 1e-3 to 1e3
 sigma and tails from 1e-3 to 1e3 sigma, 36 sigma out and 600 tail lengths below
-(``tests/truth.py``, ``docs/validation.md``). That is relative to the value itself; a derivative
-whose integrand, the derivative of the density, changes sign within the bin (d/dmu around mu,
-d/dsigma around mu +- sigma ...) is right relative to the integral of the integrand's magnitude or,
-if that is less, to the two edge terms whose difference it is.
+(``tests/helpers/truth.py``, ``docs/validation.md``). That is relative to the value itself; a
+derivative whose integrand, the derivative of the density, changes sign within the bin (d/dmu around
+mu, d/dsigma around mu +- sigma ...) is right relative to the integral of the integrand's magnitude
+or, if that is less, to the two edge terms whose difference it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .axis import check_edges
-from .kernels import FULL_REACH, TAIL_FOLDS, accumulate, tail_densities
+from .kernels import (
+    FULL_REACH,
+    GAUSSIAN,
+    POWERLAW,
+    ROW,
+    TAIL_FOLDS,
+    TAILED,
+    accumulate,
+    tail_densities,
+)
 
 
 class EnergyGrid(NamedTuple):
@@ -63,17 +72,15 @@ def tail_folds(reach: float) -> float:
     return TAIL_FOLDS[reach]
 
 
-_NO_LINES = np.empty((0, 6), np.int64)
-
-_NO_CONTINUA = np.empty((0, 6), np.int64)
-
-
-def _run(edges, theta, continua, lines, n_rows):
+def _run(
+    edges: ArrayLike, theta: NDArray[np.float64], table: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     grid = EnergyGrid.from_edges(edges)
     n_bins = grid.log_mid.size
     total, jac = np.zeros(n_bins), np.zeros((theta.size, n_bins))
-    accumulate(*grid, theta, continua, lines, FULL_REACH, tail_folds(FULL_REACH), total, jac, True)
-    return total, jac[:n_rows]
+    folds = tail_folds(FULL_REACH)
+    accumulate(*grid, theta, table.ravel(), FULL_REACH, folds, total, jac)
+    return total, jac
 
 
 def powerlaw_counts(
@@ -95,7 +102,7 @@ def powerlaw_counts(
         To K, piv, index.
     """
     theta = np.array([K, piv, index], dtype=float)
-    return _run(edges, theta, np.array([[0, 1, 2, -1, -1, 0]]), _NO_LINES, 3)
+    return _run(edges, theta, np.array([POWERLAW, 0, 1, 2, -1, -1, -1]))
 
 
 def gaussian_counts(
@@ -116,12 +123,7 @@ def gaussian_counts(
     derivatives : ndarray, shape (n_lines, 3, n_bins)
         To each line's F, mu, sigma.
     """
-    table = _line_table(F, mu, sigma)
-    n = len(table)
-    slots = np.full((n, 6), -1)
-    slots[:, :3] = np.arange(3 * n).reshape(n, 3)
-    counts, jac = _run(edges, table.ravel(), _NO_CONTINUA, slots, 3 * n)
-    return counts, jac.reshape(n, 3, counts.size)
+    return _run_lines(edges, GAUSSIAN, F, mu, sigma)
 
 
 def tailed_gaussian_counts(
@@ -151,12 +153,7 @@ def tailed_gaussian_counts(
     ----------
     Phillips & Marlow 1976, Nucl. Instrum. Methods 137, 525 (the tail of their Eq. 5).
     """
-    table = _line_table(F, mu, sigma, fraction, length)
-    n = len(table)
-    slots = np.full((n, 6), -1)
-    slots[:, :5] = np.arange(5 * n).reshape(n, 5)
-    counts, jac = _run(edges, table.ravel(), _NO_CONTINUA, slots, 5 * n)
-    return counts, jac.reshape(n, 5, counts.size)
+    return _run_lines(edges, TAILED, F, mu, sigma, fraction, length)
 
 
 def tailed_gaussian_density(
@@ -170,6 +167,15 @@ def tailed_gaussian_density(
     return ((1.0 - fraction) * gauss + fraction * tail).reshape(energies.shape)
 
 
-def _line_table(*columns: ArrayLike) -> NDArray[np.float64]:
+def _run_lines(
+    edges: ArrayLike, kind: int, *columns: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts, and derivatives of shape (n_lines, n_columns, n_bins), of lines of one kind."""
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c, dtype=float)) for c in columns))
-    return np.ascontiguousarray(np.stack(arrays, axis=-1))
+    theta = np.stack(arrays, axis=-1)
+    n, n_columns = theta.shape
+    slots = np.arange(theta.size).reshape(n, n_columns)
+    table = np.full((n, ROW), -1)
+    table[:, 0], table[:, 1:4], table[:, 5 : 2 + n_columns] = kind, slots[:, :3], slots[:, 3:]
+    counts, jac = _run(edges, theta.ravel(), table)
+    return counts, jac.reshape(n, n_columns, counts.size)

@@ -13,7 +13,6 @@ from ..histograms.axes import ENERGY_LABEL, axis_in_kev
 from ..spectrum.components import Parameter, SpectralModel, range_counts
 from ..spectrum.kernels import FULL_REACH
 from .amounts import nearest_line
-from .following import ratio_of
 
 if TYPE_CHECKING:
     from .template import BackgroundTemplate
@@ -84,7 +83,7 @@ def _density(template: BackgroundTemplate, low: float, high: float) -> Array:
     for label in template.labels:
         kind = label.split("_")[0]  # split() appends the axis and a number
         row = parts.get(kind, parts["continuum"] + parts["lines"])
-        hidden = label in template.unknown and ratio_of(template) is None
+        hidden = label in template.unknown and template.record.line_ratio is None
         if hidden or not row.sum() > 0:
             row = np.ones(bins.size - 1)
         rows.append(row / (row.sum() * (bins[1] - bins[0])))
@@ -116,7 +115,7 @@ def _counts(template: BackgroundTemplate, bins: Array, components: Sequence[int]
 
 def _ratio_counts(template: BackgroundTemplate, bins: Array) -> Array:
     """What a line ratio adds: a line with the shape of its tracer."""
-    ratio = ratio_of(template)
+    ratio = template.record.line_ratio
     if ratio is None:
         return np.zeros(bins.size - 1)
     model, theta = template.fit.model, template.fit.theta

@@ -36,7 +36,7 @@ class FollowedAmounts:
     """
 
     def __init__(self, template: Any, plugin: Any, line_ratio: Any = None) -> None:
-        if "split" in template.details:
+        if template.record.split:
             raise TemplateError(
                 "A split template cannot follow a spectrum, which knows nothing of its parts; use "
                 "the template as it was before split(), or leave out follow=."
@@ -47,7 +47,7 @@ class FollowedAmounts:
                 "as well; make it without sky=, or leave out follow=."
             )
         fit = template.fit
-        ratio = ratio_of(template)
+        ratio = template.record.line_ratio
         self._ratio = ratio if line_ratio is None else LineRatio.of(line_ratio)
         self._range = template.source_range
         self._plugin = plugin
@@ -84,11 +84,3 @@ class FollowedAmounts:
         present = self._rows @ np.array([amounts[label] for label in LABELS])
         np.divide(present, self._reference, out=out, where=self._known)
         return out
-
-
-def ratio_of(template: Any) -> LineRatio | None:
-    """The line ratio that a template was made with."""
-    ratio = template.details.get("line_ratio")
-    if ratio is None:
-        return None
-    return LineRatio.of({key: ratio[key] for key in ("line", "tracer", "value", "error")})

@@ -49,7 +49,7 @@ def test_the_constraint_with_correlations():
     plugin.set_model(nothing())
     d = np.array([0.1, -0.3])
     assert plugin.get_log_like() == pytest.approx(-0.5 * d @ np.linalg.inv(covariance) @ d)
-    plugin._rng = np.random.default_rng(1)
+    plugin.seed(1)
     means = np.array([plugin.get_simulated_dataset("sim")._mean for _ in range(4000)])
     # 4000 draws: 4 standard errors are 0.02 of the means, 9 % of the variances
     assert_allclose(means.mean(axis=0), [1.1, 0.7], atol=0.02)

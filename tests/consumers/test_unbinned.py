@@ -24,6 +24,8 @@ from templates import template_of
 
 from cosi_linebkg_plugin.errors import DataError, TemplateError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.template.amounts import LineRatio
+from cosi_linebkg_plugin.template.record import Record
 
 NSIDE, N_PHI = 2, 6
 N_PIXELS = hp.nside2npix(NSIDE)
@@ -68,7 +70,11 @@ def template_in(frame="galactic", counts=(3000.0, 900.0), livetime=500.0, **opti
     """Amounts, livetime and the ratio of the lines' energies; axes in `frame`."""
     axes = options.pop("axes", axes_of("spacecraftframe" if frame == "local" else frame))
     maps = options.pop("maps", maps_of(n_em=axes["Em"].nbins))
-    known = {"fit": FIT, "source_range": (LOW, HIGH), "details": {"line_ratio": RATIO}}
+    known = {
+        "fit": FIT,
+        "source_range": (LOW, HIGH),
+        "record": Record("components", line_ratio=LineRatio.of(RATIO)),
+    }
     amounts = dict(zip(maps, counts, strict=True))
     return template_of(maps, axes, counts=amounts, livetime=livetime, **(known | options))
 
@@ -228,21 +234,22 @@ def test_energies_of_other_templates():
     rotations = rocking()
     flight = history(rotations)
     both = FIT.expected_counts((LOW, HIGH)).values
-    for maps, details, density_of in (
+    for maps, ratio, density_of in (
         (
             {"background": maps_of()["lines"]},
-            {"line_ratio": RATIO},
+            RATIO,
             lambda e: (
                 (both[0] * continuum_density(e) + line_counts() * lines_density(e))
                 / (both[0] + line_counts())
             ),
         ),
-        ({"lines": maps_of()["lines"]}, {}, lambda e: 1.0 / (HIGH - LOW)),
+        ({"lines": maps_of()["lines"]}, None, lambda e: 1.0 / (HIGH - LOW)),
     ):
         options = {}
         if "lines" in maps:
             options["covariance"] = np.array([[np.inf]])
-        template = template_in(maps=maps, counts=(800.0,), details=details, **options)
+        record = Record("components", line_ratio=LineRatio.of(ratio))
+        template = template_in(maps=maps, counts=(800.0,), record=record, **options)
         share = (maps["lines" if "lines" in maps else "background"]).ravel()
         for energy in (1801.0, 1809.0):
             events = events_at_centers(rotations, 44.0, "galactic", energy)

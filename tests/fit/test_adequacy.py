@@ -16,8 +16,9 @@ from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.config import parse_config
 from cosi_linebkg_plugin.app.pipeline import fit_config, prepare
 from cosi_linebkg_plugin.fit.adequacy import LEVEL, TOLERABLE, runs_test
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, with_toys
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.spectrum.components import range_counts
 
@@ -186,7 +187,7 @@ def test_the_errors_of_templates_are_those_of_fits_to_scattered_spectra(method):
     exact = fit_spectrum(MODEL, replace(spectrum(), counts=expected))
     quiet, t = template(exact), template(with_systematic(replace(exact), s))
     added = np.sqrt(t.total_error**2 - quiet.total_error**2)
-    assert t.details["systematic_percent"] == pytest.approx(1.0)
+    assert t.record.systematic_percent == pytest.approx(1.0)
     assert "systematic error 1 % per bin included" in repr(t)
 
     share = np.clip(
@@ -315,9 +316,9 @@ def test_the_command_line_makes_its_toys_itself(tmp_path):
         },
         tmp_path,
     )
-    fit = fit_config(config, prepare(config))
+    fit = fit_config(config, prepare(config).plugin)
     assert fit.toys is not None and fit.toys[1] == 200 and "(200 toys)" in fit.summary()
-    assert fit_config(config, prepare(config)).toys == fit.toys  # seeded
+    assert fit_config(config, prepare(config).plugin).toys == fit.toys  # seeded
 
 
 def test_a_burst_of_counts_in_one_bin_is_seen_without_toys():

@@ -19,6 +19,7 @@ from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.template.build import make_template
 from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.plan import plan_for_fit
 from cosi_linebkg_plugin.template.weights import interpolated_weights, sideband_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
@@ -368,6 +369,7 @@ def test_an_energy_axis_alone_is_enough():
     )
     p = LineBackgroundLike("bkg", events)
     f = p.fit(background_model(pivot=1800))
-    t = make_template(p.events, f, SOURCE, TemplateOptions("interpolated", SIDEBANDS))
+    options = TemplateOptions("interpolated", SIDEBANDS)
+    t = make_template(plan_for_fit(p.events, f, SOURCE, options), f)
     assert t.histogram.contents.shape == (1,)
     assert t.counts["background"] == pytest.approx(f.expected_counts(SOURCE).total, rel=0.05)
