@@ -516,9 +516,10 @@ def _figures(
     fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: EventHistogram | None
 ) -> dict[str, Any]:
     """The figures of a run, by the names of their files."""
-    from ..show.posterior import plot_corner, plot_predictive
+    from ..show.maps import plot_maps
+    from ..show.posterior import has_corner, plot_corner, plot_predictive
     from ..show.spectrum import plot_spectrum
-    from ..show.template import plot_filter_scores, plot_maps, plot_projection, plot_weights
+    from ..show.template import plot_filter_scores, plot_projection, plot_weights
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
@@ -532,7 +533,8 @@ def _figures(
             figures["filter_scores"] = plot_filter_scores(template)
     if fit.samples is not None:
         source_range = None if template is None else template.source_range
-        figures["posterior"] = plot_corner(fit, source_range=source_range)
+        if has_corner():
+            figures["posterior"] = plot_corner(fit, source_range=source_range)
         figures["predictive"] = plot_predictive(fit)
     return figures
 
@@ -587,7 +589,8 @@ def _comparison_figures(
     nside: int,
 ) -> dict[str, Any]:
     """The figures of `compare_files`, by the names of their files."""
-    from ..show.template import plot_comparison, plot_maps
+    from ..show.comparison import plot_comparison
+    from ..show.maps import plot_maps
 
     figures = {
         f"comparison_{axis.lower()}.png": plot_comparison(rows, axis)
