@@ -78,7 +78,7 @@ def plot_comparison(
     if ax is None:
         figure.set_size_inches(7.5, 3.4 + 1.4 * len(parts))
     cell = "bin" if axis == "Phi" else "pixel"
-    upper.set(ylabel=f"counts per {cell},\ntemplates scaled to the observed total")
+    upper.set(ylabel=f"counts per {cell},\ntemplates scaled")
     upper.set_xlim((0, 180) if axis == "Phi" else (0, parts[0].chi.size))
     upper.set_ylim(bottom=0 if axis == "Phi" else None)
     mark_suppressed_zero(upper)

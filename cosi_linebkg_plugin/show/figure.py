@@ -145,7 +145,7 @@ def mark_suppressed_zero(ax: Axes) -> None:
     style: dict[str, Any] = {"transform": ax.transAxes, "color": BLACK, "lw": 1.0, "clip_on": False}
     for y in (0.02, 0.04):
         ax.plot((-0.008, 0.008), (y - 0.012, y + 0.012), **style)
-    ax.set_ylabel(f"{ax.get_ylabel()} (zero suppressed)")
+    ax.set_ylabel(f"{ax.get_ylabel()}, zero suppressed")
 
 
 def poisson_errors(counts: NDArray[np.float64]) -> NDArray[np.float64]:

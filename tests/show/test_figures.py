@@ -132,7 +132,7 @@ def test_a_zero_that_is_left_out_is_marked():
     flat = simulated_spectrum(line_model([], k=2e4), edges, np.random.default_rng(5))
     upper, _ = plot_spectrum(fit_spectrum(line_model([], k=2e4), flat)).axes
     assert upper.get_ylim()[0] > 0
-    assert upper.get_ylabel() == "counts per 5 keV bin (zero suppressed)"
+    assert upper.get_ylabel() == "counts per 5 keV bin, zero suppressed"
 
 
 def test_a_known_source_is_part_of_the_model(fit):

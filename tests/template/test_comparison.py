@@ -221,7 +221,7 @@ def test_the_figure_of_a_comparison(name):
         assert f"({row.difference_percent:+.1f} ± {row.difference_error_percent:.1f} %)" in title
         assert f"drawn times {row.observed / row.counts:.3g}\n" in title
         assert f"{part.chi2:.0f}/{part.dof}" in title
-    assert "scaled to the observed total" in upper.get_ylabel()
+    assert "templates scaled" in upper.get_ylabel()
     labels = [text.get_text() for text in upper.get_legend().get_texts()]
     assert {"a", "b", "observed"} == set(labels)
     expected = [line for line in upper.lines if line.get_label() == "b"]
