@@ -21,6 +21,7 @@ from .fit.result import LineBackgroundFit
 from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
+from .options import takes_options
 from .spectrum.axis import EnergySpectrum
 from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
@@ -233,8 +234,9 @@ class LineBackgroundLike(PluginPrototype):
         Parameters
         ----------
         model : astromodels.Model, optional
-            Default: the model of the session. It is left at the optimum. Gaussian priors act as
-            penalties here, while a JointLikelihood ignores them.
+            Default: the model of the session. It is left at the optimum. Priors act here: it is
+            the maximum of the likelihood times the priors' densities in the parameters as they
+            are (K, not its logarithm). A JointLikelihood ignores priors.
         minos : bool
             Add profile-likelihood errors.
 
@@ -343,27 +345,9 @@ class LineBackgroundLike(PluginPrototype):
             )
         return observed_counts(self._events, source_range)
 
+    @takes_options(TemplateOptions)
     def background_template(
-        self,
-        fit: LineBackgroundFit,
-        source_range: Sequence[Any],
-        *,
-        method: str = "components",
-        sidebands: Sequence[Sequence[Any]] | None = None,
-        window: Sequence[Any] | None = None,
-        order: int = 1,
-        tracers: Sequence[Any] | None = None,
-        line_ratio: Any = None,
-        smoothing: str | None = None,
-        smoothing_fwhm: float | None = None,
-        l_cut: int | None = None,
-        rebin_phi: int | None = None,
-        pool: int | None = None,
-        like: Any = None,
-        sky: Any = None,
-        observed: Any = None,
-        livetime: Any = None,
-        shift: bool = False,
+        self, fit: LineBackgroundFit, source_range: Sequence[Any], options: TemplateOptions
     ) -> BackgroundTemplate:
         """Carry the distribution of adjacent energies into the source range.
 
@@ -375,47 +359,7 @@ class LineBackgroundLike(PluginPrototype):
             The fitted spectrum, which sets the number of counts.
         source_range : (low, high)
             Anywhere inside the energy axis.
-        method : "components", "interpolated" or "sideband"
-            "components" takes the continuum and the instrumental lines apart, each with a norm of
-            its own. "interpolated" takes the least-noise weights that are right for a
-            distribution that changes linearly with energy. "sideband" adds up the sidebands (the
-            tutorial's method).
-        sidebands : list of (low, high), optional
-            Energies to take, the whole bins inside each. "sideband" needs them; "interpolated"
-            takes every unmasked bin outside the source range by default.
-        window : (low, high), optional
-            Energies from which "components" are taken; default: 80 keV to either side.
-        order : 0, 1 or 2
-            Degree in energy of the change of the continuum's distribution ("components").
-        tracers : list of energies, optional
-            Fitted lines that "lines" takes its distribution from; default: those within 100 keV
-            of the source range.
-        line_ratio : mapping, optional
-            Keys line, tracer, value, error: counts of an instrumental line inside the source
-            range, from a fitted line of the same origin.
-        smoothing : "auto", optional
-            Choose the filter from the data: half of the counts predict the other half.
-        smoothing_fwhm : float, optional
-            Full width at half maximum [deg] of a Gaussian that smooths PsiChi. Not with `l_cut`.
-        l_cut : int, optional
-            Keep the spherical harmonics of PsiChi up to this l.
-        rebin_phi, pool : int, optional
-            Bins of Phi, and of Time or ScAtt, that share a spatial pattern; totals are kept.
-        like : histpy.Histogram or path, optional
-            A histogram whose axes (in any order) the template takes over; one bin of its Em axis
-            must be the source range, and the other Em bins of the template are 0. Its Phi axis
-            may be coarser than the events'.
-        sky : histpy.Histogram, path, or a pair of these, optional
-            Expected sky counts at unit norm on the events' own axes, and, as the second of the
-            pair, on the template's: needed where the source range cuts through energy bins. The
-            source's own photons are taken out of spectrum and slices. Needs `observed`.
-        observed : histpy.Histogram or path, optional
-            Counts of the source range on the template's axes; the norms are fitted to them.
-        livetime : Quantity or float, optional
-            Seconds (or "90 d"); makes the norms rates in Hz.
-        shift : bool
-            Move the 511 keV features of each slice along Phi to where they are at the source
-            energy (`kinematics.shift_matrices`): for sidebands far from the source range.
+        {options}
 
         Raises
         ------
@@ -427,10 +371,6 @@ class LineBackgroundLike(PluginPrototype):
             raise LineBackgroundError(
                 "The plugin was given a spectrum alone; a template needs the event histogram."
             )
-        options = TemplateOptions(
-            method, sidebands, window, order, tracers, line_ratio, smoothing, smoothing_fwhm,
-            l_cut, rebin_phi, pool, like, sky, observed, livetime, shift,
-        )  # fmt: skip
         plan = plan_for_fit(self._events, fit, source_range, options)
         return make_template(plan, fit)
 
@@ -451,7 +391,7 @@ class LineBackgroundLike(PluginPrototype):
         return LineBackgroundFit(
             reader.current_model(),
             self._spectrum,
-            Objective(reader.model, self._spectrum).bound.resolve(theta),
+            reader.model.resolve(theta),
             tuple(reader.model.parameters[i].name for i in free),
             np.atleast_2d(np.cov(samples.T)),
             engine="bayesian",
@@ -594,10 +534,7 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
         return None, events
     is_pair = isinstance(events, tuple) and len(events) == 2
     if is_pair and not hasattr(events[0], "axes") and np.ndim(events[0]) == 1:
-        edges, counts = events
-        if hasattr(edges, "to_value"):
-            edges = edges.to_value("keV")
-        return None, EnergySpectrum(edges, counts)
+        return None, EnergySpectrum(*events)
     from .histograms.read import open_events
 
     histogram = open_events(events)

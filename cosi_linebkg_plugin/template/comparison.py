@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -272,7 +273,7 @@ def _project(
     else:
         groups = _merged_bins(least)
         edges = phi_degrees(axis)[[0, *(group[-1] + 1 for group in groups)]]
-        names = [f"{a:g}-{b:g} deg" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        names = [f"{a:g}-{b:g} deg" for a, b in itertools.pairwise(edges)]
     o, e, v = (
         np.array([values[group].sum() for group in groups])
         for values in (observed, expected, variances)

@@ -15,7 +15,7 @@ from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
 from cosi_linebkg_plugin.errors import BinningError, DataError, ModelError
 from cosi_linebkg_plugin.lines import search as linesearch
 from cosi_linebkg_plugin.lines.search import FREE_SHARE, SEPARATION, search_table
-from cosi_linebkg_plugin.model import build as model_module
+from cosi_linebkg_plugin.model import spec as model_module
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import (
     gaussian_counts,

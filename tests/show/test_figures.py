@@ -65,7 +65,7 @@ def template(fit):
     spread = rng.multinomial(counts, np.full(144, 1 / 144)).reshape(60, 2, 6, 12)
     events = histpy.Histogram(axes, contents=np.moveaxis(spread, 0, 1).astype(float))
     options = TemplateOptions("interpolated", BANDS)
-    with pytest.warns(LineBackgroundWarning, match="source range is masked"):
+    with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
         return make_template(plan_for_fit(open_events(events), fit, SOURCE, options), fit)
 
 
