@@ -400,7 +400,8 @@ def _figures(
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
-        from ..show.template import plot_filter_scores, plot_maps, plot_projection, plot_weights
+        from ..show.maps import plot_maps
+        from ..show.template import plot_filter_scores, plot_projection, plot_weights
 
         axes = [axis.label for axis in template.axes]
         if "Phi" in axes:
@@ -411,9 +412,10 @@ def _figures(
         if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
     if fit.samples is not None:
-        from ..show.posterior import plot_corner, plot_predictive
+        from ..show.posterior import has_corner, plot_corner, plot_predictive
 
         source_range = None if template is None else template.source_range
-        figures["posterior"] = plot_corner(fit, source_range=source_range)
+        if has_corner():
+            figures["posterior"] = plot_corner(fit, source_range=source_range)
         figures["predictive"] = plot_predictive(fit)
     return figures

@@ -275,7 +275,9 @@ def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
     return rows
 
 
-def _source_counts(fit: LineBackgroundFit, source_range: tuple[float, float]) -> list[tuple]:
+def _source_counts(
+    fit: LineBackgroundFit, source_range: tuple[float, float]
+) -> list[tuple[str, float, float]]:
     """(name, value, error) of the components that matter in the source range, and the total."""
     counts = fit.expected_counts(source_range, by="component")
     rows = [
