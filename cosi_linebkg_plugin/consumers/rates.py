@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -108,7 +108,7 @@ class BackgroundNorms:
         livetime: float,
         prefix: str = "",
         followed: Followed | None = None,
-    ):
+    ) -> None:
         self.labels = tuple(template.labels)
         self._livetime = livetime
         self._prefix = prefix
@@ -278,7 +278,7 @@ class BackgroundNorms:
             check=self._require_own_parameters,
         )
 
-    def _require_own_parameters(self, session: dict[str, Parameter]) -> None:
+    def _require_own_parameters(self, session: Mapping[str, Parameter]) -> None:
         """Refuse a session in which another background's norms have the names of these."""
         for cosi, norm in self._sessions:
             own = cosi.bkg_parameter[norm.name]
