@@ -339,7 +339,7 @@ def _log_binomial(n: int, k: NDArray[np.int64]) -> Array:
     inside = (k >= 0) & (k <= n)
     safe = np.where(inside, k, 0)
     value = gammaln(n + 1) - gammaln(safe + 1) - gammaln(n - safe + 1)
-    return np.where(inside, value, -np.inf)
+    return np.asarray(np.where(inside, value, -np.inf), dtype=float)
 
 
 def _pulls(n: Array, mu: Array, spread: Array) -> Array:
@@ -412,7 +412,8 @@ def _excesses(
 
     def shapes(energies: Array) -> Array:
         width = line_width(energies)[:, None]
-        return np.diff(ndtr((edges - energies[:, None]) / width), axis=1)[:, used]
+        below: Array = ndtr((edges - energies[:, None]) / width)
+        return np.diff(below, axis=1)[:, used]
 
     grids, finest = [], float(np.median(np.diff(edges)))
     for low, high in bins_to_ranges(edges, used):
@@ -447,4 +448,4 @@ def _energies(
     while energies[-1] < high:
         width = float(line_width(np.array(energies[-1:]))[0])
         energies.append(energies[-1] + 0.5 * max(width, finest))
-    return np.minimum(np.array(energies), high)
+    return np.asarray(np.minimum(energies, high), dtype=float)

@@ -240,11 +240,7 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
     damping = 0.0
     for _ in range(_MAX_NEWTON_STEPS):
         gradient = objective.gradient(theta)[free]
-        slack = np.minimum(1e-6 * sigma, 1e-6 * np.maximum(np.abs(theta[free]), 1e-3))
-        held = ((theta[free] - low <= slack) & (gradient >= 0)) | (
-            (high - theta[free] <= slack) & (gradient <= 0)
-        )
-        moving = ~held & ~_idle(objective.model, theta, free)
+        moving = _can_move(objective, theta, gradient, sigma)
         interior = free[moving]
         if interior.size == 0:
             return theta, interior, np.zeros((0, 0)), ""
@@ -286,6 +282,17 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
     return theta, interior, np.full((interior.size, interior.size), np.nan), problem
 
 
+def _can_move(
+    objective: Objective, theta: Array, gradient: Array, sigma: Array
+) -> NDArray[np.bool_]:
+    """True for free parameters that act, and sit on no limit that the gradient pushes against."""
+    free = objective.model.free
+    low, high, x = objective.low[free], objective.high[free], theta[free]
+    slack = np.minimum(1e-6 * sigma, 1e-6 * np.maximum(np.abs(x), 1e-3))
+    held = ((x - low <= slack) & (gradient >= 0)) | ((high - x <= slack) & (gradient <= 0))
+    return np.asarray(~held & ~_idle(objective.model, theta, free), dtype=bool)
+
+
 def _inverse(
     model: SpectralModel, hessian: Array, interior: Slots, damping: float
 ) -> tuple[Array, str]:
@@ -310,7 +317,7 @@ def _inverse(
 
 def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]:
     """True for parameters that act only through lines or power laws of zero amplitude."""
-    acting = set()
+    acting: set[int] = set()
     for c in model.components:
         if c.amplitude is None or c.kind == "function" or theta[c.amplitude] != 0.0:
             acting.update(c.slots)

@@ -425,7 +425,8 @@ class FitNumbers:
                 "engine: bayesian, or with a BayesianAnalysis and plugin.result()."
             )
         number = min(at_most, len(self.samples))
-        return self.samples[np.linspace(0, len(self.samples) - 1, number).round().astype(int)]
+        rows = np.linspace(0, len(self.samples) - 1, number).round().astype(int)
+        return np.asarray(self.samples[rows], dtype=float)
 
     def _collected(self, by: str) -> tuple[tuple[str, ...], Array]:
         """Names, and which components belong to each, shape (n_names, n_components)."""

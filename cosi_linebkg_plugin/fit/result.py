@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DataError
 from ..io.atomic import whole_file
 from ..io.guard import require_file
 from . import words
@@ -101,8 +102,19 @@ class LineBackgroundFit(FitNumbers):
         Returns
         -------
         str
+
+        Raises
+        ------
+        DataError
+            If the fit holds infinite numbers.
         """
-        text = json.dumps(self.to_dict(source_range), indent=1, allow_nan=False)
+        try:
+            text = json.dumps(self.to_dict(source_range), indent=1, allow_nan=False)
+        except ValueError as error:
+            raise DataError(
+                "The fit cannot be written: it holds infinite numbers, so far is its model from "
+                "the data. Fit again from other start values (plugin.fit, plugin.guess)."
+            ) from error
         if path is not None:
             with whole_file(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")
