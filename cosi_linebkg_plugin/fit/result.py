@@ -30,7 +30,8 @@ class LineBackgroundFit(FitNumbers):
     ) -> LineBackgroundFit:
         """Sample the posterior with emcee on the compiled likelihood, starting around this fit.
 
-        Priors are flat within the limits of each parameter, times its Gaussian prior if it has one.
+        Each parameter has its own prior (kept in JSON, see docs/spectrum.md), or a flat one within
+        its limits.
 
         Parameters
         ----------
@@ -50,7 +51,9 @@ class LineBackgroundFit(FitNumbers):
         Raises
         ------
         DataError
-            If n_samples is below 1.
+            If n_samples is below 1, or no parameter is free.
+        ModelError
+            If the fit was read from a file that could not keep its function, law or prior.
         FitError
             If the chain is still shorter than 30 autocorrelation times after 20,000 steps; its
             ``result`` holds the samples.
