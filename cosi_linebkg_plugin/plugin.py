@@ -548,7 +548,7 @@ def _at_limit(parameter: Parameter, value: float) -> bool:
 
 
 def _external_slope(parameter: AstroParameter) -> float:
-    """d value / d internal value: threeML's covariance is that of log10 K, not of K.
+    """D value / d internal value: threeML's covariance is that of log10 K, not of K.
 
     astromodels keeps the internal value even where its transformations are switched off.
     """

@@ -583,7 +583,8 @@ class _Search:
 
     def _settle(self, near: list[_Line]) -> None:
         """Let windows follow the lines; drop those that end on a limit, and of those around the
-        lines `near` those that explain nothing."""
+        lines `near` those that explain nothing.
+        """
         moves = 0
         while self.lines:
             bad = self._weakest([x.energy for x in near])
@@ -694,7 +695,8 @@ class _Search:
 
     def _residuals(self, free: Sequence[str]):
         """Pearson residuals, weights of the bins, and an orthonormal basis of what the parameters
-        `free` can change, shapes (n_used,), (n_used,), (n_used, n_free)."""
+        `free` can change, shapes (n_used,), (n_used,), (n_used, n_free).
+        """
         used, fit = self.spectrum.used, self.fit
         expected, jac = fit.model.bind(self.spectrum.edges).counts_and_jacobian(fit.theta)
         rows = [fit.model.names.index(name) for name in free]
@@ -704,7 +706,8 @@ class _Search:
 
     def _curve_length(self, energies: NDArray) -> float:
         """Length of the curve that the normalised line shapes draw over one segment, with what
-        the continuum can explain projected out."""
+        the continuum can explain projected out.
+        """
         _, scale, basis = self._residuals(("K_1", "index_1"))
         total, last = 0.0, None
         for part in self._blocks(energies.size):

@@ -286,7 +286,7 @@ def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None)
 
 @lru_cache(maxsize=4)
 def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
-    """healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
+    """Healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
 
     Returns
     -------
