@@ -299,18 +299,19 @@ def bin_config(config: Config, progress: Progress | None = None) -> BinnedEvents
 def model_of(config: Config, search: LineSearch | None = None) -> Any:
     """The astromodels model that a configuration describes, with the lines of a search if given.
 
-    A search knows a power law and a constant width; what it finds goes into the model asked for.
+    A search knows a power law and a constant width, and no step; what it finds goes into the model
+    asked for.
     """
     from ..model.build import background_model
 
     m = config.model
-    if search is not None and (m.width, m.continuum) == ("constant", "powerlaw"):
+    if search is not None and (m.width, m.continuum, m.step) == ("constant", "powerlaw", False):
         return search.model()
     given: Any = m.lines
     lines = search.lines if search is not None else [x.model_dump() for x in given]
     model = background_model(
         lines, pivot=_pivot(config), sigma=m.sigma, width=m.width, tail=m.tail,
-        continuum=m.continuum,
+        step=m.step, continuum=m.continuum,
     )  # fmt: skip
     if search is not None:  # lines that were fixed to the catalogue
         parameters = model.linebkg.spectrum.main.shape.parameters
