@@ -9,11 +9,13 @@ Shapes and their formulas are documented in `lineshapes`, the statistic in `stat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 #: Half-width of the energy range that a line touches in a fit, in sigma: beyond it a Gaussian
 #: holds less than 1e-16 of its counts.
@@ -626,16 +628,19 @@ def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac)
                 _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 
 
-def tables(rows):
+def tables(
+    rows: Iterable[Iterable[int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """What `accumulate` takes as `table` and `rest`.
 
     Parameters
     ----------
     rows : iterable of (kind, slots), with six slots each
     """
-    simple, rest = [], []
-    for row in rows:
-        (simple if row[0] in (POWERLAW, GAUSSIAN) else rest).extend(row)
+    simple: list[int] = []
+    rest: list[int] = []
+    for kind, *slots in rows:
+        (simple if kind in (POWERLAW, GAUSSIAN) else rest).extend((kind, *slots))
     return np.array(simple, np.int64), np.array(rest, np.int64) if rest else None
 
 

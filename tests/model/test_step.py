@@ -160,11 +160,14 @@ def test_it_survives_a_file(fit, tmp_path):
 
 def test_a_configuration_names_it(tmp_path):
     from cosi_linebkg_plugin.app.config import parse_config
+    from cosi_linebkg_plugin.app.fitting import model_of, spectral_model
 
     (tmp_path / "total.hdf5").touch()
     section = {"lines": [1460.8], "step": True}
     config = parse_config({"events": "total.hdf5", "model": section}, tmp_path)
-    assert config.model.step is True
+    kinds = [c.kind for c in spectral_model(config).components]
+    assert kinds == ["powerlaw", "gaussian", "step"]
+    assert spectrum_of(model_of(config), "linebkg").model.names == spectral_model(config).names
     assert parse_config(yaml.safe_load(config.to_yaml()), tmp_path) == config
 
 
