@@ -20,7 +20,7 @@ from .terminal import quiet_threeml
 if TYPE_CHECKING:
     from astromodels import Model
 
-    from ..lines.search import LineSearch
+    from ..lines.found import LineSearch
 
 
 def spectral_model(config: Config, search: LineSearch | None = None) -> SpectralModel:
