@@ -187,6 +187,11 @@ class Component:
         """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
         return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
 
+    @property
+    def tail_slots(self) -> tuple[int, ...]:
+        """Of a line with a low-energy tail: fraction and length."""
+        return self.slots[-2:] if self.kind.endswith("tailed_gaussian") else ()
+
     def sigma(self, theta: Array) -> float:
         """Of a line or its step: its width [keV]."""
         return float(line_sigma.py_func(theta, _row(self)[1:]))
