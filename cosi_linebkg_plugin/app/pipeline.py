@@ -17,6 +17,7 @@ from ..histograms.read import files_kept_open
 from ..io.atomic import output_folder, together, whole_file
 from ..lines.search import LineSearch, check_search, find_lines
 from ..plugin import LineBackgroundLike
+from ..template.axes import partial_sky
 from ..template.build import make_template
 from ..template.comparison import Comparison, compare_all, to_csv, to_json
 from ..template.options import TemplateOptions
@@ -519,7 +520,7 @@ def _figures(
         axes = [axis.label for axis in template.axes]
         if "Phi" in axes:
             figures["phi"] = plot_projection(template, "Phi")
-        if "PsiChi" in axes:
+        if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:
