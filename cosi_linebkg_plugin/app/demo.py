@@ -12,9 +12,13 @@ import numpy as np
 from ..errors import FileError
 from ..histograms.write import sparse_histogram, write_histogram
 from ..io.atomic import output_folder, together, whole_file
+from ..io.progress import Progress, say
+from ..template.build import make_template
+from ..template.options import TemplateOptions
+from ..template.plan import plan_for_fit
 from ..template.template import BackgroundTemplate
 from .config import load_config
-from .pipeline import RESULTS, Outcome, Progress, prepare, run
+from .pipeline import RESULTS, Outcome, prepare, run
 from .simulation import DEMO_LINE_RATIO, DEMO_LINES, SOURCE_RANGE, DemoLine, Simulation, simulate
 
 #: The tutorial's sidebands, keV.
@@ -61,7 +65,7 @@ def resolved_lines() -> list[float]:
 
 
 def run_demo(
-    out: str | os.PathLike[str], *, seed: int = 1, progress: Progress = lambda text: None
+    out: str | os.PathLike[str], *, seed: int = 1, progress: Progress | None = None
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     """Simulate, run, compare; leaves in `out` what `run` writes, the data and the configuration.
 
@@ -84,9 +88,11 @@ def run_demo(
         return replace(outcome, files=(*outcome.files, *(folder / name for name in data))), rows
 
 
-def _run_demo(folder: Path, seed: int, progress: Progress) -> tuple[Outcome, list[dict[str, Any]]]:
+def _run_demo(
+    folder: Path, seed: int, progress: Progress | None
+) -> tuple[Outcome, list[dict[str, Any]]]:
     """`run_demo` in a folder that it holds."""
-    progress("simulating three months of data")
+    say(progress, "simulating three months of data")
     simulation = simulate(seed)
     with together(folder, outdated=RESULTS):
         write_histogram(folder / "events.hdf5", simulated_events(simulation))
@@ -98,12 +104,12 @@ def _run_demo(folder: Path, seed: int, progress: Progress) -> tuple[Outcome, lis
     def compare(template: BackgroundTemplate) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from ..show.template import plot_projection
 
-        plugin = prepare(config).plugin
+        prepared = prepare(config)
         rows.append(compare_with_truth(template, simulation))
         for method in ("interpolated", "sideband"):
-            other = plugin.background_template(
-                template.fit, SOURCE_RANGE, method=method, sidebands=SIDEBANDS
-            )
+            options = TemplateOptions(method, SIDEBANDS)
+            plan = plan_for_fit(prepared.events, template.fit, SOURCE_RANGE, options)
+            other = make_template(plan, template.fit)
             rows.append(compare_with_truth(other, simulation))
         truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
         return rows, {"phi_truth": plot_projection(template, "Phi", truth=truth)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,15 @@ from ..histograms.orientation import (
 )
 from ..histograms.read import EventHistogram, open_events
 from ..histograms.write import sparse_histogram, write_histogram
+from ..io.progress import Progress, count
+from ..options import options_of, takes_options
 from .files import EventFile, find_event_files, open_event_file
 from .kernels import unravel
-from .options import BinningOptions
-from .sums import GALACTIC, Sums, sum_events
+from .options import BinningJob, BinningOptions
+from .sums import GALACTIC, Binning, Sums, sum_events
 
 if TYPE_CHECKING:
     from histpy import Histogram
-
-#: Told as work goes on: events done, events in all.
-Progress = Callable[[int, int], None]
 
 #: Galactic angles of many events that all lie within this many degrees are radians by mistake:
 #: the whole sphere in radians does.
@@ -74,15 +73,18 @@ class BinningReport:
         """In one line: how many events were read, and how many are in the histogram."""
         return f"{self.read} events read from {len(self.files)} file(s), {self.kept} binned"
 
-    def __str__(self) -> str:
-        lines = [self.summary]
+    @property
+    def left_out(self) -> list[tuple[str, int]]:
+        """What became of the events that are not in the histogram: (what, how many)."""
         rows = [(f"{column} is not a number", n) for column, n in self.not_a_number.items() if n]
         rows += [(f"removed by the selection of {name}", n) for name, n in self.removed.items()]
         for axis, (below, above) in self.outside.items():
             rows += [(f"below the {axis} axis", below)] * (below > 0)
             rows += [(f"on or above the last edge of the {axis} axis", above)] * (above > 0)
-        rows += [("without a possible direction", self.impossible)] * (self.impossible > 0)
-        return "\n".join(lines + [f"  {n:>12} {what}" for what, n in rows])
+        return rows + [("without a possible direction", self.impossible)] * (self.impossible > 0)
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *(f"  {n:>12} {what}" for what, n in self.left_out)])
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class BinnedEvents:
         record = {
             "report": asdict(self.report),
             "options": {
-                f.name: _plain(getattr(self.options, f.name)) for f in fields(self.options)
+                name: _plain(getattr(self.options, name)) for name in options_of(BinningOptions)
             },
             "version": __version__,
         }
@@ -125,31 +127,8 @@ class BinnedEvents:
         )
 
 
-def bin_events(
-    paths: Any,
-    *,
-    energy_edges: Any,
-    nside: int,
-    phi_edges: Any = None,
-    phi_pix_size: Any = None,
-    scheme: str = "ring",
-    frame: str = GALACTIC,
-    time_edges: Any = None,
-    time_bins: Any = None,
-    tmin: Any = None,
-    tmax: Any = None,
-    scatt_bins: int | None = None,
-    scatt_column: str = "ScAtt",
-    energy_range: Any = None,
-    phi_range: Any = None,
-    distance_range: Any = None,
-    good_times: Any = None,
-    pointing: Any = None,
-    orientation: Any = None,
-    scheduler: Any = None,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Histogram:
+@takes_options(BinningJob)
+def bin_events(paths: Any, job: BinningJob) -> Histogram:
     """Bin unbinned events, exactly as cosipy does, in little memory.
 
     Bins are [low, high): an edge belongs to the bin above it, so that an event on the last edge
@@ -159,43 +138,7 @@ def bin_events(
     ----------
     paths : path, glob, folder, or a list of these
         FITS (.fits, .fits.gz) or HDF5 files in cosipy's layouts.
-    energy_edges : array_like, shape (n + 1,), keV; Quantity; or "low:high:width"
-    nside : int
-        Of the PsiChi axis.
-    phi_edges : array_like, shape (n + 1,), deg, optional
-    phi_pix_size : float, deg, optional
-        Instead of edges: 180 deg are divided into int(180 / phi_pix_size) bins.
-    scheme : {"ring", "nested"}
-    frame : {"galactic", "spacecraftframe"}
-        Of PsiChi: from the columns ``Chi galactic, Psi galactic`` or ``Chi local, Psi local``.
-    time_edges : array_like, shape (n + 1,), s, Unix time, optional
-        Make a Time axis.
-    time_bins : float, s, or array_like, optional
-        The width of a time bin between tmin and tmax, which makes a whole number of bins; or
-        edges, as in cosipy's configuration.
-    tmin, tmax : float, s, optional
-        The range of times, [tmin, tmax).
-    scatt_bins : int, optional
-        Makes an axis ScAtt of this many bins instead of Time; the bin number of each event is in
-        the column `scatt_column`.
-    scatt_column : str
-    energy_range, phi_range, distance_range : (low, high), optional
-        Take events in [low, high) only: keV, deg, cm (between the first two interactions).
-    good_times : array_like, shape (n, 2), s, Unix time; or path, optional
-        Take events in these intervals [start, stop) only. A text file with two columns, or FITS
-        with a table GTI.
-    pointing : (l, b, radius), deg, optional
-        Take events while the z axis lies within radius of this galactic direction.
-    orientation : path, optional
-        An orientation file (.ori), for the livetime of the selected times (see
-        `bin_event_files`). Without another limit, its first and last time are tmin and tmax.
-    scheduler : str or dask.distributed.Client, optional
-        "threads", "processes", or the address of a dask.distributed cluster; needs dask. None:
-        this process alone.
-    workers : int, optional
-        How many threads or processes.
-    progress : callable, optional
-        Is told (events done, events in all).
+    {options}
 
     Returns
     -------
@@ -207,7 +150,8 @@ def bin_events(
     BinningError
         Options that cannot be.
     DataError
-        Columns that are missing (with those found), or events that cannot be used.
+        Columns that are missing (with those found), events that cannot be used, or none that is
+        inside the axes and selections.
     FileError
         A file that is missing, truncated or damaged; names it, and how far it was read.
 
@@ -220,31 +164,11 @@ def bin_events(
     --------
     bin_event_files : the same with a report of every event left out, and the livetime.
     """
-    options = BinningOptions(
-        energy_edges=energy_edges,
-        nside=nside,
-        phi_edges=phi_edges,
-        phi_pix_size=phi_pix_size,
-        scheme=scheme,
-        frame=frame,
-        time_edges=time_edges,
-        time_bins=time_bins,
-        tmin=tmin,
-        tmax=tmax,
-        scatt_bins=scatt_bins,
-        scatt_column=scatt_column,
-        energy_range=energy_range,
-        phi_range=phi_range,
-        distance_range=distance_range,
-        good_times=good_times,
-        pointing=pointing,
-        orientation=orientation,
-    )
     binned = bin_event_files(
-        paths, options, scheduler=scheduler, workers=workers, progress=progress
+        paths, job, scheduler=job.scheduler, workers=job.workers, progress=job.progress
     )
     for note in binned.report.notes:
-        warnings.warn(note, LineBackgroundWarning, stacklevel=2)
+        warnings.warn(note, LineBackgroundWarning, stacklevel=3)
     return binned.histogram
 
 
@@ -281,21 +205,22 @@ def bin_event_files(
             f"workers={workers} needs a scheduler: 'threads' or 'processes' (with dask)."
         )
     n_events = sum(file.n_events for file in files)
-    done = 0
+    n_done = 0
 
-    def told(n: int) -> None:
-        nonlocal done
-        done += n
-        if progress is not None:
-            progress(done, n_events)
+    def done(n: int) -> None:
+        nonlocal n_done
+        n_done += n
+        count(progress, n_done, n_events, "events")
 
     if scheduler is None:
-        sums = sum_events(options.binning, files, told=told)
+        sums = sum_events(options.binning, files, done=done)
     else:
         from .parallel import sum_in_parallel
 
-        sums = sum_in_parallel(options.binning, files, scheduler, workers, told)
+        sums = sum_in_parallel(options.binning, files, scheduler, workers, done)
     report = _report(options, files, sums)
+    if report.kept == 0:
+        raise DataError(_why_none(report, options.binning, files))
     # The flat cells are taken apart in the memory of the result, which is most of all memory.
     (cells, counts, *_), axes = sums, options.axes()
     del sums
@@ -353,6 +278,34 @@ def _report(options: BinningOptions, files: list[EventFile], sums: Sums) -> Binn
         impossible=impossible,
         notes=tuple(notes),
     )
+
+
+def _why_none(report: BinningReport, binning: Binning, files: list[EventFile]) -> str:
+    """Why no event is in the histogram, and the cure."""
+    if report.read == 0:
+        return f"{', '.join(report.files)}: there are no events at all. Give lists that hold some."
+    most = sorted(report.left_out, key=lambda row: -row[1])[:3]
+    text = f"None of the {report.read} events is in the histogram: "
+    text += ", ".join(f"{n} {what}" for what, n in most if n) + "."
+    limits = _time_limits(binning)
+    if limits is not None:
+        first = next(files[0].blocks(("TimeTags",), 0, 1))["TimeTags"][0]
+        text += (
+            f" Times from {limits[0]:.10g} to {limits[1]:.10g} s are selected; the first event is "
+            f"at {first:.10g} s (Unix times)."
+        )
+    return f"{text} Correct the axes and selections, or give other events."
+
+
+def _time_limits(binning: Binning) -> tuple[float, float] | None:
+    """Between which times events are taken; None if nothing limits them."""
+    chosen = [np.array(binning.selections.time)] if binning.selections.time else []
+    if binning.selections.good_times is not None:
+        chosen.append(binning.selections.good_times.ravel())
+    chosen += [axis.edges for axis in binning.axes if axis.label == "Time"]
+    if not chosen:
+        return None
+    return max(float(c[0]) for c in chosen), min(float(c[-1]) for c in chosen)
 
 
 def _plain(value: Any) -> Any:

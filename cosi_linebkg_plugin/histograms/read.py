@@ -19,7 +19,7 @@ from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
 from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, overlapping_bins
-from .axes import _find_energy_axis, _histpy, _read_only, axis_difference, axis_in_kev, read_axes
+from .axes import axis_difference, axis_in_kev, find_energy_axis, load_histpy, read_axes, read_only
 from .orientation import Livetime, livetime_of_sum, read_livetime
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 
 def open_events(
-    source: str | os.PathLike[str] | Histogram | EventHistogram | list | tuple, name: str = "hist"
+    source: str | os.PathLike[str] | Histogram | EventHistogram | list[Any] | tuple[Any, ...],
+    name: str = "hist",
 ) -> EventHistogram:
     """Events from a file, from memory, or the sum of several.
 
@@ -73,7 +74,7 @@ class EventHistogram:
     carries ``sumw2``. Underflow and overflow cells of any axis are left out.
     """
 
-    def __init__(self, parts: tuple[_Part, ...]):
+    def __init__(self, parts: tuple[_Part, ...]) -> None:
         self._parts = parts
 
     def __repr__(self) -> str:
@@ -89,16 +90,18 @@ class EventHistogram:
 
     @property
     def labels(self) -> tuple[str | None, ...]:
+        """The names of the axes."""
         return tuple(axis.label for axis in self.axes)
 
     @property
     def energy_axis_index(self) -> int:
+        """Which axis is Em."""
         return self._parts[0].energy_axis
 
     @cached_property
     def energy_edges(self) -> NDArray[np.float64]:
         """Shape (n_em + 1,), keV."""
-        return _read_only(axis_in_kev(self.axes[self.energy_axis_index]))
+        return read_only(axis_in_kev(self.axes[self.energy_axis_index]))
 
     @property
     def other_axes(self) -> list[Axis]:
@@ -107,10 +110,12 @@ class EventHistogram:
 
     @property
     def other_shape(self) -> tuple[int, ...]:
+        """The bins of `other_axes`."""
         return tuple(axis.nbins for axis in self.other_axes)
 
     @property
     def is_sparse(self) -> bool:
+        """True if every histogram of the list is."""
         return all(part.is_sparse for part in self._parts)
 
     @property
@@ -153,7 +158,7 @@ class EventHistogram:
                 part_counts = self._count(part, contents, "counts")
                 counts += part_counts
                 variances += part_counts if sumw2 is None else self._count(part, sumw2, "sumw2")
-        return _read_only(counts), _read_only(variances)
+        return read_only(counts), read_only(variances)
 
     def _count(self, part: _Part, cells: Contents, what: str) -> NDArray[np.float64]:
         counts, bad = cells.energy_counts()
@@ -225,7 +230,17 @@ class EventHistogram:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of how the events were binned."""
-        return tuple(note for part in self._parts for note in part.notes)
+        notes = [note for part in self._parts for note in part.notes]
+        with_livetime = sum(part.livetime is not None for part in self._parts)
+        if with_livetime and self.livetime is None:
+            why = "their times overlap"
+            if with_livetime < len(self._parts):
+                why = f"only {with_livetime} of {len(self._parts)} say one"
+            notes.append(
+                f"the livetime of the sum cannot be told from its histograms, since {why}: it is "
+                "what livetime (template: livetime) says, in s"
+            )
+        return tuple(notes)
 
     def annotated(
         self, livetime: Livetime | None, notes: Sequence[str], description: str
@@ -275,7 +290,7 @@ def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
         return source._parts
     if isinstance(source, str | os.PathLike):
         return (_file_part(Path(source), name),)
-    if isinstance(source, _histpy().Histogram):
+    if isinstance(source, load_histpy().Histogram):
         return (_memory_part(source, "in memory"),)
     raise DataError(
         f"Events must be a path, a histpy.Histogram or a list of these, got "
@@ -284,7 +299,7 @@ def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
 
 
 def _memory_part(histogram: Histogram, description: str) -> _Part:
-    energy_axis = _find_energy_axis(histogram.axes, description)
+    energy_axis = find_energy_axis(histogram.axes, description)
     _require_counts(histogram.unit, description)
     n_bins = tuple(axis.nbins for axis in histogram.axes)
 
@@ -319,7 +334,7 @@ class _InMemory:
 def _file_part(path: Path, name: str) -> _Part:
     with _open_group(path, name) as group:
         axes = read_axes(group, path)
-        energy_axis = _find_energy_axis(axes, str(path))
+        energy_axis = find_energy_axis(axes, str(path))
         _require_counts(unit_attribute(group.attrs), str(path))
         stored_as = str(group.attrs.get("format", "dense"))  # files before sparse do not say
         livetime = read_livetime(group.file)
@@ -327,7 +342,7 @@ def _file_part(path: Path, name: str) -> _Part:
             for key in ("contents", "sumw2"):
                 if key in group:
                     _require_compressed(group[key], path)
-            histogram = _histpy().Histogram.open(str(path), name)
+            histogram = load_histpy().Histogram.open(str(path), name)
             return replace(_memory_part(histogram, str(path)), livetime=livetime)
     if stored_as not in ("coo", "dense"):
         raise FileError(
@@ -419,10 +434,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _require_counts(unit: Any, where: str) -> None:
     import astropy.units as u
 
-    if unit is not None and u.Unit(unit) != u.dimensionless_unscaled:
+    if unit is not None and u.Unit(unit) not in (u.dimensionless_unscaled, u.ct):
         raise DataError(
             f"The contents of the histogram ({where}) have the unit {unit}, but counts have none. "
-            "Give event counts, not rates or fluxes."
+            "Give event counts, not rates, fluxes or parts."
         )
 
 

@@ -6,13 +6,13 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..io.atomic import ForgivingFile, whole_hdf5
-from .axes import _histpy
+from .axes import load_histpy
 
 if TYPE_CHECKING:
     import h5py
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def make_histogram(
-    axes: Axes | Sequence[Axis], contents: NDArray, sumw2: NDArray | None = None
+    axes: Axes | Sequence[Axis], contents: NDArray[Any], sumw2: NDArray[Any] | None = None
 ) -> Histogram:
     """A dense float64 histogram, without unit or overflow, the same in both histpy generations.
 
@@ -34,7 +34,7 @@ def make_histogram(
     contents, sumw2 : ndarray, one value per cell
         Copied.
     """
-    histpy = _histpy()
+    histpy = load_histpy()
     return histpy.Histogram(
         histpy.Axes(axes if isinstance(axes, histpy.Axes) else list(axes)),
         contents=np.asarray(contents, float),
@@ -44,7 +44,7 @@ def make_histogram(
 
 
 def sparse_histogram(
-    axes: Axes, coords: NDArray[np.int64], counts: NDArray, in_order: bool = False
+    axes: Axes, coords: NDArray[np.int64], counts: NDArray[Any], in_order: bool = False
 ) -> Histogram:
     """A sparse histogram, without unit or overflow, the same in both histpy generations.
 
@@ -62,7 +62,7 @@ def sparse_histogram(
 
     shape = tuple(axis.nbins for axis in axes)
     contents = sparse.COO(coords, counts, shape=shape, sorted=in_order, has_duplicates=not in_order)
-    histogram = _histpy().Histogram
+    histogram = load_histpy().Histogram
     as_it_is = "copy_contents" in signature(histogram).parameters
     options = {"copy_contents": False} if as_it_is else {}
     return histogram(axes, contents=contents, track_overflow=False, **options)

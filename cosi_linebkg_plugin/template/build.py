@@ -49,7 +49,7 @@ def make_template(
     else:
         template = template_without_sky(plan, recipe, progress)
     for note in template.notes:
-        warnings.warn(note, LineBackgroundWarning, stacklevel=3)
+        warnings.warn(note, LineBackgroundWarning, stacklevel=4)
     return template
 
 

@@ -99,7 +99,11 @@ def fit_poisson_norms(
         raise TemplateError(f"The template of {bad} holds nothing; leave it out.")
     k = len(labels)
     m = np.zeros(k) if mean is None else np.asarray(mean, dtype=float) * sums
-    p = np.zeros((k, k)) if precision is None else precision / np.outer(sums, sums)
+    p = (
+        np.zeros((k, k))
+        if precision is None
+        else np.asarray(precision / np.outer(sums, sums), float)
+    )
     found = _maximise(n, t / sums[:, None], m, p)
     if found is None:
         raise FitError(

@@ -7,25 +7,34 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, TemplateError
-from ..fit.result import LineBackgroundFit, finite_or_null, installed_versions
+from ..fit.numbers import installed_versions
+from ..fit.result import LineBackgroundFit
 from ..histograms.axes import read_axes
 from ..histograms.read import open_file
 from ..histograms.write import make_histogram, write_maps
 from ..io import checks
 from ..io.atomic import whole_hdf5
-from ..io.guard import brief, listed, parse_json, reading
+from ..io.guard import brief, finite_or_null, listed, parse_json, reading
 from ..io.hdf5 import read_text, read_whole
 from ..spectrum.axis import check_range
 from .axes import counts_on_axes
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
 from .record import Record
+
+if TYPE_CHECKING:
+    from astropy.units import Quantity
+    from histpy import Histogram
+
+    from ..consumers.binned import BinnedBackground
+    from ..consumers.unbinned import BackgroundDensity
+    from ..plugin import LineBackgroundLike
 
 FORMAT = "cosi-linebkg template 1"
 
@@ -88,7 +97,6 @@ class BackgroundTemplate:
         self.weights = weights
         self.livetime = livetime
         self.versions = dict(versions or installed_versions())
-        self._sum: Any = None
 
     @property
     def fit(self) -> LineBackgroundFit:
@@ -181,11 +189,19 @@ class BackgroundTemplate:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The norms as quantities: rates in Hz with a livetime, otherwise counts."""
+        """Not there: a session that is given the template itself would overwrite its counts."""
+        raise AttributeError(
+            "A template is no background of a session, which would overwrite its counts; give the "
+            "session template.binned_background(data)."
+        )
+
+    @property
+    def rates(self) -> dict[str, Quantity]:
+        """The norms as rates in Hz, by label; needs the livetime."""
         import astropy.units as u
 
         if self.livetime is None:
-            return {label: c * u.dimensionless_unscaled for label, c in self._counts.items()}
+            raise TemplateError("Rates need the livetime; make the template with livetime=.")
         return {label: c / self.livetime * u.Hz for label, c in self._counts.items()}
 
     def set_parameters(self, **norms: Any) -> None:
@@ -205,7 +221,6 @@ class BackgroundTemplate:
                 )
             new[label] = self._norm_in_counts(label, norm)
         self._counts = new
-        self._sum = None
 
     def _norm_in_counts(self, label: str, norm: Any) -> float:
         import astropy.units as u
@@ -224,7 +239,7 @@ class BackgroundTemplate:
                 ) from None
         value = float(norm)
         if not (np.isfinite(value) and value >= 0):
-            from ..consumers.cosipy04 import forbidden_norm
+            from ..consumers.rates import forbidden_norm
 
             raise forbidden_norm(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
         return value
@@ -284,10 +299,11 @@ class BackgroundTemplate:
 
         A component whose norm is 0 is given at 1 count, so that its shape is not lost.
         """
-        return {
-            label: make_histogram(self.axes, *self._scaled(label, self._counts[label] or 1.0))
-            for label in self.labels
-        }
+        return {label: self.component(label) for label in self.labels}
+
+    def component(self, label: str) -> Any:
+        """One of `components`, made alone: each is as large as the template."""
+        return make_histogram(self.axes, *self._scaled(label, self._counts[label] or 1.0))
 
     @property
     def histogram(self) -> Any:
@@ -297,20 +313,6 @@ class BackgroundTemplate:
         are anticorrelated there: it is up to a quarter too large as a standard error.
         """
         return make_histogram(self.axes, self._total(1), self._total(2))
-
-    def expectation(self, copy: bool = True) -> Any:
-        """The sum at the current norms, without sumw2: what a likelihood asks for at each step.
-
-        Parameters
-        ----------
-        copy : bool
-            False returns the template's own histogram: do not change it.
-        """
-        if copy:
-            return make_histogram(self.axes, self._total(1))
-        if self._sum is None:
-            self._sum = make_histogram(self.axes, self._total(1))
-        return self._sum
 
     def _total(self, power: int) -> Array:
         """The sum at the current norms of the maps (power 1), or of their variances (2)."""
@@ -425,7 +427,7 @@ class BackgroundTemplate:
     # --- consumers -------------------------------------------------------------------------------
 
     def cosilike(
-        self, name: str = "cosi", *, data: Any = None, outside: str = "refuse"
+        self, name: str = "cosi", *, data: Any = None, outside: str = "raise"
     ) -> dict[str, Any]:
         """``bkg`` and ``nuisance_param`` for cosipy 0.3's COSILike; see `consumers.cosilike`."""
         from ..consumers.cosilike import cosilike
@@ -437,7 +439,7 @@ class BackgroundTemplate:
         name: str = "norms",
         *,
         data: Any = None,
-        outside: str = "refuse",
+        outside: str = "raise",
         follow: Any = None,
     ) -> Any:
         """A background for COSILike whose components have norms of their own that the session
@@ -463,20 +465,78 @@ class BackgroundTemplate:
 
         return NormConstraint.of_template(self, cosi, name)
 
-    def with_prefix(self, prefix: str, *, data: Any = None) -> Any:
-        """A view for cosipy 0.4 whose norms are called ``<prefix><label>``."""
-        from ..consumers.cosipy04 import ProtocolView
+    def binned_background(
+        self,
+        data: Any = None,
+        *,
+        prefix: str = "",
+        follow: LineBackgroundLike | None = None,
+        line_ratio: Any = None,
+        outside: str = "raise",
+    ) -> BinnedBackground:
+        """The background of cosipy 0.4.3's PoissonLikelihood; see `binned.BinnedBackground`.
 
-        return ProtocolView(self, prefix, data=data)
+        Parameters
+        ----------
+        data : EmCDSBinnedData or histpy.Histogram, optional
+            The likelihood's data.
+        prefix, outside
+            As of `binned.BinnedBackground`.
+        follow : LineBackgroundLike, optional
+            A plugin of the same session, made with ``spectrum=``, since cosipy refuses the
+            ParticleSource of a spectrum in the model; see `following.FollowedAmounts`.
+        line_ratio : mapping, optional
+            With ``follow=``: in place of the template's own.
+        """
+        from ..consumers.binned import BinnedBackground
+        from .following import FollowedAmounts
 
-    def free_norm_histograms(self, *, data: Any = None) -> dict[str, Any]:
-        """What cosipy 0.4's FreeNormBinnedBackground takes: a histogram per component."""
-        from ..consumers.cosipy04 import free_norm_histograms
+        if follow is None and line_ratio is not None:
+            raise TemplateError(
+                "line_ratio= goes with follow=; without it, give it to background_template."
+            )
+        followed = None if follow is None else FollowedAmounts(self, follow, line_ratio)
+        return BinnedBackground(self, data, prefix=prefix, followed=followed, outside=outside)
 
-        return free_norm_histograms(self, data=data)
+    def background_density(
+        self,
+        events: Any,
+        sc_history: Any,
+        *,
+        prefix: str = "",
+        livetime_fraction: bool = True,
+        outside: str = "raise",
+    ) -> BackgroundDensity:
+        """The background of cosipy 0.4.3's UnbinnedLikelihood; see `unbinned.BackgroundDensity`.
+
+        Parameters
+        ----------
+        events : TimeTagEmCDS event data of cosipy
+        sc_history : cosipy.SpacecraftHistory
+        prefix, livetime_fraction, outside
+            As of `unbinned.BackgroundDensity`.
+        """
+        from ..consumers.unbinned import BackgroundDensity
+        from .energies import energy_densities
+
+        return BackgroundDensity(
+            self,
+            events,
+            sc_history,
+            energy_densities(self),
+            prefix=prefix,
+            livetime_fraction=livetime_fraction,
+            outside=outside,
+        )
+
+    def free_norm_histograms(self, data: Any = None, *, prefix: str = "") -> dict[str, Histogram]:
+        """What cosipy 0.4.3's FreeNormBinnedBackground takes; see `binned.free_norm_histograms`."""
+        from ..consumers.binned import free_norm_histograms
+
+        return free_norm_histograms(self, data, prefix=prefix)
 
     def ts_map_input(self, data: Any) -> dict[str, Any]:
-        """``data`` and ``bkg_model`` for cosipy 0.3's FastTSMap; see `consumers.ts_map_input`."""
+        """``data`` and ``bkg_model`` for cosipy's FastTSMap; see `imaging.ts_map_input`."""
         from ..consumers.imaging import ts_map_input
 
         return ts_map_input(self, data)
@@ -487,11 +547,20 @@ class BackgroundTemplate:
 
         return energy_channel(self, data)
 
-    def deconvolution_input(self, event_histogram: Any) -> dict[str, Any]:
-        """The background of cosipy 0.3's image deconvolution, on the events' own axes."""
+    def deconvolution_input(
+        self, event_histogram: Any, *, components: bool = False
+    ) -> dict[str, Histogram]:
+        """The background of cosipy's image deconvolution, on the events' own axes.
+
+        Parameters
+        ----------
+        event_histogram : histpy.Histogram
+        components : bool
+            Whether each component comes under its own key; see `imaging.deconvolution_input`.
+        """
         from ..consumers.imaging import deconvolution_input
 
-        return deconvolution_input(self, event_histogram)
+        return deconvolution_input(self, event_histogram, components=components)
 
     def __repr__(self) -> str:
         parts = ", ".join(

@@ -13,9 +13,10 @@ from numpy.testing import assert_array_equal
 
 from cosi_linebkg_plugin import BackgroundTemplate, bin_events
 from cosi_linebkg_plugin.app import pipeline
-from cosi_linebkg_plugin.app.cli import _Teller, main
+from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_config, parse_config
-from cosi_linebkg_plugin.errors import ConfigError
+from cosi_linebkg_plugin.app.terminal import OnTerminal
+from cosi_linebkg_plugin.errors import BinningError, ConfigError, FileError, one_line
 from cosi_linebkg_plugin.histograms.read import open_events
 
 BINNING = {"energy_edges": "1500:2000:5", "phi_pix_size": 30, "nside": 2}
@@ -140,6 +141,19 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, tmp_path, capsys):
     assert not (tmp_path / "out.hdf5").exists()
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [["--tmin", "1", "--tmax", "2"], ["--energy-range", "1", "2"], ["--phi-range", "500", "600"]],
+)
+def test_a_histogram_without_events_is_not_written(folder, tmp_path, capsys, selection):
+    command = ["bin", str(folder / "events.hdf5"), "--out", str(tmp_path / "out.hdf5")]
+    command += ["--energy-edges", "1500:2000:5", "--nside", "2", "--phi-pix-size", "30"]
+    assert main([*command, *selection]) == 2
+    error = capsys.readouterr().err
+    assert "No event is left" in error and "20000 removed by" in error and error.count("\n") == 1
+    assert not (tmp_path / "out.hdf5").exists()
+
+
 def test_options_replace_their_rivals_in_a_file(folder, tmp_path, capsys):
     config = write(folder, "rivals.yaml", {"events": "events.hdf5", "binning": BINNING})
     out = tmp_path / "out.hdf5"
@@ -183,14 +197,14 @@ def test_the_terminal_shows_events_per_second():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     with Progress(console=console, transient=True) as bar:
-        tell = _Teller(bar)
-        tell("reading events")
-        tell.events(300, 1200)
+        progress = OnTerminal(bar)
+        progress.say("reading events")
+        progress.count(300, 1200, "events")
         bar.refresh()
         shown = screen.getvalue()
         assert "reading events" in shown and "300/1200" in shown and "events/s" in shown
         screen.truncate(0)
-        tell("writing")
+        progress.say("writing")
         bar.refresh()
         assert "writing" in screen.getvalue() and "events/s" not in screen.getvalue()
 
@@ -260,11 +274,13 @@ def test_bad_configurations_are_refused(folder, change, message):
 
 def test_bad_binning_is_named_before_any_work(folder):
     config = parse_config({"events": "events.hdf5", "binning": BINNING | {"nside": 3}}, folder)
-    with pytest.raises(ConfigError, match="binning: nside must be a power of 2"):
+    with pytest.raises(BinningError, match="nside must be a power of 2") as caught:
         pipeline.prepare(config)
+    assert one_line(caught.value).startswith("binning: nside must be")
     config = parse_config({"events": "events.hdf5"}, folder)
-    with pytest.raises(ConfigError, match="events: .*unbinned events.*binning"):
+    with pytest.raises(FileError, match="unbinned events.*binning") as caught:
         pipeline.prepare(config)
+    assert one_line(caught.value).startswith("events: ")
 
 
 def test_readmes_three_commands(tmp_path, monkeypatch):

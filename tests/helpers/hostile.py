@@ -130,7 +130,7 @@ def _use_histogram(path: Path) -> None:
 def _use_template(path: Path) -> None:
     template = BackgroundTemplate.open(path)
     assert np.isfinite(template.histogram.contents).all()
-    assert repr(template) and template.notes is not None and template.parameters
+    assert repr(template) and template.notes is not None and template.counts
     _use(template.fit)
     template.write(path.with_name("again.h5"))
 

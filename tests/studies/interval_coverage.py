@@ -41,8 +41,9 @@ from cosi_linebkg_plugin.app.simulation import (
     SOURCE_RANGE,
 )
 from cosi_linebkg_plugin.errors import FitError, LineBackgroundWarning
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, from_best, with_toys
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum, from_best
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import SpectralModel
 from cosi_linebkg_plugin.template.amounts import LineRatio, SourceAmounts
