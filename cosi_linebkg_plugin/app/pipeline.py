@@ -402,11 +402,12 @@ def _figures(
     if template is not None:
         from ..show.maps import plot_maps
         from ..show.template import plot_filter_scores, plot_projection, plot_weights
+        from ..template.axes import partial_sky
 
         axes = [axis.label for axis in template.axes]
         if "Phi" in axes:
             figures["phi"] = plot_projection(template, "Phi")
-        if "PsiChi" in axes:
+        if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:
