@@ -7,6 +7,18 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .errors import (
+        BinningError,
+        ConfigError,
+        DataError,
+        FileError,
+        FitError,
+        FitInterrupted,
+        LineBackgroundError,
+        LineBackgroundWarning,
+        ModelError,
+        TemplateError,
+    )
     from .events.binning import bin_events
     from .fit.result import LineBackgroundFit
     from .lines.catalogue import instrumental_lines
@@ -30,12 +42,22 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 # Where each public name lives; imported on first use, since threeML takes seconds.
 _HOME = {
     "BackgroundTemplate": "template.template",
+    "BinningError": "errors",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "FileError": "errors",
+    "FitError": "errors",
+    "FitInterrupted": "errors",
+    "LineBackgroundError": "errors",
     "LineBackgroundFit": "fit.result",
     "LineBackgroundLike": "plugin",
+    "LineBackgroundWarning": "errors",
     "LinearGaussian": "model.functions",
     "LinearTailedGaussian": "model.functions",
+    "ModelError": "errors",
     "PowerlawPolynomial": "model.functions",
     "TailedGaussian": "model.functions",
+    "TemplateError": "errors",
     "background_model": "model.build",
     "bin_events": "events.binning",
     "default_priors": "model.priors",
@@ -45,12 +67,22 @@ _HOME = {
 
 __all__ = [
     "BackgroundTemplate",
+    "BinningError",
+    "ConfigError",
+    "DataError",
+    "FileError",
+    "FitError",
+    "FitInterrupted",
+    "LineBackgroundError",
     "LineBackgroundFit",
     "LineBackgroundLike",
+    "LineBackgroundWarning",
     "LinearGaussian",
     "LinearTailedGaussian",
+    "ModelError",
     "PowerlawPolynomial",
     "TailedGaussian",
+    "TemplateError",
     "background_model",
     "bin_events",
     "default_priors",

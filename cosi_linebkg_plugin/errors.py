@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+_AT = "in the configuration, at "
 
 
 class LineBackgroundError(Exception):
@@ -63,3 +67,20 @@ class ConfigError(LineBackgroundError):
 
 class LineBackgroundWarning(UserWarning):
     """Something that a user must know, but that stops nothing."""
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Note on an error of this package at which key of a configuration, or region, it came up."""
+    try:
+        yield
+    except LineBackgroundError as error:
+        error.add_note(f"{_AT}{key}")
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, behind the keys that `naming` noted on it."""
+    notes = getattr(error, "__notes__", ())
+    keys = [note.removeprefix(_AT) for note in reversed(notes) if note.startswith(_AT)]
+    return " ".join(": ".join([*keys, str(error)]).split())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astromodels import Model
@@ -11,21 +12,37 @@ from astromodels.core.parameter import Parameter as AstroParameter
 from numpy.typing import NDArray
 from threeML.plugin_prototype import PluginPrototype
 
-from .errors import LineBackgroundError, ModelError
+from .consumers.draws import Draws, Seed
+from .errors import FitError, LineBackgroundError, ModelError
 from .fit.guess import guess_values
-from .fit.minimise import check_degrees_of_freedom, fit_spectrum
+from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .model.build import DEFAULT_SOURCE
+from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
+from .options import takes_options
 from .spectrum.axis import EnergySpectrum
-from .spectrum.components import Parameter
+from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
 from .template.amounts import LABELS, LineRatio, SourceAmounts
-from .template.build import make_template, observed_counts
+from .template.axes import observed_counts
+from .template.build import make_template
 from .template.options import TemplateOptions
+from .template.plan import plan_for_fit
 from .template.template import BackgroundTemplate
 from .units import in_kev
+
+if TYPE_CHECKING:
+    from threeML import BayesianAnalysis, JointLikelihood
+
+
+#: A session ends above the direct fit by less than this in -2 log L where it has converged; by
+#: more than 1, it is more than a standard error away from the optimum.
+_LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
+
+#: How often `guess` looks for a still lower minimum from the last one.
+_MAX_SEARCHES = 5
 
 
 class LineBackgroundLike(PluginPrototype):
@@ -72,10 +89,8 @@ class LineBackgroundLike(PluginPrototype):
         self._reader: SpectrumReader | None = None
         self._objective: Objective | None = None
         self._amounts: dict[Any, SourceAmounts] = {}
-        self._rng = np.random.default_rng()
-        nuisance: dict[str, AstroParameter] = {}
-        if self._shape is not None:
-            nuisance = _nuisance_parameters(name, self._shape)
+        self._draws = Draws()
+        nuisance = {} if self._shape is None else nuisance_parameters(name, self._shape)
         super().__init__(name, nuisance)
         self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
 
@@ -105,9 +120,16 @@ class LineBackgroundLike(PluginPrototype):
         if self._reader is not None:
             self._objective = Objective(self._reader.model, self._spectrum)
 
-    def seed(self, seed: Any) -> None:
-        """Seed (or replace by a numpy Generator) what draws the simulated data sets."""
-        self._rng = np.random.default_rng(seed)
+    def seed(self, seed: Seed = None) -> None:
+        """Seed what draws the simulated data sets.
+
+        Parameters
+        ----------
+        seed : int, SeedSequence, BitGenerator or Generator, optional
+            The same seed gives the same data sets. A copy of the plugin (pickle, deepcopy, another
+            process) does not go on with it: it draws others; seed it itself where needed.
+        """
+        self._draws = Draws(seed)
 
     # --- threeML ---------------------------------------------------------------------------------
 
@@ -148,19 +170,16 @@ class LineBackgroundLike(PluginPrototype):
         new_name : str, optional
         """
         expected = self.get_model()
-        counts = self._rng.poisson(np.maximum(expected, 0.0)).astype(float)
+        counts = self._draws.generator.poisson(np.maximum(expected, 0.0)).astype(float)
         simulated = LineBackgroundLike(
             new_name or f"{self.name}_sim",
             EnergySpectrum(self._spectrum.edges, counts, self._spectrum.mask),
             source=self._source,
             spectrum=self._shape,
         )
-        for new, old in zip(
-            simulated.nuisance_parameters.values(), self.nuisance_parameters.values(), strict=True
-        ):
-            new.value = old.value
+        simulated_parameters(simulated.nuisance_parameters, self.nuisance_parameters)
         simulated._inherited = tuple(self.nuisance_parameters)
-        simulated.seed(self._rng.spawn(1)[0])
+        simulated._draws = self._draws.child()
         return simulated
 
     def display_model(self, **kwargs: Any):
@@ -186,7 +205,12 @@ class LineBackgroundLike(PluginPrototype):
     # --- fits ------------------------------------------------------------------------------------
 
     def guess(self, model: Model | None = None) -> None:
-        """Set the free parameters to start values found in the data; limits are kept.
+        """Set the free parameters to where a session should start; limits are kept.
+
+        That is the optimum of `fit`, from which a JointLikelihood of several lines arrives and,
+        from further away, often does not. Where the direct fit finds no valid minimum, or a
+        line lies in the mask, it is what that fit starts from: a continuum, and lines placed one
+        by one.
 
         Parameters
         ----------
@@ -194,7 +218,15 @@ class LineBackgroundLike(PluginPrototype):
             Default: the model of the session.
         """
         reader = self._reader_for(model)
-        reader.set_values(guess_values(reader.current_model(), self._spectrum))
+        start = reader.current_model()
+        best = self._best_of(start)
+        for _ in range(_MAX_SEARCHES):
+            again = None if best is None else self._best_of(from_best(best))
+            if best is None or again is None or again.deviance > best.deviance - _LOWER_MINIMUM:
+                break
+            best = again
+        reader.set_values(guess_values(start, self._spectrum) if best is None else _off_zero(best))
+        self._write_back()
 
     def fit(self, model: Model | None = None, *, minos: bool = False) -> LineBackgroundFit:
         """The optimum of a JointLikelihood with this plugin alone, without threeML's loop.
@@ -202,8 +234,9 @@ class LineBackgroundLike(PluginPrototype):
         Parameters
         ----------
         model : astromodels.Model, optional
-            Default: the model of the session. It is left at the optimum. Gaussian priors act as
-            penalties here, while a JointLikelihood ignores them.
+            Default: the model of the session. It is left at the optimum. Priors act here: it is
+            the maximum of the likelihood times the priors' densities in the parameters as they
+            are (K, not its logarithm). A JointLikelihood ignores priors.
         minos : bool
             Add profile-likelihood errors.
 
@@ -219,7 +252,7 @@ class LineBackgroundLike(PluginPrototype):
         self._write_back()
         return fit
 
-    def result(self, analysis: Any) -> LineBackgroundFit:
+    def result(self, analysis: JointLikelihood | BayesianAnalysis) -> LineBackgroundFit:
         """The background part of a finished JointLikelihood or BayesianAnalysis.
 
         Parameters
@@ -230,7 +263,10 @@ class LineBackgroundLike(PluginPrototype):
         Returns
         -------
         LineBackgroundFit
-            With the covariance of the fit, or with the posterior samples.
+            With the covariance of the fit, or with the posterior samples. A JointLikelihood is
+            compared with the direct fit: the result is not valid where that finds a minimum of
+            the session that is lower by more than 1 in -2 log L, and takes its exact covariance
+            where threeML's is wrong and no other plugin takes part; ``message`` says so.
 
         Raises
         ------
@@ -245,28 +281,10 @@ class LineBackgroundLike(PluginPrototype):
                 f"The plugin {self.name!r} is not in the analysis' data list "
                 f"({', '.join(analysis.data_list.keys())})."
             )
-        bayesian = analysis.analysis_type == "bayesian"
-        model = analysis.likelihood_model
-        reader = self._read(model)
-        paths = list(model.free_parameters)
-        at = {id(p): k for k, p in enumerate(model.free_parameters.values())}
-        free = [i for i, p in enumerate(reader.model.parameters) if p.free]
-        missing = [reader.model.parameters[i].name for i in free if id(reader.sources[i]) not in at]
-        if missing:
-            raise LineBackgroundError(
-                f"The analysis did not vary {', '.join(missing)}; its model has changed since."
-            )
-        columns = [at[id(reader.sources[i])] for i in free]
-        names = tuple(reader.model.parameters[i].name for i in free)
-        if bayesian:
-            samples = np.column_stack([analysis.samples[paths[k]] for k in columns])
-            theta = reader.values()
-            theta[free] = np.median(samples, axis=0)
-            covariance = np.atleast_2d(np.cov(samples.T))
-            return LineBackgroundFit(
-                reader.current_model(), self._spectrum, theta, names, covariance,
-                engine="bayesian", samples=samples,
-            )  # fmt: skip
+        reader = self._read(analysis.likelihood_model)
+        free, columns = _columns(analysis, reader)
+        if analysis.analysis_type == "bayesian":
+            return self._of_samples(analysis, reader, free, columns)
         analysis.restore_best_fit()
         likelihood = self._saturated - Objective(reader.model, self._spectrum).value(
             reader.values()
@@ -277,25 +295,8 @@ class LineBackgroundLike(PluginPrototype):
                 "The mask, the data or the model have changed since the analysis was fitted; fit "
                 "it again."
             )
-        slopes = np.array([_external_slope(reader.sources[i]) for i in free])
-        internal = np.asarray(analysis.covariance_matrix, dtype=float)
-        if internal.ndim == 2:
-            covariance = internal[np.ix_(columns, columns)] * np.outer(slopes, slopes)
-        else:  # what threeML leaves where it found none
-            covariance = np.full((len(columns), len(columns)), np.nan)
         self._write_back()
-        theta = reader.values()
-        kept = [
-            k for k, i in enumerate(free) if not _at_limit(reader.model.parameters[i], theta[i])
-        ]
-        at_limits = tuple(name for k, name in enumerate(names) if k not in kept)
-        covariance = covariance[np.ix_(kept, kept)]
-        valid = bool(np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0))
-        return LineBackgroundFit(
-            reader.current_model(), self._spectrum, theta, tuple(names[k] for k in kept),
-            covariance, valid=valid, engine="joint_likelihood", at_limits=at_limits,
-            message="" if valid else "threeML's covariance matrix is not positive definite",
-        )  # fmt: skip
+        return self._checked(self._of_optimum(analysis, reader, free, columns), analysis, reader)
 
     # --- template --------------------------------------------------------------------------------
 
@@ -344,27 +345,9 @@ class LineBackgroundLike(PluginPrototype):
             )
         return observed_counts(self._events, source_range)
 
+    @takes_options(TemplateOptions)
     def background_template(
-        self,
-        fit: LineBackgroundFit,
-        source_range: Sequence[Any],
-        *,
-        method: str = "components",
-        sidebands: Sequence[Sequence[Any]] | None = None,
-        window: Sequence[Any] | None = None,
-        order: int = 1,
-        tracers: Sequence[Any] | None = None,
-        line_ratio: Any = None,
-        smoothing: str | None = None,
-        smoothing_fwhm: float | None = None,
-        l_cut: int | None = None,
-        rebin_phi: int | None = None,
-        pool: int | None = None,
-        like: Any = None,
-        sky: Any = None,
-        observed: Any = None,
-        livetime: Any = None,
-        shift: bool = False,
+        self, fit: LineBackgroundFit, source_range: Sequence[Any], options: TemplateOptions
     ) -> BackgroundTemplate:
         """Carry the distribution of adjacent energies into the source range.
 
@@ -376,47 +359,7 @@ class LineBackgroundLike(PluginPrototype):
             The fitted spectrum, which sets the number of counts.
         source_range : (low, high)
             Anywhere inside the energy axis.
-        method : "components", "interpolated" or "sideband"
-            "components" takes the continuum and the instrumental lines apart, each with a norm of
-            its own. "interpolated" takes the least-noise weights that are right for a
-            distribution that changes linearly with energy. "sideband" adds up the sidebands (the
-            tutorial's method).
-        sidebands : list of (low, high), optional
-            Energies to take, the whole bins inside each. "sideband" needs them; "interpolated"
-            takes every unmasked bin outside the source range by default.
-        window : (low, high), optional
-            Energies from which "components" are taken; default: 80 keV to either side.
-        order : 0, 1 or 2
-            Degree in energy of the change of the continuum's distribution ("components").
-        tracers : list of energies, optional
-            Fitted lines that "lines" takes its distribution from; default: those within 100 keV
-            of the source range.
-        line_ratio : mapping, optional
-            Keys line, tracer, value, error: counts of an instrumental line inside the source
-            range, from a fitted line of the same origin.
-        smoothing : "auto", optional
-            Choose the filter from the data: half of the counts predict the other half.
-        smoothing_fwhm : float, optional
-            Full width at half maximum [deg] of a Gaussian that smooths PsiChi. Not with `l_cut`.
-        l_cut : int, optional
-            Keep the spherical harmonics of PsiChi up to this l.
-        rebin_phi, pool : int, optional
-            Bins of Phi, and of Time or ScAtt, that share a spatial pattern; totals are kept.
-        like : histpy.Histogram or path, optional
-            A histogram whose axes (in any order) the template takes over; one bin of its Em axis
-            must be the source range, and the other Em bins of the template are 0. Its Phi axis
-            may be coarser than the events'.
-        sky : histpy.Histogram, path, or a pair of these, optional
-            Expected sky counts at unit norm on the events' own axes, and, as the second of the
-            pair, on the template's: needed where the source range cuts through energy bins. The
-            source's own photons are taken out of spectrum and slices. Needs `observed`.
-        observed : histpy.Histogram or path, optional
-            Counts of the source range on the template's axes; the norms are fitted to them.
-        livetime : Quantity or float, optional
-            Seconds (or "90 d"); makes the norms rates in Hz.
-        shift : bool
-            Move the 511 keV features of each slice along Phi to where they are at the source
-            energy (`kinematics.shift_matrices`): for sidebands far from the source range.
+        {options}
 
         Raises
         ------
@@ -428,13 +371,117 @@ class LineBackgroundLike(PluginPrototype):
             raise LineBackgroundError(
                 "The plugin was given a spectrum alone; a template needs the event histogram."
             )
-        options = TemplateOptions(
-            method, sidebands, window, order, tracers, line_ratio, smoothing, smoothing_fwhm,
-            l_cut, rebin_phi, pool, like, sky, observed, livetime, shift,
-        )  # fmt: skip
-        return make_template(self._events, fit, source_range, options)
+        plan = plan_for_fit(self._events, fit, source_range, options)
+        return make_template(plan, fit)
 
     # --- inside ----------------------------------------------------------------------------------
+
+    def _of_samples(
+        self,
+        analysis: BayesianAnalysis,
+        reader: SpectrumReader,
+        free: list[int],
+        columns: list[int],
+    ) -> LineBackgroundFit:
+        """The result of a BayesianAnalysis: medians and their covariance."""
+        paths = list(analysis.likelihood_model.free_parameters)
+        samples = np.column_stack([analysis.samples[paths[k]] for k in columns])
+        theta = reader.values()
+        theta[free] = np.median(samples, axis=0)
+        return LineBackgroundFit(
+            reader.current_model(),
+            self._spectrum,
+            reader.model.resolve(theta),
+            tuple(reader.model.parameters[i].name for i in free),
+            np.atleast_2d(np.cov(samples.T)),
+            engine="bayesian",
+            samples=samples,
+        )
+
+    def _of_optimum(
+        self, analysis: JointLikelihood, reader: SpectrumReader, free: list[int], columns: list[int]
+    ) -> LineBackgroundFit:
+        """The result of a JointLikelihood, with threeML's covariance matrix."""
+        model, theta = reader.model, reader.values()
+        internal = np.asarray(analysis.covariance_matrix, dtype=float)
+        if internal.ndim == 2:
+            slopes = np.array([_external_slope(reader.sources[i]) for i in free])
+            covariance = internal[np.ix_(columns, columns)] * np.outer(slopes, slopes)
+        else:  # what threeML leaves where it found none
+            covariance = np.full((len(columns), len(columns)), np.nan)
+        kept = [k for k, i in enumerate(free) if not _at_limit(model.parameters[i], theta[i])]
+        names = [model.parameters[i].name for i in free]
+        covariance = covariance[np.ix_(kept, kept)]
+        valid = bool(np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0))
+        return LineBackgroundFit(
+            reader.current_model(),
+            self._spectrum,
+            theta,
+            tuple(names[k] for k in kept),
+            covariance,
+            valid=valid,
+            engine="joint_likelihood",
+            at_limits=tuple(name for k, name in enumerate(names) if k not in kept),
+            message="" if valid else "threeML's covariance matrix is not positive definite",
+        )
+
+    def _checked(
+        self, result: LineBackgroundFit, analysis: JointLikelihood, reader: SpectrumReader
+    ) -> LineBackgroundFit:
+        """A session's result beside the direct fit: is there a lower minimum, is its matrix right?
+
+        The session's other plugins and their parameters stay as they are; what the direct fit
+        finds is better only if the likelihood of the whole session is.
+        """
+        if reader.free_laws:
+            return replace(
+                result,
+                message=result.message
+                or f"the law that {', '.join(reader.free_laws)} follows has free parameters, whose "
+                "errors are not in those of expected counts",
+            )
+        direct = self._best_of(from_best(replace(result, model=reader.model)))
+        if direct is None:
+            return result
+        plugins = list(analysis.data_list.values())
+        reader.set_values(direct.theta)
+        reached = -sum(float(p.get_log_like()) for p in plugins)
+        analysis.restore_best_fit()
+        self._write_back()
+        gain = 2.0 * (float(analysis.current_minimum) - reached)
+        if gain > _LOWER_MINIMUM:
+            return replace(
+                result,
+                valid=result.valid and gain < _ANOTHER_MINIMUM,
+                message=f"a lower minimum exists: -2 log L is {gain:.2f} lower where the direct "
+                f"fit ends ({_moved(result, direct)}); start the session there with "
+                "plugin.guess(model)",
+            )
+        alone = len(plugins) == 1 and result.covariance_names == direct.covariance_names
+        if not (alone and result.valid) or _same_matrix(result.covariance, direct.covariance):
+            return result
+        return replace(
+            result,
+            covariance=direct.covariance,
+            message="threeML's covariance matrix is wrong for this fit; the errors are from the "
+            "exact second derivatives instead",
+        )
+
+    def _best_of(self, model: SpectralModel) -> LineBackgroundFit | None:
+        """The lower one of the direct fits from a model's values, and with its lines centred."""
+        values = _centred(model, model.values, model.lines)
+        centred = tuple(
+            replace(p, value=float(v)) for p, v in zip(model.parameters, values, strict=True)
+        )
+        best = None
+        for start in (model, replace(model, parameters=centred)):
+            try:
+                fit = fit_spectrum(start, self._spectrum)
+            except (FitError, ModelError):
+                continue
+            if best is None or fit.deviance < best.deviance - 1e-3:
+                best = fit
+        return best
 
     def _read(self, model: Model) -> SpectrumReader:
         if self._shape is None:
@@ -487,38 +534,11 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
         return None, events
     is_pair = isinstance(events, tuple) and len(events) == 2
     if is_pair and not hasattr(events[0], "axes") and np.ndim(events[0]) == 1:
-        edges, counts = events
-        if hasattr(edges, "to_value"):
-            edges = edges.to_value("keV")
-        return None, EnergySpectrum(edges, counts)
+        return None, EnergySpectrum(*events)
     from .histograms.read import open_events
 
     histogram = open_events(events)
     return histogram, EnergySpectrum(histogram.energy_edges, histogram.energy_counts())
-
-
-def _nuisance_parameters(name: str, shape: Any) -> dict[str, AstroParameter]:
-    """Copies of a function's parameters under the plugin's name."""
-    table = {}
-    for p in SpectrumReader([shape]).sources:
-        if p.has_auxiliary_variable:
-            continue
-        key = f"{name}_{p.name}"
-        copy = AstroParameter(
-            key,
-            p.value,
-            min_value=p.min_value,
-            max_value=p.max_value,
-            delta=p.delta,
-            desc=p.description,
-            free=p.free,
-            unit=p.unit,
-            transformation=p.transformation if p.has_transformation() else None,
-        )
-        if p.has_prior():
-            copy.prior = p.prior
-        table[key] = copy
-    return table
 
 
 def _at_limit(parameter: Parameter, value: float) -> bool:
@@ -528,9 +548,78 @@ def _at_limit(parameter: Parameter, value: float) -> bool:
 
 
 def _external_slope(parameter: AstroParameter) -> float:
-    """d value / d internal value: threeML's covariance is that of log10 K, not of K."""
-    if not parameter.has_transformation():
+    """d value / d internal value: threeML's covariance is that of log10 K, not of K.
+
+    astromodels keeps the internal value even where its transformations are switched off.
+    """
+    transformation = parameter._transformation
+    if transformation is None:
         return 1.0
-    backward = parameter.transformation.backward
     x = parameter._get_internal_value()
-    return float((backward(x + 1e-5) - backward(x - 1e-5)) / 2e-5)
+    rise = transformation.backward(x + 1e-5) - transformation.backward(x - 1e-5)
+    return float(rise / 2e-5)
+
+
+def _centred(
+    model: SpectralModel, theta: NDArray[np.float64], lines: Iterable[int]
+) -> NDArray[np.float64]:
+    """`theta` with the free energies of some lines in the middle of their limits."""
+    theta = theta.copy()
+    for c in (model.components[i] for i in lines):
+        p = model.parameters[c.energy]
+        if p.free and np.isfinite(p.high - p.low):
+            theta[c.energy] = 0.5 * (p.low + p.high)
+    return theta
+
+
+def _off_zero(fit: LineBackgroundFit) -> NDArray[np.float64]:
+    """Values of a fit, with the lines that ended at 0 moved to where MINUIT can start.
+
+    At 0 a line's energy has no gradient. These lines get a tenth of the noise of a bin.
+    """
+    model, spectrum = fit.model, fit.spectrum
+    absent = [
+        i
+        for i in model.lines
+        if model.parameters[model.components[i].area].free
+        and fit.theta[model.components[i].area] == 0.0
+    ]
+    theta = _centred(model, fit.theta, absent)
+    for i in absent:
+        c = model.components[i]
+        at = np.clip(np.searchsorted(spectrum.edges, theta[c.energy]) - 1, 0, spectrum.n_bins - 1)
+        noise = np.sqrt(max(float(fit.expected_total[at]), 1.0))
+        theta[c.area] = min(0.1 * noise, model.parameters[c.area].high)
+    return theta
+
+
+def _columns(
+    analysis: JointLikelihood | BayesianAnalysis, reader: SpectrumReader
+) -> tuple[list[int], list[int]]:
+    """Slots of the spectrum's free parameters, and their places among the session's."""
+    at = {id(p): k for k, p in enumerate(analysis.likelihood_model.free_parameters.values())}
+    free = [i for i, p in enumerate(reader.model.parameters) if p.free]
+    missing = [reader.model.parameters[i].name for i in free if id(reader.sources[i]) not in at]
+    if missing:
+        raise LineBackgroundError(
+            f"The analysis did not vary {', '.join(missing)}; its model has changed since."
+        )
+    return free, [at[id(reader.sources[i])] for i in free]
+
+
+def _moved(result: LineBackgroundFit, direct: LineBackgroundFit) -> str:
+    """The parameter that differs most between two fits, in standard errors, as text."""
+    errors = direct.errors
+    shifts = {n: abs(direct.values[n] - result.values[n]) / e for n, e in errors.items()}
+    name = max(shifts, key=lambda n: shifts[n])
+    return f"{name} = {direct.values[name]:.6g} instead of {result.values[name]:.6g}"
+
+
+def _same_matrix(one: NDArray[np.float64], exact: NDArray[np.float64]) -> bool:
+    """True where no combination of parameters has errors that differ by more than 10 %."""
+    errors = np.sqrt(np.diag(exact))
+    scale = np.outer(errors, errors)
+    root = np.linalg.cholesky(exact / scale)
+    whitened = np.linalg.solve(root, np.linalg.solve(root, one / scale).T)
+    ratios = np.linalg.eigvalsh(0.5 * (whitened + whitened.T))
+    return bool(ratios[0] > 0.9**2 and ratios[-1] < 1.1**2)

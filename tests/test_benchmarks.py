@@ -109,9 +109,8 @@ def test_growth_is_the_exponent(table):
     assert row.what == "g, 10 to 1e+03"
 
 
-@pytest.mark.parametrize("page", ["docs/benchmarks.md", "README.md"])
-def test_pages_take_a_table_between_marks(table, tmp_path, page):
-    text = (ROOT / page).read_text(encoding="utf-8")
+def test_the_page_takes_a_table_between_marks(table, tmp_path):
+    text = table.PAGE.read_text(encoding="utf-8")
     copy = tmp_path / "page.md"
     copy.write_text(text, encoding="utf-8")
     table.write_between_marks(copy, "| new |")
@@ -121,12 +120,12 @@ def test_pages_take_a_table_between_marks(table, tmp_path, page):
 
 
 def test_the_page_holds_a_whole_run(table):
-    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    text = table.PAGE.read_text(encoding="utf-8")
     assert "**failed**" not in text
     assert all(f"### {group.title}" in text for group in table.GROUPS.values())
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").split("<!-- benchmarks -->")[1]
-    whats = re.findall(r"^\| (.+?) \| .+ times (?:faster|smaller) \|$", readme, flags=re.MULTILINE)
-    assert whats and all(f"| {what} |" in text for what in whats)
+    short, whole = text.split("### In short")[1].split("###", 1)
+    whats = re.findall(r"^\| (.+?) \| .+ times (?:faster|smaller) \|$", short, flags=re.MULTILINE)
+    assert whats and all(f"| {what} |" in whole for what in whats)
 
 
 def test_a_part_is_not_written(table, capsys):

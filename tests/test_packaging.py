@@ -1,7 +1,9 @@
 """What is installed, and with which versions."""
 
+import ast
 import configparser
 import re
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -18,17 +20,51 @@ def setup():
     return parser
 
 
-def test_the_lowest_versions_tested_are_those_claimed():
-    claimed = dict(
-        re.match(r"([\w-]+)>=([\d.]+)", line).groups()
-        for line in setup()["options"]["install_requires"].split("\n")
+def requirements(text):
+    return dict(
+        re.match(r"([\w-]+)(?:\[\w+\])?(?:>=([\d.]+))?", line).groups()
+        for line in text.split("\n")
         if line
     )
+
+
+def test_the_lowest_versions_tested_are_those_claimed():
+    """Those that everybody needs, and those of the optional parts that the package imports."""
+    extras = setup()["options.extras_require"]
+    claimed = requirements(setup()["options"]["install_requires"])
+    claimed |= requirements(extras["figures"]) | requirements(extras["fast"])
     lines = (ROOT / ".ci" / "lowest.txt").read_text(encoding="utf-8").splitlines()
     tested = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert set(tested) == set(claimed)
     for name, version in claimed.items():
         assert Version(tested[name]) == Version(version), name
+
+
+def test_the_tests_have_what_is_optional():
+    """So that nothing is skipped for want of it."""
+    extras = setup()["options.extras_require"]
+    for extra in ("figures", "fast", "dask"):
+        assert set(extras[extra].split("\n")) <= set(extras["test"].split("\n"))
+
+
+def test_everything_that_is_imported_is_declared():
+    declared = requirements(setup()["options"]["install_requires"])
+    extras = setup()["options.extras_require"]
+    for extra in ("figures", "fast", "dask", "samplers"):
+        declared |= requirements(extras[extra])
+    known = {name.lower().replace("-", "_") for name in declared}
+    # under other names: PyYAML, dask[distributed], and what pydantic brings along
+    known |= set(sys.stdlib_module_names) | {"yaml", "distributed", "pydantic_core"}
+    folder = Path(cosi_linebkg_plugin.__file__).parent
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                assert name.split(".")[0].lower() in known, f"{path.name} imports {name}"
 
 
 def test_all_data_files_are_installed():

@@ -1,12 +1,19 @@
 """The threeML plugin: every session that its users run."""
 
+import copy
+import json
 import logging
+import multiprocessing
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import astropy.units as u
+import dill
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from spectra import dc3_spectrum
 
 threeML = pytest.importorskip("threeML")
@@ -19,6 +26,7 @@ from astromodels import (
     PointSource,
     Powerlaw,
     Uniform_prior,
+    astromodels_config,
     clone_model,
 )
 from threeML import (
@@ -32,9 +40,15 @@ from threeML import (
     load_analysis_results,
 )
 
+import cosi_linebkg_plugin
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
+from cosi_linebkg_plugin.app.simulation import simulate
+from cosi_linebkg_plugin.consumers.constraint import NormConstraint
 from cosi_linebkg_plugin.errors import BinningError, DataError, LineBackgroundError, ModelError
+from cosi_linebkg_plugin.fit.guess import guess_values
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.model.priors import default_priors
+from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import powerlaw_counts
 
@@ -149,6 +163,174 @@ def test_guess_sets_start_values_within_limits(plugin):
     assert p["F_2"].value == pytest.approx(2000, rel=0.5)
 
 
+#: The lines of README's example in Python.
+README_LINES = [1506, 1515, 1526, 1538, 1565, 1612, 1634, 1652, 1666, 1675, 1723, 1757.5, 1764,
+                1779, 1893, 1903, 1920, 1928]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def demo_spectrum():
+    simulation = simulate(1, nside=1)
+    return simulation.energy_edges, sum(simulation.expected_spectrum().values())
+
+
+def demo_plugin(demo_spectrum, seed):
+    edges, expected = demo_spectrum
+    counts = np.random.default_rng(seed).poisson(expected).astype(float)
+    plugin = LineBackgroundLike("linebkg", (edges, counts))
+    plugin.set_mask((1790, 1825))
+    return plugin
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    # 110: a line of 0 counts, where MIGRAD failed; 69, 159: the direct fit alone ends higher
+    [(110,), (69, 159), (3, 4), pytest.param(range(200), marks=pytest.mark.slow)],
+    ids=["line at 0", "two minima", "two draws", "200 draws"],
+)
+def test_a_session_after_guess_ends_at_the_optimum(demo_spectrum, seeds):
+    """From start values that were merely near, it ended in false minima or raised FitFailed."""
+    for seed in seeds:
+        plugin = demo_plugin(demo_spectrum, seed)
+        direct = plugin.fit(background_model(README_LINES))
+        model = background_model(README_LINES)
+        plugin.guess(model)
+        session = JointLikelihood(model, DataList(plugin))
+        session.fit(quiet=True)
+        result = plugin.result(session)
+        assert result.valid, (seed, result.message)
+        assert result.deviance < direct.deviance + 0.01, seed
+
+
+def test_a_session_in_a_false_minimum_is_not_valid(demo_spectrum):
+    """It said valid, and nothing more; the direct fit from there stayed there, too."""
+    plugin = demo_plugin(demo_spectrum, 1)
+    model = background_model(README_LINES)
+    reader = spectrum_of(model, "linebkg")
+    reader.set_values(guess_values(reader.current_model(), plugin.spectrum))
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    before = {path: p.value for path, p in model.free_parameters.items()}
+    result = plugin.result(session)
+    gap = result.deviance - plugin.fit(background_model(README_LINES)).deviance
+    assert gap > 5  # of the case itself
+    assert not result.valid
+    assert f"{gap:.2f} lower" in result.message and "mu_13 = 1759" in result.message
+    assert {path: p.value for path, p in model.free_parameters.items()} == before
+    assert "not valid" in result.summary() and "lower minimum" in result.summary()
+    plugin.guess(model)
+    session.fit(quiet=True)
+    assert plugin.result(session).valid
+
+
+def test_guess_leaves_a_line_in_the_mask_to_the_session(plugin):
+    model = make_model(lines=(1779.0, 1810.0))
+    plugin.guess(model)  # plugin.fit refuses it; another plugin of the session may see the line
+    assert model.linebkg.spectrum.main.shape.K_1.value == pytest.approx(300, rel=0.2)
+
+
+def test_errors_with_the_transformations_of_astromodels_switched_off(plugin):
+    """threeML's matrix is that of log10 K all the same: K's error was 1e-3 of the right one."""
+    direct = plugin.fit(make_model())
+    astromodels_config.modeling.use_parameter_transforms = False
+    try:
+        session = JointLikelihood(make_model(), DataList(plugin))
+        session.fit(quiet=True)
+        result = plugin.result(session)
+    finally:
+        astromodels_config.modeling.use_parameter_transforms = True
+    for name, error in direct.errors.items():
+        assert result.errors[name] == pytest.approx(error, rel=0.02)
+    a, b = (f.expected_counts((1770, 1790)) for f in (direct, result))
+    assert_allclose(a.covariance, b.covariance, rtol=0.03)
+
+
+@pytest.mark.parametrize("what", ["errors", "correlations", "nothing"])
+def test_a_wrong_matrix_of_threeml_is_replaced(plugin, monkeypatch, what):
+    session = JointLikelihood(make_model(), DataList(plugin))
+    session.fit(quiet=True)
+    matrix = session.covariance_matrix.copy()
+    if what == "errors":
+        matrix[1] *= 3.0
+        matrix[:, 1] *= 3.0
+    elif what == "correlations":
+        matrix = np.diag(np.diag(matrix))
+    monkeypatch.setattr(JointLikelihood, "covariance_matrix", property(lambda _: matrix))
+    result, direct = plugin.result(session), plugin.fit(make_model())
+    assert result.valid
+    assert result.message.startswith("threeML's covariance matrix is wrong") == (what != "nothing")
+    assert_allclose(result.covariance, direct.covariance, rtol=0.1, atol=1e-3)
+    if what != "nothing":
+        assert result.message in result.summary()
+
+
+def test_a_joint_session_keeps_what_other_plugins_know(plugin):
+    """Its matrix is compared with nothing, and its minimum is that of the whole session."""
+    path = "linebkg.spectrum.main.composite.F_2"
+    known = NormConstraint("known", [path], 10.0**2, mean=[1500.0])
+    session = JointLikelihood(make_model(), DataList(plugin, known))
+    session.fit(quiet=True)
+    result = plugin.result(session)
+    assert result.valid and not result.message
+    assert result.values["F_2"] == pytest.approx(1500, abs=20)
+    assert result.errors["F_2"] == pytest.approx(10, rel=0.05)
+
+
+def fixed_law(slope):
+    law = Line()
+    law.a.value, law.b.value = 0.0, slope
+    law.a.fix = law.b.fix = True
+    return law
+
+
+def followed_model():
+    model = make_model(lines=(1740.0, 1779.0))
+    p = model.linebkg.spectrum.main.shape.parameters
+    model.link(p["F_2"], p["F_3"], fixed_law(0.1333))
+    return model
+
+
+@pytest.mark.parametrize("bayesian", [False, True])
+def test_a_session_with_a_parameter_that_follows_a_law(plugin, bayesian):
+    """Values are those of the law at the optimum, and its slope is in the errors of counts."""
+    direct, model = plugin.fit(followed_model()), followed_model()
+    plugin.guess(model)
+    if bayesian:
+        np.random.seed(1)  # noqa: NPY002  # what threeML's samplers draw from
+        default_priors(model)
+        session = BayesianAnalysis(model, DataList(plugin))
+        session.set_sampler("emcee")
+        session.sampler.setup(n_iterations=150, n_burn_in=50, n_walkers=20, seed=1)
+        session.sample(quiet=True)
+        # a sampler leaves its last point behind: what follows must follow the medians
+        model.linebkg.spectrum.main.shape.parameters["F_3"].value = 100.0
+    else:
+        session = JointLikelihood(model, DataList(plugin))
+        session.fit(quiet=True)
+    result = plugin.result(session)
+    assert result.valid and not result.message
+    assert result.values["F_2"] == pytest.approx(0.1333 * result.values["F_3"], rel=1e-12)
+    assert result.values["F_2"] == pytest.approx(267, rel=0.05)
+    a, b = (f.expected_counts((1730, 1750)) for f in (direct, result))
+    if not bayesian:  # so short a chain says nothing of errors
+        assert_allclose(a.errors, b.errors, rtol=0.01)
+
+
+def test_the_free_parameters_of_a_law_are_missed_in_words(plugin):
+    model = make_model(lines=(1740.0, 1779.0))
+    p = model.linebkg.spectrum.main.shape.parameters
+    law = fixed_law(0.1333)
+    law.b.free = True
+    law.b.bounds = (0.01, 1.0)
+    model.link(p["F_2"], p["F_3"], law)
+    p["F_3"].value = 2000.0
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    result = plugin.result(session)
+    assert result.values["F_2"] == pytest.approx(law.b.value * result.values["F_3"])
+    assert "law that F_2 follows has free parameters" in result.summary()
+
+
 def test_minos_errors_and_contours(plugin):
     session = JointLikelihood(make_model(), DataList(plugin))
     session.fit(quiet=True)
@@ -236,6 +418,121 @@ def test_simulated_data_sets_are_independent(plugin):
     mean = np.mean([plugin.get_simulated_dataset().spectrum.counts for _ in range(200)], axis=0)
     pull = (mean - plugin.get_model()) / np.sqrt(plugin.get_model() / 200)
     assert np.abs(pull).max() < 4.5  # 40 bins: false alarm 3e-4
+
+
+def _counts_in_a_fork(plugin):
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=lambda: sender.send_bytes(plugin.get_simulated_dataset().spectrum.counts.tobytes())
+    )
+    process.start()
+    counts = np.frombuffer(receiver.recv_bytes())
+    process.join()
+    return counts
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [
+        copy.deepcopy,
+        lambda plugin: pickle.loads(pickle.dumps(plugin)),
+        lambda plugin: dill.loads(dill.dumps(plugin)),
+    ],
+)
+@pytest.mark.parametrize("generation", [0, 1])
+def test_copies_simulate_other_data_sets(plugin, duplicate, generation):
+    """The generator went along with each copy: every engine of a cluster drew the same toy."""
+    plugin.set_model(make_model())
+    known = NormConstraint("known", ["linebkg.spectrum.main.composite.F_2"], 0.1)
+    known.set_model(make_model())
+    known.seed(3)
+    if generation:  # a simulated data set can be simulated from in turn
+        plugin, known = (p.get_simulated_dataset("sim") for p in (plugin, known))
+        plugin.set_model(make_model())
+        known.set_model(make_model())
+    drawn, means = [], []
+    for _ in range(3):
+        copied, other = duplicate(plugin), duplicate(known)
+        for p in (copied, other):
+            p.set_model(make_model())
+        drawn.append(copied.get_simulated_dataset().spectrum.counts)
+        means.append(other.get_simulated_dataset("toy")._mean[0])
+    drawn.append(plugin.get_simulated_dataset().spectrum.counts)
+    means.append(known.get_simulated_dataset("toy")._mean[0])
+    assert len({tuple(c) for c in drawn}) == len(set(means)) == 4
+
+
+def test_forks_simulate_other_data_sets_and_the_original_stays_reproducible(plugin):
+    plugin.set_model(make_model())
+    plugin.seed(5)
+    expected = plugin.get_simulated_dataset().spectrum.counts
+    plugin.seed(5)
+    forked = [_counts_in_a_fork(plugin) for _ in range(2)]
+    pickle.dumps(plugin)
+    assert_array_equal(plugin.get_simulated_dataset().spectrum.counts, expected)
+    assert len({tuple(c) for c in [expected, *forked]}) == 3
+
+
+@pytest.mark.slow
+def test_engines_of_a_cluster_simulate_other_data_sets(tmp_path, monkeypatch):
+    """All toys of a real cluster were the same one, and the p-value was 0 or 1."""
+    pytest.importorskip("ipyparallel")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(cosi_linebkg_plugin.__file__).parents[1]))
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parent / "helpers" / "cluster_toys.py"],
+        capture_output=True, text=True, timeout=400, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    toys, bkg, known = json.loads(done.stdout.splitlines()[-1])
+    assert (bkg, known) == (toys, toys)
+
+
+@pytest.mark.parametrize("first", ["plugin", "constraint"])
+def test_goodness_of_fit_with_a_constraint_on_a_nuisance_parameter(first):
+    """The simulated plugin renames its parameters, and the constraint asked for the old names."""
+    nuisance = nuisance_plugin()
+    known = NormConstraint("known", ["nui_F_2"], 5.0**2, mean=[2000.0])
+    model = point_source_model()
+    star = model.star.spectrum.main.Powerlaw
+    star.K.fix = star.index.fix = True
+    data = DataList(*([nuisance, known] if first == "plugin" else [known, nuisance]))
+    session = JointLikelihood(model, data)
+    session.fit(quiet=True)
+    known.seed(1)
+    _, frame, likelihoods = GoodnessOfFit(session).by_mc(12)
+    values = frame["value"][:, "nui_sim_F_2"].to_numpy(float)
+    # the constraint is 20 times sharper than the data: toys follow its drawn means
+    assert 2.0 < np.std(values) < 9.0 and abs(values.mean() - 2000) < 10
+    terms = likelihoods["-log(likelihood)"][:, "known_sim"].to_numpy(float)
+    assert np.all(terms >= 0) and np.all(terms < 8)
+
+
+def test_a_simulated_data_set_keeps_what_was_set_on_its_nuisance_parameters():
+    nuisance = nuisance_plugin()
+    nuisance.set_model(point_source_model())
+    own = nuisance.nuisance_parameters
+    own["nui_mu_2"].fix = True
+    own["nui_F_2"].bounds = (500.0, 4000.0)
+    own["nui_F_2"].value = 1500.0
+    simulated = nuisance.get_simulated_dataset("again").nuisance_parameters
+    assert not simulated["again_mu_2"].free
+    assert simulated["again_F_2"].bounds == (500.0, 4000.0)
+    assert simulated["again_F_2"].value == 1500.0
+
+
+def test_a_constraint_follows_through_two_generations_of_simulated_data_sets():
+    nuisance, known = nuisance_plugin(), NormConstraint("known", ["nui_F_2"], 5.0**2, mean=[2e3])
+    model = point_source_model()
+    for name in ("a", "b"):
+        JointLikelihood(clone_model(model), DataList(known, nuisance))
+        assert np.isfinite(known.get_log_like() + nuisance.get_log_like())
+        nuisance = nuisance.get_simulated_dataset(f"nui_{name}")
+        known = known.get_simulated_dataset(f"known_{name}")
+    JointLikelihood(clone_model(model), DataList(known, nuisance))
+    nuisance.nuisance_parameters["nui_b_F_2"].value = 2100.0
+    assert known.get_model() == [2100.0]
 
 
 def test_joint_likelihood_set(plugin):

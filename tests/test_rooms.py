@@ -1,6 +1,7 @@
 """The rooms of the package are one-way: a folder imports only from folders below it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ import pytest
 import cosi_linebkg_plugin
 
 PACKAGE = Path(cosi_linebkg_plugin.__file__).parent
+ARCHITECTURE = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
 
 # From the bottom up (docs/architecture.md). A folder is a room, and so is a file at the top.
 ROOMS = [
     "errors",
     "units",
+    "options",
     "io",
     "spectrum",
     "fit",
@@ -29,8 +32,8 @@ ROOMS = [
 
 #: Libraries that only some modules may import at their top level; elsewhere on use.
 HEAVY = {
-    "astromodels": {"model.build", "model.functions", "model.priors", "model.read", "plugin"}
-    | {"consumers.constraint"},
+    "astromodels": {"model.build", "model.functions", "model.nuisance", "model.priors"}
+    | {"model.read", "plugin", "consumers.constraint"},
     "threeML": {"plugin", "consumers.constraint"},
     "histpy": set(),
     "matplotlib": set(),
@@ -125,3 +128,46 @@ def test_heavy_libraries_are_imported_on_use(module):
             assert module in HEAVY[library], f"{module} imports {library} at its top level"
     for own, name in imports(module):
         assert own or name.split(".")[0] not in NEVER
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_private_interfaces_of_others_are_listed():
+    """A private name that the package defines nowhere is another library's."""
+    own, used = set(), {}
+    for module in MODULES:
+        tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                own.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                own.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                own.add(node.attr)
+            elif isinstance(node, ast.Attribute) and is_private(node.attr):
+                used.setdefault(node.attr, module)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [*node.module.split("."), *(alias.name for alias in node.names)]
+                used |= {name: module for name in names if is_private(name)}
+    page = ARCHITECTURE.read_text(encoding="utf-8").split("## Private interfaces")[1]
+    foreign = {name: module for name, module in used.items() if name not in own}
+    assert foreign
+    for name, module in foreign.items():
+        assert name in page, f"{module} leans on {name}: list it in docs/architecture.md"
+
+
+def test_the_architecture_shows_every_file():
+    tree = ARCHITECTURE.read_text(encoding="utf-8").split("## The tree")[1].split("## ")[0]
+    shown, room = [], ""
+    for line in tree.split("```text")[1].split("```")[0].splitlines():
+        name = re.match(r"( *)([\w.]+)(/?)", line)
+        if not name:
+            continue
+        if not name[1]:
+            room = name[2] if name[3] else ""
+            shown += [] if room else [name[2].removesuffix(".py")]
+        else:
+            shown.append(f"{room}.{name[2]}")
+    assert sorted(shown) == MODULES

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from glob import has_magic
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import pydantic
 import yaml
@@ -16,13 +16,12 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from ..errors import ConfigError, FileError
-from ..io.yaml_file import _show, read_yaml
+from ..events.options import BinningJob
+from ..io.yaml_file import read_yaml, spelled
+from ..options import Option, options_of
+from ..template.options import TemplateOptions
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
-
-Method = Literal["components", "interpolated", "sideband"]
-
-DEFAULT_METHOD: Method = "components"
 
 #: What a region of a configuration with several may set for itself.
 REGION_KEYS = ("name", "source_range", "mask", "model", "template")
@@ -53,7 +52,7 @@ _UNKNOWN = ("extra_forbidden", "invalid_key")
 
 def _refuse(got: Any, allowed: str, *where: str | int) -> NoReturn:
     """Fail at the key under validation, or below it at `where`."""
-    reason = f"got {_show(got)}; {allowed}"
+    reason = f"got {spelled(got)}; {allowed}"
     raise PydanticCustomError("refused", "{reason}", {"reason": reason, "where": where})
 
 
@@ -118,7 +117,7 @@ def _file(value: Any, info: ValidationInfo) -> Path:
     except (OSError, ValueError, RuntimeError):  # no possible name, or a loop of links
         exists = False
     if not exists:
-        _refuse(value, f"{_show(str(path))} is no file; give the path of an existing one")
+        _refuse(value, f"{spelled(str(path))} is no file; give the path of an existing one")
     context["given"][path] = value
     return path
 
@@ -191,15 +190,13 @@ NotNegative = Annotated[float, _number(0.0)]
 
 Count = Annotated[int, _number(0, whole=True)]
 
-Order = Annotated[int, _number(0, 2, whole=True)]
-
 Ranges = Annotated[tuple[Range, ...], _listed(_RANGES)]
 
-_spelled = pydantic.PlainSerializer(
+_as_given = pydantic.PlainSerializer(
     lambda x, info: (info.context or {}).get(x, str(x)) if isinstance(x, Path) else x
 )
 
-InputFile = Annotated[Path, pydantic.PlainValidator(_file), _spelled]
+InputFile = Annotated[Path, pydantic.PlainValidator(_file), _as_given]
 
 InputFiles = Annotated[tuple[InputFile, ...], pydantic.BeforeValidator(_files)]
 
@@ -238,7 +235,7 @@ class Line(_Section):
     @model_validator(mode="after")
     def _energy_in_window(self) -> Line:
         if self.window and not self.window[0] < self.energy < self.window[1]:
-            _refuse(self.window, f"the line's {_show(self.energy)} keV must lie inside", "window")
+            _refuse(self.window, f"the line's {spelled(self.energy)} keV must lie inside", "window")
         return self
 
 
@@ -312,69 +309,82 @@ class RatioSection(_Section):
     error: NotNegative = Field(default=0.0, description="Its standard error.")
 
 
-class TemplateSection(_Section):
+class OptionsSection(_Section):
+    """A section whose keys are the options that a dataclass declares."""
+
+    if TYPE_CHECKING:  # its fields are made by `_section_of`
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def values(self) -> dict[str, Any]:
+        """The options as keyword arguments of the dataclass."""
+        own = {name: getattr(self, name) for name in type(self).model_fields}
+        return {k: v.model_dump() if isinstance(v, _Section) else v for k, v in own.items()}
+
+
+_S = TypeVar("_S", bound=OptionsSection)
+
+#: What a value of each kind must be in a configuration; see `options.KINDS`.
+_TYPES: dict[str, Any] = {
+    "cone": Numbers,
+    "duration": Duration,
+    "edges": Numbers,
+    "energies": Energies,
+    "file": InputFile,
+    "files": InputFiles,
+    "flag": pydantic.StrictBool,
+    "intervals": Annotated[Any, _FileOrList, _as_given],
+    "number": Number,
+    "range": Numbers,
+    "ranges": Ranges,
+    "ratio": RatioSection,
+    "spaced": Annotated[str | tuple[float, ...], _NumbersOrText],
+    "text": str,
+    "width": Positive,
+}
+
+
+def _type_of(option: Option) -> Any:
+    """The type of an option's value; none is a value where it is the default."""
+    kind: Any
+    if option.choices:
+        kind = Literal.__getitem__(option.choices)
+    elif option.kind == "count":
+        low, high = option.limits
+        kind = Annotated[int, _number(low, 1e99 if high is None else high, whole=True)]
+    elif option.kind == "range" and option.unit == "keV":
+        kind = Range
+    else:
+        kind = _TYPES[option.kind]
+    return kind | None if option.default is None and kind is not Any else kind
+
+
+def _section_of(declared: type) -> Callable[[type[_S]], type[_S]]:
+    """Give a section a key for each option that a file can hold."""
+
+    def decorate(section: type[_S]) -> type[_S]:
+        keys: dict[str, Any] = {}
+        for option in options_of(declared).values():
+            if option.kind != "python":
+                default = ... if option.required else option.default
+                keys[option.name] = (
+                    _type_of(option), Field(default=default, description=option.line)
+                )  # fmt: skip
+        return pydantic.create_model(
+            section.__name__, __base__=section, __doc__=section.__doc__, __module__=__name__, **keys
+        )
+
+    return decorate
+
+
+@_section_of(TemplateOptions)
+class TemplateSection(OptionsSection):
     """How the background template of the source range is made."""
 
-    method: Method = Field(default=DEFAULT_METHOD, description="How energies are weighted.")
-    sidebands: Ranges | None = Field(
-        default=None,
-        description="Energies [keV] that the template is taken from. Method `sideband` requires "
-        "them; for `interpolated`, none means every unmasked bin outside the source range.",
-    )
-    window: Range | None = Field(default=None, description="Energies [keV] of `components`.")
-    order: Order = Field(default=1, description="Of the continuum's change with energy.")
-    tracers: Energies | None = Field(default=None, description="Lines that lend their shape.")
-    line_ratio: RatioSection | None = Field(default=None, description="Amount of a hidden line.")
-    smoothing: Literal["auto"] | None = Field(default=None, description="Filter from the data.")
-    smoothing_fwhm: Positive | None = Field(default=None, description="Smoothing of PsiChi [deg].")
-    l_cut: Count | None = Field(default=None, description="Highest l that is kept.")
-    rebin_phi: Count | None = Field(default=None, description="Phi bins that share a pattern.")
-    pool: Count | None = Field(default=None, description="Time or ScAtt bins that share one.")
-    like: InputFile | None = Field(default=None, description="File whose axes are taken over.")
-    sky: InputFiles | None = Field(
-        default=None,
-        description="Expected sky counts at unit norm on the events' axes; where the source range "
-        "cuts through energy bins, a second file with those in the source range.",
-    )
-    observed: InputFile | None = Field(default=None, description="Counts of the source range.")
-    livetime: Duration | None = Field(default=None, description="Livetime of the events [s].")
-    shift: pydantic.StrictBool = Field(default=False, description="Move the 511 keV features.")
 
-
-class BinningSection(_Section):
+@_section_of(BinningJob)
+class BinningSection(OptionsSection):
     """How event lists are binned: the options of `bin_events`, with the same names."""
-
-    energy_edges: Annotated[str | tuple[float, ...], _NumbersOrText] = Field(
-        description='Edges [keV], or "low:high:width".'
-    )
-    nside: Count = Field(description="Of the PsiChi axis.")
-    phi_edges: Numbers | None = Field(default=None, description="Edges [deg].")
-    phi_pix_size: Positive | None = Field(default=None, description="Width of a Phi bin [deg].")
-    scheme: Literal["ring", "nested"] = Field(default="ring", description="Order of the pixels.")
-    frame: Literal["galactic", "spacecraftframe"] = Field(
-        default="galactic", description="Of the PsiChi axis."
-    )
-    time_edges: Numbers | None = Field(default=None, description="Makes a Time axis [s].")
-    time_bins: Duration | None = Field(default=None, description="Width of a time bin [s].")
-    tmin: Number | None = Field(default=None, description="First time [s, Unix].")
-    tmax: Number | None = Field(default=None, description="End of the time [s, Unix].")
-    scatt_bins: Count | None = Field(default=None, description="Makes a ScAtt axis.")
-    scatt_column: str = Field(default="ScAtt", description="Column of the ScAtt bins.")
-    energy_range: Range | None = Field(default=None, description="Energies taken [keV].")
-    phi_range: Numbers | None = Field(default=None, description="Phi taken [deg].")
-    distance_range: Numbers | None = Field(default=None, description="Distances taken [cm].")
-    good_times: Annotated[Any, _FileOrList, _spelled] = Field(
-        default=None, description="Times taken [s, Unix]: a file, or a list of [start, stop]."
-    )
-    pointing: Numbers | None = Field(default=None, description="Cone [l, b, radius], deg.")
-    orientation: InputFile | None = Field(default=None, description="For the livetime (.ori).")
-    # a cluster's messages may run code here: its address is given by hand, never by a file
-    scheduler: Literal["threads", "processes"] | None = Field(
-        default=None, description="In parallel; a cluster is for `bin --scheduler ADDRESS`."
-    )
-    workers: Annotated[int, _number(1, whole=True)] | None = Field(
-        default=None, description="How many threads or processes."
-    )
 
 
 class Config(_Section):
@@ -420,7 +430,7 @@ class Config(_Section):
         for i, (low, high) in enumerate(sidebands or ()):
             overlap = min(high, self.source_range[1]) - max(low, self.source_range[0])
             if overlap > SAME_ENERGY * high:
-                allowed = f"a sideband must not overlap source_range {_show(self.source_range)}"
+                allowed = f"a sideband must not overlap source_range {spelled(self.source_range)}"
                 _refuse((low, high), allowed, *where, i)
         return self
 
@@ -451,7 +461,7 @@ def _explain(error: ErrorDetails) -> str:
     loc = tuple(part for part in error["loc"] if part != _LISTED)
     where = ""
     for part in (*loc, *context.get("where", ())):
-        name = part if str(part).isidentifier() and len(str(part)) < 60 else _show(part)
+        name = part if str(part).isidentifier() and len(str(part)) < 60 else spelled(part)
         where += f"[{part}]" if isinstance(part, int) else f".{name}" if where else str(name)
     if error["type"] in _UNKNOWN:
         return f"{where}: {_unknown_key(loc)}"
@@ -459,7 +469,7 @@ def _explain(error: ErrorDetails) -> str:
         "missing": "this key is required",
         "model_type": "a mapping of keys to values is needed",
     }.get(error["type"], error["msg"].replace("Input should be", "allowed is"))
-    got = "nothing" if error["type"] == "missing" else _show(error["input"])
+    got = "nothing" if error["type"] == "missing" else spelled(error["input"])
     return f"{where}: {context.get('reason', f'got {got}; {needed}')}"
 
 
@@ -479,7 +489,7 @@ def parse_config(mapping: Any, folder: str | Path, name: str = "configuration") 
         first is named, unknown keys before the others, as a misspelt key causes further ones.
     """
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{name}: got {_show(mapping)}; a mapping of keys to values is needed.")
+        raise ConfigError(f"{name}: got {spelled(mapping)}; a mapping of keys to values is needed.")
     context: dict[str, Any] = {"folder": Path(folder), "given": {}}
     try:
         config = Config.model_validate(dict(mapping), context=context)
@@ -509,7 +519,9 @@ def load_config(path: str | Path, region: str | None = None) -> Config:
         return configs[""]
     known = ", ".join(configs) if "" not in configs else "none"
     if region not in configs:
-        what = "it must be said which of its regions" if region is None else f"got {_show(region)}"
+        what = (
+            "it must be said which of its regions" if region is None else f"got {spelled(region)}"
+        )
         raise ConfigError(f"{path}: {what}; its regions are: {known}. Name one with --region.")
     return configs[region]
 
@@ -531,7 +543,7 @@ def load_regions(path: str | Path) -> dict[str, Config]:
     rows = mapping["regions"]
     if not isinstance(rows, list) or not rows:
         raise ConfigError(
-            f"{name}: regions: got {_show(rows)}; a list of mappings with the keys "
+            f"{name}: regions: got {spelled(rows)}; a list of mappings with the keys "
             f"{', '.join(REGION_KEYS)} is needed."
         )
     shared = {key: value for key, value in mapping.items() if key != "regions"}
@@ -547,7 +559,7 @@ def load_regions(path: str | Path) -> dict[str, Config]:
 def _region_name(row: Any, where: str, others: Mapping[str, Config]) -> str:
     """The name of a region, which is that of its folder."""
     if not isinstance(row, Mapping):
-        raise ConfigError(f"{where}: got {_show(row)}; a mapping of keys to values is needed.")
+        raise ConfigError(f"{where}: got {spelled(row)}; a mapping of keys to values is needed.")
     unknown = [key for key in row if key not in REGION_KEYS]
     if unknown:
         near = get_close_matches(str(unknown[0]), REGION_KEYS, 1)
@@ -558,7 +570,7 @@ def _region_name(row: Any, where: str, others: Mapping[str, Config]) -> str:
     region = row.get("name")
     if not isinstance(region, str) or not _REGION_NAME.fullmatch(region):
         raise ConfigError(
-            f"{where}.name: got {_show(region)}; a name of letters, digits, _ and - is needed."
+            f"{where}.name: got {spelled(region)}; a name of letters, digits, _ and - is needed."
         )
     if region.casefold() in {other.casefold() for other in others}:
         raise ConfigError(f"{where}.name: {region} is there already; give each region its own.")

@@ -12,9 +12,10 @@ import numpy as np
 from ..errors import FileError
 from ..histograms.write import sparse_histogram, write_histogram
 from ..io.atomic import output_folder, together, whole_file
+from ..io.progress import Progress, say
 from ..template.template import BackgroundTemplate
 from .config import load_config
-from .pipeline import RESULTS, Outcome, Progress, prepare, run
+from .pipeline import RESULTS, Outcome, prepare, run
 from .simulation import DEMO_LINE_RATIO, DEMO_LINES, SOURCE_RANGE, DemoLine, Simulation, simulate
 
 #: The tutorial's sidebands, keV.
@@ -61,7 +62,7 @@ def resolved_lines() -> list[float]:
 
 
 def run_demo(
-    out: str | os.PathLike[str], *, seed: int = 1, progress: Progress = lambda text: None
+    out: str | os.PathLike[str], *, seed: int = 1, progress: Progress | None = None
 ) -> tuple[Outcome, list[dict[str, Any]]]:
     """Simulate, run, compare; leaves in `out` what `run` writes, the data and the configuration.
 
@@ -84,9 +85,11 @@ def run_demo(
         return replace(outcome, files=(*outcome.files, *(folder / name for name in data))), rows
 
 
-def _run_demo(folder: Path, seed: int, progress: Progress) -> tuple[Outcome, list[dict[str, Any]]]:
+def _run_demo(
+    folder: Path, seed: int, progress: Progress | None
+) -> tuple[Outcome, list[dict[str, Any]]]:
     """`run_demo` in a folder that it holds."""
-    progress("simulating three months of data")
+    say(progress, "simulating three months of data")
     simulation = simulate(seed)
     with together(folder, outdated=RESULTS):
         write_histogram(folder / "events.hdf5", simulated_events(simulation))
@@ -98,7 +101,7 @@ def _run_demo(folder: Path, seed: int, progress: Progress) -> tuple[Outcome, lis
     def compare(template: BackgroundTemplate) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from ..show.template import plot_projection
 
-        plugin = prepare(config)
+        plugin = prepare(config).plugin
         rows.append(compare_with_truth(template, simulation))
         for method in ("interpolated", "sideband"):
             other = plugin.background_template(

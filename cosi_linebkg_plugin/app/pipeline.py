@@ -10,26 +10,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, FileError, FitError, LineBackgroundError
-from ..fit.minimise import with_toys
+from ..errors import ConfigError, FileError, FitError, LineBackgroundError, naming
 from ..fit.result import LineBackgroundFit
+from ..fit.toys import with_toys
+from ..histograms.read import files_kept_open
 from ..io.atomic import output_folder, together, whole_file
+from ..io.progress import Progress, say
 from ..lines.search import LineSearch, check_search, find_lines
 from ..plugin import LineBackgroundLike
-from ..template.build import check_template, make_template
+from ..template.build import make_template
 from ..template.comparison import Comparison, compare_all, to_csv, to_json
 from ..template.options import TemplateOptions
+from ..template.plan import TemplatePlan, check_template
 from ..template.template import BackgroundTemplate
-from .config import BinningSection, Config
+from .config import Config
+from .terminal import quiet_threeml
 
 if TYPE_CHECKING:
     from ..events.binning import BinnedEvents
-    from ..events.options import BinningOptions
     from ..histograms.read import EventHistogram
-
-#: Told what is being done; if it has methods `events` and `count`, these are told how much is done
-#: and of how much: events, or else toys or steps.
-Progress = Callable[[str], None]
 
 #: Every name that `run` may write.
 RESULTS = (
@@ -74,14 +73,30 @@ class Outcome:
     events: EventHistogram
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a configuration asks for, checked, with its files opened.
+
+    Attributes
+    ----------
+    plugin : LineBackgroundLike
+        With data and mask.
+    plan : TemplatePlan or None
+        None if the configuration names no source range.
+    """
+
+    plugin: LineBackgroundLike
+    plan: TemplatePlan | None
+
+
 def run(
     config: Config,
     out: str | os.PathLike[str],
     *,
-    progress: Progress = lambda text: None,
+    progress: Progress | None = None,
     comparison: Callable[[BackgroundTemplate], tuple[list[dict], dict[str, Any]]] | None = None,
     title: str = "Line background",
-    plugin: LineBackgroundLike | None = None,
+    prepared: Prepared | None = None,
 ) -> Outcome:
     """The whole job: fit, template, figures, report.
 
@@ -90,13 +105,13 @@ def run(
     config : Config
     out : path
         Folder for the results; made if it does not exist.
-    progress : callable
-        Told what is being done.
+    progress : Progress, optional
+        Is told what is being done.
     comparison : callable, optional
         Given the template, returns rows that compare it with a known truth, and figures.
     title : str
         Of the report.
-    plugin : LineBackgroundLike, optional
+    prepared : Prepared, optional
         What `prepare` made of the configuration, if that is done.
 
     Raises
@@ -107,22 +122,22 @@ def run(
         The fit, if there is one, is in ``fit_interrupted.json``; other files are as before.
     """
     check_outputs(Path(out), config)
-    with output_folder(out, RESULTS) as folder:
-        if plugin is None:
-            progress("reading the events")
-            plugin = prepare(config, progress)
+    with output_folder(out, RESULTS) as folder, files_kept_open():
+        if prepared is None:
+            say(progress, "reading the events")
+            prepared = prepare(config, progress)
+        plugin, plan = prepared.plugin, prepared.plan
         with keeping_fit(folder) as kept:
             fit = fit_config(config, plugin, progress)
             kept.append(fit)
             template = None
-            if config.template is not None:
-                progress("making the template")
-                template = template_config(config, plugin, fit, progress)
+            if plan is not None:
+                say(progress, "making the template")
+                template = template_config(plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
-            progress("writing results and figures")
+            say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else (None, {})
-            observed = config.template.observed if config.template else None
-            figures = _figures(fit, template, observed) | extra_figures
+            figures = _figures(fit, template, plan.observed if plan else None) | extra_figures
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template)
                 files += _write_report(folder, config, fit, template, rows, figures, title, plugin)
@@ -145,22 +160,22 @@ def keeping_fit(folder: Path) -> Iterator[list[LineBackgroundFit]]:
         raise
 
 
-class _Prefixed:
+class _OfRegion:
     """A progress that says of which region it speaks."""
 
     def __init__(self, progress: Progress, prefix: str):
         self._progress, self._prefix = progress, prefix
-        self.count = getattr(progress, "count", None)
+        self.count = progress.count
 
-    def __call__(self, text: str) -> None:
-        self._progress(self._prefix + text)
+    def say(self, text: str) -> None:
+        self._progress.say(self._prefix + text)
 
 
 def run_regions(
     configs: Mapping[str, Config],
     out: str | os.PathLike[str],
     *,
-    progress: Progress = lambda text: None,
+    progress: Progress | None = None,
     title: str = "Line background",
 ) -> dict[str, Outcome]:
     """The whole job for several regions of the same events, and one page with all of them.
@@ -187,33 +202,27 @@ def run_regions(
 
 
 def _run_regions(
-    configs: Mapping[str, Config], folder: Path, progress: Progress, title: str
+    configs: Mapping[str, Config], folder: Path, progress: Progress | None, title: str
 ) -> dict[str, Outcome]:
     """`run_regions` in folders that it holds."""
-    progress("reading the events")
-    plugins: dict[str, LineBackgroundLike] = {}
+    say(progress, "reading the events")
+    jobs: dict[str, Prepared] = {}
     for name, config in configs.items():
-        known = next(iter(plugins.values()), None)
-        try:
-            plugins[name] = prepare(config, progress, known.events if known else None)
-        except ConfigError as error:
-            raise ConfigError(f"region {name}: {error}") from error
+        known = next(iter(jobs.values()), None)
+        with naming(f"region {name}"):
+            jobs[name] = prepare(config, progress, known.plugin.events if known else None)
     outcomes: dict[str, Outcome] = {}
     page = folder / "report.html"
     if page.exists():
         with together(folder, outdated=[page.name]):
             pass
     for name, config in configs.items():
-        tell = _Prefixed(progress, f"{name} ({len(outcomes) + 1} of {len(configs)}): ")
-        try:
+        part = f"{name} ({len(outcomes) + 1} of {len(configs)}): "
+        with naming(f"region {name}"):
             outcomes[name] = run(
-                config, folder / name, progress=tell, title=f"{title}: {name}",
-                plugin=plugins[name],
+                config, folder / name, title=f"{title}: {name}", prepared=jobs[name],
+                progress=_OfRegion(progress, part) if progress is not None else None,
             )  # fmt: skip
-        except FitError as error:
-            raise FitError(f"region {name}: {error}", error.result) from error
-        except LineBackgroundError as error:
-            raise LineBackgroundError(f"region {name}: {error}") from error
         page.unlink(missing_ok=True)  # of an earlier run
     from ..show.report import write_regions_report
 
@@ -242,65 +251,49 @@ def check_outputs(folder: Path, config: Config) -> None:
 
 def prepare(
     config: Config,
-    progress: Progress = lambda text: None,
+    progress: Progress | None = None,
     known: EventHistogram | None = None,
-) -> LineBackgroundLike:
-    """The plugin with data and mask, after everything in the configuration is checked.
+) -> Prepared:
+    """The plugin and the plan of the template, after everything in the configuration is checked.
 
     `known` are the events, if they have been opened or binned for another region.
     """
     events: Any = list(config.events) if known is None else known
     if config.binning is not None and known is None:
-        with _named("binning"):
-            how = binning_options(config.binning)
-        with _named("events"):
-            events = bin_config(config, how, progress).events
-    with _named("events"):
+        events = bin_config(config, progress).events
+    with naming("events"):
         plugin = LineBackgroundLike("linebkg", events)
-    with _named("mask"):
+    with naming("mask"):
         plugin.set_mask(*config.mask)
-    with _named("model"):
+    with naming("model"):
         if config.model.lines == "auto":
             check_search(plugin.spectrum, **_search_options(config))
         else:
             plugin.check_model(model_of(config))
+    plan = None
     if config.template is not None:
-        with _named("template"):
+        with naming("template"):
             used, options = plugin.spectrum.used, template_options(config)
-            check_template(plugin.events, used, config.source_range or (), options)
-    return plugin
+            plan = check_template(plugin.events, used, config.source_range or (), options)
+    return Prepared(plugin, plan)
 
 
-@contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Put the section of the configuration in front of what is wrong with it."""
-    try:
-        yield
-    except LineBackgroundError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def binning_options(section: BinningSection) -> BinningOptions:
-    """The options that a binning section describes."""
-    from ..events.options import BinningOptions
-
-    names = type(section).model_fields.keys() - {"scheduler", "workers"}
-    return BinningOptions(**{name: getattr(section, name) for name in names})
-
-
-def bin_config(config: Config, options: BinningOptions, progress: Progress) -> BinnedEvents:
+def bin_config(config: Config, progress: Progress | None = None) -> BinnedEvents:
     """Bin the event lists that the configuration names."""
     from ..events.binning import bin_event_files
+    from ..events.options import BinningJob
 
     assert config.binning is not None
-    told: Any = progress if getattr(progress, "count", None) else None
-    return bin_event_files(
-        list(config.events),
-        options,
-        scheduler=config.binning.scheduler,
-        workers=config.binning.workers,
-        progress=told,
-    )
+    with naming("binning"):
+        job = BinningJob(**config.binning.values())
+    with naming("events"):
+        return bin_event_files(
+            list(config.events),
+            job,
+            scheduler=job.scheduler,
+            workers=job.workers,
+            progress=progress,
+        )
 
 
 def model_of(config: Config, search: LineSearch | None = None) -> Any:
@@ -342,36 +335,36 @@ def _search_options(config: Config) -> dict[str, Any]:
 
 
 def fit_config(
-    config: Config, plugin: LineBackgroundLike, progress: Progress = lambda text: None
+    config: Config, plugin: LineBackgroundLike, progress: Progress | None = None
 ) -> LineBackgroundFit:
     """Fit with the engine that the configuration names, after a search with ``lines: auto``."""
     search = None
     if config.model.lines == "auto":
-        progress("searching for lines")
+        say(progress, "searching for lines")
         search = find_lines(plugin.spectrum, **_search_options(config))
-    progress(f"fitting the spectrum ({config.engine})")
+    say(progress, f"fitting the spectrum ({config.engine})")
     fit = _fit_with_engine(config, plugin, model_of(config, search), progress)
     fit = _judged(fit, progress)
     return replace(fit, line_search=search.to_dict()) if search else fit
 
 
-def _judged(fit: LineBackgroundFit, progress: Progress) -> LineBackgroundFit:
+def _judged(fit: LineBackgroundFit, progress: Progress | None) -> LineBackgroundFit:
     """The fit with a p-value: from toys, where counts are too low for the chi-square law."""
     if fit.p_value is not None or fit.dof <= 0:
         return fit
-    progress("simulating spectra, as counts are low")
-    return with_toys(fit, rng=1, told=getattr(progress, "count", None))
+    say(progress, "simulating spectra, as counts are low")
+    return with_toys(fit, rng=1, progress=progress)
 
 
 def _fit_with_engine(
-    config: Config, plugin: LineBackgroundLike, model: Any, progress: Progress
+    config: Config, plugin: LineBackgroundLike, model: Any, progress: Progress | None
 ) -> LineBackgroundFit:
     if config.engine == "minuit":
         return plugin.fit(model)
     if config.engine == "bayesian":
         best = plugin.fit(model)
-        progress("sampling the posterior (steps)")
-        return best.sample(seed=1, told=getattr(progress, "count", None))
+        say(progress, "sampling the posterior (steps)")
+        return best.sample(seed=1, progress=progress)
     quiet_threeml()
     from threeML import DataList, JointLikelihood
 
@@ -406,29 +399,30 @@ def _ranges(ranges: Sequence[Sequence[float]]) -> str:
     return f"{text} keV" if text else "nothing"
 
 
+def require_plan(prepared: Prepared) -> TemplatePlan:
+    """The plan of the template, which a configuration without a source range has not."""
+    if prepared.plan is None:
+        raise LineBackgroundError(
+            "The configuration names no source_range; a template needs one, e.g. "
+            "source_range: [1805, 1812]."
+        )
+    return prepared.plan
+
+
 def template_config(
-    config: Config,
-    plugin: LineBackgroundLike,
-    fit: LineBackgroundFit,
-    progress: Progress = lambda text: None,
+    plan: TemplatePlan, fit: LineBackgroundFit, progress: Progress | None = None
 ) -> BackgroundTemplate:
-    """The template that the configuration describes."""
-    with _named("template"):
-        options = template_options(config)
-        template = make_template(plugin.events, fit, config.source_range or (), options, progress)
-    template.fit = _judged(template.fit, progress)  # with sky= it is another fit
-    return template
+    """The template of a plan."""
+    with naming("template"):
+        template = make_template(plan, fit, progress)
+    return template.with_fit(_judged(template.fit, progress))  # with sky= it is another fit
 
 
 def template_options(config: Config) -> TemplateOptions:
     """The options of the template that the configuration describes."""
     t = config.template
-    if t is None:
-        raise LineBackgroundError(
-            "The configuration names no source_range; a template needs one, e.g. "
-            "source_range: [1805, 1812]."
-        )
-    values = {name: getattr(t, name) for name in type(t).model_fields}
+    assert t is not None  # where there is a source range
+    values = t.values()
     if t.sky is not None:
         if len(t.sky) > 2:
             raise ConfigError(
@@ -436,8 +430,6 @@ def template_options(config: Config) -> TemplateOptions:
                 "source range."
             )
         values["sky"] = t.sky[0] if len(t.sky) == 1 else tuple(t.sky)
-    if t.line_ratio is not None:
-        values["line_ratio"] = t.line_ratio.model_dump()
     return TemplateOptions(**values)
 
 
@@ -484,7 +476,7 @@ def _write_report(folder, config, fit, template, rows, figures, title, plugin):
 
 
 def _figures(
-    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: Path | None
+    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: EventHistogram | None
 ) -> dict[str, Any]:
     """The figures of a run, by the names of their files."""
     from ..show.posterior import plot_corner, plot_predictive
@@ -499,7 +491,7 @@ def _figures(
         if "PsiChi" in axes:
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
-        if "filter_scores" in template.details:
+        if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
     if fit.samples is not None:
         source_range = None if template is None else template.source_range
@@ -574,11 +566,3 @@ def _comparison_figures(
                 file, number = f"maps_{safe}_{number}.png", number + 1
             figures[file] = plot_maps(template, observed=observed, nside=nside)
     return figures
-
-
-def quiet_threeml() -> None:
-    """Silence threeML's chatter inside our own commands, never in a user's session."""
-    import logging
-
-    for name in ("threeML", "astromodels"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -495,17 +495,18 @@ def _klein_nishina(phi: Array) -> Array:
     """Density in the Compton angle [deg] at the energy of the sky line, not normalised."""
     phi = np.radians(phi)
     ratio = 1.0 / (1.0 + SKY_ENERGY / ELECTRON_MASS * (1.0 - np.cos(phi)))
-    return ratio**2 * (ratio + 1.0 / ratio - np.sin(phi) ** 2) * np.sin(phi)
+    return np.asarray(ratio**2 * (ratio + 1.0 / ratio - np.sin(phi) ** 2) * np.sin(phi))
 
 
 def _normalised(array: Array) -> Array:
-    return array / array.sum(axis=-1, keepdims=True)
+    return np.asarray(array / array.sum(axis=-1, keepdims=True))
 
 
 def _choose(probability: Array, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """`size` random indices with these probabilities."""
     cumulative = np.cumsum(probability)
-    return np.searchsorted(cumulative[:-1], rng.random(size) * cumulative[-1], side="right")
+    drawn = rng.random(size) * cumulative[-1]
+    return np.asarray(np.searchsorted(cumulative[:-1], drawn, side="right"))
 
 
 def _check_phi(edges: ArrayLike) -> Array:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astromodels import Model, ModelAssertionViolation
@@ -12,6 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from threeML.plugin_prototype import PluginPrototype
 
 from ..errors import ModelError, TemplateError
+from ..model.nuisance import NuisanceParameter
+from .draws import Draws, Seed
+
+if TYPE_CHECKING:
+    from ..template.template import BackgroundTemplate
 
 
 class ForbiddenNorm(TemplateError, ModelAssertionViolation):
@@ -37,6 +42,8 @@ class NormConstraint(PluginPrototype):
         Default: 1 for each.
     nuisance : mapping of str to Parameter, optional
         Parameters that this plugin brings into the session; the keys contain its name.
+    check : callable, optional
+        Is given the session's parameters by name, once, and raises if they are not right.
 
     Raises
     ------
@@ -52,6 +59,7 @@ class NormConstraint(PluginPrototype):
         *,
         mean: ArrayLike | None = None,
         nuisance: Mapping[str, Parameter] | None = None,
+        check: Callable[[Mapping[str, Parameter]], None] | None = None,
     ):
         if isinstance(parameters, str):
             parameters = [parameters]
@@ -76,12 +84,13 @@ class NormConstraint(PluginPrototype):
         self._precision = _inverse(matrix, self._paths)
         self._model: Model | None = None
         self._sources: list[Parameter] | None = None
-        self._rng = np.random.default_rng()
+        self._draws = Draws()
+        self._check = check
         super().__init__(name, dict(nuisance or {}))
 
     @classmethod
     def of_template(
-        cls, template: Any, cosi: str = "cosi", name: str = "norm_constraint"
+        cls, template: BackgroundTemplate, cosi: str = "cosi", name: str = "norm_constraint"
     ) -> NormConstraint:
         """The constraint on the norm that `cosilike` gives to a COSILike.
 
@@ -99,8 +108,17 @@ class NormConstraint(PluginPrototype):
                 "constrain; give line_ratio= or observed=, or use component_mix(), which leaves it "
                 "free and constrains the others."
             )
+        if template.total_error == 0:
+            raise TemplateError(
+                "The amount of this template is known exactly, so the norm is fixed and there is "
+                "nothing to constrain; leave norm_constraint() out of the session."
+            )
         total = sum(template.counts.values())
         return cls(name, [f"{cosi}_bkg"], (template.total_error / total) ** 2)
+
+    def seed(self, seed: Seed = None) -> None:
+        """Seed what draws the simulated data sets, as of `LineBackgroundLike.seed`."""
+        self._draws = Draws(seed)
 
     def set_model(self, likelihood_model_instance: Model) -> None:
         """Take the session's model; parameters are looked up at the first call of the likelihood.
@@ -141,9 +159,10 @@ class NormConstraint(PluginPrototype):
         """
         mean = self.get_model()
         if mean.size:  # nothing to draw where all norms are free
-            mean = self._rng.multivariate_normal(mean, self._covariance)
-        simulated = NormConstraint(new_name, self._paths, self._covariance, mean=mean)
-        simulated._rng = self._rng.spawn(1)[0]
+            mean = self._draws.generator.multivariate_normal(mean, self._covariance)
+        paths = [p.path for p in self._found()]
+        simulated = NormConstraint(new_name, paths, self._covariance, mean=mean)
+        simulated._draws = self._draws.child()
         return simulated
 
     def _found(self) -> list[Parameter]:
@@ -154,12 +173,17 @@ class NormConstraint(PluginPrototype):
                     "JointLikelihood."
                 )
             known = {**self._model.parameters, **self.nuisance_parameters}
+            for p in list(known.values()):
+                if isinstance(p, NuisanceParameter) and p.stands_for:
+                    known.setdefault(p.stands_for, p)
             missing = [path for path in self._paths if path not in known]
             if missing:
                 raise ModelError(
                     f"The plugin {self.name!r} constrains {', '.join(missing)}, which the session "
                     f"does not have; it has {', '.join(known)}."
                 )
+            if self._check is not None:
+                self._check(known)
             self._sources = [known[path] for path in self._paths]
         return self._sources
 

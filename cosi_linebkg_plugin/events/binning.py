@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,10 @@ from ..histograms.orientation import (
 from ..histograms.read import EventHistogram, open_events
 from ..histograms.write import sparse_histogram, write_histogram
 from ..io.progress import Progress, count
+from ..options import options_of, takes_options
 from .files import EventFile, find_event_files, open_event_file
 from .kernels import unravel
-from .options import BinningOptions
+from .options import BinningJob, BinningOptions
 from .sums import GALACTIC, Binning, Sums, sum_events
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class BinnedEvents:
         record = {
             "report": asdict(self.report),
             "options": {
-                f.name: _plain(getattr(self.options, f.name)) for f in fields(self.options)
+                name: _plain(getattr(self.options, name)) for name in options_of(BinningOptions)
             },
             "version": __version__,
         }
@@ -126,31 +127,8 @@ class BinnedEvents:
         )
 
 
-def bin_events(
-    paths: Any,
-    *,
-    energy_edges: Any,
-    nside: int,
-    phi_edges: Any = None,
-    phi_pix_size: Any = None,
-    scheme: str = "ring",
-    frame: str = GALACTIC,
-    time_edges: Any = None,
-    time_bins: Any = None,
-    tmin: Any = None,
-    tmax: Any = None,
-    scatt_bins: int | None = None,
-    scatt_column: str = "ScAtt",
-    energy_range: Any = None,
-    phi_range: Any = None,
-    distance_range: Any = None,
-    good_times: Any = None,
-    pointing: Any = None,
-    orientation: Any = None,
-    scheduler: Any = None,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> Histogram:
+@takes_options(BinningJob)
+def bin_events(paths: Any, job: BinningJob) -> Histogram:
     """Bin unbinned events, exactly as cosipy does, in little memory.
 
     Bins are [low, high): an edge belongs to the bin above it, so that an event on the last edge
@@ -160,43 +138,7 @@ def bin_events(
     ----------
     paths : path, glob, folder, or a list of these
         FITS (.fits, .fits.gz) or HDF5 files in cosipy's layouts.
-    energy_edges : array_like, shape (n + 1,), keV; Quantity; or "low:high:width"
-    nside : int
-        Of the PsiChi axis.
-    phi_edges : array_like, shape (n + 1,), deg, optional
-    phi_pix_size : float, deg, optional
-        Instead of edges: 180 deg are divided into int(180 / phi_pix_size) bins.
-    scheme : {"ring", "nested"}
-    frame : {"galactic", "spacecraftframe"}
-        Of PsiChi: from the columns ``Chi galactic, Psi galactic`` or ``Chi local, Psi local``.
-    time_edges : array_like, shape (n + 1,), s, Unix time, optional
-        Make a Time axis.
-    time_bins : float, s, or array_like, optional
-        The width of a time bin between tmin and tmax, which makes a whole number of bins; or
-        edges, as in cosipy's configuration.
-    tmin, tmax : float, s, optional
-        The range of times, [tmin, tmax).
-    scatt_bins : int, optional
-        Makes an axis ScAtt of this many bins instead of Time; the bin number of each event is in
-        the column `scatt_column`.
-    scatt_column : str
-    energy_range, phi_range, distance_range : (low, high), optional
-        Take events in [low, high) only: keV, deg, cm (between the first two interactions).
-    good_times : array_like, shape (n, 2), s, Unix time; or path, optional
-        Take events in these intervals [start, stop) only. A text file with two columns, or FITS
-        with a table GTI.
-    pointing : (l, b, radius), deg, optional
-        Take events while the z axis lies within radius of this galactic direction.
-    orientation : path, optional
-        An orientation file (.ori), for the livetime of the selected times (see
-        `bin_event_files`). Without another limit, its first and last time are tmin and tmax.
-    scheduler : str or dask.distributed.Client, optional
-        "threads", "processes", or the address of a dask.distributed cluster; needs dask. None:
-        this process alone.
-    workers : int, optional
-        How many threads or processes.
-    progress : Progress, optional
-        Is told how many events are done.
+    {options}
 
     Returns
     -------
@@ -222,31 +164,11 @@ def bin_events(
     --------
     bin_event_files : the same with a report of every event left out, and the livetime.
     """
-    options = BinningOptions(
-        energy_edges=energy_edges,
-        nside=nside,
-        phi_edges=phi_edges,
-        phi_pix_size=phi_pix_size,
-        scheme=scheme,
-        frame=frame,
-        time_edges=time_edges,
-        time_bins=time_bins,
-        tmin=tmin,
-        tmax=tmax,
-        scatt_bins=scatt_bins,
-        scatt_column=scatt_column,
-        energy_range=energy_range,
-        phi_range=phi_range,
-        distance_range=distance_range,
-        good_times=good_times,
-        pointing=pointing,
-        orientation=orientation,
-    )
     binned = bin_event_files(
-        paths, options, scheduler=scheduler, workers=workers, progress=progress
+        paths, job, scheduler=job.scheduler, workers=job.workers, progress=job.progress
     )
     for note in binned.report.notes:
-        warnings.warn(note, LineBackgroundWarning, stacklevel=2)
+        warnings.warn(note, LineBackgroundWarning, stacklevel=3)
     return binned.histogram
 
 

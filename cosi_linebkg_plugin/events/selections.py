@@ -28,7 +28,7 @@ _GTI_COLUMNS = (("START", "STOP"), ("TSTART", "TSTOP"))
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selections:
     """What an event must fulfil; None is no condition. All ranges are [low, high).
 

@@ -59,7 +59,7 @@ _DEGREES = 180.0 / np.pi  # as numpy.rad2deg has it
 Block = dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColumnAxis:
     """An axis whose bin is that of a column.
 

@@ -8,22 +8,27 @@ from numpy.typing import NDArray
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import BoundModel, SpectralModel
 from ..spectrum.kernels import (
-    compiled_gradient,
-    compiled_hessian,
+    FLOOR,
     compiled_minimise,
-    compiled_scoring,
-    compiled_value,
-    half_deviance,
-    hessian_loop,
+    evaluate,
     pack,
-    score_of,
-    scoring_loop,
+    python_minimise,
 )
 from ..spectrum.lineshapes import EnergyGrid
+from ..spectrum.statistic import half_deviance, score_residual
+
+_NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
+
+Array = NDArray[np.float64]
+
+#: Numbers and whole numbers, as `kernels.pack` gives them.
+CompiledArguments = tuple[Array, NDArray[np.int64]]
 
 
 class Objective:
-    """Half the deviance of a model on a spectrum, plus Gaussian penalties, with derivatives.
+    """Half the deviance of a model on a spectrum plus the penalties of priors, with derivatives.
+
+    Gaussian priors are compiled with the rest; others are added here.
 
     Parameters
     ----------
@@ -33,6 +38,12 @@ class Objective:
         That of the spectrum's bins, if it is at hand.
     offset : ndarray, shape (n_bins,), counts, optional
         Expected counts of something else (a known source), on top of the model's.
+
+    Raises
+    ------
+    ModelError
+        If part of the model was read from a file that could not hold it, or a prior lies outside
+        its parameter's limits.
     """
 
     def __init__(
@@ -40,25 +51,30 @@ class Objective:
         model: SpectralModel,
         spectrum: EnergySpectrum,
         grid: EnergyGrid | None = None,
-        offset: NDArray[np.float64] | None = None,
+        offset: Array | None = None,
     ):
+        model.require_functions()
         self.model, self.spectrum = model, spectrum
         self.offset = np.zeros(spectrum.n_bins) if offset is None else offset
         self.bound: BoundModel = model.bind(spectrum.edges if grid is None else grid)
-        priors = [(i, *p.prior) for i, p in enumerate(model.parameters) if p.prior]
+        priors = [(i, p.prior) for i, p in enumerate(model.parameters) if p.prior is not None]
+        normal = [(i, *prior.normal) for i, prior in priors if prior.normal is not None]
+        #: Priors that are neither Gaussian nor flat, by slot.
+        self.other_priors = [(i, x) for i, x in priors if x.normal is None and not x.is_flat]
         self._data = (spectrum.counts, spectrum.used, self.offset)
         self._prior = (
-            np.array([p[0] for p in priors], dtype=np.int64),
-            np.array([p[1] for p in priors], dtype=float),
-            np.array([p[2] for p in priors], dtype=float) ** -2.0,
+            np.array([p[0] for p in normal], dtype=np.int64),
+            np.array([p[1] for p in normal], dtype=float),
+            np.array([p[2] for p in normal], dtype=float) ** -2.0,
         )
         self._bind()
-        self.low = np.array([p.low for p in model.parameters])
-        self.high = np.array([p.high for p in model.parameters])
+        self.low, self.high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T.copy()
 
     def _bind(self) -> None:
         kernel = self.bound.kernel
-        self._args = None if kernel is None else pack(self._data, kernel, self._prior)
+        self._args: CompiledArguments | None = None
+        if kernel is not None:
+            self._args = pack(self._data, kernel, self._prior)
 
     def use(self, used: NDArray[np.bool_]) -> None:
         """Fit these bins instead of the spectrum's unmasked ones, shape (n_bins,)."""
@@ -66,38 +82,73 @@ class Objective:
         self._bind()
 
     @property
-    def compiled_arguments(self) -> tuple | None:
-        """What the compiled functions take as `args`; None if a component is not compiled."""
+    def compiled_arguments(self) -> CompiledArguments | None:
+        """What the compiled functions take as `args`; None if a component is not compiled.
+
+        They know of Gaussian priors, not of `other_priors`.
+        """
         return self._args
 
-    def value(self, theta: NDArray[np.float64]) -> float:
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled functions do all."""
+        return self._args is not None and not self.other_priors
+
+    def value(self, theta: Array) -> float:
         """Half the deviance plus penalties."""
-        if self._args is not None:
-            return compiled_value(self._args, theta)
-        slots, means, weights = self._prior
-        penalty = 0.5 * np.sum((theta[slots] - means) ** 2 * weights)
-        counts, used, offset = self._data
-        return float(half_deviance(counts, used, self.bound.counts(theta) + offset) + penalty)
+        return self.evaluate(theta, _NO_GRADIENT, _NO_INFORMATION)
 
-    def gradient(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def gradient(self, theta: Array) -> Array:
         """Derivatives to every parameter, shape (n_parameters,)."""
-        if self._args is not None:
-            return compiled_gradient(self._args, theta)
-        return self.scoring(theta)[1]
+        gradient = np.empty(theta.size)
+        self.evaluate(theta, gradient, _NO_INFORMATION)
+        return gradient
 
-    def scoring(
-        self, theta: NDArray[np.float64]
-    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    def scoring(self, theta: Array) -> tuple[float, Array, Array]:
         """Value, gradient and expected (Fisher) information at `theta`."""
-        if self._args is not None:
-            return compiled_scoring(self._args, theta)
-        expected, jac = self.bound.counts_and_jacobian(theta)
-        counts, used, offset = self._data
-        return score_of(counts, used, expected + offset, jac, theta, self._prior)
+        gradient, information = np.empty(theta.size), np.empty((theta.size, theta.size))
+        value = self.evaluate(theta, gradient, information)
+        return value, gradient, information
 
-    def score_to_minimum(
-        self, theta: NDArray[np.float64], slots: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], float]:
+    def evaluate(
+        self,
+        theta: Array,
+        gradient: Array,
+        information: Array,
+    ) -> float:
+        """What `kernels.evaluate` does, for components of any kind."""
+        if self._args is not None:
+            value = float(evaluate(self._args, theta, gradient, information))
+        else:
+            value = self._evaluate_here(theta, gradient, information)
+        for slot, prior in self.other_priors:
+            value += float(prior.penalty(theta[slot]))
+            slope, curvature = prior.slope_and_curvature(theta[slot])
+            if gradient.size:
+                gradient[slot] += slope
+            if information.size:
+                information[slot, slot] += max(curvature, 0.0)
+        return value
+
+    def _evaluate_here(self, theta: Array, gradient: Array, information: Array) -> float:
+        """`evaluate` without other priors, where a component is not compiled."""
+        counts, used, offset = self._data
+        slots, means, weights = self._prior
+        difference = theta[slots] - means
+        penalty = 0.5 * float(np.sum(difference**2 * weights))
+        if not gradient.size:
+            return half_deviance(counts, used, self.bound.counts(theta) + offset) + penalty
+        expected, jac = self.bound.counts_and_jacobian(theta)
+        expected += offset
+        gradient[:] = jac @ score_residual(counts, used, expected)
+        np.add.at(gradient, slots, difference * weights)
+        if information.size:
+            weight = np.where(used, 1.0 / np.maximum(expected, FLOOR), 0.0)
+            information[:] = (jac * weight) @ jac.T
+            np.add.at(information, (slots, slots), weights)
+        return half_deviance(counts, used, expected) + penalty
+
+    def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
         """Damped Fisher scoring of the parameters `slots` within their limits.
 
         Returns the best point and its value.
@@ -105,25 +156,27 @@ class Objective:
         if slots.size == 0:
             return theta, self.value(theta)
         limits = (self.low[slots], self.high[slots])
-        if self._args is not None:
-            return compiled_minimise(self._args, theta, slots, *limits)
-        return _python_minimise(self, theta, slots, *limits)
+        if self.is_compiled:
+            best, value = compiled_minimise(self._args, theta, slots, *limits)
+        else:
+            best, value = python_minimise(self, theta, slots, *limits)
+        return best, float(value)
 
-    def hessian(
-        self, theta: NDArray[np.float64], slots: NDArray[np.int64], steps: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
         """Second derivatives to the parameters `slots`, shape (n_slots, n_slots).
 
         `steps` are the half-widths of the differences of the gradient.
         """
-        if self._args is not None:
-            return compiled_hessian(self._args, theta, slots, steps)
-        return _python_hessian(self, theta, slots, steps)
-
-
-_python_minimise = scoring_loop(Objective.value, Objective.scoring)
-
-_python_hessian = hessian_loop(Objective.gradient)
+        rows = np.empty((slots.size, slots.size))
+        shifted = theta.copy()
+        for row, slot, step in zip(rows, slots, steps, strict=True):
+            shifted[slot] = theta[slot] + step
+            row[:] = self.gradient(shifted)[slots]
+            shifted[slot] = theta[slot] - step
+            row -= self.gradient(shifted)[slots]
+            shifted[slot] = theta[slot]
+        rows /= 2.0 * steps[:, None]
+        return 0.5 * (rows + rows.T)
 
 
 def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
@@ -132,7 +185,7 @@ def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
     return np.array(sorted(s for s in slots if model.parameters[s].free), dtype=np.int64)
 
 
-def start_inside(model: SpectralModel) -> NDArray[np.float64]:
+def start_inside(model: SpectralModel) -> Array:
     """Start values moved inside the limits, shape (n_parameters,)."""
     low = np.array([p.low for p in model.parameters])
     high = np.array([p.high for p in model.parameters])

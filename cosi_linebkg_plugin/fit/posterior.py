@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FitError, FitInterrupted
-from ..spectrum.kernels import compiled_log_posterior, half_deviance, sweep_walkers
+from ..io.progress import Progress, count
+from ..spectrum.kernels import compiled_log_posterior, sweep_walkers
+from ..spectrum.statistic import half_deviance
+from .numbers import FitNumbers
 from .objective import Objective
 
-if TYPE_CHECKING:
-    from .minimise import Told
-    from .result import LineBackgroundFit
+Fit = TypeVar("Fit", bound=FitNumbers)
+Array = NDArray[np.float64]
 
 #: The chain is run until it is this many autocorrelation times long.
 LENGTH_IN_TIMES = 30
@@ -29,13 +31,18 @@ _MIN_STEPS = 200
 
 
 def sample_posterior(
-    fit: LineBackgroundFit, *, n_samples: int = 4000, seed: Any = None, told: Told | None = None
-) -> LineBackgroundFit:
+    fit: Fit, *, n_samples: int = 4000, seed: Any = None, progress: Progress | None = None
+) -> Fit:
     """What `LineBackgroundFit.sample` does."""
     import emcee
 
     if n_samples < 1:
         raise DataError(f"n_samples must be 1 or more, got {n_samples!r}.")
+    if not fit.free_names:
+        raise DataError(
+            "The fit has no free parameter, so there is nothing to sample: its values are known "
+            "exactly. Free a parameter and fit again, or use the fit as it is."
+        )
     rng = np.random.default_rng(seed)
     objective = Objective(fit.model, fit.spectrum, offset=fit.offset)
     free = fit.model.free
@@ -44,7 +51,7 @@ def sample_posterior(
     log_posterior = _log_posterior(objective, fit.theta, free, low, high)
     moves: Any = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
     thin_by = _THIN
-    if objective.compiled_arguments is not None:
+    if objective.is_compiled:
         scale = start.std(axis=0)
         moves = _CompiledMoves(objective.compiled_arguments, fit.theta, free, low, high, scale)
         thin_by = 1  # each of these is as many steps already
@@ -62,9 +69,8 @@ def sample_posterior(
             time = _autocorrelation_time(sampler)
             converged = steps > LENGTH_IN_TIMES * time
             kept = (steps - _burn_in(time, steps)) // _THIN * len(start)
-            if told is not None:
-                needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
-                told(steps, max(int(needed), steps))
+            needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
+            count(progress, steps, max(int(needed), steps), "steps")
     except KeyboardInterrupt as error:
         steps = _THIN * sampler.iteration
         if steps < _MIN_STEPS:
@@ -126,7 +132,7 @@ class _CompiledMoves:
         """There is nothing to tune."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PosteriorPredictive:
     """Spectra that the posterior expects to be observed.
 
@@ -139,12 +145,12 @@ class PosteriorPredictive:
         the fitted bins; near 0 the model does not describe the data.
     """
 
-    counts: NDArray[np.float64]
+    counts: Array
     p_value: float
 
 
 def posterior_predictive(
-    fit: LineBackgroundFit, *, n_draws: int = 1000, seed: Any = None
+    fit: FitNumbers, *, n_draws: int = 1000, seed: Any = None
 ) -> PosteriorPredictive:
     """Draw spectra from the posterior, and compare the data with them.
 
@@ -182,10 +188,20 @@ def posterior_predictive(
 
 def _log_posterior(objective, theta, free, low, high):
     args = objective.compiled_arguments
+    others = [
+        (int(np.flatnonzero(free == i)[0]), x) for i, x in objective.other_priors if i in free
+    ]
     if args is not None:
-        return lambda points: compiled_log_posterior(args, theta, free, low, high, points)
 
-    def log_posterior(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        def compiled(points: Array) -> Array:
+            out = compiled_log_posterior(args, theta, free, low, high, points)
+            for k, prior in others:
+                out = out - prior.penalty(points[:, k])
+            return np.asarray(out, dtype=float)
+
+        return compiled
+
+    def log_posterior(points: Array) -> Array:
         inside = np.all((points >= low) & (points <= high), axis=1)
         out = np.full(len(points), -np.inf)
         values = theta.copy()

@@ -40,7 +40,7 @@ _GZIP, _FITS = b"\x1f\x8b", b"SIMPLE  ="
 _ROUNDING = 1.0 + 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Livetime:
     """Seconds during which events could be registered.
 
@@ -80,7 +80,7 @@ class Pointing:
         return float(np.cos(np.radians(self.radius)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Orientation:
     """An orientation file: where the telescope points, and its livetime.
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -451,9 +452,48 @@ def _require_empty_zero(fill_value: Any, where: str) -> None:
 # ---------------------------------------------------------------------------- files
 
 
+#: What keeps files open, and these by path and stamp, within `files_kept_open`.
+_KEPT: ContextVar[tuple[ExitStack, dict[tuple[Path, tuple[int, int]], h5py.File]] | None] = (
+    ContextVar("kept", default=None)
+)
+
+
+@contextmanager
+def files_kept_open() -> Iterator[None]:
+    """Within it, each HDF5 file is opened and looked through once, and stays open to its end.
+
+    A file that was written anew meanwhile is opened anew.
+    """
+    if _KEPT.get() is not None:  # within another
+        yield
+        return
+    stack = ExitStack()
+    token = _KEPT.set((stack, {}))
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+        stack.close()  # what failed here is no fault of the files
+
+
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """An HDF5 file for reading; whatever fails in reading it names the file."""
+    kept = _KEPT.get()
+    if kept is None:
+        with _open_once(path) as file:
+            yield file
+        return
+    stack, files = kept
+    key = Path(path).absolute(), _stamp(Path(path))
+    if key not in files:
+        files[key] = stack.enter_context(_open_once(path))
+    with reading(path, "is damaged", "Copy or write it again."):
+        yield files[key]
+
+
+@contextmanager
+def _open_once(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     import h5py
 
     path = require_file(path, "give the path of a binned HDF5 file.")

@@ -126,7 +126,7 @@ class BadCells:
     bins: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseContents:
     """Sparse contents, as arrays in memory or as HDF5 datasets that are read in blocks.
 
@@ -201,7 +201,7 @@ class SparseContents:
         return rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenseContents:
     """Dense contents, as an array in memory or as an HDF5 dataset that is read in blocks.
 

@@ -17,8 +17,8 @@ from .guard import is_plain
 MAX_BYTES = 1_000_000
 
 
-def _show(value: Any, depth: int = 2) -> str:
-    """A value on one line, short, as YAML would have it."""
+def spelled(value: Any, depth: int = 2) -> str:
+    """A value on one line, short, as YAML spells it."""
     if value is None or isinstance(value, bool):
         return "nothing" if value is None else str(value).lower()
     if isinstance(value, float):
@@ -26,7 +26,7 @@ def _show(value: Any, depth: int = 2) -> str:
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list | tuple):
-        items = [_show(item, depth - 1) for item in value[:6]] if depth else []
+        items = [spelled(item, depth - 1) for item in value[:6]] if depth else []
         return f"[{', '.join(items + ['...'] * (len(items) < len(value)))}]"
     if isinstance(value, int) and abs(value) > 10**300:  # Python prints none above 10**4300
         return "a huge number"
@@ -43,7 +43,8 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        peek: Any = self.peek_event  # it has no types
+        event = peek()
         if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
             problem = "anchors, aliases and tags are not allowed; write the value itself"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
@@ -52,7 +53,7 @@ class _Loader(yaml.SafeLoader):
             lines: dict[str, int] = {}
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
                 if key.value in lines:
-                    problem = f"key {_show(key.value)} is there since line {lines[key.value]}"
+                    problem = f"key {spelled(key.value)} is there since line {lines[key.value]}"
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 lines[key.value] = key.start_mark.line + 1
         return node

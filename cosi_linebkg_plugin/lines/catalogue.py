@@ -1,10 +1,12 @@
-"""Instrumental gamma-ray lines of germanium spectrometers in space, and what a fitted line may be.
+"""Instrumental gamma-ray lines of germanium spectrometers, from 80 to 6,130 keV.
 
 The table is ``instrumental_lines.csv`` beside this file. Its sources: ENSDF, the Evaluated Nuclear
-Structure Data File (https://www.nndc.bnl.gov/ensdf), by the parent of the decay; NUBASE2020 (Kondev
-et al. 2021, Chin. Phys. C 45, 030001); CODATA 2018; K binding energies from the X-Ray Data Booklet
-(https://xdb.lbl.gov). Energies that are sums of these say so in the row. The nuclei are those that
-cosmic rays make in germanium, aluminium, copper and BGO, and natural radioactivity.
+Structure Data File (https://www.nndc.bnl.gov/ensdf), by the parent of the decay; EGAF, the
+Evaluated Gamma-ray Activation File of thermal neutron capture (https://www-nds.iaea.org/pgaa);
+NUBASE2020 (Kondev et al. 2021, Chin. Phys. C 45, 030001); CODATA 2018; K binding energies from the
+X-Ray Data Booklet (https://xdb.lbl.gov). Energies that are sums or differences of these say so in
+the row. The nuclei are those that cosmic rays and neutrons make or excite in germanium, aluminium,
+titanium, copper and BGO, and natural radioactivity.
 
 Flags of a row:
 
@@ -12,6 +14,7 @@ Flags of a row:
   and 22Na of novae): what a fit finds there is not the instrument alone;
 * ``blend``: within 3 keV, one standard deviation of COSI's resolution, of another isotope's row;
 * ``sum``: energies that add up in the detector (a photon and a K shell, or two photons);
+* ``escape``: one or both photons of a pair that a line makes leave the detector;
 * ``broad``: Doppler-broadened;
 * ``doubtful``: energy and parent are known, but not that the line is seen in an instrument.
 """
@@ -23,21 +26,14 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import BinningError
 from ..spectrum.axis import check_range
 from ..units import in_kev, to_kev
 
-if TYPE_CHECKING:
-    from ..fit.result import LineBackgroundFit
-
 #: How far from an energy `near` looks, keV.
 NEAR_REACH = 10.0
-
-#: A fitted line and a row agree within this many standard deviations of the two errors and
-#: `SCALE_ERROR` [keV]: the energy scale and the line shape are not known better.
-MATCH_SIGMAS, SCALE_ERROR = 3.0, 0.5
 
 BLEND_REACH, SKY_REACH = 3.0, 4.0  # keV
 
@@ -62,7 +58,10 @@ class CatalogueLine:
     source : str
         Where the energy can be looked up.
     flags : tuple of str
-        Of "sky", "blend", "sum", "broad", "doubtful".
+        Of "sky", "blend", "sum", "escape", "broad", "doubtful".
+    intensity : float or None, percent
+        Photons per 100 decays; of neutron capture relative to the strongest line. None where the
+        source states none.
     """
 
     energy: float
@@ -72,62 +71,7 @@ class CatalogueLine:
     half_life: str
     source: str
     flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Match:
-    """A fitted line against a row of the catalogue.
-
-    Attributes
-    ----------
-    line : CatalogueLine
-    difference : float, keV
-        Fitted minus catalogue energy.
-    sigmas : float
-        The difference in standard deviations, `SCALE_ERROR` included.
-    """
-
-    line: CatalogueLine
-    difference: float
-    sigmas: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the line may be the row's."""
-        return abs(self.sigmas) <= MATCH_SIGMAS
-
-
-@dataclass(frozen=True)
-class IdentifiedLine:
-    """A line of a fit and the rows near it.
-
-    Attributes
-    ----------
-    parameter : str
-        The parameter that holds the energy, "mu_2".
-    energy : float, keV
-    error : float or None, keV
-        None if the energy is fixed or sits on a limit.
-    matches : tuple of Match
-        Rows within `NEAR_REACH`, the likeliest first.
-    """
-
-    parameter: str
-    energy: float
-    error: float | None
-    matches: tuple[Match, ...]
-
-    @property
-    def match(self) -> Match | None:
-        """The likeliest row, or None if none agrees."""
-        return self.matches[0] if self.matches and self.matches[0].agrees else None
-
-    @property
-    def name(self) -> str:
-        """The isotope, with a question mark for a doubtful row; "" without a match."""
-        if self.match is None:
-            return ""
-        return self.match.line.isotope + "?" * ("doubtful" in self.match.line.flags)
+    intensity: float | None = None
 
 
 def instrumental_lines(energy_range: Any = None, *, near: Any = None) -> tuple[CatalogueLine, ...]:
@@ -163,40 +107,12 @@ def instrumental_lines(energy_range: Any = None, *, near: Any = None) -> tuple[C
     return rows
 
 
-def match_energy(energy: float, error: float | None = None) -> tuple[Match, ...]:
-    """Rows within `NEAR_REACH` of a fitted energy [keV], the likeliest first.
-
-    Rows that agree come before others, among them those without doubt before doubtful ones, then
-    by distance.
-    """
-    found = []
-    for row in instrumental_lines(near=energy):
-        spread = math.hypot(error or 0.0, row.uncertainty or 0.0, SCALE_ERROR)
-        found.append(Match(row, energy - row.energy, (energy - row.energy) / spread))
-    return tuple(sorted(found, key=lambda m: (not m.agrees, "doubtful" in m.line.flags)))
-
-
-def identify_lines(fit: LineBackgroundFit) -> tuple[IdentifiedLine, ...]:
-    """The lines of a fit with the catalogue's rows near them, in order of energy.
-
-    Lines of zero amplitude are left out.
-    """
-    errors, lines = fit.errors, []
-    for component in fit.model.components:
-        if component.label != "lines" or not fit.theta[component.slots[0]] > 0.0:
-            continue
-        name, energy = fit.model.names[component.slots[1]], float(fit.theta[component.slots[1]])
-        error = errors.get(name)
-        lines.append(IdentifiedLine(name, energy, error, match_energy(energy, error)))
-    return tuple(sorted(lines, key=lambda line: line.energy))
-
-
 @cache
 def _table() -> tuple[CatalogueLine, ...]:
     text = files(__package__).joinpath("instrumental_lines.csv").read_text(encoding="utf-8")
     rows = []
     for row in csv.DictReader(text.splitlines()):
-        uncertainty = row["uncertainty_kev"]
+        uncertainty, intensity = row["uncertainty_kev"], row["intensity_percent"]
         rows.append(
             CatalogueLine(
                 float(row["energy_kev"]),
@@ -206,6 +122,7 @@ def _table() -> tuple[CatalogueLine, ...]:
                 row["half_life"],
                 row["source"],
                 tuple(row["flags"].split()),
+                float(intensity) if intensity else None,
             )
         )
     return tuple(sorted(rows, key=lambda row: row.energy))

@@ -28,11 +28,12 @@ from ..errors import DataError, FitError, ModelError
 from ..fit.minimise import fit_spectrum
 from ..fit.objective import Objective
 from ..fit.result import LineBackgroundFit
+from ..model.spec import SIGMA_LIMITS, numerical_model, spectrum_parts
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.components import Component, Parameter, SpectralModel
 from ..spectrum.lineshapes import gaussian_counts, tailed_gaussian_counts
 from ..units import in_kev, to_kev
-from .catalogue import IdentifiedLine, match_energy
+from .identify import IdentifiedLine, identify_lines, match_energy
 
 if TYPE_CHECKING:
     from astromodels import Model
@@ -58,9 +59,6 @@ _WINDOW = 2.0
 #: The width is fitted, within this factor of its start value, once a line is this significant,
 #: and the tail once one is this significant: weaker lines leave them undetermined.
 _WIDTH_FACTOR, _WIDTH_FROM, _TAIL_FROM = 3.0, 10.0, 30.0
-
-#: keV: those of `background_model`.
-SIGMA_LIMITS = (0.1, 50.0)
 
 _TAIL_START, _TAIL_LENGTHS = (0.2, 10.0), (0.5, 200.0)  # share and keV; keV
 
@@ -157,27 +155,40 @@ class LineSearch:
         """
         from ..model.build import DEFAULT_SOURCE, background_model
 
-        values = self.fit.values
+        numbers = self.numerical_model(pivot=pivot)
         source = DEFAULT_SOURCE if source is None else source
-        own = pivot is None
-        pivot = values["piv_1"] if pivot is None else to_kev(pivot)
-        tail = any(c.kind == "tailed_gaussian" for c in self.fit.model.components)
+        pivot, tail = self._pivot_and_tail(pivot)
         model = background_model(self.lines, pivot=pivot, tail=tail, source=source)
         shape = getattr(model, source).spectrum.main.shape
-        if not own:
-            values["K_1"] *= (pivot / values["piv_1"]) ** values["index_1"]
-        for parameter in self.fit.model.parameters:
-            if parameter.name != "piv_1":
-                name = parameter.name if self.lines else parameter.name.removesuffix("_1")
-                target = shape.parameters[name]
-                target.value = values[parameter.name]
-                target.free = parameter.free
-        width_is_free = any(p.name == "sigma_2" and p.free for p in self.fit.model.parameters)
-        for name, target in shape.parameters.items():  # a line at 511 keV has a width of its own
-            if name.startswith("sigma_") and not target.has_auxiliary_variable:
-                target.value = values["sigma_2"]
-                target.free = width_is_free
+        for parameter in numbers.parameters:
+            target = shape.parameters[parameter.name]
+            target.value, target.free = parameter.value, parameter.free
         return model
+
+    def numerical_model(self, *, pivot: Any = None) -> SpectralModel:
+        """The same model in numbers, which needs no astromodels.
+
+        Parameters
+        ----------
+        pivot : Quantity or float, optional
+            As of `model`.
+        """
+        values, found = self.fit.values, {p.name: p for p in self.fit.model.parameters}
+        pivot, tail = self._pivot_and_tail(pivot)
+        values["K_1"] *= (pivot / values["piv_1"]) ** values["index_1"]
+        values["piv_1"] = pivot
+        model = numerical_model(spectrum_parts(self.lines, pivot=pivot, tail=tail))
+        parameters = []
+        for parameter in model.parameters:
+            name = parameter.name if self.lines else f"{parameter.name}_1"
+            if name.startswith("sigma_"):  # a line at 511 keV has a width of its own
+                name = "sigma_2"
+            parameters.append(replace(parameter, value=values[name], free=found[name].free))
+        return SpectralModel(tuple(parameters), model.components, model.links)
+
+    def _pivot_and_tail(self, pivot: Any) -> tuple[float, bool]:
+        tail = any(c.kind == "tailed_gaussian" for c in self.fit.model.components)
+        return self.fit.values["piv_1"] if pivot is None else to_kev(pivot), tail
 
     def to_dict(self) -> dict[str, Any]:
         """What was found as plain Python types, ready for JSON."""
@@ -719,6 +730,7 @@ class _Search:
         if fix_to_catalogue:
             self._fix()
         errors, found = self.fit.errors, []
+        known = {x.parameter: x.matches for x in identify_lines(self.fit)}
         for i, (line, gain) in enumerate(zip(self.lines, self._gains_in_place(), strict=True)):
             significance = math.sqrt(max(gain, 0.0))
             error = errors.get(f"mu_{i + 2}")
@@ -727,7 +739,7 @@ class _Search:
                     f"mu_{i + 2}",
                     line.energy,
                     error,
-                    match_energy(line.energy, error),
+                    known.get(f"mu_{i + 2}", ()),
                     line.counts,
                     errors.get(f"F_{i + 2}"),
                     significance,
@@ -837,10 +849,7 @@ def _global_significance(u: float, segments: int, length: float) -> float:
 def _read_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:
     spectrum = getattr(spectrum, "spectrum", spectrum)
     if isinstance(spectrum, tuple) and len(spectrum) == 2:
-        edges, counts = spectrum
-        spectrum = EnergySpectrum(
-            edges.to_value("keV") if hasattr(edges, "to_value") else edges, counts
-        )
+        spectrum = EnergySpectrum(*spectrum)
     if not isinstance(spectrum, EnergySpectrum):
         raise DataError(
             "find_lines takes an EnergySpectrum, (edges, counts), or a LineBackgroundLike, got "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+import functools
+import operator
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from astromodels import Broken_powerlaw, Gaussian, Model, ParticleSource, Powerlaw
@@ -12,32 +13,24 @@ from astromodels.core.parameter import Parameter as AstroParameter
 from astromodels.functions.function import CompositeFunction, Function, Function1D
 
 from ..errors import ModelError
-from ..spectrum.axis import check_range
-from ..units import in_kev, to_kev
 from .functions import LinearGaussian, LinearTailedGaussian, PowerlawPolynomial, TailedGaussian
-
-#: A line without a window may move this far from its energy [keV], but not past half the
-#: distance to its neighbour.
-DEFAULT_WINDOW = 10.0
-
-SIGMA_LIMITS = (0.1, 50.0)
+from .spec import Part, spectrum_parts
 
 DEFAULT_SOURCE = "linebkg"
 
-CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
+#: The function of each kind of part; see `spec.Part`.
+_FUNCTIONS: dict[str, type[Function1D]] = {
+    "powerlaw": Powerlaw,
+    "broken_powerlaw": Broken_powerlaw,
+    "powerlaw_polynomial": PowerlawPolynomial,
+    "gaussian": Gaussian,
+    "tailed_gaussian": TailedGaussian,
+    "linear_gaussian": LinearGaussian,
+    "linear_tailed_gaussian": LinearTailedGaussian,
+}
 
-WIDTHS = ("constant", "linear")
-
-#: A line this close to 511 keV is Doppler-broadened positron annihilation [keV].
-ANNIHILATION, ANNIHILATION_REACH = 511.0, 2.0
-
-
-class _Line(NamedTuple):
-    """One line as it was asked for: energy and window [keV], and whether its width is its own."""
-
-    energy: float
-    window: tuple[float, float]
-    own_width: bool
+#: First steps of threeML's minimisers.
+_STEPS = {"K": 100.0, "F": 100.0, "mu": 0.1}
 
 
 def background_model(
@@ -89,145 +82,43 @@ def background_model(
     ModelError
         Naming the line or the option that cannot be used.
     """
-    table = _line_table(lines)
-    start = to_kev(sigma)
-    if not SIGMA_LIMITS[0] < start < SIGMA_LIMITS[1]:
-        raise ModelError(
-            f"The start value of sigma is {start:g} keV; it must lie between "
-            f"{SIGMA_LIMITS[0]:g} and {SIGMA_LIMITS[1]:g} keV."
-        )
+    own = isinstance(continuum, Function)
+    parts = spectrum_parts(
+        lines, pivot=pivot, sigma=sigma, width=width, tail=tail,
+        continuum=None if own else continuum,
+    )  # fmt: skip
     if not (isinstance(source, str) and source.isidentifier()):
         raise ModelError(f"source must be a name of letters, digits and _, got {source!r}.")
-    if width not in WIDTHS:
-        raise ModelError(f"width must be one of {', '.join(WIDTHS)}, got {width!r}.")
-    if pivot is None:
-        pivot = np.mean([line.energy for line in table]) if table else 1000.0
-    pivot = to_kev(pivot)
-    if not (np.isfinite(pivot) and pivot > 0):
-        raise ModelError(f"The pivot energy must be positive, got {pivot:g} keV.")
-
-    shape = _continuum(continuum, pivot)
-    first = len(shape.functions) + 1 if isinstance(shape, CompositeFunction) else 2
-    for line in table:
-        linear = width == "linear" and not line.own_width
-        shape = shape + _line(line, start, linear, tail)
+    functions = [_function(part) for part in parts]
+    shape = functools.reduce(operator.add, [continuum, *functions] if own else functions)
     model = Model(ParticleSource(source, distribution_shape=shape))
     parameters = getattr(model, source).spectrum.main.shape.parameters
+    before = len(continuum.functions) if isinstance(continuum, CompositeFunction) else int(own)
     shared: dict[str, list[AstroParameter]] = {}
-    for n, line in enumerate(table, start=first):
-        for role in ("sigma", "a", "b", "fraction", "length"):
-            if f"{role}_{n}" in parameters and not (role == "sigma" and line.own_width):
-                shared.setdefault(role, []).append(parameters[f"{role}_{n}"])
+    for number, part in enumerate(parts, start=1 + before):
+        for role in part.shared:
+            shared.setdefault(role, []).append(parameters[f"{role}_{number}"])
     for group in shared.values():
         if len(group) > 1:
             model.link(group[1:], group[0])
     return model
 
 
-def _continuum(continuum: Any, pivot: float) -> Function:
-    if isinstance(continuum, Function):
-        return continuum
-    if continuum not in CONTINUA:
-        raise ModelError(
-            f"continuum must be one of {', '.join(CONTINUA)}, or an astromodels function, got "
-            f"{continuum!r}."
-        )
-    if continuum == "powerlaw_polynomial":
-        shape: Function1D = PowerlawPolynomial()
-    else:
-        shape = Powerlaw() if continuum == "powerlaw" else Broken_powerlaw()
-    # Bounds before the value: astromodels' default maximum of K is 1e3; a minimum of 1e3 or
-    # more breaks clone_model.
-    shape.K.min_value, shape.K.max_value = 1e-10, None
-    shape.K.value = 1000.0
-    shape.K.delta = 100.0
-    shape.piv.value = pivot
-    if continuum == "broken_powerlaw":
-        shape.xb.value = pivot
-        shape.xb.min_value, shape.xb.max_value = 0.5 * pivot, 2.0 * pivot
-    for name in ("alpha", "beta") if continuum == "broken_powerlaw" else ("index",):
-        getattr(shape, name).bounds = (-20.0, 20.0)
-        getattr(shape, name).value = -2.0
+def _function(part: Part) -> Function1D:
+    """The astromodels function of a part."""
+    shape = _FUNCTIONS[part.kind]()
+    for wanted in part.parameters:
+        parameter = getattr(shape, wanted.name)
+        limits = [None if np.isinf(x) else x for x in (wanted.low, wanted.high)]
+        # Limits before the value: astromodels' default maximum of K is 1e3; a minimum of 1e3 or
+        # more breaks clone_model. A line's energy, which starts at 0, goes the other way round.
+        if wanted.low <= parameter.value <= wanted.high:
+            parameter.bounds = limits
+            parameter.value = wanted.value
+        else:
+            parameter.value = wanted.value
+            parameter.bounds = limits
+        parameter.free = wanted.free
+        if wanted.name in _STEPS:
+            parameter.delta = _STEPS[wanted.name]
     return shape
-
-
-def _line(line: _Line, sigma: float, linear: bool, tail: bool) -> Function1D:
-    if linear:
-        shape = LinearTailedGaussian() if tail else LinearGaussian()
-        # half of the variance from either term, in limits that hold sigma within its own
-        shape.a.bounds = (SIGMA_LIMITS[0] ** 2, SIGMA_LIMITS[1] ** 2)
-        shape.a.value = max(0.5 * sigma**2, 1.01 * SIGMA_LIMITS[0] ** 2)
-        shape.b.bounds = (0.0, SIGMA_LIMITS[1] ** 2 / line.energy)
-        shape.b.value = 0.5 * sigma**2 / line.energy
-    else:
-        shape = TailedGaussian() if tail else Gaussian()
-        shape.sigma.bounds = SIGMA_LIMITS
-        shape.sigma.value = sigma
-    shape.F.bounds = (0.0, None)
-    shape.F.value = 1000.0
-    shape.F.delta = 100.0
-    shape.mu.value = line.energy
-    shape.mu.bounds = line.window
-    shape.mu.delta = 0.1
-    if tail:
-        shape.fraction.value = 0.2
-        shape.length.bounds = (0.5, 200.0)
-        shape.length.value = 10.0
-    return shape
-
-
-def _line_table(lines: Iterable[Any]) -> list[_Line]:
-    """The lines in order of energy."""
-    rows: list[tuple[float, tuple[float, float] | None, bool]] = []
-    if isinstance(lines, str) or not isinstance(lines, Iterable):
-        raise ModelError(f"lines must be a list of energies, got {lines!r}.")
-    for i, line in enumerate(lines, start=1):
-        energy, window, width = _split_line(line, i)
-        energy = to_kev(energy, f"energy of line {i}")
-        if window is not None:
-            window = check_range(*in_kev(window, f"window of line {i}"), f"window of line {i}")
-        if not (np.isfinite(energy) and energy > 0):
-            raise ModelError(f"Line {i} has the energy {energy:g} keV; it must be positive.")
-        if window is not None and not window[0] <= energy <= window[1]:
-            raise ModelError(
-                f"Line {i} at {energy:g} keV lies outside its window "
-                f"{window[0]:g}-{window[1]:g} keV; widen the window or move the line."
-            )
-        if width not in (None, "own", "shared"):
-            raise ModelError(f"The width of line {i} must be own or shared, got {width!r}.")
-        near = abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
-        rows.append((energy, window, width == "own" or (near and width is None)))
-    rows.sort(key=lambda row: row[0])
-    energies = [row[0] for row in rows]
-    for a, b in itertools.pairwise(energies):
-        if a == b:
-            raise ModelError(f"Two lines have the same energy {a:g} keV; give each line once.")
-    table = []
-    for i, (energy, window, own) in enumerate(rows):
-        below = min(DEFAULT_WINDOW, (energy - energies[i - 1]) / 2) if i else DEFAULT_WINDOW
-        above = (
-            min(DEFAULT_WINDOW, (energies[i + 1] - energy) / 2)
-            if i + 1 < len(rows)
-            else DEFAULT_WINDOW
-        )
-        table.append(_Line(energy, window or (energy - below, energy + above), own))
-    return table
-
-
-def _split_line(line: Any, number: int) -> tuple[Any, Any, Any]:
-    """Energy, window and width (or None) of one line, as it was given."""
-    if isinstance(line, Mapping):
-        unknown = set(line) - {"energy", "window", "width"}
-        if unknown or "energy" not in line:
-            raise ModelError(
-                f"Line {number} has the keys {', '.join(map(str, line))}; it takes energy, window "
-                "and width."
-            )
-        return line["energy"], line.get("window"), line.get("width")
-    if hasattr(line, "energy"):
-        return line.energy, getattr(line, "window", None), getattr(line, "width", None)
-    if isinstance(line, Sequence) and not isinstance(line, str):
-        if len(line) != 2 or not np.iterable(line[1]):
-            raise ModelError(f"Line {number} is {line!r}; give an energy or (energy, (low, high)).")
-        return line[0], line[1], None
-    return line, None, None

@@ -13,7 +13,7 @@ from scipy.optimize import isotonic_regression
 from scipy.special import gammaincinv
 
 from ..fit.result import LineBackgroundFit
-from ..lines.catalogue import identify_lines
+from ..lines.identify import identify_lines
 from ..spectrum.statistic import deviance_residuals
 from ..units import in_kev
 from .figure import (

@@ -11,8 +11,25 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .axis import check_edges, check_inside, overlapping_bins
-from .kernels import FIT_REACH, FULL_REACH, accumulate, line_sigma
+from .kernels import (
+    BROKEN,
+    FIT_REACH,
+    FULL_REACH,
+    GAUSSIAN,
+    POLYNOMIAL,
+    POWERLAW,
+    ROW,
+    STEP,
+    TAILED,
+    accumulate,
+    line_sigma,
+    tables,
+)
+from .laws import Law
 from .lineshapes import EnergyGrid, tail_folds
+from .priors import Prior
+
+Array = NDArray[np.float64]
 
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
@@ -23,12 +40,26 @@ ROLES = {
     "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
     "linear_gaussian": ("F", "mu", "a", "b"),
     "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
+    "step": ("F", "mu", "sigma", "step"),
+    "linear_step": ("F", "mu", "a", "b", "step"),
 }
 
-#: Kinds of continuum, in the order of their numbers in the compiled table.
-_CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
+#: The number of each kind in the table of the compiled functions.
+_NUMBERS = {
+    "powerlaw": POWERLAW,
+    "broken_powerlaw": BROKEN,
+    "powerlaw_polynomial": POLYNOMIAL,
+    "gaussian": GAUSSIAN,
+    "tailed_gaussian": TAILED,
+    "linear_gaussian": GAUSSIAN,
+    "linear_tailed_gaussian": TAILED,
+    "step": STEP,
+    "linear_step": STEP,
+}
 
-_LINES = tuple(kind for kind, roles in ROLES.items() if roles[0] == "F")
+_STEPS = ("step", "linear_step")
+
+_LINES = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _STEPS)
 
 #: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
 N_NODES = 8
@@ -50,10 +81,8 @@ class Parameter:
     low, high : float
         Limits, infinite where there is none.
     free : bool
-    step : float or None
-        First step of the minimiser.
-    prior : (float, float) or None
-        Mean and standard deviation of a Gaussian penalty on the likelihood.
+    prior : Prior or None
+        Penalty on the likelihood of a fit; density of a posterior.
     """
 
     name: str
@@ -62,11 +91,30 @@ class Parameter:
     low: float = -np.inf
     high: float = np.inf
     free: bool = True
-    step: float | None = None
-    prior: tuple[float, float] | None = None
+    prior: Prior | None = None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Where it may be: its own limits, within the support of its prior.
+
+        Raises
+        ------
+        ModelError
+            If these have nothing in common.
+        """
+        if self.prior is None:
+            return self.low, self.high
+        below, above = self.prior.support
+        low, high = max(self.low, below), min(self.high, above)
+        if low > high:
+            raise ModelError(
+                f"The prior of {self.name} reaches from {below:g} to {above:g}, outside the "
+                f"parameter's limits {self.low:g} to {self.high:g}; change one of them."
+            )
+        return low, high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Component:
     """A power law, a line, or any other density.
 
@@ -87,9 +135,22 @@ class Component:
 
     kind: str
     slots: tuple[int, ...]
-    density: Callable[[NDArray, NDArray], NDArray] | None = None
-    table: NDArray[np.float64] | None = None
+    density: Callable[[Array, Array], Array] | None = None
+    table: Array | None = None
     norm: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Component):
+            return NotImplemented
+        mine = (self.kind, self.slots, self.density, self.norm)
+        if mine != (other.kind, other.slots, other.density, other.norm):
+            return False
+        if self.table is None or other.table is None:
+            return self.table is other.table
+        return bool(np.array_equal(self.table, other.table))
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.slots, self.norm))
 
     @property
     def is_line(self) -> bool:
@@ -97,8 +158,13 @@ class Component:
         return self.kind in _LINES
 
     @property
+    def is_step(self) -> bool:
+        """Whether it is the step under a line, with which it shares area, energy and width."""
+        return self.kind in _STEPS
+
+    @property
     def label(self) -> str:
-        """What the component belongs to: "lines" or "continuum"."""
+        """What the component belongs to: "lines", or "continuum", as the step under a line does."""
         return "lines" if self.is_line else "continuum"
 
     @property
@@ -108,22 +174,22 @@ class Component:
 
     @property
     def area(self) -> int:
-        """Of a line: the parameter F, its counts."""
+        """Of a line or its step: the parameter F, the line's counts."""
         return self.slots[0]
 
     @property
     def energy(self) -> int:
-        """Of a line: the parameter mu, its energy [keV]."""
+        """Of a line or its step: the parameter mu, its energy [keV]."""
         return self.slots[1]
 
     @property
     def width_slots(self) -> tuple[int, ...]:
-        """Of a line: the parameter sigma, or the two a and b of sigma^2 = a + b mu."""
+        """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
         return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
 
     def sigma(self, theta: NDArray[np.float64]) -> float:
-        """Of a line: its width [keV]."""
-        return float(line_sigma(theta, _line_row(self)))
+        """Of a line or its step: its width [keV]."""
+        return float(line_sigma.py_func(theta, _row(self)[1:]))
 
 
 @dataclass(frozen=True)
@@ -137,14 +203,15 @@ class SpectralModel:
     components : tuple of Component
     links : dict
         Names of linked parameters, to the name of the one that they equal.
-    derived : tuple of (int, int, callable)
-        Slots that follow another slot by a law: (slot, source slot, law).
+    derived : tuple of (int, int, Law)
+        Slots that follow another slot by a law: (slot, source slot, law); a source that follows
+        another one itself comes first.
     """
 
     parameters: tuple[Parameter, ...]
     components: tuple[Component, ...]
     links: dict[str, str] = field(default_factory=dict)
-    derived: tuple[tuple[int, int, Callable[[float], float]], ...] = ()
+    derived: tuple[tuple[int, int, Law], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.components:
@@ -170,21 +237,71 @@ class SpectralModel:
         """Which of the components are lines."""
         return tuple(i for i, c in enumerate(self.components) if c.is_line)
 
+    @property
+    def continuum(self) -> tuple[int, ...]:
+        """Which of the components are none of the lines."""
+        return tuple(i for i, c in enumerate(self.components) if not c.is_line)
+
+    @property
+    def smooth_continuum(self) -> tuple[int, ...]:
+        """The continuum without the steps under lines."""
+        return tuple(i for i in self.continuum if not self.components[i].is_step)
+
+    @property
+    def continuum_slots(self) -> list[int]:
+        """Slots of the parameters that the smooth continuum takes."""
+        return sorted({slot for i in self.smooth_continuum for slot in self.components[i].slots})
+
     def slots(self, names: Iterable[str]) -> list[int]:
         """Slots of parameters by name, e.g. the columns of a covariance matrix."""
         index = {p.name: i for i, p in enumerate(self.parameters)}
         return [index[name] for name in names]
 
+    def resolve(self, theta: Array) -> Array:
+        """`theta`, shape (n_parameters,), with the values of those that follow others by a law."""
+        if not self.derived:
+            return theta
+        theta = np.array(theta, dtype=float)
+        for slot, source, law in self.derived:
+            theta[slot] = law(theta[source])
+        return theta
+
+    def slopes(self, theta: Array) -> Array:
+        """Derivatives of `resolve`, shape (n_parameters, n_parameters): row i is that of slot i."""
+        out = np.eye(len(self.parameters))
+        theta = self.resolve(theta)
+        for slot, source, law in self.derived:
+            out[slot] = law.slope(theta[source]) * out[source]
+        return out
+
+    def require_functions(self) -> None:
+        """Refuse what can be evaluated at the best fit alone, as it was read from a file.
+
+        Raises
+        ------
+        ModelError
+        """
+        lost = []
+        if any(c.kind == "function" and c.density is None for c in self.components):
+            lost.append("a continuum function of your own")
+        if any(law.tangent for _, _, law in self.derived):
+            lost.append("a law between parameters")
+        if any(p.prior is not None and not p.prior.is_known for p in self.parameters):
+            lost.append("a prior")
+        if lost:
+            raise ModelError(
+                f"This fit was read from a file, which keeps {' and '.join(lost)} at the best fit "
+                "alone: its counts, errors and templates are right, but it cannot be fitted again "
+                "or sampled. Fit the spectrum again with the model itself."
+            )
+
     def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
-        """A short name for figures and tables, "continuum" or "1778.97 keV"."""
+        """A short name: "continuum", "1778.97 keV", or "step at 1778.97 keV"."""
         component = self.components[index]
-        if component.is_line:
-            return f"{theta[component.energy]:.2f} keV"
-        same = [c for c in self.components if not c.is_line]
-        if len(same) == 1:
-            return "continuum"
-        position = next(i for i, c in enumerate(same) if c is component)
-        return f"continuum {position + 1}"
+        if component.is_line or component.is_step:
+            return f"{'step at ' * component.is_step}{theta[component.energy]:.2f} keV"
+        same = self.smooth_continuum
+        return "continuum" if len(same) == 1 else f"continuum {same.index(index) + 1}"
 
     def bind(self, bins: NDArray[np.float64] | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
         """The model on energy bins (edges in keV, or a grid), ready to be evaluated many times."""
@@ -217,32 +334,22 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        self._continua = _table(_continuum_row(c) for c in model.components if c.kind in _CONTINUA)
-        self._lines = _table(_line_row(c) for c in model.components if c.is_line)
+        self._tables = tables(_row(c) for c in model.components if c.kind in _NUMBERS)
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
-
-    def resolve(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`theta` with the derived slots filled in."""
-        if not self.model.derived:
-            return theta
-        theta = theta.copy()
-        for slot, source, law in self.model.derived:
-            theta[slot] = law(theta[source])
-        return theta
 
     @property
     def kernel(self) -> tuple[Any, ...] | None:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
         if self._functions or self.model.derived:
             return None
-        return (*self.grid, self._continua, self._lines, self._reach, self._folds)
+        return (*self.grid, *self._tables, self._reach, self._folds)
 
     def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected counts per bin, shape (n_bins,)."""
-        theta = self.resolve(theta)
+        theta = self.model.resolve(theta)
         total = np.zeros(self.n_bins)
-        self._accumulate(theta, total, self._no_jac, False)
+        self._accumulate(theta, total, self._no_jac)
         for component in self._functions:
             total += _function_counts(component, self.grid.edges, theta)
         return total
@@ -251,32 +358,22 @@ class BoundModel:
         self, theta: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
-        resolved = self.resolve(theta)
+        resolved = self.model.resolve(theta)
         total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
-        self._accumulate(resolved, total, jac, True)
+        self._accumulate(resolved, total, jac)
         for component in self._functions:
             value, derivatives = _function_counts_and_jacobian(component, self.grid.edges, resolved)
             total += value
             for slot, derivative in zip(component.slots, derivatives, strict=True):
                 jac[slot] += derivative
         for slot, source, law in reversed(self.model.derived):
-            step = 1e-6 * max(abs(theta[source]), 1e-3)
-            slope = (law(theta[source] + step) - law(theta[source] - step)) / (2 * step)
-            jac[source] += jac[slot] * slope
+            jac[source] += jac[slot] * law.slope(resolved[source])
         return total, jac
 
-    def _accumulate(self, theta, total, jac, with_jac):
-        accumulate(
-            *self.grid,
-            theta,
-            self._continua,
-            self._lines,
-            self._reach,
-            self._folds,
-            total,
-            jac,
-            with_jac,
-        )
+    def _accumulate(
+        self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
+    ) -> None:
+        accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 
 def range_counts(
@@ -308,7 +405,7 @@ def range_counts(
         if component.table is not None:
             density = _integrate_table(component.table, edges, low, high)
             counts[i] = density[0]
-            jac[i, list(component.slots)] = density[1:]
+            jac[i] = density[1:] @ model.slopes(theta)[list(component.slots)]
         else:
             inside = edges[(edges > low) & (edges < high)]
             bound = model.select([i]).bind(
@@ -370,8 +467,9 @@ def bin_counts(
             jac += derivatives
         else:
             counts.append(_integrate(component.table[0], edges))
+            slopes = model.slopes(theta)
             for slot, derivative in zip(component.slots, component.table[1:], strict=True):
-                jac[slot] += _integrate(derivative, edges)
+                jac += np.outer(slopes[slot], _integrate(derivative, edges))
     return np.array(counts), jac
 
 
@@ -400,6 +498,7 @@ def tabulate(
 ) -> SpectralModel:
     """The model with its functions replaced by their values, so that it can go into a file."""
     components = []
+    theta = model.resolve(theta)
     for component in model.components:
         if component.density is not None and component.table is None:
             nodes = _nodes(edges)
@@ -407,25 +506,17 @@ def tabulate(
             rows += _derivatives(component, nodes, theta)
             component = replace(component, table=np.array(rows, dtype=float))
         components.append(component)
-    return SpectralModel(model.parameters, tuple(components), model.links, model.derived)
+    derived = tuple((i, k, law.for_a_file(theta[k])) for i, k, law in model.derived)
+    return SpectralModel(model.parameters, tuple(components), model.links, derived)
 
 
-def _continuum_row(component: Component) -> NDArray[np.int64]:
-    """Slots and kind as `kernels.accumulate` takes them."""
-    rest = (-1, -1) if component.kind == "powerlaw" else ()
-    return np.array((*component.slots, *rest, _CONTINUA.index(component.kind)))
-
-
-def _line_row(component: Component) -> NDArray[np.int64]:
-    """Slots as `kernels.accumulate` takes them."""
+def _row(component: Component) -> tuple[int, ...]:
+    """Its kind and slots as `kernels.accumulate` takes them."""
     slots = component.slots
-    linear = component.kind.startswith("linear")
-    tail = slots[4 if linear else 3 :] or (-1, -1)
-    return np.array((*slots[:3], *tail, slots[3] if linear else -1))
-
-
-def _table(rows: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return np.array(list(rows), dtype=np.int64).reshape(-1, 6)
+    if (component.is_line or component.is_step) and len(component.width_slots) == 1:
+        slots = (*slots[:3], -1, *slots[3:])
+    row = (_NUMBERS[component.kind], *slots)
+    return row + (-1,) * (ROW - len(row))
 
 
 def _nodes(edges: NDArray[np.float64]) -> NDArray[np.float64]:

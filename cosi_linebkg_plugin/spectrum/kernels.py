@@ -9,9 +9,13 @@ Shapes and their formulas are documented in `lineshapes`, the statistic in `stat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from types import FunctionType
+from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 #: Half-width of the energy range that a line touches in a fit, in sigma: beyond it a Gaussian
 #: holds less than 1e-16 of its counts.
@@ -51,19 +55,35 @@ _MAX_CANDIDATES = 60
 #: A line is scanned over this many sigma to either side: a start value needs no more.
 _REACH = 4.0
 
+#: In place of the gain of a line that is to be scanned (again), and of one that has its place.
+_TO_SCAN, _PLACED = -1.0, -2.0
+
 _SQRT_HALF = math.sqrt(0.5)
+
+#: Kinds of component, as numbers in the tables that the compiled functions take.
+POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP = range(6)
+
+#: Numbers in one row of such a table: the kind, and six slots.
+ROW = 7
+
+#: Decorator of what Python calls. Division by zero gives infinity, as numpy's does.
+_called = njit(cache=True, error_model="numpy")
+
+#: Decorator of what compiled functions alone call.
+_WITHOUT_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inner = njit(cache=True, error_model="numpy", **_WITHOUT_WRAPPERS)
 
 # --- power law ----------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_inner
 def _log_of_ratio(x, y):
     """ln(x/y), with all its digits where x is close to y."""
     r = (x - y) / y
     return math.log1p(r) if abs(r) < 0.5 else math.log(x / y)
 
 
-@njit(cache=True)
+@_inner
 def _log_from(low, high, log_mid, log_width, pivot, log_pivot):
     """ln(m/pivot) of a bin's logarithmic mid-point m, with all its digits near the pivot."""
     out = log_mid - log_pivot
@@ -72,7 +92,7 @@ def _log_from(low, high, log_mid, log_width, pivot, log_pivot):
     return out
 
 
-@njit(cache=True)
+@_inner
 def _powerlaw_bin(log_ratio, log_width, piv, index):
     """Integral over one bin of (E/piv)^index, and its derivative to index.
 
@@ -94,21 +114,21 @@ def _powerlaw_bin(log_ratio, log_width, piv, index):
     return value, value * (log_ratio + 0.5 * log_width * langevin)
 
 
-@njit(cache=True)
-def _add_powerlaw(edges, log_mid, log_width, K, piv, index, total, jac, slots, with_jac):
+@_inner
+def _add_powerlaw(edges, log_mid, log_width, K, piv, index, total, jac, slots):
     log_piv = math.log(piv)
     for i in range(log_mid.size):
         log_ratio = _log_from(edges[i], edges[i + 1], log_mid[i], log_width[i], piv, log_piv)
         value, d_index = _powerlaw_bin(log_ratio, log_width[i], piv, index)
         total[i] += K * value
-        if with_jac:
+        if jac.size:
             jac[slots[0], i] += value
             jac[slots[1], i] -= K * index / piv * value
             jac[slots[2], i] += K * d_index
 
 
-@njit(cache=True)
-def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, slots, with_jac):
+@_inner
+def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, slots):
     """K (E/piv)^alpha below xb, and K (xb/piv)^alpha (E/xb)^beta above it.
 
     The upper part has its pivot at the break: there it has no derivative to beta.
@@ -135,7 +155,7 @@ def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, 
             above, d_beta = _powerlaw_bin(log_ratio, width, xb, beta)
             above *= factor
         total[i] += K * (below + above)
-        if with_jac:
+        if jac.size:
             jac[slots[0], i] += below + above
             jac[slots[1], i] -= K * alpha / piv * (below + above)
             jac[slots[2], i] += K * (d_alpha + above * log_break)
@@ -143,8 +163,8 @@ def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, 
             jac[slots[4], i] += K * factor * d_beta
 
 
-@njit(cache=True)
-def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots, with_jac):
+@_inner
+def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots):
     """K u^index (1 + c2 (u-1)^2 + c3 (u-1)^3) with u = E/piv.
 
     A sum of power laws loses its digits near the pivot, where u - 1 is small. The integrand is
@@ -172,7 +192,7 @@ def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots, 
                 d_c3 += part * y2 * y
             low = high
         total[i] += K * value
-        if with_jac:
+        if jac.size:
             jac[slots[0], i] += value
             jac[slots[1], i] += K * d_piv
             jac[slots[2], i] += K * d_index
@@ -183,12 +203,12 @@ def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots, 
 # --- Gaussian -----------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_inner
 def _is_narrow(z0, z1, dz):
     return dz * max(1.0, min(abs(z0), abs(z1))) < _NARROW
 
 
-@njit(cache=True)
+@_inner
 def _probability(z0, z1, dz, q0, q1):
     """Probability of a unit Gaussian between z0 and z1 = z0 + dz.
 
@@ -208,7 +228,7 @@ def _probability(z0, z1, dz, q0, q1):
     return 1.0 - q0 - q1
 
 
-@njit(cache=True)
+@_inner
 def _probability_slopes(z0, z1, dz, p0, p1):
     """d/dmu and d/dsigma of `_probability`, times sigma; p = exp(-z^2/2)/sqrt(2 pi)."""
     if _is_narrow(z0, z1, dz):
@@ -217,31 +237,46 @@ def _probability_slopes(z0, z1, dz, p0, p1):
     return p0 - p1, z0 * p0 - z1 * p1
 
 
-@njit(cache=True)
+@_inner
 def bins_in_reach(edges, low, high):
     """First and one-past-last bin that overlap [low, high]."""
-    first = np.searchsorted(edges, low, side="right") - 1
-    last = np.searchsorted(edges, high, side="left")
-    return max(first, 0), min(last, edges.size - 1)
+    n_bins = edges.size - 1
+    first, last, beyond = 0, 0, n_bins
+    while beyond - first > 1:  # edges[first] <= low, unless that is below them all
+        middle = (first + beyond) // 2
+        if edges[middle] <= low:
+            first = middle
+        else:
+            beyond = middle
+    beyond = n_bins
+    while last < beyond:  # edges[last] >= high, unless that is above them all
+        middle = (last + beyond) // 2
+        if edges[middle] < high:
+            last = middle + 1
+        else:
+            beyond = middle
+    return first, last
 
 
-@njit(cache=True)
-def _add_width(jac, slots, i, d_sigma, mu, sigma, slope):
+@_inner
+def _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope):
     """Derivative to the width of a line; with sigma^2 = a + slope mu, to a, slope and mu."""
-    if slots[5] < 0:
-        jac[slots[2], i] += d_sigma
+    if growth < 0:
+        jac[width, i] += d_sigma
     else:
         d_variance = 0.5 * d_sigma / sigma
-        jac[slots[2], i] += d_variance
-        jac[slots[5], i] += d_variance * mu
-        jac[slots[1], i] += d_variance * slope
+        jac[width, i] += d_variance
+        jac[growth, i] += d_variance * mu
+        jac[mean, i] += d_variance * slope
 
 
-@njit(cache=True)
-def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots, with_jac):
+@_inner
+def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots):
     first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
+    area, mean, width, growth = slots[0], slots[1], slots[2], slots[3]
+    with_jac = jac.size > 0
     z0 = (edges[first] - mu) / sigma
     q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
     p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
@@ -254,9 +289,9 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots, with_jac
         if with_jac:
             p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
             d_mu, d_sigma = _probability_slopes(z0, z1, dz, p0, p1)
-            jac[slots[0], i] += value
-            jac[slots[1], i] += F * d_mu / sigma
-            _add_width(jac, slots, i, F * d_sigma / sigma, mu, sigma, slope)
+            jac[area, i] += value
+            jac[mean, i] += F * d_mu / sigma
+            _add_width(jac, mean, width, growth, i, F * d_sigma / sigma, mu, sigma, slope)
         z0, q0, p0 = z1, q1, p1
 
 
@@ -271,7 +306,7 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots, with_jac
 # Every difference is taken where it keeps its digits; which that is depends on a and d.
 
 
-@njit(cache=True)
+@_inner
 def _erfcx_rest(a):
     """1 - s and 1 - 2 a^2 (1 - s), of s = sqrt(pi) a erfcx(a), for a >= _FAR.
 
@@ -295,7 +330,7 @@ def _erfcx_rest(a):
     return k1 / (a + k1), (a * (k1 + k2) + k1 * k2) / ((a + k1) * (a + k2))
 
 
-@njit(cache=True)
+@_inner
 def _tail_at(y, z, sigma, length, d):
     """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
     exp(y/length + d^2) and erfc(|a|)/2."""
@@ -311,7 +346,7 @@ def _tail_at(y, z, sigma, length, d):
     return a, n, rise * (outer if a >= 0.0 else 1.0 - outer), rise, outer
 
 
-@njit(cache=True)
+@_inner
 def _tail_slopes(z, a, n, g, rest, sigma, length, d):
     """sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
     if a >= _FAR:
@@ -320,13 +355,13 @@ def _tail_slopes(z, a, n, g, rest, sigma, length, d):
     return sigma * (g / length - n) / length, 2.0 * d * (d * n - a * g / length)
 
 
-@njit(cache=True)
+@_inner
 def _beyond_one_fold(y, length, d):
     """2 a d + 1, with its digits where a tail's density does not depend on its length."""
     return (y + length) / length + 2.0 * d * d
 
 
-@njit(cache=True)
+@_inner
 def _narrow_tail(y0, dy, sigma, length, d, with_slopes):
     """Counts of T in a narrow bin, and the changes of t, sigma dt/dE and d(length t)/dlength."""
     tail = d_t = d_slope = d_length = 0.0
@@ -350,7 +385,7 @@ def _narrow_tail(y0, dy, sigma, length, d, with_slopes):
     return tail, d_t, d_slope, d_length
 
 
-@njit(cache=True)
+@_inner
 def _tail_above(z, q, a, g, rest, d):
     """Counts of T above z >= 0."""
     x = z * _SQRT_HALF
@@ -367,7 +402,7 @@ def _tail_above(z, q, a, g, rest, d):
     return q - g
 
 
-@njit(cache=True)
+@_inner
 def _between(a0, outer0, a1, outer1):
     """(erfc(a0) - erfc(a1))/2 without loss on either side of 0, from erfc(|a|)/2."""
     if a0 >= 0.0:
@@ -375,7 +410,7 @@ def _between(a0, outer0, a1, outer1):
     return outer1 - outer0 if a1 <= 0.0 else 1.0 - outer0 - outer1
 
 
-@njit(cache=True)
+@_inner
 def _change_of_fold(h):
     """1 - (1 + h) exp(-h)."""
     if h > 0.05:
@@ -384,19 +419,21 @@ def _change_of_fold(h):
     return h * h * (0.5 - h * (1.0 / 3.0 - h * (1.0 / 8.0 - h * (1.0 / 30.0 - h * high))))
 
 
-@njit(cache=True)
+@_inner
 def _tail_density(z, sigma, length):
     return _tail_at(z * sigma, z, sigma, length, sigma * _SQRT_HALF / length)[2] / length
 
 
-@njit(cache=True)
-def _add_tailed(
-    edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, slots, with_jac
-):
+@_inner
+def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, slots):
     below = max(reach * sigma, folds * length)
     first, last = bins_in_reach(edges, mu - below - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
+    area, mean, width, growth, share, scale = (
+        slots[0], slots[1], slots[2], slots[3], slots[4], slots[5]
+    )  # fmt: skip
+    with_jac = jac.size > 0
     d = sigma * _SQRT_HALF / length
     y0 = edges[first] - mu
     z0 = y0 / sigma
@@ -448,81 +485,166 @@ def _add_tailed(
         total[i] += F * value
         if with_jac:
             g_mu, g_sigma = _probability_slopes(z0, z1, dz, n0 * sigma, n1 * sigma)
-            jac[slots[0], i] += value
-            jac[slots[1], i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
+            jac[area, i] += value
+            jac[mean, i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
             d_sigma = F * ((1.0 - fraction) * g_sigma / sigma + fraction * d_slope)
-            _add_width(jac, slots, i, d_sigma, mu, sigma, slope)
-            jac[slots[3], i] += F * length * d_t
-            jac[slots[4], i] += F * fraction * d_length
+            _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope)
+            jac[share, i] += F * length * d_t
+            jac[scale, i] += F * fraction * d_length
         y0, z0, q0, o0 = y1, z1, q1, o1
         a0, n0, g0, r0, w0 = a1, n1, g1, r1, w1
+
+
+# --- step under a line ---------------------------------------------------------------------------
+#
+# With Q(z) = erfc(z/sqrt2)/2 the density is F step Q(z). The integral of Q from z on is
+# G(z) = p - z Q, with p the unit Gaussian; G(-z) = z + G(z). The derivative of the counts to mu is
+# F step times the probability of the Gaussian in the bin, that to sigma F step (p0 - p1).
+
+
+@_inner
+def _beyond(z, p, q):
+    """Integral of Q from abs(z) on; p and q as in `_probability`."""
+    x = abs(z) * _SQRT_HALF
+    return p * _erfcx_rest(x)[0] if x >= _FAR else p - abs(z) * q
+
+
+@_inner
+def _below_step(z0, z1, dz, g0, g1):
+    """Integral of Q between z0 and z1 = z0 + dz, from `_beyond` at both."""
+    if _is_narrow(z0, z1, dz):
+        value = 0.0
+        for k in range(5):
+            value += _GL_W[k] * math.erfc((z0 + dz * 0.5 * (1.0 + _GL_X[k])) * _SQRT_HALF)
+        return 0.5 * dz * value
+    if z0 >= 0.0:
+        return g0 - g1
+    if z1 <= 0.0:
+        return dz - (g1 - g0)
+    return -z0 + (g0 - g1)
+
+
+@_inner
+def _add_step(edges, F, mu, sigma, slope, step, reach, total, jac, slots):
+    if mu + reach * sigma <= edges[0]:
+        return
+    first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
+    area, mean, width, growth, height = slots[0], slots[1], slots[2], slots[3], slots[4]
+    with_jac = jac.size > 0
+    for i in range(first):  # Q = 1
+        dy = edges[i + 1] - edges[i]
+        total[i] += F * step * dy
+        if with_jac:
+            jac[area, i] += step * dy
+            jac[height, i] += F * dy
+    z0 = (edges[first] - mu) / sigma
+    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+    p0 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+    g0 = _beyond(z0, p0, q0)
+    for i in range(first, last):
+        z1 = (edges[i + 1] - mu) / sigma
+        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+        p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
+        g1 = _beyond(z1, p1, q1)
+        dz = (edges[i + 1] - edges[i]) / sigma
+        value = sigma * _below_step(z0, z1, dz, g0, g1)
+        total[i] += F * step * value
+        if with_jac:
+            d_sigma, _ = _probability_slopes(z0, z1, dz, p0, p1)
+            jac[area, i] += step * value
+            jac[mean, i] += F * step * _probability(z0, z1, dz, q0, q1)
+            _add_width(jac, mean, width, growth, i, F * step * d_sigma, mu, sigma, slope)
+            jac[height, i] += F * value
+        z0, q0, p0, g0 = z1, q1, p1, g1
 
 
 # --- all components in one pass -----------------------------------------------------------------
 
 
-@njit(cache=True)
+@_inner
 def line_sigma(theta, slots):
-    """Width of a line [keV] from its row of slots: sigma, or sqrt(a + b mu)."""
-    if slots[5] < 0:
+    """Width of a line [keV] from its slots (F, mu, sigma, -1) or (F, mu, a, b): sqrt(a + b mu)."""
+    if slots[3] < 0:
         return theta[slots[2]]
-    return math.sqrt(max(theta[slots[2]] + theta[slots[5]] * theta[slots[1]], 1e-12))
+    return math.sqrt(max(theta[slots[2]] + theta[slots[3]] * theta[slots[1]], 1e-12))
 
 
-@njit(cache=True)
-def accumulate(
-    edges, log_mid, log_width, theta, continua, lines, reach, folds, total, jac, with_jac
-):
-    """Add every component's counts to `total`, and derivatives to `jac` if `with_jac`.
+@_called
+def accumulate(edges, log_mid, log_width, theta, table, rest, reach, folds, total, jac):
+    """Add every component's counts to `total`, and derivatives to `jac` unless it is empty.
 
     Parameters
     ----------
     edges, log_mid, log_width : the fields of an `EnergyGrid`
     theta : ndarray, shape (n_slots,)
         Parameter values; several components may name the same slot (a shared sigma).
-    continua : ndarray of int64, shape (n_continua, 6)
-        Slots of K, piv, index; then -1, -1, 0 (power law), or xb, beta, 1 (broken), or
-        c2, c3, 2 (times a polynomial).
-    lines : ndarray of int64, shape (n_lines, 6)
-        Slots of F, mu, sigma, fraction, length, and -1; fraction = -1 for a plain Gaussian. Where
-        the last is a slot b, the third is a, and sigma^2 = a + b mu.
+    table : ndarray of int64, shape (ROW * n_components,)
+        Power laws and Gaussian lines: of each its kind (`POWERLAW`, `GAUSSIAN`) and six slots: of a
+        continuum in the order of its formula; of a line F, mu, sigma, -1 (or F, mu, a, b with
+        sigma^2 = a + b mu), and those of its tail or step. -1 where
+        there is none.
+    rest : None, or ndarray as `table`
+        Components of the other kinds. With None their code is not even compiled.
     reach, folds : float
         `FIT_REACH` or `FULL_REACH`, and the tail lengths that go with it.
     total : ndarray, shape (n_bins,), counts, changed in place
     jac : ndarray, shape (n_slots, n_bins), counts per unit of the parameter, changed in place
-    with_jac : bool
     """
-    for k in range(continua.shape[0]):
-        s = continua[k]
-        K, piv, index = theta[s[0]], theta[s[1]], theta[s[2]]
-        if s[5] == 0:
-            _add_powerlaw(
-                edges, log_mid, log_width, K, piv, index, total, jac, s, with_jac,
-            )  # fmt: skip
-        elif s[5] == 1:
+    for row in range(0, table.size, ROW):
+        kind, s = table[row], table[row + 1 : row + ROW]
+        first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
+        if kind == POWERLAW:
+            _add_powerlaw(edges, log_mid, log_width, first, second, third, total, jac, s)
+        else:
+            slope = 0.0 if s[3] < 0 else theta[s[3]]
+            _add_gaussian(edges, first, second, line_sigma(theta, s), slope, reach, total, jac, s)
+    if rest is not None:
+        _add_rest(edges, log_mid, log_width, theta, rest, reach, folds, total, jac)
+
+
+@_inner
+def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+    for row in range(0, table.size, ROW):
+        kind, s = table[row], table[row + 1 : row + ROW]
+        first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
+        if kind == BROKEN:
             _add_broken(
-                edges, log_mid, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
-                with_jac,
+                edges, log_mid, log_width, first, second, third, theta[s[3]], theta[s[4]],
+                total, jac, s,
             )  # fmt: skip
-        else:
+        elif kind == POLYNOMIAL:
             _add_polynomial(
-                edges, log_width, K, piv, index, theta[s[3]], theta[s[4]], total, jac, s,
-                with_jac,
-            )  # fmt: skip
-    for k in range(lines.shape[0]):
-        s = lines[k]
-        F, mu, sigma = theta[s[0]], theta[s[1]], line_sigma(theta, s)
-        slope = 0.0 if s[5] < 0 else theta[s[5]]
-        if s[3] < 0:
-            _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, s, with_jac)
-        else:
-            fraction, length = theta[s[3]], theta[s[4]]
-            _add_tailed(
-                edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, s, with_jac
+                edges, log_width, first, second, third, theta[s[3]], theta[s[4]], total, jac, s
             )
+        else:
+            sigma = line_sigma(theta, s)
+            slope = 0.0 if s[3] < 0 else theta[s[3]]
+            if kind == TAILED:
+                _add_tailed(
+                    edges, first, second, sigma, slope, theta[s[4]], theta[s[5]], reach, folds,
+                    total, jac, s,
+                )  # fmt: skip
+            else:
+                _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 
 
-@njit(cache=True)
+def tables(
+    rows: Iterable[Iterable[int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """What `accumulate` takes as `table` and `rest`.
+
+    Parameters
+    ----------
+    rows : iterable of (kind, slots), with six slots each
+    """
+    simple: list[int] = []
+    rest: list[int] = []
+    for kind, *slots in rows:
+        (simple if kind in (POWERLAW, GAUSSIAN) else rest).extend((kind, *slots))
+    return np.array(simple, np.int64), np.array(rest, np.int64) if rest else None
+
+
+@_called
 def tail_densities(z, sigma, length):
     out = np.empty(z.size)
     for i in range(z.size):
@@ -533,27 +655,28 @@ def tail_densities(z, sigma, length):
 # --- statistic ----------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_inner
 def _half_deviance_of_bin(n, e):
     """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
 
-    With x = (e - n)/n and r = x/(2 + x), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...), and
-    x - ln(1 + x) is x r - 2 (r^3/3 + r^5/5 ...).
+    With x = (e - n)/n and r = x/(2 + x) = (e - n)/(e + n), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...),
+    and x - ln(1 + x) is x r - 2 (r^3/3 + r^5/5 ...).
     """
     if not n > 0.0:
         return e
-    x = (e - n) / n
-    if abs(x) < 0.1:
-        r = x / (2.0 + x)
+    difference = e - n
+    if abs(difference) < 0.1 * n:
+        r = difference / (e + n)
         r2 = r * r
         series = 1.0 / 9.0 + r2 * (1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * (1.0 / 15.0)))
         series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * (1.0 / 7.0 + r2 * series))
-        return n * (x * r - 2.0 * r * r2 * series)
+        return r * (difference - 2.0 * n * r2 * series)
+    x = difference / n
     # far below n, 1 + x has lost the digits of e
     return n * (x - (math.log1p(x) if x > -0.5 else math.log(e / n)))
 
 
-@njit(cache=True)
+@_called
 def half_deviances(counts, expected):
     """Half the deviance of each bin, shape (n_bins,); see `half_deviance`."""
     out = np.empty(counts.size)
@@ -562,40 +685,11 @@ def half_deviances(counts, expected):
     return out
 
 
-@njit(cache=True)
-def half_deviance(counts, used, expected):
-    """Sum over used bins of ``expected - counts + counts ln(counts / expected)``.
-
-    Half of Baker & Cousins 1984 (NIM 221, 437), Eq. 13.
-
-    Parameters
-    ----------
-    counts, expected : ndarray, shape (n_bins,), counts
-    used : ndarray of bool, shape (n_bins,)
-    """
-    total = 0.0
-    for i in range(counts.size):
-        if used[i]:
-            total += _half_deviance_of_bin(counts[i], max(expected[i], FLOOR))
-    return total
-
-
-@njit(cache=True)
-def score_residual(counts, used, expected):
-    """d(half deviance)/d(expected) per bin: ``(expected - counts)/expected``, 0 where not used."""
-    residual = np.zeros(counts.size)
-    for i in range(counts.size):
-        if used[i]:
-            e = max(expected[i], FLOOR)
-            residual[i] = (e - counts[i]) / e
-    return residual
-
-
 # --- closed-form components: everything compiled -------------------------------------------------
 
 
 def pack(data, kernel, prior):
-    """What the functions below take as `args`: two arrays are handed over faster than thirteen.
+    """What the functions below take as `args`: few arrays are handed over faster than twelve.
 
     Parameters
     ----------
@@ -604,127 +698,102 @@ def pack(data, kernel, prior):
     prior : slots, means and inverse variances of Gaussian priors
     """
     counts, used, offset = data
-    *grid, continua, lines, reach, folds = kernel
+    *grid, table, rest, reach, folds = kernel
     slots, means, weights = prior
-    sizes = (len(counts), len(continua), len(lines), len(slots))
-    whole = (sizes, used, continua.ravel(), lines.ravel(), slots)
+    whole = ((len(counts), len(table), len(slots)), used, table, slots)
     reals = (*grid, counts, offset, means, weights, (reach, folds))
-    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64)
+    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64), rest
 
 
-@njit(cache=True)
-def _unpack(args):
-    reals, whole = args
-    n_bins, n_priors = whole[0], whole[3]
-    lines = 4 + n_bins + 6 * whole[1]
-    slots = lines + 6 * whole[2]
+@_called
+def evaluate(args, theta, gradient, information):
+    """Half the deviance of closed-form components plus penalties, and its derivatives.
+
+    One function for all three, and no more: whatever calls it is compiled with a copy of all that
+    it calls.
+
+    Parameters
+    ----------
+    args : what `pack` returns
+    theta : ndarray, shape (n_parameters,)
+    gradient : ndarray, shape (n_parameters,), filled, or empty
+    information : ndarray, shape (n_parameters, n_parameters)
+        Filled with the expected (Fisher) information, or empty, as it must be where the gradient
+        is.
+
+    Returns
+    -------
+    float
+        0 where the gradient alone is wanted.
+    """
+    reals, whole, rest = args
+    n_bins = whole[0]
+    table = 3 + n_bins
+    slots = table + whole[1]
     mid = n_bins + 1
     width = mid + n_bins
     counts = width + n_bins
     offset = counts + n_bins
     means = offset + n_bins
-    weights = means + n_priors
-    reach = weights + n_priors
-    data = (reals[counts:offset], whole[4 : 4 + n_bins], reals[offset:means])
-    kernel = (
-        reals[:mid], reals[mid:width], reals[width:counts],
-        whole[4 + n_bins : lines].reshape(-1, 6), whole[lines:slots].reshape(-1, 6),
-        reals[reach], reals[reach + 1],
-    )  # fmt: skip
-    return data, kernel, (whole[slots:], reals[means:weights], reals[weights:reach])
-
-
-@njit(cache=True)
-def _add_penalty(gradient, information, theta, slots, means, weights):
-    """Gaussian priors: their half chi-square; gradient and information changed in place."""
-    value = 0.0
-    for k in range(slots.size):
-        difference = theta[slots[k]] - means[k]
-        value += 0.5 * difference * difference * weights[k]
-        gradient[slots[k]] += difference * weights[k]
-        if information.size:
-            information[slots[k], slots[k]] += weights[k]
-    return value
-
-
-@njit(cache=True)
-def _expected(offset, kernel, theta, with_jac):
-    """Expected counts with the offset, and their Jacobian (of no rows without `with_jac`)."""
-    total = offset.copy()
-    jac = np.zeros((theta.size if with_jac else 0, total.size))
+    weights = means + whole[2]
+    reach = weights + whole[2]
+    expected = reals[offset:means].copy()
+    jac = np.zeros((gradient.size, n_bins)) if gradient.size else information
     accumulate(
-        kernel[0], kernel[1], kernel[2], theta, kernel[3], kernel[4], kernel[5], kernel[6],
-        total, jac, with_jac,
+        reals[:mid], reals[mid:width], reals[width:counts], theta, whole[table:slots],
+        rest, reals[reach], reals[reach + 1], expected, jac,
     )  # fmt: skip
-    return total, jac
-
-
-@njit(cache=True)
-def compiled_value(args, theta):
-    """Half the deviance of closed-form components, plus penalties."""
-    data, kernel, prior = _unpack(args)
-    total, _ = _expected(data[2], kernel, theta, False)
-    value = half_deviance(data[0], data[1], total)
-    for k in range(prior[0].size):
-        difference = theta[prior[0][k]] - prior[1][k]
-        value += 0.5 * difference * difference * prior[2][k]
+    value = 0.0
+    if information.size or not gradient.size:
+        for b in range(n_bins):
+            if whole[3 + b]:
+                value += _half_deviance_of_bin(reals[counts + b], max(expected[b], FLOOR))
+    if gradient.size:
+        _differentiate(reals[counts:offset], whole[3:table], expected, jac, gradient, information)
+    for k in range(whole[2]):  # Gaussian priors
+        s, weight = whole[slots + k], reals[weights + k]
+        difference = theta[s] - reals[means + k]
+        value += 0.5 * difference * difference * weight
+        if gradient.size:
+            gradient[s] += difference * weight
+        if information.size:
+            information[s, s] += weight
     return value
 
 
-@njit(cache=True)
-def compiled_gradient(args, theta):
-    """Its gradient, shape (n_parameters,)."""
-    data, kernel, prior = _unpack(args)
-    total, jac = _expected(data[2], kernel, theta, True)
-    gradient = _dot(jac, score_residual(data[0], data[1], total))
-    _add_penalty(gradient, np.empty((0, 0)), theta, prior[0], prior[1], prior[2])
-    return gradient
-
-
-@njit(cache=True)
-def compiled_scoring(args, theta):
-    """Value, gradient and expected (Fisher) information."""
-    data, kernel, prior = _unpack(args)
-    total, jac = _expected(data[2], kernel, theta, True)
-    return score_of(data[0], data[1], total, jac, theta, prior)
-
-
-@njit(cache=True)
-def score_of(counts, used, expected, jac, theta, prior):
-    """Value, gradient and expected information from expected counts and their Jacobian."""
+@_inner
+def _differentiate(counts, used, expected, jac, gradient, information):
+    """Gradient and, unless it is empty, information of half the deviance."""
     n_parameters, n_bins = jac.shape
-    value = half_deviance(counts, used, expected)
-    gradient = _dot(jac, score_residual(counts, used, expected))
-    information = np.zeros((n_parameters, n_parameters))
-    weighted = np.empty(n_bins)
+    slope, weight = np.zeros(n_bins), np.zeros(n_bins)
+    for b in range(n_bins):
+        if used[b]:
+            e = max(expected[b], FLOOR)
+            slope[b] = (e - counts[b]) / e
+            weight[b] = 1.0 / e
     for i in range(n_parameters):
-        first, last = n_bins, 0
+        row = jac[i]
+        total = 0.0
         for b in range(n_bins):
-            weighted[b] = jac[i, b] / max(expected[b], FLOOR) if used[b] else 0.0
-            if weighted[b] != 0.0:
-                first, last = min(first, b), b + 1
-        for j in range(i + 1):
-            total = 0.0
-            for b in range(first, last):
-                total += weighted[b] * jac[j, b]
-            information[i, j] = information[j, i] = total
-    value += _add_penalty(gradient, information, theta, prior[0], prior[1], prior[2])
-    return value, gradient, information
-
-
-@njit(cache=True)
-def _dot(jac, residual):
-    out = np.zeros(jac.shape[0])
-    for i in range(jac.shape[0]):
-        for b in range(residual.size):
-            out[i] += jac[i, b] * residual[b]
-    return out
+            total += row[b] * slope[b]
+        gradient[i] = total
+        if information.size:
+            first, last = 0, n_bins  # a line touches few bins
+            while first < last and row[first] == 0.0:
+                first += 1
+            while last > first and row[last - 1] == 0.0:
+                last -= 1
+            for j in range(i + 1):
+                total = 0.0
+                for b in range(first, last):
+                    total += row[b] * weight[b] * jac[j, b]
+                information[i, j] = information[j, i] = total
 
 
 # --- damped scoring ------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_called
 def _damped_step(information, gradient, theta, slots, low, high, damping):
     """`theta` after one Levenberg-Marquardt step within limits; False if nothing can move.
 
@@ -732,7 +801,7 @@ def _damped_step(information, gradient, theta, slots, low, high, damping):
     correlations first, since a pivot flux and a line energy differ by a factor of a million.
     """
     n = 0
-    moving = np.empty(slots.size, np.int64)
+    moving = slots.copy()  # the places in `slots` of those that are not held
     for k in range(slots.size):
         s = slots[k]
         held = (theta[s] <= low[k] and gradient[s] > 0.0) or (
@@ -744,12 +813,12 @@ def _damped_step(information, gradient, theta, slots, low, high, damping):
     out = theta.copy()
     if n == 0:
         return out, False
-    root = np.empty(n)
+    root = np.zeros(n)
     for i in range(n):
         root[i] = math.sqrt(information[slots[moving[i]], slots[moving[i]]])
     # Cholesky factor of the damped correlation matrix, then two triangular solves.
     factor = np.zeros((n, n))
-    step = np.empty(n)
+    step = np.zeros(n)
     for i in range(n):
         si = slots[moving[i]]
         for j in range(i + 1):
@@ -777,66 +846,48 @@ def _damped_step(information, gradient, theta, slots, low, high, damping):
     return out, True
 
 
-# The two loops below are compiled for closed-form components, and run as they are where a
-# component is a Python function.
+# The loop below is compiled for the arrays of `pack`, and runs as it is for an object with a method
+# `evaluate`: a component may be a Python function. It is no closure over compiled functions, since
+# numba never finds such a one in its cache: each process would compile it anew and leave it there.
 
 
-def scoring_loop(value_of, scoring_of):
-    """Levenberg-Marquardt on the expected information, within limits."""
-
-    def minimise(args, theta, slots, low, high):
-        damping = 1e-3
-        value, gradient, information = scoring_of(args, theta)
-        for _ in range(_MAX_SCORING_STEPS):
-            gain = 0.0
-            trial = theta
-            while damping < 1e10:
-                trial, moved = _damped_step(information, gradient, theta, slots, low, high, damping)
-                if not moved:
-                    break
-                gain = value - value_of(args, trial)
-                if gain > 0.0:
-                    break
-                damping *= 10.0
-            if not gain > 0.0:
+def _scoring_loop(args, theta, slots, low, high):
+    """Levenberg-Marquardt on the expected information, within limits: the point, and its value."""
+    damping = 1e-3
+    none, nothing = theta[:0], np.zeros((0, 0))
+    gradient, information = np.zeros(theta.size), np.zeros((theta.size, theta.size))
+    value = evaluate(args, theta, gradient, information)
+    for _ in range(_MAX_SCORING_STEPS):
+        gain = 0.0
+        trial = theta
+        while damping < 1e10:
+            trial, moved = _damped_step(information, gradient, theta, slots, low, high, damping)
+            if not moved:
                 break
-            theta = trial
-            damping = max(damping * 0.1, 1e-12)
-            value, gradient, information = scoring_of(args, theta)
-            if gain < _SCORING_TOLERANCE:
+            gain = value - evaluate(args, trial, none, nothing)
+            if gain > 0.0:
                 break
-        return theta, value
-
-    return minimise
-
-
-def hessian_loop(gradient_of):
-    """Second derivatives from central differences of the analytic gradient."""
-
-    def hessian(args, theta, slots, steps):
-        rows = np.empty((slots.size, slots.size))
-        shifted = theta.copy()
-        for k in range(slots.size):
-            shifted[slots[k]] = theta[slots[k]] + steps[k]
-            up = gradient_of(args, shifted)
-            shifted[slots[k]] = theta[slots[k]] - steps[k]
-            down = gradient_of(args, shifted)
-            shifted[slots[k]] = theta[slots[k]]
-            for j in range(slots.size):
-                rows[k, j] = (up[slots[j]] - down[slots[j]]) / (2.0 * steps[k])
-        return 0.5 * (rows + rows.T)
-
-    return hessian
+            damping *= 10.0
+        if not gain > 0.0:
+            break
+        theta = trial
+        damping = max(damping * 0.1, 1e-12)
+        value = evaluate(args, theta, gradient, information)
+        if gain < _SCORING_TOLERANCE:
+            break
+    return theta, value
 
 
-compiled_minimise = njit(cache=True)(scoring_loop(compiled_value, compiled_scoring))
+compiled_minimise = _called(_scoring_loop)
 
-compiled_hessian = njit(cache=True)(hessian_loop(compiled_gradient))
+_IN_PYTHON = {**globals(), "evaluate": lambda problem, *rest: problem.evaluate(*rest)}
 
+#: The same code, where `args` is an object with the method `evaluate`.
+python_minimise = FunctionType(_scoring_loop.__code__, _IN_PYTHON)
 # --- scan for lines ------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_called
 def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low, high, theta):
     """Put each line where it gains most, strongest first; `theta` is changed in place.
 
@@ -844,28 +895,25 @@ def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low
     """
     n_lines = slots.shape[0]
     residual = counts - expected
-    weight = np.empty(counts.size)
+    weight = np.zeros(counts.size)
     for b in range(counts.size):
-        weight[b] = 1.0 / max(expected[b], counts[b], 1.0) if used[b] else 0.0
+        weight[b] = 1.0 / max(max(expected[b], counts[b]), 1.0) if used[b] else 0.0
     gain, best_mu, amplitude = np.zeros(n_lines), np.zeros(n_lines), np.zeros(n_lines)
-    shape = np.empty(counts.size)
-    stale = np.ones(n_lines, np.bool_)
-    placed = np.zeros(n_lines, np.bool_)
+    shape = np.zeros(counts.size)
+    for k in range(n_lines):
+        gain[k] = _TO_SCAN
     for _ in range(n_lines):
-        best = -1
+        best = 0
         for k in range(n_lines):
-            if placed[k]:
-                continue
-            if stale[k]:
+            if gain[k] == _TO_SCAN:
                 gain[k], best_mu[k], amplitude[k] = scan_window(
                     edges, residual, weight, windows[k, 0], windows[k, 1], sigmas[k]
                 )
-                stale[k] = False
-            if best < 0 or gain[k] > gain[best]:
+            if gain[k] > gain[best]:
                 best = k
         if gain[best] <= 0.0:
             break
-        placed[best] = True
+        gain[best] = _PLACED
         f, sigma = slots[best, 0], sigmas[best]
         if free[f]:
             theta[f] = min(max(amplitude[best], low[f]), high[f])
@@ -875,11 +923,11 @@ def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low
             residual[b] -= theta[f] * shape[b]
         for k in range(n_lines):
             near = _REACH * (sigma + sigmas[k])
-            if windows[k, 0] - near < best_mu[best] < windows[k, 1] + near:
-                stale[k] = True
+            if windows[k, 0] - near < best_mu[best] < windows[k, 1] + near and gain[k] != _PLACED:
+                gain[k] = _TO_SCAN
 
 
-@njit(cache=True)
+@_inner
 def _line(edges, mu, sigma, out):
     """Fill `out` with the counts per bin of a Gaussian of unit amplitude; its first, last bin."""
     first, last = bins_in_reach(edges, mu - _REACH * sigma, mu + _REACH * sigma)
@@ -891,7 +939,7 @@ def _line(edges, mu, sigma, out):
     return first, last
 
 
-@njit(cache=True)
+@_called
 def scan_window(edges, residual, weight, low, high, sigma):
     """Largest weighted-least-squares gain of a positive line over the energies of a window.
 
@@ -900,7 +948,7 @@ def scan_window(edges, residual, weight, low, high, sigma):
     """
     middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-9)
     n = min(math.ceil((high - low) / (0.5 * sigma)) + 1, _MAX_CANDIDATES)
-    shape = np.empty(residual.size)
+    shape = np.zeros(residual.size)
     best_gain, best_mu, best_amplitude = 0.0, middle, 0.0
     for i in range(n):
         mu = low + (high - low) * i / (n - 1) if n > 1 else middle
@@ -919,11 +967,11 @@ def scan_window(edges, residual, weight, low, high, sigma):
 # --- posterior ------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@_called
 def compiled_log_posterior(args, theta, free, low, high, points):
     """Log-posterior of each row of `points`, shape (n_points, n_free)."""
     out = np.empty(points.shape[0])
-    values = theta.copy()
+    values, none, nothing = theta.copy(), theta[:0], np.zeros((0, 0))
     for i in range(points.shape[0]):
         inside = True
         for k in range(free.size):
@@ -931,11 +979,11 @@ def compiled_log_posterior(args, theta, free, low, high, points):
             values[free[k]] = x
             if not low[k] <= x <= high[k]:
                 inside = False
-        out[i] = -compiled_value(args, values) if inside else -np.inf
+        out[i] = -evaluate(args, values, none, nothing) if inside else -np.inf
     return out
 
 
-@njit(cache=True)
+@_inner
 def _other(n, i, j):
     """A random walker of n that is neither i nor j."""
     while True:
@@ -944,7 +992,7 @@ def _other(n, i, j):
             return k
 
 
-@njit(cache=True)
+@_called
 def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n_sweeps, seed):
     """Move every walker n_sweeps times, in place; true for those that moved.
 
@@ -962,6 +1010,7 @@ def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n
     n, n_free = walkers.shape
     gamma = 2.38 / math.sqrt(2.0 * n_free)
     values, trial = theta.copy(), np.empty(n_free)
+    none, nothing = theta[:0], np.zeros((0, 0))
     moved = np.zeros(n, np.bool_)
     for _ in range(n_sweeps):
         for i in range(n):
@@ -996,7 +1045,7 @@ def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n
                 inside = inside and low[k] <= trial[k] <= high[k]
             if not inside:
                 continue
-            new = -compiled_value(args, values)
+            new = -evaluate(args, values, none, nothing)
             if math.log(np.random.random()) < new - log_posterior[i] + log_factor:
                 walkers[i] = trial
                 log_posterior[i] = new

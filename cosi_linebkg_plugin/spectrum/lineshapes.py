@@ -13,25 +13,40 @@ Shapes (E, mu, sigma, length in keV):
   convolved with an exponential towards low energies of mean `length`. T's density is
   ``1/(2 length) exp[y/length + sigma^2/(2 length^2)] erfc[y/(sqrt2 sigma) + sigma/(sqrt2 length)]``
   with ``y = E - mu`` (Phillips & Marlow 1976, NIM 137, 525, Eq. 5, without the step);
-* for either line, ``sigma^2 = a + b mu`` in place of a sigma.
+* step under a line ``F step erfc[(E - mu)/(sqrt2 sigma)]/2``, `step` in 1/keV (Phillips & Marlow
+  have one too): photons of the line that were scattered on their way;
+* for line and step, ``sigma^2 = a + b mu`` in place of a sigma.
 
 Counts and derivatives are right to 1e-12 wherever they exceed 1e-290, for bins from 1e-3 to 1e3
 sigma and tails from 1e-3 to 1e3 sigma, 36 sigma out and 600 tail lengths below
-(``tests/truth.py``, ``docs/validation.md``). That is relative to the value itself; a derivative
-whose integrand, the derivative of the density, changes sign within the bin (d/dmu around mu,
-d/dsigma around mu +- sigma ...) is right relative to the integral of the integrand's magnitude or,
-if that is less, to the two edge terms whose difference it is.
+(``tests/helpers/truth.py``, ``docs/validation.md``). That is relative to the value itself; a
+derivative whose integrand, the derivative of the density, changes sign within the bin (d/dmu around
+mu, d/dsigma around mu +- sigma ...) is right relative to the integral of the integrand's magnitude
+or, if that is less, to the two edge terms whose difference it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
 
 from .axis import check_edges
-from .kernels import FULL_REACH, TAIL_FOLDS, accumulate, tail_densities
+from .kernels import (
+    FULL_REACH,
+    GAUSSIAN,
+    POWERLAW,
+    ROW,
+    STEP,
+    TAIL_FOLDS,
+    TAILED,
+    accumulate,
+    tables,
+    tail_densities,
+)
 
 
 class EnergyGrid(NamedTuple):
@@ -63,17 +78,15 @@ def tail_folds(reach: float) -> float:
     return TAIL_FOLDS[reach]
 
 
-_NO_LINES = np.empty((0, 6), np.int64)
-
-_NO_CONTINUA = np.empty((0, 6), np.int64)
-
-
-def _run(edges, theta, continua, lines, n_rows):
+def _run(
+    edges: ArrayLike, theta: NDArray[np.float64], rows: Iterable[Iterable[int]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     grid = EnergyGrid.from_edges(edges)
     n_bins = grid.log_mid.size
     total, jac = np.zeros(n_bins), np.zeros((theta.size, n_bins))
-    accumulate(*grid, theta, continua, lines, FULL_REACH, tail_folds(FULL_REACH), total, jac, True)
-    return total, jac[:n_rows]
+    folds = tail_folds(FULL_REACH)
+    accumulate(*grid, theta, *tables(rows), FULL_REACH, folds, total, jac)
+    return total, jac
 
 
 def powerlaw_counts(
@@ -95,7 +108,7 @@ def powerlaw_counts(
         To K, piv, index.
     """
     theta = np.array([K, piv, index], dtype=float)
-    return _run(edges, theta, np.array([[0, 1, 2, -1, -1, 0]]), _NO_LINES, 3)
+    return _run(edges, theta, [(POWERLAW, 0, 1, 2, -1, -1, -1)])
 
 
 def gaussian_counts(
@@ -116,12 +129,7 @@ def gaussian_counts(
     derivatives : ndarray, shape (n_lines, 3, n_bins)
         To each line's F, mu, sigma.
     """
-    table = _line_table(F, mu, sigma)
-    n = len(table)
-    slots = np.full((n, 6), -1)
-    slots[:, :3] = np.arange(3 * n).reshape(n, 3)
-    counts, jac = _run(edges, table.ravel(), _NO_CONTINUA, slots, 3 * n)
-    return counts, jac.reshape(n, 3, counts.size)
+    return _run_lines(edges, GAUSSIAN, F, mu, sigma)
 
 
 def tailed_gaussian_counts(
@@ -151,12 +159,7 @@ def tailed_gaussian_counts(
     ----------
     Phillips & Marlow 1976, Nucl. Instrum. Methods 137, 525 (the tail of their Eq. 5).
     """
-    table = _line_table(F, mu, sigma, fraction, length)
-    n = len(table)
-    slots = np.full((n, 6), -1)
-    slots[:, :5] = np.arange(5 * n).reshape(n, 5)
-    counts, jac = _run(edges, table.ravel(), _NO_CONTINUA, slots, 5 * n)
-    return counts, jac.reshape(n, 5, counts.size)
+    return _run_lines(edges, TAILED, F, mu, sigma, fraction, length)
 
 
 def tailed_gaussian_density(
@@ -170,6 +173,41 @@ def tailed_gaussian_density(
     return ((1.0 - fraction) * gauss + fraction * tail).reshape(energies.shape)
 
 
-def _line_table(*columns: ArrayLike) -> NDArray[np.float64]:
+def step_counts(
+    edges: ArrayLike, F: ArrayLike, mu: ArrayLike, sigma: ArrayLike, step: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts per bin of the steps under lines, which reach down to the lowest energy.
+
+    Parameters
+    ----------
+    edges : array_like, shape (n_bins + 1,), keV
+    F, mu, sigma, step : array_like, broadcast to shape (n_lines,)
+        Counts of the line, its energy [keV] and width [keV]; height of the step far below the line
+        over the line's counts [1/keV].
+
+    Returns
+    -------
+    counts : ndarray, shape (n_bins,)
+    derivatives : ndarray, shape (n_lines, 4, n_bins)
+        To each line's F, mu, sigma, step.
+    """
+    return _run_lines(edges, STEP, F, mu, sigma, step)
+
+
+def step_density(energies: ArrayLike, mu: float, sigma: float, step: float) -> NDArray[np.float64]:
+    """Density [1/keV] of the step under a line of one count at `energies` [keV], any shape."""
+    return step * ndtr((mu - np.asarray(energies, dtype=float)) / sigma)
+
+
+def _run_lines(
+    edges: ArrayLike, kind: int, *columns: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts, and derivatives of shape (n_lines, n_columns, n_bins), of lines of one kind."""
     arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c, dtype=float)) for c in columns))
-    return np.ascontiguousarray(np.stack(arrays, axis=-1))
+    theta = np.stack(arrays, axis=-1)
+    n, n_columns = theta.shape
+    slots = np.arange(theta.size).reshape(n, n_columns)
+    table = np.full((n, ROW), -1)
+    table[:, 0], table[:, 1:4], table[:, 5 : 2 + n_columns] = kind, slots[:, :3], slots[:, 3:]
+    counts, jac = _run(edges, theta.ravel(), table)
+    return counts, jac.reshape(n, n_columns, counts.size)

@@ -1,45 +1,173 @@
-"""The options of a template, checked among themselves."""
+"""How a template is made: every option, declared once, and checked against the others.
+
+The configuration's section ``template`` and the keywords of
+`LineBackgroundLike.background_template` are made from these fields.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ..errors import TemplateError
-from .amounts import LineRatio
-from .filters import Filter
-from .template import METHODS
+from ..options import about
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from .filters import Filter
+
+#: How energies may be weighted; the first is the default.
+METHODS = ("components", "interpolated", "sideband")
 
 
 @dataclass(frozen=True)
 class TemplateOptions:
-    """The options of `LineBackgroundLike.background_template`, checked among themselves."""
+    """How a template is made; the fields are keywords of `LineBackgroundLike.background_template`.
 
-    method: str = "components"
-    sidebands: Sequence[Sequence[Any]] | None = None
-    window: Sequence[Any] | None = None
-    order: int = 1
-    tracers: Sequence[Any] | None = None
-    line_ratio: Any = None
-    smoothing: str | None = None
-    smoothing_fwhm: float | None = None
-    l_cut: int | None = None
-    rebin_phi: int | None = None
-    pool: int | None = None
-    like: Any = None
-    sky: Any = None
-    observed: Any = None
-    livetime: Any = None
-    shift: bool = False
-    filter: Filter = field(init=False)
+    Energies are quantities, or numbers in keV. They are checked among themselves when it is made.
+    """
+
+    method: str = field(
+        default=METHODS[0],
+        metadata=about(
+            '"components" takes the continuum and the instrumental lines apart, each with a norm '
+            'of its own. "interpolated" takes the least-noise weights that are right for a '
+            'distribution that changes linearly with energy. "sideband" adds up the sidebands (the '
+            "tutorial's method).",
+            "choice",
+            choices=METHODS,
+        ),
+    )
+    sidebands: Sequence[Sequence[Any]] | None = field(
+        default=None,
+        metadata=about(
+            'Energies to take, the whole bins inside each. "sideband" needs them; "interpolated" '
+            "takes every unmasked bin outside the source range by default.",
+            "ranges",
+            "keV",
+        ),
+    )
+    window: Sequence[Any] | None = field(
+        default=None,
+        metadata=about(
+            'Energies from which "components" are taken; default: 80 keV to either side.',
+            "range",
+            "keV",
+        ),
+    )
+    order: int = field(
+        default=1,
+        metadata=about(
+            'Degree in energy of the change of the continuum\'s distribution ("components").',
+            "count",
+            accepts="0, 1 or 2",
+            limits=(0, 2),
+        ),
+    )
+    tracers: Sequence[Any] | None = field(
+        default=None,
+        metadata=about(
+            'Fitted lines that "lines" takes its distribution from; default: those within 100 keV '
+            "of the source range.",
+            "energies",
+            "keV",
+        ),
+    )
+    line_ratio: Any = field(
+        default=None,
+        metadata=about(
+            "Keys line, tracer, value, error: counts of an instrumental line inside the source "
+            "range, from a fitted line of the same origin.",
+            "ratio",
+        ),
+    )
+    smoothing: str | None = field(
+        default=None,
+        metadata=about(
+            "Choose the filter from the data: half of the counts predict the other half.",
+            "choice",
+            choices=("auto",),
+        ),
+    )
+    smoothing_fwhm: float | None = field(
+        default=None,
+        metadata=about(
+            "Full width at half maximum of a Gaussian that smooths PsiChi. Not with l_cut.",
+            "width",
+            "deg",
+        ),
+    )
+    l_cut: int | None = field(
+        default=None,
+        metadata=about("Keep the spherical harmonics of PsiChi up to this l.", "count"),
+    )
+    rebin_phi: int | None = field(
+        default=None,
+        metadata=about("Bins of Phi that share a spatial pattern; totals are kept.", "count"),
+    )
+    pool: int | None = field(
+        default=None,
+        metadata=about(
+            "Bins of Time or ScAtt that share a spatial pattern; totals are kept.", "count"
+        ),
+    )
+    like: Any = field(
+        default=None,
+        metadata=about(
+            "A histogram whose axes (in any order) the template takes over; one bin of its Em axis "
+            "must be the source range, and the other Em bins of the template are 0. Its Phi axis "
+            "may be coarser than the events'.",
+            "file",
+            accepts="histpy.Histogram or path, optional",
+        ),
+    )
+    sky: Any = field(
+        default=None,
+        metadata=about(
+            "Expected sky counts at unit norm on the events' own axes, and, as the second of a "
+            "pair, on the template's: needed where the source range cuts through energy bins. The "
+            "source's own photons are taken out of spectrum and slices. Needs observed.",
+            "files",
+            accepts="histpy.Histogram, path, or a pair of these, optional",
+        ),
+    )
+    observed: Any = field(
+        default=None,
+        metadata=about(
+            "Counts of the source range on the template's axes; the norms are fitted to them.",
+            "file",
+            accepts="histpy.Histogram or path, optional",
+        ),
+    )
+    livetime: Any = field(
+        default=None,
+        metadata=about(
+            'Of the events, in seconds or as "90 d"; makes the norms rates in Hz.',
+            "duration",
+            "s",
+            accepts="Quantity or float, optional",
+        ),
+    )
+    shift: bool = field(
+        default=False,
+        metadata=about(
+            "Move the 511 keV features of each slice along Phi to where they are at the source "
+            "energy (kinematics.shift_matrices): for sidebands far from the source range.",
+            "flag",
+        ),
+    )
+
+    @cached_property
+    def filter(self) -> Filter:
+        """What smooths the template over PsiChi."""
+        from .filters import Filter
+
+        return Filter(self.smoothing_fwhm, self.l_cut, self.rebin_phi, self.pool)
 
     def __post_init__(self) -> None:
+        from .amounts import LineRatio
+
         if self.method not in METHODS:
             raise TemplateError(
                 f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}."
@@ -51,17 +179,16 @@ class TemplateOptions:
                 f"smoothing must be 'auto' or nothing, got {self.smoothing!r}; a width in degrees "
                 "is smoothing_fwhm=."
             )
-        chosen = Filter(self.smoothing_fwhm, self.l_cut, self.rebin_phi, self.pool)
-        if self.smoothing == "auto" and chosen != Filter():
+        if self.smoothing == "auto" and self.filter != type(self.filter)():
             raise TemplateError(
-                f"smoothing='auto' chooses the filter itself, but {chosen.describe()} is given "
-                "too; leave one of them out."
+                f"smoothing='auto' chooses the filter itself, but {self.filter.describe()} is "
+                "given too; leave one of them out."
             )
         if not isinstance(self.shift, bool):
             raise TemplateError(f"shift must be True or False, got {self.shift!r}.")
         for name in ("sidebands", "tracers"):
             value = getattr(self, name)
-            if value is not None and not np.iterable(value):
+            if value is not None and not isinstance(value, Iterable):
                 raise TemplateError(f"{name} must be a list, got {value!r}.")
         if self.sky is not None and self.observed is None:
             raise TemplateError(
@@ -71,5 +198,4 @@ class TemplateOptions:
             raise TemplateError(
                 "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
             )
-        object.__setattr__(self, "filter", chosen)
         object.__setattr__(self, "line_ratio", LineRatio.of(self.line_ratio))

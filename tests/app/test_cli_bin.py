@@ -13,9 +13,10 @@ from numpy.testing import assert_array_equal
 
 from cosi_linebkg_plugin import BackgroundTemplate, bin_events
 from cosi_linebkg_plugin.app import pipeline
-from cosi_linebkg_plugin.app.cli import _Teller, main
+from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_config, parse_config
-from cosi_linebkg_plugin.errors import ConfigError
+from cosi_linebkg_plugin.app.terminal import OnTerminal
+from cosi_linebkg_plugin.errors import BinningError, ConfigError, FileError, one_line
 from cosi_linebkg_plugin.histograms.read import open_events
 
 BINNING = {"energy_edges": "1500:2000:5", "phi_pix_size": 30, "nside": 2}
@@ -183,14 +184,14 @@ def test_the_terminal_shows_events_per_second():
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
     with Progress(console=console, transient=True) as bar:
-        tell = _Teller(bar)
-        tell("reading events")
-        tell.count(300, 1200, "events")
+        progress = OnTerminal(bar)
+        progress.say("reading events")
+        progress.count(300, 1200, "events")
         bar.refresh()
         shown = screen.getvalue()
         assert "reading events" in shown and "300/1200" in shown and "events/s" in shown
         screen.truncate(0)
-        tell("writing")
+        progress.say("writing")
         bar.refresh()
         assert "writing" in screen.getvalue() and "events/s" not in screen.getvalue()
 
@@ -210,12 +211,12 @@ def test_run_takes_event_lists(folder, tmp_path, capsys):
     assert "25000 events read from 2 file(s)" in capsys.readouterr().out
     template = BackgroundTemplate.open(tmp_path / "results" / "template.h5")
     assert template.livetime == pytest.approx(900)
-    assert template.details["livetime_from"] == "the events"
+    assert template.record.livetime_from == "the events"
     expected = bin_events(
         [folder / "events.hdf5", folder / "more" / "more.fits.gz"],
         energy_edges="1500:2000:5", phi_pix_size=30, nside=2, tmin=START, tmax=START + 1000,
     )  # fmt: skip
-    plugin = pipeline.prepare(load_config(config))
+    plugin = pipeline.prepare(load_config(config)).plugin
     assert_array_equal(plugin.events.energy_counts(), contents(expected).sum(axis=(1, 2)))
     assert main(["bin", config, "--out", str(tmp_path / "binned.hdf5"), "--quiet"]) == 0
     assert_array_equal(contents(opened(tmp_path / "binned.hdf5")), contents(expected))
@@ -260,11 +261,13 @@ def test_bad_configurations_are_refused(folder, change, message):
 
 def test_bad_binning_is_named_before_any_work(folder):
     config = parse_config({"events": "events.hdf5", "binning": BINNING | {"nside": 3}}, folder)
-    with pytest.raises(ConfigError, match="binning: nside must be a power of 2"):
+    with pytest.raises(BinningError, match="nside must be a power of 2") as caught:
         pipeline.prepare(config)
+    assert one_line(caught.value).startswith("binning: nside must be")
     config = parse_config({"events": "events.hdf5"}, folder)
-    with pytest.raises(ConfigError, match="events: .*unbinned events.*binning"):
+    with pytest.raises(FileError, match="unbinned events.*binning") as caught:
         pipeline.prepare(config)
+    assert one_line(caught.value).startswith("events: ")
 
 
 def test_readmes_three_commands(tmp_path, monkeypatch):

@@ -10,8 +10,17 @@ from event_lists import make_events, write_hdf5
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_config, load_regions
 from cosi_linebkg_plugin.app.demo import simulated_events
+from cosi_linebkg_plugin.app.pipeline import run, run_regions
 from cosi_linebkg_plugin.app.simulation import simulate
-from cosi_linebkg_plugin.errors import ConfigError
+from cosi_linebkg_plugin.errors import (
+    BinningError,
+    ConfigError,
+    FileError,
+    FitError,
+    ModelError,
+    TemplateError,
+    one_line,
+)
 from cosi_linebkg_plugin.histograms.write import write_histogram
 
 SHARED = {
@@ -142,3 +151,45 @@ def test_a_region_that_fails_midway_is_named_and_leaves_no_old_page(folder, writ
     assert main(["run", str(write(bad)), "--out", str(out)]) == 2
     assert "region b: template: line_ratio names a line at 1600 keV" in capsys.readouterr().err
     assert (out / "al26" / "report.html").exists() and not (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("region", "kind", "line"),
+    [
+        ({"source_range": [3000, 3010]}, BinningError, "region b: template: The source range 3000"),
+        ({"mask": [[1000, 3000]]}, BinningError, "region b: mask: "),
+        ({"model": {"lines": list(range(1510, 1990, 10))}}, ModelError, "region b: model: "),
+        (
+            {"source_range": [1845, 1855], "template": {"pool": 2}},
+            TemplateError,
+            "region b: template: pool= groups",
+        ),
+    ],
+)
+def test_an_error_of_a_region_keeps_its_class(folder, write, region, kind, line):
+    """Fault 5 of the house: every error was a bare LineBackgroundError, or a ConfigError."""
+    path = write([REGIONS[0], {"name": "b"} | region])
+    with pytest.raises(kind) as caught:
+        run_regions(load_regions(path), folder / "classes")
+    assert one_line(caught.value).startswith(line)
+    assert caught.value.__notes__[-1] == "in the configuration, at region b"
+
+
+def test_a_fit_that_fails_keeps_its_result_and_its_region(folder, write):
+    bad = {"name": "b", "mask": [[1790, 1825]], "model": {"lines": [1666.0, 1667.5, 1669.0]}}
+    with pytest.raises(FitError) as caught:
+        run_regions(load_regions(write([{"name": "a"}, bad])), folder / "failing")
+    assert one_line(caught.value).startswith("region b: ") and not caught.value.result.valid
+
+
+def test_a_damaged_file_is_a_file_error_wherever_it_stands(folder, write):
+    whole = (folder / "events.hdf5").read_bytes()
+    (folder / "damaged.hdf5").write_bytes(whole[:20_000])
+    path = write(events="damaged.hdf5")
+    with pytest.raises(FileError, match="damaged.hdf5") as caught:
+        run(load_config(path, "al26"), folder / "damaged")
+    assert one_line(caught.value).startswith("events: ")
+    like = [REGIONS[0] | {"template": {"like": "damaged.hdf5"}}]
+    with pytest.raises(FileError, match="damaged.hdf5") as caught:
+        run_regions(load_regions(write(like)), folder / "damaged")
+    assert one_line(caught.value).startswith("region al26: template: ")

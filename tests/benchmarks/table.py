@@ -1,9 +1,9 @@
 """All benchmarks in one table.
 
 ``python tests/benchmarks/table.py [--quick] [--only NAME ...] [--peers PYTHON] [--dir DIR]
-[--write]`` prints it; with ``--write`` it goes into docs/benchmarks.md, and a few ratios into
-README.md. A full run takes eleven minutes on two quiet cores with the event lists in DIR; those
-that are missing are simulated first (5 GB), and kept.
+[--write]`` prints it; with ``--write`` it goes into docs/benchmarks.md. A full run takes eleven
+minutes on two quiet cores with the event lists in DIR; those that are missing are simulated first
+(5 GB), and kept.
 
 cosipy 0.3.4 needs numpy < 2, so that it lives in an environment of its own: ``--peers`` is the
 Python of that one. Each group of rows runs in a new process of one of the two, from this
@@ -55,7 +55,7 @@ class Bench:
     in_folder : bool
         Whether its first argument is the folder of the event lists.
     headline : bool
-        Whether README shows its (first) row.
+        Whether the summary on top shows its (first) row.
     """
 
     function: str
@@ -327,7 +327,7 @@ def markdown(results: list[Result]) -> str:
 
 
 def headlines(results: list[Result]) -> str:
-    """A few rows with their ratios, for README."""
+    """A few rows with their ratios, for readers in a hurry."""
     lines = ["| | peer | this package is |", "|---|---|---|"]
     for result in results:
         if result.headline and result.row is not None and result.row.ratio is not None:
@@ -383,9 +383,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes, without the long rows")
     parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="NAME", help=", ".join(GROUPS))
     parser.add_argument("--peers", metavar="PYTHON", help="of an environment with cosipy 0.3.4")
-    parser.add_argument(
-        "--write", action="store_true", help="into docs/benchmarks.md and README.md"
-    )
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     parser.add_argument("--dir", type=Path, help="folder of the event lists, which are kept")
     parser.add_argument("--work", choices=GROUPS, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -420,12 +418,11 @@ def main(arguments: list[str] | None = None) -> int:
     text = (
         f"{began:%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes, `python tests/benchmarks/table.py"
         f"{flags}`; {of_machine}; the spectrum around 26Al is {spectrum}. {summary(results)}.\n\n"
-        f"{markdown(results)}"
+        f"### In short\n\n{headlines(results)}\n\n{markdown(results)}"
     )
     print(text)
     if options.write:
         write_between_marks(PAGE, text)
-        write_between_marks(ROOT / "README.md", headlines(results))
     return int(any(r.row is None for r in results))
 
 

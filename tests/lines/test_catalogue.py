@@ -18,11 +18,10 @@ from cosi_linebkg_plugin.lines.catalogue import (
     BLEND_REACH,
     SKY_LINES,
     SKY_REACH,
-    identify_lines,
-    match_energy,
 )
+from cosi_linebkg_plugin.lines.identify import identify_lines, match_energy
 
-FLAGS = {"sky", "blend", "sum", "broad", "doubtful"}
+FLAGS = {"sky", "blend", "sum", "escape", "broad", "doubtful"}
 
 
 def row(energy, isotope):
@@ -33,7 +32,7 @@ def row(energy, isotope):
 
 def test_every_row_is_whole_and_names_a_source_to_look_up():
     rows = instrumental_lines()
-    assert len(rows) > 70
+    assert len(rows) > 400
     assert [x.energy for x in rows] == sorted(x.energy for x in rows)
     assert len({(x.energy, x.isotope) for x in rows}) == len(rows)
     for x in rows:
@@ -41,7 +40,9 @@ def test_every_row_is_whole_and_names_a_source_to_look_up():
         assert x.uncertainty is None or 0 < x.uncertainty <= 0.5
         assert re.fullmatch(r"\d+m?[A-Z][a-z]?|e\+e-", x.isotope)
         assert x.process and re.fullmatch(r"prompt|[\d.e]+ (ms|s|min|h|d|y)", x.half_life)
-        assert re.match(r"ENSDF: \w+|NUBASE2020: \w+|CODATA 2018|Kessler et al\. 1999", x.source)
+        assert re.match(
+            r"ENSDF: \w+|EGAF: \w+|NUBASE2020: \w+|CODATA 2018|Kessler et al\. 1999", x.source
+        )
         assert set(x.flags) <= FLAGS
     with pytest.raises(FrozenInstanceError):
         rows[0].energy = 1.0

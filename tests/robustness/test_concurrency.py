@@ -48,9 +48,10 @@ def templates(events, fit):
     """Templates with every kind of filter that needs spherical harmonics."""
     from cosi_linebkg_plugin.template.build import make_template
     from cosi_linebkg_plugin.template.options import TemplateOptions
+    from cosi_linebkg_plugin.template.plan import plan_for_fit
 
     return {
-        name: make_template(events, fit, SOURCE, TemplateOptions(**options))
+        name: make_template(plan_for_fit(events, fit, SOURCE, TemplateOptions(**options)), fit)
         for name, options in FILTERS.items()
     }
 
@@ -200,7 +201,7 @@ def test_a_model_with_a_functional_link_travels():
     assert len(copy.derived) == 1
     theta = linked.values
     theta[linked.names.index("mu_2")] = 1613.0
-    moved = copy.bind(EDGES).resolve(theta)
+    moved = copy.resolve(theta)
     assert moved[copy.names.index("mu_3")] == 1636.0
     assert np.array_equal(copy.bind(EDGES).counts(theta), linked.bind(EDGES).counts(theta))
 

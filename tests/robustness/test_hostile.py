@@ -1,6 +1,6 @@
 """Hostile files: whatever a file holds, the answer is a result or one of our errors.
 
-`pytest tests/test_hostile.py -m slow` tries more, as many damaged files of each kind as
+`pytest tests/robustness/test_hostile.py -m slow` tries more, as many damaged files of each kind as
 HOSTILE_EXAMPLES says (default 100), different ones each time.
 """
 

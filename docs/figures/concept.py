@@ -1,6 +1,6 @@
 """The picture of docs/concepts.md: weights on the energy slices, for each method.
 
-``python tests/studies/concept_figure.py`` writes docs/images/concept.png from the simulation.
+``python docs/figures/concept.py`` writes docs/images/concept.png from the simulation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cosi_linebkg_plugin.app.demo import MASK, SIDEBANDS, resolved_lines, simula
 from cosi_linebkg_plugin.app.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.show.figure import BLUE, GREEN, GREY, ORANGE, VERMILLION, save_figure
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[1]
 RATIO = {"line": 1808.65, "tracer": 1778.97, "value": DEMO_LINE_RATIO, "error": 0.015}
 
 

@@ -1,0 +1,228 @@
+"""What a background spectrum consists of: lines, parameters, start values and limits, in numbers.
+
+One place for all of it. `background_model` makes the astromodels composite of it, and
+`numerical_model` the model that the direct fit takes, without astromodels; names, limits, start
+values and links are those of the composite.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import ModelError
+from ..spectrum.axis import check_range
+from ..spectrum.components import ROLES, Component, Parameter, SpectralModel
+from ..units import in_kev, to_kev
+
+#: A line without a window may move this far from its energy [keV], but not past half the
+#: distance to its neighbour.
+DEFAULT_WINDOW = 10.0
+
+SIGMA_LIMITS = (0.1, 50.0)
+
+CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
+
+WIDTHS = ("constant", "linear")
+
+#: A line this close to 511 keV is Doppler-broadened positron annihilation [keV].
+ANNIHILATION, ANNIHILATION_REACH = 511.0, 2.0
+
+#: Parameters that lines have in common, unless a line's width is its own.
+SHARED = ("sigma", "a", "b", "fraction", "length")
+
+
+class Line(NamedTuple):
+    """One line as it was asked for: energy and window [keV], and whether its width is its own."""
+
+    energy: float
+    window: tuple[float, float]
+    own_width: bool
+
+
+class Part(NamedTuple):
+    """One function of the sum.
+
+    Attributes
+    ----------
+    kind : str
+        A key of `spectrum.components.ROLES`.
+    parameters : tuple of Parameter
+        In the order of its roles, which are their names here.
+    shared : tuple of str
+        The roles in which it follows the first part that shares them.
+    """
+
+    kind: str
+    parameters: tuple[Parameter, ...]
+    shared: tuple[str, ...] = ()
+
+
+def spectrum_parts(
+    lines: Iterable[Any] = (),
+    *,
+    pivot: Any = None,
+    sigma: Any = 3.0,
+    width: str = "constant",
+    tail: bool = False,
+    continuum: str | None = "powerlaw",
+) -> tuple[Part, ...]:
+    """The continuum, if it is one of `CONTINUA`, and the lines in order of energy.
+
+    Parameters
+    ----------
+    lines, pivot, sigma, width, tail
+        See `background_model`.
+    continuum : str or None
+        None: the lines alone.
+
+    Raises
+    ------
+    ModelError
+        Naming the line or the option that cannot be used.
+    """
+    table = line_table(lines)
+    start = to_kev(sigma)
+    if not SIGMA_LIMITS[0] < start < SIGMA_LIMITS[1]:
+        raise ModelError(
+            f"The start value of sigma is {start:g} keV; it must lie between "
+            f"{SIGMA_LIMITS[0]:g} and {SIGMA_LIMITS[1]:g} keV."
+        )
+    if width not in WIDTHS:
+        raise ModelError(f"width must be one of {', '.join(WIDTHS)}, got {width!r}.")
+    if pivot is None:
+        pivot = np.mean([line.energy for line in table]) if table else 1000.0
+    pivot = to_kev(pivot)
+    if not (np.isfinite(pivot) and pivot > 0):
+        raise ModelError(f"The pivot energy must be positive, got {pivot:g} keV.")
+    if continuum is not None and continuum not in CONTINUA:
+        raise ModelError(
+            f"continuum must be one of {', '.join(CONTINUA)}, or an astromodels function, got "
+            f"{continuum!r}."
+        )
+    parts = [] if continuum is None else [_continuum(continuum, pivot)]
+    parts += [_line(x, start, width == "linear" and not x.own_width, tail) for x in table]
+    return tuple(parts)
+
+
+def numerical_model(parts: Sequence[Part]) -> SpectralModel:
+    """The sum of the parts as numbers: what `SpectrumReader` reads out of the composite."""
+    parameters: list[Parameter] = []
+    components: list[Component] = []
+    links: dict[str, str] = {}
+    first: dict[str, int] = {}
+    for number, part in enumerate(parts, start=1):
+        suffix = f"_{number}" if len(parts) > 1 else ""
+        slots = []
+        for parameter in part.parameters:
+            role, name = parameter.name, f"{parameter.name}{suffix}"
+            if role in part.shared and role in first:
+                slots.append(first[role])
+                links[name] = parameters[first[role]].name
+                continue
+            if role in part.shared:
+                first[role] = len(parameters)
+            slots.append(len(parameters))
+            parameters.append(replace(parameter, name=name))
+        components.append(Component(part.kind, tuple(slots)))
+    return SpectralModel(tuple(parameters), tuple(components), links)
+
+
+def _part(kind: str, parameters: Mapping[str, Parameter], shared: Iterable[str] = ()) -> Part:
+    roles = ROLES[kind]
+    named = tuple(replace(parameters[role], name=role) for role in roles)
+    return Part(kind, named, tuple(role for role in roles if role in shared))
+
+
+def _continuum(kind: str, pivot: float) -> Part:
+    index = Parameter("", -2.0, "", -20.0, 20.0)
+    return _part(
+        kind,
+        {
+            "K": Parameter("", 1000.0, "1 / keV", low=1e-10),
+            "piv": Parameter("", pivot, "keV", free=False),
+            "index": index,
+            "alpha": index,
+            "xb": Parameter("", pivot, "keV", 0.5 * pivot, 2.0 * pivot),
+            "beta": index,
+            "c2": Parameter("", 0.0),
+            "c3": Parameter("", 0.0),
+        },
+    )
+
+
+def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
+    kind = f"{'linear_' if linear else ''}{'tailed_' if tail else ''}gaussian"
+    low, high = SIGMA_LIMITS
+    parameters = {
+        "F": Parameter("", 1000.0, "", low=0.0),
+        "mu": Parameter("", line.energy, "keV", *line.window),
+        "sigma": Parameter("", sigma, "keV", low, high),
+        # half of the variance from either term, in limits that hold sigma within its own
+        "a": Parameter("", max(0.5 * sigma**2, 1.01 * low**2), "keV2", low**2, high**2),
+        "b": Parameter("", 0.5 * sigma**2 / line.energy, "keV", 0.0, high**2 / line.energy),
+        "fraction": Parameter("", 0.2, "", 0.0, 1.0),
+        "length": Parameter("", 10.0, "keV", 0.5, 200.0),
+    }
+    return _part(kind, parameters, [r for r in SHARED if not (r == "sigma" and line.own_width)])
+
+
+def line_table(lines: Iterable[Any]) -> list[Line]:
+    """The lines in order of energy."""
+    rows: list[tuple[float, tuple[float, float] | None, bool]] = []
+    if isinstance(lines, str) or not isinstance(lines, Iterable):
+        raise ModelError(f"lines must be a list of energies, got {lines!r}.")
+    for i, line in enumerate(lines, start=1):
+        energy, window, width = _split_line(line, i)
+        energy = to_kev(energy, f"energy of line {i}")
+        if window is not None:
+            window = check_range(*in_kev(window, f"window of line {i}"), f"window of line {i}")
+        if not (np.isfinite(energy) and energy > 0):
+            raise ModelError(f"Line {i} has the energy {energy:g} keV; it must be positive.")
+        if window is not None and not window[0] <= energy <= window[1]:
+            raise ModelError(
+                f"Line {i} at {energy:g} keV lies outside its window "
+                f"{window[0]:g}-{window[1]:g} keV; widen the window or move the line."
+            )
+        if width not in (None, "own", "shared"):
+            raise ModelError(f"The width of line {i} must be own or shared, got {width!r}.")
+        near = abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
+        rows.append((energy, window, width == "own" or (near and width is None)))
+    rows.sort(key=lambda row: row[0])
+    energies = [row[0] for row in rows]
+    for a, b in itertools.pairwise(energies):
+        if a == b:
+            raise ModelError(f"Two lines have the same energy {a:g} keV; give each line once.")
+    table = []
+    for i, (energy, window, own) in enumerate(rows):
+        below = min(DEFAULT_WINDOW, (energy - energies[i - 1]) / 2) if i else DEFAULT_WINDOW
+        above = (
+            min(DEFAULT_WINDOW, (energies[i + 1] - energy) / 2)
+            if i + 1 < len(rows)
+            else DEFAULT_WINDOW
+        )
+        table.append(Line(energy, window or (energy - below, energy + above), own))
+    return table
+
+
+def _split_line(line: Any, number: int) -> tuple[Any, Any, Any]:
+    """Energy, window and width (or None) of one line, as it was given."""
+    if isinstance(line, Mapping):
+        unknown = set(line) - {"energy", "window", "width"}
+        if unknown or "energy" not in line:
+            raise ModelError(
+                f"Line {number} has the keys {', '.join(map(str, line))}; it takes energy, window "
+                "and width."
+            )
+        return line["energy"], line.get("window"), line.get("width")
+    if hasattr(line, "energy"):
+        return line.energy, getattr(line, "window", None), getattr(line, "width", None)
+    if isinstance(line, Sequence) and not isinstance(line, str):
+        if len(line) != 2 or not np.iterable(line[1]):
+            raise ModelError(f"Line {number} is {line!r}; give an energy or (energy, (low, high)).")
+        return line[0], line[1], None
+    return line, None, None

@@ -1,0 +1,157 @@
+"""What the lines of a fit may be: energies, partner lines, the energy scale."""
+
+import numpy as np
+import pytest
+
+from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.lines.calibration import fit_scale
+from cosi_linebkg_plugin.lines.catalogue import instrumental_lines
+from cosi_linebkg_plugin.lines.identify import energy_scale, identify_lines
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
+
+
+def fit_with(lines, *, edges=None, level=20.0, mask=None, error=0.05):
+    """A fit to its own expectation: lines as {energy: counts} on a flat continuum, counts/keV."""
+    edges = np.arange(100.0, 2801.0) if edges is None else edges
+    middle = float(edges.mean())
+    parameters = [
+        Parameter("K_1", level),
+        Parameter("piv_1", middle, free=False),
+        Parameter("index_1", 0.0),
+    ]
+    components = [Component("powerlaw", (0, 1, 2))]
+    for n, (energy, counts) in enumerate(sorted(lines.items()), start=2):
+        k = len(parameters)
+        parameters += [
+            Parameter(f"F_{n}", counts),
+            Parameter(f"mu_{n}", energy),
+            Parameter(f"sigma_{n}", 1.0, free=False),
+        ]
+        components.append(Component("gaussian", (k, k + 1, k + 2)))
+    model = SpectralModel(tuple(parameters), tuple(components))
+    expected = model.bind(edges).counts(model.values)
+    free = tuple(p.name for p in model.parameters if p.free)
+    covariance = np.eye(len(free)) * error**2
+    mask = np.zeros(edges.size - 1, bool) if mask is None else mask
+    spectrum = EnergySpectrum(edges, expected, mask)
+    return LineBackgroundFit(model, spectrum, model.values, free, covariance)
+
+
+def names(fit, **options):
+    return [x.name for x in identify_lines(fit, **options)]
+
+
+def lines_of(isotope, counts):
+    """All lines of a nuclide, with `counts` per photon in 100 decays."""
+    rows = [x for x in instrumental_lines((100, 2800)) if x.isotope == isotope and x.intensity]
+    return {x.energy: counts * x.intensity for x in rows}
+
+
+BISMUTH = lines_of("214Bi", 200.0)
+
+
+def test_a_nuclide_whose_lines_are_all_there_is_named():
+    found = identify_lines(fit_with(BISMUTH))
+    assert len(found) > 15 and {x.name for x in found} == {"214Bi"}
+    assert all(len(x.match.partners) >= 1 for x in found)
+
+
+def test_one_line_hidden_in_another_does_not_take_the_name_away():
+    hidden = {e: n for e, n in BISMUTH.items() if e != 1238.122}
+    assert names(fit_with(hidden))[list(hidden).index(1120.294)] == "214Bi"
+    alone = {1120.294: BISMUTH[1120.294], 1764.491: BISMUTH[1764.491]}
+    assert names(fit_with(alone))[0] != "214Bi"
+
+
+def test_a_line_alone_is_not_what_would_have_brought_others():
+    alone = fit_with({1120.40: 30_000.0})
+    (line,) = identify_lines(alone)
+    near = {m.line.isotope: m for m in line.matches if m.is_near}
+    # 46Sc brings 889 keV with it, and 214Bi 609 and 1764 keV
+    assert near["46Sc"].missing == (889.277,)
+    assert near["214Bi"].missing[0] == 609.321
+    assert line.name == "?" and line.match is None
+
+
+def test_what_the_spectrum_does_not_show_is_not_missed():
+    masked = np.zeros(2700, bool)
+    masked[785:793] = True  # 889 keV
+    assert names(fit_with({1120.40: 30_000.0}, mask=masked)) == ["46Sc"]
+    above = np.arange(1000.0, 1201.0)
+    (line,) = identify_lines(fit_with({1120.40: 30_000.0}, edges=above))
+    assert {"46Sc", "214Bi"} <= {m.line.isotope for m in line.matches if m.agrees}
+    # too faint for the other line to be seen
+    assert names(fit_with({1120.40: 40.0}, level=2000.0)) != ["?"]
+
+
+def test_a_partner_far_too_faint_is_none():
+    """62mCo has lines at 1163.5 and 1172.9 keV of 70 and 98 photons per 100 decays."""
+    (_, line) = identify_lines(fit_with({1163.5: 50.0, 1173.228: 20_000.0, 1332.492: 19_000.0}))[:2]
+    assert line.name == "60Co"
+    co62 = next(m for m in line.matches if m.line.isotope == "62mCo")
+    assert co62.partners == () or line.match.line.isotope == "60Co"
+
+
+def test_no_row_near_is_no_name():
+    assert names(fit_with({2850.0: 1e4}, edges=np.arange(2700.0, 3000.0))) == [""]
+
+
+def test_escape_peaks_need_their_line():
+    both = {2614.511: 20_000.0, 2103.51: 2_000.0}
+    assert names(fit_with(both))[0] == "208Tl"
+    (line,) = identify_lines(fit_with({2103.51: 2_000.0}))
+    thallium = next(m for m in line.matches if m.line.isotope == "208Tl")
+    assert thallium.missing == (2614.511,)
+
+
+STRONG = [
+    x.energy
+    for x in instrumental_lines((200, 2700))
+    if (x.intensity or 0) >= 20 and not {"broad", "sum", "escape"} & set(x.flags)
+]
+
+
+@pytest.mark.parametrize(
+    ("offset", "gain", "low", "high", "number"),
+    [(0.0, 0.0, 200, 2700, 25), (1.3, 4e-4, 200, 2700, 25), (-0.8, -5e-4, 500, 2000, 12),
+     (0.6, 0.0, 1700, 1900, 5), (2.0, 0.0, 300, 2700, 8)],
+)  # fmt: skip
+def test_scale_is_found_among_lines_that_have_no_name(offset, gain, low, high, number):
+    """Ten draws each, a third of the lines at random energies; every one must be found."""
+    rng = np.random.default_rng(5)
+    known = [x for x in STRONG if low < x < high]
+    for _ in range(10):
+        true = rng.choice(known, number, replace=False)
+        measured = offset + (1 + gain) * true + rng.normal(0.0, 0.08, number)
+        measured = np.append(measured, rng.uniform(low, high, number // 3))
+        scale = fit_scale(measured, np.full(measured.size, 50.0))
+        middle = 0.5 * (low + high)
+        assert scale.original(middle) == pytest.approx(offset + (1 + gain) * middle, abs=0.25)
+        assert scale.corrected(scale.original(middle)) == pytest.approx(middle, abs=1e-9)
+        assert scale.n_lines >= number - 1
+
+
+def test_too_few_lines_fix_no_scale():
+    assert fit_scale(np.array([1460.8, 1764.5, 609.3]), np.full(3, 100.0)) is None
+    assert fit_scale(np.empty(0), np.empty(0)) is None
+    assert energy_scale(fit_with({1460.8: 100.0})) is None
+
+
+def test_calibration_moves_names_and_nothing_else():
+    true = BISMUTH | lines_of("208Tl", 100.0) | {1460.82: 8000.0}
+    shifted = {e + 2.5: n for e, n in sorted(true.items())}
+    fit = fit_with(shifted)
+    before = fit.to_json()
+    scale = energy_scale(fit)
+    assert scale.original(1400.0) - 1400.0 == pytest.approx(2.5, abs=0.1)
+    assert "offset" in str(scale)
+    plain, calibrated = identify_lines(fit), identify_lines(fit, calibrate=True)
+    assert "214Bi" not in [x.name for x in plain]
+    right = dict(zip(shifted, ("40K" if e == 1460.82 else "214Bi" if e in BISMUTH else "208Tl"
+                               for e in sorted(true)), strict=True))  # fmt: skip
+    named = {x.energy: x.name for x in calibrated}
+    wrong = {e: n for e, n in named.items() if n != right[min(right, key=lambda r: abs(r - e))]}
+    assert len(wrong) <= 1, wrong
+    np.testing.assert_allclose([x.energy for x in calibrated], sorted(shifted), atol=1e-9)
+    assert fit.to_json() == before
