@@ -26,8 +26,10 @@ from .spectrum.axis import EnergySpectrum
 from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
 from .template.amounts import LABELS, LineRatio, SourceAmounts
-from .template.build import make_template, observed_counts
+from .template.axes import observed_counts
+from .template.build import make_template
 from .template.options import TemplateOptions
+from .template.plan import plan_for_fit
 from .template.template import BackgroundTemplate
 from .units import in_kev
 
@@ -35,8 +37,12 @@ if TYPE_CHECKING:
     from threeML import BayesianAnalysis, JointLikelihood
 
 
-#: A session ends above the direct fit by less than this in -2 log L where it has converged.
-_LOWER_MINIMUM = 0.1
+#: A session ends above the direct fit by less than this in -2 log L where it has converged; by
+#: more than 1, it is more than a standard error away from the optimum.
+_LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
+
+#: How often `guess` looks for a still lower minimum from the last one.
+_MAX_SEARCHES = 5
 
 
 class LineBackgroundLike(PluginPrototype):
@@ -214,6 +220,11 @@ class LineBackgroundLike(PluginPrototype):
         reader = self._reader_for(model)
         start = reader.current_model()
         best = self._best_of(start)
+        for _ in range(_MAX_SEARCHES):
+            again = None if best is None else self._best_of(from_best(best))
+            if best is None or again is None or again.deviance > best.deviance - _LOWER_MINIMUM:
+                break
+            best = again
         reader.set_values(guess_values(start, self._spectrum) if best is None else _off_zero(best))
         self._write_back()
 
@@ -252,9 +263,9 @@ class LineBackgroundLike(PluginPrototype):
         -------
         LineBackgroundFit
             With the covariance of the fit, or with the posterior samples. A JointLikelihood is
-            compared with the direct fit: the result is not valid where that finds a lower
-            minimum of the session, and takes its exact covariance where threeML's is wrong and
-            no other plugin takes part; ``message`` says so.
+            compared with the direct fit: the result is not valid where that finds a minimum of
+            the session that is lower by more than 1 in -2 log L, and takes its exact covariance
+            where threeML's is wrong and no other plugin takes part; ``message`` says so.
 
         Raises
         ------
@@ -359,7 +370,8 @@ class LineBackgroundLike(PluginPrototype):
             raise LineBackgroundError(
                 "The plugin was given a spectrum alone; a template needs the event histogram."
             )
-        return make_template(self._events, fit, source_range, options)
+        plan = plan_for_fit(self._events, fit, source_range, options)
+        return make_template(plan, fit)
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -421,7 +433,12 @@ class LineBackgroundLike(PluginPrototype):
         finds is better only if the likelihood of the whole session is.
         """
         if reader.free_laws:
-            return result
+            return replace(
+                result,
+                message=result.message
+                or f"the law that {', '.join(reader.free_laws)} follows has free parameters, whose "
+                "errors are not in those of expected counts",
+            )
         direct = self._best_of(from_best(replace(result, model=reader.model)))
         if direct is None:
             return result
@@ -434,7 +451,7 @@ class LineBackgroundLike(PluginPrototype):
         if gain > _LOWER_MINIMUM:
             return replace(
                 result,
-                valid=False,
+                valid=result.valid and gain < _ANOTHER_MINIMUM,
                 message=f"a lower minimum exists: -2 log L is {gain:.2f} lower where the direct "
                 f"fit ends ({_moved(result, direct)}); start the session there with "
                 "plugin.guess(model)",

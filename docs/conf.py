@@ -27,7 +27,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "figures"]
 html_theme = "furo"
-html_title = "cosi_linebkg_plugin"
+html_title = "COSI line background"
 html_copy_source = False
 
 myst_enable_extensions = ["dollarmath"]

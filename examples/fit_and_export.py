@@ -29,7 +29,7 @@ template = plugin.background_template(
     livetime=90 * u.day,
 )
 print(template)
-print("expected rate:", template.parameters["background"])
+print("expected rate:", template.rates["background"])
 
 fit.to_json(folder / "example_fit.json", source_range=template.source_range)
 template.write(folder / "example_template.h5")

@@ -7,6 +7,7 @@ import pytest
 
 from cosi_linebkg_plugin.app import config as configuration
 from cosi_linebkg_plugin.app.cli import main
+from cosi_linebkg_plugin.errors import LineBackgroundWarning
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGE = (DOCS / "start.md").read_text(encoding="utf-8")
@@ -53,8 +54,9 @@ def test_misspelt_key_is_told_as_shown(folder, capsys):
 def test_python_runs(folder, monkeypatch):
     monkeypatch.chdir(folder)
     names = {}
-    with pytest.warns(UserWarning, match="amount of lines"):
+    with pytest.warns(LineBackgroundWarning) as said:
         exec(compile(block("python"), "start.md", "exec"), names)
+    assert any("amount of lines" in str(warning.message) for warning in said)
     assert names["template"].counts["continuum"] == pytest.approx(22269, rel=0.02)
     assert (folder / "spectrum.png").stat().st_size > 10_000
 

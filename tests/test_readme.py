@@ -88,7 +88,7 @@ def test_examples_run_and_end_in_a_figure(folder, script):
         assert 0 < error < 0.05 * truth and abs(value - truth) < 4 * error
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

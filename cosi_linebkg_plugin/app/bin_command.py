@@ -157,7 +157,7 @@ def _bin(
         job,
         scheduler=job.scheduler,
         workers=job.workers,
-        progress=lambda done, total: progress.count(done, total, "events"),
+        progress=progress,
     )
     if not binned.report.kept:
         fate = "; ".join(line.strip() for line in str(binned.report).splitlines())

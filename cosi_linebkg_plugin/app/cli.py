@@ -250,7 +250,7 @@ def _template(options: argparse.Namespace, progress: Progress) -> list[str]:
         prepared = pipeline.prepare(config, progress)
         require_fit_of(prepared.spectrum, fit)
         progress.say("making the template")
-        template = pipeline.template_config(config, prepared, fit, progress)
+        template = pipeline.template_config(pipeline.require_plan(prepared), fit, progress)
         with together(folder, stale=set(pipeline.RESULTS) - set(pipeline.FIT_FIGURES)):
             files = pipeline.write_results(folder, template.fit, template)
     lines = summary(template.fit, template, files, prepared.notes)

@@ -15,6 +15,7 @@ from ..io.atomic import output_folder, together, whole_file
 from ..io.progress import Progress, say
 from ..template.build import make_template
 from ..template.options import TemplateOptions
+from ..template.plan import check_template
 from ..template.template import BackgroundTemplate
 from .config import load_config
 from .pipeline import RESULTS, Outcome, prepare, run
@@ -107,7 +108,9 @@ def _run_demo(
         rows.append(compare_with_truth(template, simulation))
         for method in ("interpolated", "sideband"):
             options = TemplateOptions(method, SIDEBANDS)
-            other = make_template(prepared.events, template.fit, SOURCE_RANGE, options)
+            used = prepared.spectrum.used
+            plan = check_template(prepared.events, used, SOURCE_RANGE, options)
+            other = make_template(plan, template.fit)
             rows.append(compare_with_truth(other, simulation))
         truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
         return rows, {"phi_truth": plot_projection(template, "Phi", truth=truth)}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, FitError
-from ..fit.minimise import fit_spectrum, with_toys
+from ..fit.minimise import fit_spectrum
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress, say
 from ..model.spec import numerical_model, spectrum_parts
@@ -97,13 +97,10 @@ def with_p_value(fit: LineBackgroundFit, progress: Progress | None) -> LineBackg
     """The fit with a p-value: from toys, where counts are too low for the chi-square law."""
     if fit.p_value is not None or fit.dof <= 0:
         return fit
+    from ..fit.toys import with_toys
+
     say(progress, "simulating spectra, as counts are low")
-    return with_toys(fit, rng=1, told=counting(progress, "toys"))
-
-
-def counting(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    """What tells `progress` how many of `what` are done."""
-    return None if progress is None else lambda done, total: progress.count(done, total, what)
+    return with_toys(fit, rng=1, progress=progress)
 
 
 def _fit_with_engine(
@@ -118,7 +115,7 @@ def _fit_with_engine(
     if config.engine == "minuit":
         return best
     say(progress, "sampling the posterior (steps)")
-    return best.sample(seed=1, told=counting(progress, "steps"))
+    return best.sample(seed=1, progress=progress)
 
 
 def _joint_likelihood(spectrum: EnergySpectrum, model: Model) -> LineBackgroundFit:

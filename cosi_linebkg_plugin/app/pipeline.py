@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, DataError, FileError, LineBackgroundError, TemplateError, naming
 from ..fit.minimise import check_fit
 from ..fit.result import LineBackgroundFit
-from ..histograms.read import EventHistogram, open_events
+from ..histograms.read import EventHistogram, files_kept_open, open_events
 from ..io.atomic import output_folder, together, whole_file
 from ..io.progress import Progress, say
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel
 from .config import Config
-from .fitting import counting, fit_config, search_options, spectral_model, with_p_value
+from .fitting import fit_config, search_options, spectral_model, with_p_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..events.binning import BinnedEvents
     from ..template.options import TemplateOptions
+    from ..template.plan import TemplatePlan
     from ..template.template import BackgroundTemplate
 
 #: Every name that `run` may write.
@@ -75,19 +76,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a configuration asks for, checked, before anything is fitted.
+    """What a configuration asks for, checked, with its files opened, before anything is fitted.
 
     Attributes
     ----------
     events : EventHistogram
     spectrum : EnergySpectrum
         With the mask.
+    plan : TemplatePlan or None
+        None if the configuration names no source range.
     notes : tuple of str
         What a user must know of the configuration.
     """
 
     events: EventHistogram
     spectrum: EnergySpectrum
+    plan: TemplatePlan | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -128,7 +132,7 @@ def run(
         The fit, if there is one, is in ``fit_interrupted.json``; other files are as before.
     """
     check_outputs(Path(out), config)
-    with output_folder(out, RESULTS) as folder:
+    with output_folder(out, RESULTS) as folder, files_kept_open():
         if prepared is None:
             say(progress, "reading the events")
             prepared = prepare(config, progress)
@@ -136,13 +140,13 @@ def run(
             fit = fit_config(config, prepared.spectrum, progress)
             kept.append(fit)
             template = None
-            if config.template is not None:
+            if prepared.plan is not None:
                 say(progress, "making the template")
-                template = template_config(config, prepared, fit, progress)
+                template = template_config(prepared.plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
             say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
-            observed = config.template.observed if config.template else None
+            observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template)
@@ -210,12 +214,13 @@ def prepare(
         _require_counts(spectrum)
     with naming("model"):
         start = _checked_model(config, spectrum)
+    plan = None
     if config.template is not None:
-        from ..template.build import check_template
+        from ..template.plan import check_template
 
         with naming("template"):
             options = template_options(config)
-            check_template(events, spectrum.used, config.source_range or (), options)
+            plan = check_template(events, spectrum.used, config.source_range or (), options)
             if start is not None:
                 _require_named_lines(options, start)
     notes: tuple[str, ...] = ()
@@ -225,7 +230,7 @@ def prepare(
             f"mask: the source range {low:g}-{high:g} keV is left out of the fit, as no mask is "
             "given; mask: [] keeps it fitted",
         )
-    return Prepared(events, spectrum, notes)
+    return Prepared(events, spectrum, plan, notes)
 
 
 def _require_counts(spectrum: EnergySpectrum) -> None:
@@ -284,25 +289,29 @@ def bin_config(config: Config, progress: Progress | None = None) -> BinnedEvents
             job,
             scheduler=job.scheduler,
             workers=job.workers,
-            progress=counting(progress, "events"),
+            progress=progress,
         )
 
 
+def require_plan(prepared: Prepared) -> TemplatePlan:
+    """The plan of the template, which a configuration without a source range has not."""
+    if prepared.plan is None:
+        raise LineBackgroundError(
+            "The configuration names no source_range; a template needs one, e.g. "
+            "source_range: [1805, 1812]."
+        )
+    return prepared.plan
+
+
 def template_config(
-    config: Config,
-    prepared: Prepared,
-    fit: LineBackgroundFit,
-    progress: Progress | None = None,
+    plan: TemplatePlan, fit: LineBackgroundFit, progress: Progress | None = None
 ) -> BackgroundTemplate:
-    """The template that the configuration describes."""
+    """The template of a plan."""
     from ..template.build import make_template
 
     with naming("template"):
-        options, tell = template_options(config), progress.say if progress is not None else None
-        source_range = config.source_range or ()
-        template = make_template(prepared.events, fit, source_range, options, tell)
-    template.fit = with_p_value(template.fit, progress)  # with sky= it is another fit
-    return template
+        template = make_template(plan, fit, progress)
+    return template.with_fit(with_p_value(template.fit, progress))  # with sky= it is another fit
 
 
 def template_options(config: Config) -> TemplateOptions:
@@ -310,11 +319,7 @@ def template_options(config: Config) -> TemplateOptions:
     from ..template.options import TemplateOptions
 
     t = config.template
-    if t is None:
-        raise LineBackgroundError(
-            "The configuration names no source_range; a template needs one, e.g. "
-            "source_range: [1805, 1812]."
-        )
+    assert t is not None  # where there is a source range
     values = t.values()
     if t.sky is not None:
         if len(t.sky) > 2:
@@ -387,7 +392,7 @@ def _write_report(
 
 
 def _figures(
-    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: Path | None
+    fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: EventHistogram | None
 ) -> dict[str, Figure]:
     """The figures of a run, by the names of their files."""
     from ..show.spectrum import plot_spectrum
@@ -402,7 +407,7 @@ def _figures(
         if "PsiChi" in axes:
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
-        if "filter_scores" in template.details:
+        if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
     if fit.samples is not None:
         from ..show.posterior import plot_corner, plot_predictive

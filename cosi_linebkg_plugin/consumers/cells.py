@@ -15,13 +15,15 @@ from ..histograms.axes import ENERGY_LABEL, axis_difference, axis_in_kev
 if TYPE_CHECKING:
     from histpy import Axes, Histogram
 
+    from ..template.template import BackgroundTemplate
+
 Array = NDArray[np.float64]
 
 #: The order of axes of cosipy's binned likelihoods.
 COMPTON_AXES = (ENERGY_LABEL, "Phi", "PsiChi")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConsumerCells:
     """The components' maps on a consumer's axes.
 
@@ -46,15 +48,32 @@ class ConsumerCells:
     @classmethod
     def of(
         cls,
-        template: Any,
-        data: Histogram | None,
-        outside: str | None,
+        template: BackgroundTemplate,
+        data: Histogram | None = None,
+        outside: str | None = "raise",
         order: Sequence[str] = COMPTON_AXES,
     ) -> ConsumerCells:
+        """Put a template's maps on the axes of a consumer.
+
+        Parameters
+        ----------
+        template : BackgroundTemplate
+        data : histpy.Histogram, optional
+            The consumer's data; their axes are taken over after they were compared.
+        outside : "raise", "drop" or None
+            What to do with energies outside the source range, where the template is empty: refuse
+            them, set them to NaN, or leave them at 0.
+        order : sequence of str
+            Labels of the axes, as the consumer wants them.
+
+        Raises
+        ------
+        TemplateError
+            Naming the axis that differs, or the first cell without an expectation.
+        """
         import histpy
 
-        if outside not in ("refuse", "drop", None):
-            raise TemplateError(f"outside must be 'refuse' or 'drop', got {outside!r}.")
+        check_outside(outside)
         if not any(template.counts.values()):
             raise TemplateError("All norms of the template are 0; give it norms above 0.")
         places, dropped = _axis_order(template.axes, order)
@@ -100,12 +119,42 @@ class ConsumerCells:
                 f"(the first is {cell}: {total[cell]:g}); likelihoods need an expectation in each. "
                 "Make the template with a filter (rebin_phi=, smoothing_fwhm=)."
             )
-        if outside == "refuse" and bad.any():
+        if outside == "raise" and bad.any():
             raise TemplateError(
                 f"The template is empty outside its source range {low:g}-{high:g} keV, but the "
                 f"energy axis covers {edges[0]:g}-{edges[-1]:g} keV and the consumer uses all of "
-                "it. Cut data and response to the source range; COSILike also takes outside='drop'."
+                "it. Cut data and response to the source range, or give outside='drop'."
             )
+
+
+def histogram_of(data: Any) -> Histogram:
+    """The histogram of counts that `data` is, or holds as cosipy's EmCDSBinnedData does.
+
+    Raises
+    ------
+    TemplateError
+        If it is neither.
+    """
+    import histpy
+
+    for candidate in (data, getattr(data, "data", None)):
+        if isinstance(candidate, histpy.Histogram):
+            return candidate
+    raise TemplateError(
+        f"data must be a histpy.Histogram or cosipy's EmCDSBinnedData, got {type(data).__name__}."
+    )
+
+
+def own_order(data: Histogram | None) -> tuple[str, ...]:
+    """The order of the data's axes where they are Em, Phi and PsiChi, otherwise just this."""
+    labels = () if data is None else tuple(str(axis.label) for axis in data.axes)
+    return labels if sorted(labels) == sorted(COMPTON_AXES) else COMPTON_AXES
+
+
+def check_outside(outside: str | None) -> None:
+    """Refuse an option that does not exist."""
+    if outside not in ("raise", "drop", None):
+        raise TemplateError(f"outside must be 'raise' or 'drop', got {outside!r}.")
 
 
 def _axis_order(axes: Axes, order: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astromodels import Model, ModelAssertionViolation
@@ -14,6 +14,9 @@ from threeML.plugin_prototype import PluginPrototype
 from ..errors import ModelError, TemplateError
 from ..model.nuisance import NuisanceParameter
 from .draws import Draws, Seed
+
+if TYPE_CHECKING:
+    from ..template.template import BackgroundTemplate
 
 
 class ForbiddenNorm(TemplateError, ModelAssertionViolation):
@@ -39,6 +42,8 @@ class NormConstraint(PluginPrototype):
         Default: 1 for each.
     nuisance : mapping of str to Parameter, optional
         Parameters that this plugin brings into the session; the keys contain its name.
+    check : callable, optional
+        Is given the session's parameters by name, once, and raises if they are not right.
 
     Raises
     ------
@@ -54,6 +59,7 @@ class NormConstraint(PluginPrototype):
         *,
         mean: ArrayLike | None = None,
         nuisance: Mapping[str, Parameter] | None = None,
+        check: Callable[[Mapping[str, Parameter]], None] | None = None,
     ):
         if isinstance(parameters, str):
             parameters = [parameters]
@@ -79,11 +85,12 @@ class NormConstraint(PluginPrototype):
         self._model: Model | None = None
         self._sources: list[Parameter] | None = None
         self._draws = Draws()
+        self._check = check
         super().__init__(name, dict(nuisance or {}))
 
     @classmethod
     def of_template(
-        cls, template: Any, cosi: str = "cosi", name: str = "norm_constraint"
+        cls, template: BackgroundTemplate, cosi: str = "cosi", name: str = "norm_constraint"
     ) -> NormConstraint:
         """The constraint on the norm that `cosilike` gives to a COSILike.
 
@@ -100,6 +107,11 @@ class NormConstraint(PluginPrototype):
                 f"The amount of {', '.join(template.unknown)} is not known, so there is nothing to "
                 "constrain; give line_ratio= or observed=, or use component_mix(), which leaves it "
                 "free and constrains the others."
+            )
+        if template.total_error == 0:
+            raise TemplateError(
+                "The amount of this template is known exactly, so the norm is fixed and there is "
+                "nothing to constrain; leave norm_constraint() out of the session."
             )
         total = sum(template.counts.values())
         return cls(name, [f"{cosi}_bkg"], (template.total_error / total) ** 2)
@@ -170,6 +182,8 @@ class NormConstraint(PluginPrototype):
                     f"The plugin {self.name!r} constrains {', '.join(missing)}, which the session "
                     f"does not have; it has {', '.join(known)}."
                 )
+            if self._check is not None:
+                self._check(known)
             self._sources = [known[path] for path in self._paths]
         return self._sources
 

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from ..errors import TemplateError
 from ..histograms.write import make_histogram
 from .cells import ConsumerCells
+from .rates import START_SHARE, Followed
 
 if TYPE_CHECKING:
     from astromodels.core.parameter import Parameter
     from histpy import Histogram
 
+    from ..template.template import BackgroundTemplate
     from .constraint import NormConstraint
 
 Array = NDArray[np.float64]
@@ -23,14 +25,15 @@ Array = NDArray[np.float64]
 #: A norm varies between 0 and this, or 10 standard errors above 1.
 _MAX_NORM = 10.0
 
-#: Where a norm starts that the template has at 0, as a share of all others.
-_START = 0.01
-
 # ---------------------------------------------------------------------------- cosipy 0.3: COSILike
 
 
 def cosilike(
-    template: Any, name: str = "cosi", *, data: Histogram | None = None, outside: str = "refuse"
+    template: BackgroundTemplate,
+    name: str = "cosi",
+    *,
+    data: Histogram | None = None,
+    outside: str = "raise",
 ) -> dict[str, Any]:
     """Background and its norm for cosipy 0.3's ``COSILike(name, dr, data, **these, ...)``.
 
@@ -42,7 +45,7 @@ def cosilike(
     data : histpy.Histogram, optional
         The COSILike's data, whose axes must be the template's: COSILike compares nothing, and
         numpy's broadcasting hides a difference.
-    outside : "refuse" or "drop"
+    outside : "raise" or "drop"
         What to do with energy bins outside the source range, where a template made with ``like=``
         holds nothing. "drop" sets them to NaN, which makes COSILike leave them out altogether.
 
@@ -52,7 +55,8 @@ def cosilike(
         ``bkg``, a histpy.Histogram of expected counts on Em, Phi, PsiChi, and ``nuisance_param``,
         the astromodels Parameter ``<name>_bkg``: 1 is the template's own amount. Its prior is a
         Gaussian of the template's relative error, or flat where nothing is known; threeML uses
-        priors in Bayesian sessions alone: see `NormConstraint` for the others.
+        priors in Bayesian sessions alone: see `NormConstraint` for the others. It is None for an
+        amount that is known exactly: COSILike frees each parameter that it is given.
 
     Raises
     ------
@@ -61,10 +65,10 @@ def cosilike(
     """
     _require_identifier(name, "COSILike")
     cells = ConsumerCells.of(template, data, outside)
-    total = cells.counts.sum()
+    error = template.total_error / cells.counts.sum()
     return {
         "bkg": make_histogram(cells.axes, cells.sum(cells.counts / cells.units)),
-        "nuisance_param": _norm_parameter(f"{name}_bkg", template.total_error / total),
+        "nuisance_param": _norm_parameter(f"{name}_bkg", error) if error > 0 else None,
     }
 
 
@@ -98,7 +102,7 @@ class ComponentMix:
         The constraint plugin's name, which the parameters' names begin with.
     data, outside
         As of `cosilike`.
-    followed : FollowedAmounts, optional
+    followed : Followed, optional
         What makes the amounts follow the spectrum of a plugin in the same session.
 
     Attributes
@@ -111,12 +115,12 @@ class ComponentMix:
 
     def __init__(
         self,
-        template: Any,
+        template: BackgroundTemplate,
         name: str = "norms",
         *,
         data: Histogram | None = None,
-        outside: str = "refuse",
-        followed: Any = None,
+        outside: str = "raise",
+        followed: Followed | None = None,
     ):
         _require_identifier(name, "constraint plugin")
         self._cells = ConsumerCells.of(template, data, outside)
@@ -140,7 +144,7 @@ class ComponentMix:
             if counts == 0 and not p.free:
                 p.value = 0.0
             elif counts == 0 or not np.isfinite(error):
-                p.value = _START  # off the lower limit, where a minimiser would stay
+                p.value = START_SHARE  # off the lower limit, where a minimiser would stay
         self._order = tuple(self.parameters.values())
         self._values: Array | None = None
         self._contents: Array | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ..histograms.orientation import (
 )
 from ..histograms.read import EventHistogram, open_events
 from ..histograms.write import sparse_histogram, write_histogram
+from ..io.progress import Progress, count
 from ..options import options_of, takes_options
 from .files import EventFile, find_event_files, open_event_file
 from .kernels import unravel
@@ -27,9 +28,6 @@ from .sums import GALACTIC, Sums, sum_events
 
 if TYPE_CHECKING:
     from histpy import Histogram
-
-#: Told as work goes on: events done, events in all.
-Progress = Callable[[int, int], None]
 
 #: Galactic angles of many events that all lie within this many degrees are radians by mistake:
 #: the whole sphere in radians does.
@@ -203,20 +201,19 @@ def bin_event_files(
             f"workers={workers} needs a scheduler: 'threads' or 'processes' (with dask)."
         )
     n_events = sum(file.n_events for file in files)
-    done = 0
+    n_done = 0
 
-    def told(n: int) -> None:
-        nonlocal done
-        done += n
-        if progress is not None:
-            progress(done, n_events)
+    def done(n: int) -> None:
+        nonlocal n_done
+        n_done += n
+        count(progress, n_done, n_events, "events")
 
     if scheduler is None:
-        sums = sum_events(options.binning, files, told=told)
+        sums = sum_events(options.binning, files, done=done)
     else:
         from .parallel import sum_in_parallel
 
-        sums = sum_in_parallel(options.binning, files, scheduler, workers, told)
+        sums = sum_in_parallel(options.binning, files, scheduler, workers, done)
     report = _report(options, files, sums)
     # The flat cells are taken apart in the memory of the result, which is most of all memory.
     (cells, counts, *_), axes = sums, options.axes()

@@ -219,7 +219,7 @@ class _Dataset:
     instead, by several threads.
     """
 
-    def __init__(self, dataset: h5py.Dataset, name: str):
+    def __init__(self, dataset: h5py.Dataset, name: str) -> None:
         self._dataset = dataset
         self._factor = _factor(name, dataset.attrs.get("unit"))
         self.chunk = dataset.chunks[0] if dataset.chunks else 1
@@ -259,12 +259,12 @@ class _Dataset:
 def _inflated(raw: bytes, size: int) -> bytes:
     """A packed chunk unpacked, to `size` bytes if it is whole, and never to much more."""
     if len(raw) * DEFLATE <= _MAX_ROWS:
-        return deflate.decompress(raw, bufsize=size)
+        return bytes(deflate.decompress(raw, bufsize=size))
     unpacker = deflate.decompressobj()  # slower, but stops
-    raw = unpacker.decompress(raw, size + 1)
+    unpacked = bytes(unpacker.decompress(raw, size + 1))
     if not unpacker.eof:
         raise OSError("a chunk has no end")
-    return raw
+    return unpacked
 
 
 # ---------------------------------------------------------------------------- finding, opening
@@ -462,10 +462,12 @@ def _header(stream: IO[bytes], begin: bytes = b"") -> Any:
 
 
 def _scale(
-    name: str, unit: str | None, bscale: float | None, bzero: float | None, path: Path
+    name: str, unit: str | None, bscale: float | str | None, bzero: float | str | None, path: Path
 ) -> tuple[float, float]:
     factor = _factor(_plain(name), unit, path)
-    scale, zero = (1.0 if bscale in (None, "") else bscale), (0.0 if bzero in (None, "") else bzero)
+    # astropy has "" for what the header does not say
+    scale = 1.0 if bscale is None or bscale == "" else float(bscale)
+    zero = 0.0 if bzero is None or bzero == "" else float(bzero)
     return factor * scale, factor * zero
 
 
@@ -475,7 +477,7 @@ def _data_bytes(header: Mapping[str, Any]) -> int:
     if n_axes == 0:
         return 0
     n_values = math.prod(header[f"NAXIS{i + 1}"] for i in range(min(n_axes, 999)))
-    n_bytes = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1)
+    n_bytes: int = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1)
     n_bytes *= header.get("PCOUNT", 0) + n_values
     if not 0 <= n_bytes < 1 << 50:
         raise ValueError(f"its primary header says {n_bytes} bytes of data")
@@ -528,6 +530,6 @@ def _read_bytes(stream: IO[bytes], n_bytes: int) -> tuple[bytearray, Exception |
     return (raw if done == n_bytes else raw[:done]), None
 
 
-def _doubles(values: NDArray, factor: float = 1.0, zero: float = 0.0) -> NDArray[np.float64]:
+def _doubles(values: NDArray[Any], factor: float = 1.0, zero: float = 0.0) -> NDArray[np.float64]:
     doubles = np.ascontiguousarray(values, np.float64)
     return doubles if factor == 1.0 and zero == 0.0 else doubles * factor + zero

@@ -1,10 +1,10 @@
 """Everything compiled for event lists: bins, selections, sorting, sums of equal cells.
 
-One file on purpose, see `kernels`. Nothing here holds the interpreter's lock, so that the next
-events are read meanwhile.
+One file on purpose, as `spectrum.kernels` says. Nothing here holds the interpreter's lock, so that
+the next events are read meanwhile.
 
 An event's *fate* is 0 while it is kept, and otherwise the number of the reason why it is not;
-reasons are numbered by `event_sums`. Its *cell* is its bin number in the flattened histogram.
+reasons are numbered by `events.sums`. Its *cell* is its bin number in the flattened histogram.
 """
 
 from __future__ import annotations
@@ -13,6 +13,14 @@ import math
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+Indices = NDArray[np.int64]
+
+#: What became of each event, see above.
+Fates = NDArray[np.uint8]
 
 #: Bits of a key that one pass of the sort looks at: its counters stay in the first-level cache.
 _DIGIT = 11
@@ -25,7 +33,7 @@ _RADIAN = 180.0 / math.pi
 
 
 @njit(cache=True, nogil=True)
-def refuse_nan(values, fate, reason):
+def refuse_nan(values: Floats, fate: Fates, reason: int) -> None:
     """Give every event that is kept so far, and has NaN here, this fate."""
     for i in range(values.size):
         if fate[i] == 0 and math.isnan(values[i]):
@@ -33,7 +41,9 @@ def refuse_nan(values, fate, reason):
 
 
 @njit(cache=True, nogil=True)
-def keep_range(values, factor, low, high, fate, reason):
+def keep_range(
+    values: Floats, factor: float, low: float, high: float, fate: Fates, reason: int
+) -> None:
     """Keep values in [low, high) after multiplying with a factor."""
     for i in range(values.size):
         if fate[i] == 0 and not low <= values[i] * factor < high:
@@ -41,7 +51,7 @@ def keep_range(values, factor, low, high, fate, reason):
 
 
 @njit(cache=True, nogil=True)
-def keep_intervals(times, bounds, fate, reason):
+def keep_intervals(times: Floats, bounds: Floats, fate: Fates, reason: int) -> None:
     """Keep times in the intervals [bounds[0], bounds[1]), [bounds[2], bounds[3]) ..."""
     # Times mostly come in order: the last interval is tried before a search.
     low, high, good = 0.0, 0.0, False
@@ -59,7 +69,9 @@ def keep_intervals(times, bounds, fate, reason):
 
 
 @njit(cache=True, nogil=True)
-def keep_cone(longitudes, latitudes, axis, cosine, fate, reason):
+def keep_cone(
+    longitudes: Floats, latitudes: Floats, axis: Floats, cosine: float, fate: Fates, reason: int
+) -> None:
     """Keep directions [rad] whose angle to a unit vector has at least this cosine."""
     for i in range(longitudes.size):
         if fate[i] != 0:
@@ -73,7 +85,16 @@ def keep_cone(longitudes, latitudes, axis, cosine, fate, reason):
 
 
 @njit(cache=True, nogil=True)
-def add_bins(values, factor, edges, guesses, fate, below, above, cells):
+def add_bins(
+    values: Floats,
+    factor: float,
+    edges: Floats,
+    guesses: Indices,
+    fate: Fates,
+    below: int,
+    above: int,
+    cells: Indices,
+) -> None:
     """Append a bin number to each cell: cell = cell * n_bins + bin, bins are [low, high).
 
     Parameters
@@ -113,7 +134,7 @@ def add_bins(values, factor, edges, guesses, fate, below, above, cells):
 
 
 @njit(cache=True, nogil=True)
-def count_fates(fate, fates):
+def count_fates(fate: Fates, fates: Indices) -> None:
     """Add the number of each fate to `fates`, in place; numpy's bincount copies to int64 first."""
     for i in range(fate.size):
         fates[fate[i]] += 1
@@ -123,7 +144,7 @@ def count_fates(fate, fates):
 
 
 @njit(cache=True, nogil=True)
-def _wrapped(angle, turn):
+def _wrapped(angle: float, turn: float) -> float:
     """An angle in [0, turn), rounded as astropy's Longitude does it."""
     if 0.0 <= angle < turn:
         return angle
@@ -136,7 +157,16 @@ def _wrapped(angle, turn):
 
 
 @njit(cache=True, nogil=True)
-def galactic_angles(longitudes, latitudes, fate, impossible, cells, theta, phi, kept):
+def galactic_angles(
+    longitudes: Floats,
+    latitudes: Floats,
+    fate: Fates,
+    impossible: int,
+    cells: Indices,
+    theta: Floats,
+    phi: Floats,
+    kept: Indices,
+) -> tuple[int, float]:
     """Colatitude and longitude [rad] of the events that are kept, packed.
 
     Parameters
@@ -174,7 +204,16 @@ def galactic_angles(longitudes, latitudes, fate, impossible, cells, theta, phi, 
 
 
 @njit(cache=True, nogil=True)
-def local_angles(azimuths, colatitudes, fate, impossible, cells, theta, phi, kept):
+def local_angles(
+    azimuths: Floats,
+    colatitudes: Floats,
+    fate: Fates,
+    impossible: int,
+    cells: Indices,
+    theta: Floats,
+    phi: Floats,
+    kept: Indices,
+) -> tuple[int, float]:
     """The same in the spacecraft's frame; azimuths and colatitudes in rad.
 
     The detour over degrees and latitudes is cosipy's: a direction on the border of two pixels
@@ -196,7 +235,7 @@ def local_angles(azimuths, colatitudes, fate, impossible, cells, theta, phi, kep
 
 
 @njit(cache=True, nogil=True)
-def add_pixels(cells, pixels, n_pixels):
+def add_pixels(cells: Indices, pixels: Indices, n_pixels: int) -> None:
     """Append a pixel number to each cell, in place."""
     for i in range(pixels.size):
         cells[i] = cells[i] * n_pixels + pixels[i]
@@ -206,7 +245,7 @@ def add_pixels(cells, pixels, n_pixels):
 
 
 @njit(cache=True, nogil=True)
-def sort_cells(cells, spare, n_cells):
+def sort_cells(cells: Indices, spare: Indices, n_cells: int) -> None:
     """Sort cells in [0, n_cells) by their digits; the result is in `cells`.
 
     A radix sort: its cost per event does not depend on how many there are.
@@ -240,7 +279,7 @@ def sort_cells(cells, spare, n_cells):
 
 
 @njit(cache=True, nogil=True)
-def count_runs(cells, counts):
+def count_runs(cells: Indices, counts: Floats) -> int:
     """The distinct values of sorted cells, and how often each appears; both in place.
 
     Parameters
@@ -265,7 +304,7 @@ def count_runs(cells, counts):
 
 
 @njit(cache=True, nogil=True)
-def count_merged(cells_a, cells_b):
+def count_merged(cells_a: Indices, cells_b: Indices) -> int:
     """How many distinct cells two sorted lists without repetition have together."""
     n = i = j = 0
     while i < cells_a.size and j < cells_b.size:  # no branches: which is next nobody can predict
@@ -277,7 +316,14 @@ def count_merged(cells_a, cells_b):
 
 
 @njit(cache=True, nogil=True)
-def merge_into(cells_a, counts_a, cells_b, counts_b, cells, counts):
+def merge_into(
+    cells_a: Indices,
+    counts_a: Floats,
+    cells_b: Indices,
+    counts_b: Floats,
+    cells: Indices,
+    counts: Floats,
+) -> None:
     """The sum of two sparse histograms, each sorted by cell without repetition.
 
     Parameters
@@ -304,7 +350,7 @@ def merge_into(cells_a, counts_a, cells_b, counts_b, cells, counts):
 
 
 @njit(cache=True, nogil=True)
-def unravel(coords, n_bins):
+def unravel(coords: Indices, n_bins: Indices) -> None:
     """Flat cells in the first row of `coords` become bin numbers in all rows, in place.
 
     Parameters

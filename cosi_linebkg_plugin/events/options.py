@@ -187,7 +187,5 @@ class BinningJob(BinningOptions):
     )
     progress: Any = field(
         default=None,
-        metadata=about(
-            "Is told (events done, events in all).", "python", accepts="callable, optional"
-        ),
+        metadata=about("Is told how many events are done.", "python", accepts="Progress, optional"),
     )

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LineBackgroundError
 from .files import EventFile
-from .sums import Binning, Sums, Told, add_results, sum_task, tasks_of
+from .sums import Binning, Sums, add_results, sum_task, tasks_of
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: A file with the range of its events that a task bins.
+Task = tuple[EventFile, int, int]
 
 #: dask's own schedulers; what is neither is the address of a cluster.
 LOCAL_SCHEDULERS = ("threads", "processes")
@@ -16,9 +23,9 @@ LOCAL_SCHEDULERS = ("threads", "processes")
 def sum_in_parallel(
     binning: Binning,
     files: list[EventFile],
-    scheduler: Any,
+    scheduler: str | Client,
     workers: int | None = None,
-    told: Told = lambda n: None,
+    done: Callable[[int], None] = lambda n: None,
 ) -> Sums:
     """`sum_events` as tasks whose sparse sums are added in a tree.
 
@@ -31,37 +38,40 @@ def sum_in_parallel(
         "threads", "processes", or the address of a cluster ("tcp://host:8786").
     workers : int, optional
         How many threads or processes; None is one per processor.
-    told : callable
-        Is told of each finished task how many events it had.
+    done : callable
+        Is called after each task with the number of its events.
     """
-    try:
-        import dask
-    except ImportError as error:
-        raise LineBackgroundError(
-            f"scheduler={scheduler!r} needs dask: pip install 'cosi-linebkg-plugin[dask]'; "
-            "without scheduler one process does it all."
-        ) from error
+    dask = _library("dask")
     tasks = tasks_of(files)
     if isinstance(scheduler, str) and scheduler in LOCAL_SCHEDULERS:
         leaves = [dask.delayed(sum_task, pure=False)(binning, *task) for task in tasks]
         sizes = {
             leaf.key: stop - start for leaf, (_, start, stop) in zip(leaves, tasks, strict=True)
         }
-        (total,) = _compute(
-            _tree(leaves, dask.delayed(add_results)), scheduler, workers, sizes, told
-        )
+        total = _compute(_tree(leaves, dask.delayed(add_results)), scheduler, workers, sizes, done)
     else:
         if workers is not None:
             raise LineBackgroundError(
                 f"workers={workers} is for {' and '.join(LOCAL_SCHEDULERS)}; a cluster has its own."
             )
-        total = _on_cluster(binning, tasks, scheduler, told)
+        total = _on_cluster(binning, tasks, scheduler, done)
     if isinstance(total, Exception):
         raise total
     return total
 
 
-def _tree(parts: list, add: Callable[[Any, Any], Any]) -> Any:
+def _library(name: str) -> Any:
+    """A module of dask, which is an optional dependency (and has few types)."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise LineBackgroundError(
+            f"A scheduler needs {name}: pip install 'cosi-linebkg-plugin[dask]'; without scheduler "
+            "one process does it all."
+        ) from error
+
+
+def _tree(parts: list[Any], add: Callable[[Any, Any], Any]) -> Any:
     """The sum of many in pairs, pairs of pairs ..."""
     while len(parts) > 1:
         pairs = [add(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
@@ -70,26 +80,29 @@ def _tree(parts: list, add: Callable[[Any, Any], Any]) -> Any:
 
 
 def _compute(
-    total: Any, scheduler: str, workers: int | None, sizes: dict[str, int], told: Told
-) -> tuple[Any, ...]:
-    import dask
-    from dask.callbacks import Callback
+    total: Any,
+    scheduler: str,
+    workers: int | None,
+    sizes: dict[str, int],
+    done: Callable[[int], None],
+) -> Sums | Exception:
+    dask = _library("dask")
 
     def finished(key: Any, *_: Any) -> None:
-        told(sizes.get(key, 0))
+        done(sizes.get(key, 0))
 
-    with Callback(posttask=finished):
-        return dask.compute(total, scheduler=scheduler, num_workers=workers, optimize_graph=False)
+    with _library("dask.callbacks").Callback(posttask=finished):
+        sums: tuple[Sums | Exception] = dask.compute(
+            total, scheduler=scheduler, num_workers=workers, optimize_graph=False
+        )
+    return sums[0]
 
 
-def _on_cluster(binning: Binning, tasks: list, scheduler: Any, told: Told) -> Any:
-    try:
-        from distributed import Client, as_completed
-    except ImportError as error:
-        raise LineBackgroundError(
-            "A cluster needs dask.distributed: pip install 'cosi-linebkg-plugin[dask]'."
-        ) from error
-    if not isinstance(scheduler, str | Client):
+def _on_cluster(
+    binning: Binning, tasks: list[Task], scheduler: str | Client, done: Callable[[int], None]
+) -> Sums | Exception:
+    distributed = _library("distributed")
+    if not isinstance(scheduler, str | distributed.Client):
         raise LineBackgroundError(
             f"scheduler must be one of {LOCAL_SCHEDULERS}, the address of a dask.distributed "
             f"cluster, or its Client; got {scheduler!r}."
@@ -100,9 +113,9 @@ def _on_cluster(binning: Binning, tasks: list, scheduler: Any, told: Told) -> An
             f"(tcp://host:8786), got {scheduler!r}."
         )
     try:
-        client = (
-            Client(scheduler, set_as_default=False) if isinstance(scheduler, str) else scheduler
-        )
+        client = scheduler
+        if isinstance(scheduler, str):
+            client = distributed.Client(scheduler, set_as_default=False)
     except (OSError, ValueError) as error:
         raise LineBackgroundError(
             f"There is no dask.distributed cluster at {scheduler!r} ({error}); give 'threads', "
@@ -114,9 +127,10 @@ def _on_cluster(binning: Binning, tasks: list, scheduler: Any, told: Told) -> An
             leaf.key: stop - start for leaf, (_, start, stop) in zip(leaves, tasks, strict=True)
         }
         total = _tree(leaves, lambda a, b: client.submit(add_results, a, b, pure=False))
-        for leaf in as_completed(leaves, loop=client.loop):
-            told(sizes[leaf.key])
-        return total.result()
+        for leaf in distributed.as_completed(leaves, loop=client.loop):
+            done(sizes[leaf.key])
+        sums: Sums | Exception = total.result()
+        return sums
     finally:
         if client is not scheduler:
             client.close()

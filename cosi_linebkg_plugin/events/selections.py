@@ -27,7 +27,7 @@ _MAX_BYTES = 100_000_000
 Range = tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selections:
     """What an event must fulfil; None is no condition. All ranges are [low, high).
 

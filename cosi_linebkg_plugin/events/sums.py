@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -56,10 +55,11 @@ _RATIO = 3
 
 _DEGREES = 180.0 / np.pi  # as numpy.rad2deg has it
 
-Told = Callable[[int], None]
+#: Columns of some events, by name.
+Block = dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColumnAxis:
     """An axis whose bin is that of a column.
 
@@ -120,10 +120,12 @@ class Binning:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Bins of each axis, PsiChi the last."""
         return (*(axis.edges.size - 1 for axis in self.axes), 12 * self.nside**2)
 
     @property
     def n_cells(self) -> int:
+        """Bins of all axes together."""
         n = 1
         for size in self.shape:  # beyond int64 it is Python that counts
             n *= size
@@ -153,6 +155,7 @@ class Binning:
         )
 
     def fate(self, what: str, name: str) -> int:
+        """The fate of events that are left out for this reason."""
         return self.reasons.index(Reason(what, name)) + 1
 
 
@@ -176,19 +179,12 @@ class Sums(NamedTuple):
     extent: float
 
 
-def _fresh(n: int, dtype: type) -> NDArray:
-    """An array in memory of its own: it goes back to the system at once, and leaves no holes."""
-    if n == 0:
-        return np.empty(0, dtype)
-    memory = mmap.mmap(-1, n * np.dtype(dtype).itemsize)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # not every kernel has them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype)
+def _return_freed_memory() -> None:
+    """Give what reading took back to the system, which glibc does not do by itself.
 
-
-def _give_back() -> None:
-    """Return freed memory to the system: glibc keeps some 60 MB of what reading took."""
+    The peak of 4e6 events in 3.6e6 cells is 242 MB with it and 280 MB without
+    (tests/benchmarks/bench_events.py, `peak_memory`).
+    """
     if sys.platform == "linux":
         with suppress(AttributeError):  # another C library
             ctypes.CDLL(None).malloc_trim(0)
@@ -202,7 +198,7 @@ def merge_sums(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The sum of two sparse histograms, each sorted by cell without repetition."""
     n = count_merged(cells_a, cells_b)
-    cells, counts = _fresh(n, np.int64), _fresh(n, np.float64)
+    cells, counts = np.empty(n, np.int64), np.empty(n, np.float64)
     merge_into(cells_a, counts_a, cells_b, counts_b, cells, counts)
     return cells, counts
 
@@ -218,7 +214,7 @@ def sum_events(
     files: list[EventFile],
     start: int = 0,
     stop: int | None = None,
-    told: Told = lambda n: None,
+    done: Callable[[int], None] = lambda n: None,
 ) -> Sums:
     """Bin files one after the other, in blocks that are read ahead.
 
@@ -228,18 +224,18 @@ def sum_events(
     files : list of EventFile
     start, stop : int
         The range of events in each file; None is its end.
-    told : callable
-        Is told after each block how many events it had.
+    done : callable
+        Is called after each block with the number of its events.
     """
     with ThreadPoolExecutor(1) as summer:
         pass_ = _Pass(binning, summer)
         for file in files:
             for block in _read_ahead(file.blocks(binning.columns, start, stop)):
-                told(pass_.add(block))
+                done(pass_.add(block))
         return pass_.result()
 
 
-def _read_ahead(blocks: Iterator[dict]) -> Iterator[dict]:
+def _read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
     """The next block is read and unpacked while the last is worked on."""
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(next, blocks, None)
@@ -254,19 +250,19 @@ class _Pass:
     Full arrays of cells are sorted and summed by `summer`, one at a time, while the next fills.
     """
 
-    def __init__(self, binning: Binning, summer: Executor):
+    def __init__(self, binning: Binning, summer: Executor) -> None:
         self._binning, self._summer = binning, summer
-        self._summing: Future | None = None
+        self._summing: Future[None] | None = None
         self._fates = np.zeros(len(binning.reasons) + 1, np.int64)
         self._extent = 0.0
         self._parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-        self._waiting, self._sorting, self._spare = (_fresh(_SORTED, np.int64) for _ in range(3))
+        self._waiting, self._sorting, self._spare = (np.empty(_SORTED, np.int64) for _ in range(3))
         self._n_waiting = 0
-        self._cells, self._kept = (_fresh(BLOCK, np.int64) for _ in range(2))
-        self._theta, self._phi = (_fresh(BLOCK, np.float64) for _ in range(2))
-        self._fate = _fresh(BLOCK, np.uint8)
+        self._cells, self._kept = (np.empty(BLOCK, np.int64) for _ in range(2))
+        self._theta, self._phi = (np.empty(BLOCK, np.float64) for _ in range(2))
+        self._fate = np.empty(BLOCK, np.uint8)
 
-    def add(self, block: dict[str, NDArray[np.float64]]) -> int:
+    def add(self, block: Block) -> int:
         """Bin a block of at most BLOCK events; returns how many."""
         b = self._binning
         n = len(block[b.columns[0]])
@@ -284,7 +280,7 @@ class _Pass:
         count_fates(fate, self._fates)
         return n
 
-    def _select(self, block: dict[str, NDArray[np.float64]], fate: NDArray[np.uint8]) -> None:
+    def _select(self, block: Block, fate: NDArray[np.uint8]) -> None:
         b, s = self._binning, self._binning.selections
         if s.time is not None:
             bounds = np.array(s.time)
@@ -308,7 +304,7 @@ class _Pass:
 
     def _add_directions(
         self,
-        block: dict[str, NDArray[np.float64]],
+        block: Block,
         fate: NDArray[np.uint8],
         cells: NDArray[np.int64],
     ) -> None:
@@ -347,7 +343,7 @@ class _Pass:
         sort_cells(cells, self._spare[:n], self._binning.n_cells)
         counts = self._spare.view(np.float64)
         n = count_runs(cells, counts)
-        self._parts.append((_fresh(n, np.int64), _fresh(n, np.float64)))
+        self._parts.append((np.empty(n, np.int64), np.empty(n, np.float64)))
         for kept, found in zip(self._parts[-1], (cells, counts), strict=True):
             kept[:] = found[:n]
         self._merge(_RATIO)
@@ -365,7 +361,7 @@ class _Pass:
         del self._waiting, self._sorting, self._spare
         self._merge(np.inf)
         ((cells, counts),) = self._parts
-        _give_back()
+        _return_freed_memory()
         return Sums(cells, counts, self._fates, self._extent)
 
 

@@ -15,14 +15,14 @@ References
 ----------
 Baker & Cousins 1984, NIM 221, 437 (deviance). Wald & Wolfowitz 1940, Ann. Math. Stat. 11, 147
 (runs). Sidak 1967, JASA 62, 626 (the largest of many residuals). Paule & Mandel 1982, J. Res. NBS
-87, 377 (a common extra variance that makes chi-square equal its expectation). Rao 1948, Proc.
-Camb. Phil. Soc. 44, 50 (the score test for a further line).
+87, 377 (a common extra variance that makes chi-square equal its expectation). Further lines:
+`cosi_linebkg_plugin.fit.score`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,10 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
+from ..spectrum.axis import bins_to_ranges
 from ..spectrum.kernels import FLOOR
 from ..spectrum.statistic import CHI2_MIN_EXPECTED, deviance_residuals
+from .score import Residuals, log_chance
 
 Array = NDArray[np.float64]
 
@@ -54,10 +56,6 @@ _LARGEST_SYSTEMATIC = 1e3
 
 _ONE_SIGMA = float(ndtr(1.0))
 
-#: An excess within this many widths of a line tells of the line's shape; below it and within this
-#: many, perhaps of its tail.
-_SAME_PLACE, _TAIL_REACH = 2.0, 6.0
-
 #: How many places of a further line are named.
 _MAX_PLACES = 3
 
@@ -72,7 +70,7 @@ class Excess:
     z : float
         Significance at this energy, by the score test.
     p_value : float
-        With the energies that were looked at counted.
+        With the energies that were looked at counted (`score.log_chance`).
     """
 
     energy: float
@@ -80,7 +78,7 @@ class Excess:
     p_value: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adequacy:
     """How well a model describes the fitted bins.
 
@@ -172,84 +170,13 @@ class Adequacy:
         }
 
 
-def describe(
-    adequacy: Adequacy,
-    lines: Sequence[tuple[float, float]],
-    tail: bool,
-    at_limit: Sequence[float] = (),
-) -> str:
-    """In words: how well the model does, whether a template may use it, and what to try.
-
-    Parameters
-    ----------
-    adequacy : Adequacy
-    lines : sequence of (float, float), keV
-        Energy and width of the fitted lines.
-    tail : bool
-        The lines have a low-energy tail.
-    at_limit : sequence of float, keV
-        Energies of lines at the end of their window.
-    """
-    a = adequacy
-    text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}, p "
-    text += f"= {a.p_value:.2g}" if a.p_value > 1e-300 else "< 1e-300"
-    if a.deviance_p_value is None:
-        text += " by the largest residual alone (counts too low for the chi-square law, use toys)"
-    elif a.n_toys:
-        text += f" ({a.n_toys} toys)"
-    if a.is_adequate():
-        return f"{text}: the model describes the fitted bins. It may be used for a template."
-    low, high = a.worst_range
-    text += (
-        f": the model does NOT describe the data. The largest residual is {a.worst:+.1f} sigma at "
-        f"{low:.6g}-{high:.6g} keV"
-    )
-    if a.runs_p_value is not None and a.runs_p_value < LEVEL:
-        text += f"; {a.runs} runs of equal signs, {a.expected_runs:.0f} expected"
-    least, most = (100.0 * s for s in a.systematic_range)
-    text += (
-        f". The bins scatter by {100.0 * a.applied:.2g} % ({least:.2g}-{most:.2g}) beyond "
-        "Poisson noise, which the errors of expected counts include. "
-    )
-    if a.applied <= TOLERABLE:
-        text += "So small an error covers it: it may be used for a template"
-    else:
-        text += f"It should NOT be used for a template: above {100.0 * TOLERABLE:g} %"
-        text += " the counts in the source range are a guess"
-    return f"{text}. Try {', or '.join(_advice(a, lines, tail, at_limit))}."
-
-
-def _advice(
-    a: Adequacy, lines: Sequence[tuple[float, float]], tail: bool, at_limit: Sequence[float]
-) -> list[str]:
-    """What may make the model adequate, most promising first."""
-    found = []
-    for e in a.excesses:
-        distance, line = min(
-            ((abs(energy - e.energy) / width, energy) for energy, width in lines),
-            default=(math.inf, 0.0),
-        )
-        stuck = line in at_limit
-        same = distance < _SAME_PLACE and not stuck
-        if stuck and distance < _TAIL_REACH:
-            found.append(f"a wider window for the line at {line:.1f} keV, which is at its end")
-        elif same or (distance < _TAIL_REACH and e.energy < line and not tail):
-            shape = "a width of its own (width: own)" if tail else "a low-energy tail (tail: true)"
-            found.append(f"{shape} for the line at {line:.1f} keV")
-        if not same:
-            found.append(f"a line near {e.energy:.1f} keV ({e.z:+.1f} sigma)")
-    drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
-    if drifts or not found:
-        found.append("another continuum (broken_powerlaw, powerlaw_polynomial)")
-    return [*dict.fromkeys(found), "fewer energies (mask)"]
-
-
 def judge(
     edges: Array,
     counts: Array,
     used: NDArray[np.bool_],
     expected: Array,
     jacobian: Array,
+    of_continuum: NDArray[np.bool_],
     *,
     deviance: float,
     dof: int,
@@ -267,13 +194,16 @@ def judge(
         The fitted bins.
     jacobian : ndarray, shape (n_free, n_bins)
         Derivatives of the expected counts to the parameters that were free to move.
+    of_continuum : ndarray of bool, shape (n_free,)
+        Which of these belong to the continuum.
     deviance, dof, deviance_p_value, n_toys
         As in `Adequacy`.
     line_width : callable
         Width [keV] of a line at each of some energies [keV].
     """
     n, mu = counts[used], np.maximum(expected[used], FLOOR)
-    q = _basis(jacobian[:, used] / np.sqrt(mu))
+    fitted = Residuals.of(n, mu, jacobian[:, used])
+    q = fitted.basis
     spread = np.sqrt(np.maximum(1.0 - np.sum(q**2, axis=1), LEAST_VARIANCE))
     pulls = _pulls(n, mu, spread)
     residuals = np.full(counts.size, np.nan)
@@ -282,7 +212,8 @@ def judge(
     bin_index = int(np.flatnonzero(used)[k])
     few = mu.min() < CHI2_MIN_EXPECTED
     runs, expected_runs, runs_p = runs_test(n - mu)
-    systematic, limits = _systematic((n - mu) / np.sqrt(mu), mu, q)
+    systematic, limits = _systematic(fitted.values, mu, q)
+    continuum = Residuals.of(n, mu, jacobian[np.ix_(of_continuum, used)])
     return Adequacy(
         deviance,
         dof,
@@ -297,7 +228,7 @@ def judge(
         _of_many(2.0 * float(ndtr(-abs(pulls[k]))), n.size),
         systematic,
         limits,
-        () if few else _excesses(edges, used, n, mu, q, line_width),
+        () if few else _excesses(edges, used, fitted, continuum, line_width),
     )
 
 
@@ -341,16 +272,6 @@ def _log_binomial(n: int, k: NDArray[np.int64]) -> Array:
     safe = np.where(inside, k, 0)
     value = gammaln(n + 1) - gammaln(safe + 1) - gammaln(n - safe + 1)
     return np.where(inside, value, -np.inf)
-
-
-def _basis(jacobian: Array) -> Array:
-    """Orthonormal basis of what the fit absorbs, shape (n_bins, rank)."""
-    size = np.sqrt(np.sum(jacobian**2, axis=1))
-    scaled = jacobian[size > 0] / size[size > 0, None]
-    if not scaled.size:
-        return np.zeros((jacobian.shape[1], 0))
-    u, values, _ = np.linalg.svd(scaled.T, full_matrices=False)
-    return u[:, values > 1e-7 * values[0]]
 
 
 def _pulls(n: Array, mu: Array, spread: Array) -> Array:
@@ -415,34 +336,47 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
 def _excesses(
     edges: Array,
     used: NDArray[np.bool_],
-    n: Array,
-    mu: Array,
-    q: Array,
+    residuals: Residuals,
+    continuum: Residuals,
     line_width: Callable[[Array], Array],
 ) -> tuple[Excess, ...]:
     """Significant places for a further line: the score test at each energy of a grid."""
-    centers = 0.5 * (edges[1:] + edges[:-1])[used]
-    energies = [float(centers[0])]
-    finest = float(np.median(np.diff(edges)))
-    while energies[-1] < centers[-1]:
-        here = float(line_width(np.array(energies[-1:]))[0])
-        energies.append(energies[-1] + 0.5 * max(here, finest))
-    energy = np.array(energies)
+
+    def shapes(energies: Array) -> Array:
+        width = line_width(energies)[:, None]
+        return np.diff(ndtr((edges - energies[:, None]) / width), axis=1)[:, used]
+
+    grids, finest = [], float(np.median(np.diff(edges)))
+    for low, high in bins_to_ranges(edges, used):
+        grid = _energies(low, high, finest, line_width)
+        # a line that is mostly in the mask is nothing that the data know of
+        grid = grid[shapes(grid).sum(axis=1) > 0.5]
+        if grid.size:
+            grids.append(grid)
+    if not grids:
+        return ()
+    length = sum(continuum.curve_length(shapes, grid) for grid in grids)
+    energy = np.concatenate(grids)
     width = line_width(energy)
-    shape = np.diff(ndtr((edges - energy[:, None]) / width[:, None]), axis=1)[:, used]
-    seen = shape.sum(axis=1) > 0.5  # a line in the mask is nothing that the data know of
-    energy, width, shape = energy[seen], width[seen], shape[seen] / np.sqrt(mu)
-    information = np.sum(shape**2, axis=1) - np.sum((shape @ q) ** 2, axis=1)
-    enough = information > 1e-6 * np.sum(shape**2, axis=1)
-    score = shape @ ((n - mu) / np.sqrt(mu))
-    z = np.where(enough, score / np.sqrt(np.where(enough, information, 1.0)), 0.0)
+    z, _ = residuals.score(shapes, energy)
     found: list[Excess] = []
     left = np.ones(z.size, bool)
     while left.any() and len(found) < _MAX_PLACES:
         best = int(np.argmax(np.where(left, z, -np.inf)))
-        p = _of_many(float(ndtr(-z[best])), z.size)
-        if p >= LEVEL:
+        chance = log_chance(float(z[best]), len(grids), length)
+        if chance >= math.log(LEVEL):
             break
-        found.append(Excess(float(energy[best]), float(z[best]), p))
+        found.append(Excess(float(energy[best]), float(z[best]), math.exp(chance)))
         left &= np.abs(energy - energy[best]) > 5.0 * width[best]
     return tuple(found)
+
+
+def _energies(
+    low: float, high: float, finest: float, line_width: Callable[[Array], Array]
+) -> Array:
+    """Energies from `low` to `high` keV, half a line's width, or half a bin, apart."""
+    energies = [low + 0.5 * finest]
+    while energies[-1] < high:
+        width = float(line_width(np.array(energies[-1:]))[0])
+        energies.append(energies[-1] + 0.5 * max(width, finest))
+    return np.minimum(energies, high)

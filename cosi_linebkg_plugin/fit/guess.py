@@ -40,9 +40,9 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
     model, spectrum = objective.model, objective.spectrum
     theta = start_inside(model)
     low, high = objective.low, objective.high
-    lines = [c for c in model.components if c.label == "lines"]
+    lines = [model.components[i] for i in model.lines]
     bin_width = (spectrum.edges[-1] - spectrum.edges[0]) / spectrum.n_bins
-    slots = np.array([c.slots[:2] for c in lines], dtype=np.int64).reshape(-1, 2)
+    slots = np.array([(c.area, c.energy) for c in lines], dtype=np.int64).reshape(-1, 2)
     free = np.array([p.free for p in model.parameters])
     fixed_line = free[slots[:, 0]]
     theta[slots[fixed_line, 0]] = np.maximum(low[slots[fixed_line, 0]], 0.0)
@@ -57,8 +57,8 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
         trial = _with_width(lines, theta, width, free, low, high)
         sigmas = np.array([c.sigma(trial) for c in lines])
         place_lines(
-            spectrum.edges, spectrum.counts, spectrum.used, expected, slots, sigmas, windows, free,
-            low, high, trial,
+            objective.bound.grid.edges, spectrum.counts, spectrum.used, expected, slots, sigmas,
+            windows, free, low, high, trial,
         )  # fmt: skip
         value = objective.value(trial)
         if value < best_value:
@@ -71,7 +71,7 @@ def _with_width(lines: list[Component], theta, width, free, low, high):
     theta = theta.copy()
     groups: dict[tuple[int, ...], list[float]] = {}
     for c in lines:
-        groups.setdefault(c.width_slots, []).append(float(theta[c.slots[1]]))
+        groups.setdefault(c.width_slots, []).append(float(theta[c.energy]))
     for slots, energies in groups.items():
         wanted = [width]
         if len(slots) == 2:
@@ -99,13 +99,11 @@ def place_missed_line(
     free = np.array([p.free for p in model.parameters])
     bin_width = (spectrum.edges[-1] - spectrum.edges[0]) / spectrum.n_bins
     best_gain, best = _WORTHWHILE_GAIN, None
-    for component in model.components:
-        if component.label != "lines":
-            continue
-        f, mu = component.slots[:2]
+    for component in (model.components[i] for i in model.lines):
+        f, mu = component.area, component.energy
         if not free[f] or theta[f] > 0.0:
             continue
-        slots = np.array([component.slots[:2]], dtype=np.int64)
+        slots = np.array([(f, mu)], dtype=np.int64)
         low, high = objective.low, objective.high
         window = _windows(theta, low, high, free, slots, spectrum, bin_width)[0]
         own = component.width_slots
@@ -117,7 +115,7 @@ def place_missed_line(
         )  # fmt: skip
         for width in widths:
             gain, energy, amplitude = scan_window(
-                spectrum.edges, residual, weight, window[0], window[1], width
+                objective.bound.grid.edges, residual, weight, window[0], window[1], width
             )
             if gain > best_gain:
                 best_gain, best = gain, theta.copy()
@@ -144,9 +142,7 @@ def _windows(theta, low, high, free, slots, spectrum, bin_width):
 def _guess_continuum(objective, theta, windows, bin_width):
     """Fit the continuum alone, away from the lines and without the bins that stand out."""
     model, spectrum = objective.model, objective.spectrum
-    continuum = [i for i, c in enumerate(model.components) if c.label == "continuum"]
-    own = {s for i in continuum for s in model.components[i].slots}
-    free = np.array([s for s in model.free if s in own], dtype=np.int64)
+    free = np.array([s for s in model.free if s in model.continuum_slots], dtype=np.int64)
     if free.size == 0:
         return theta
     enough = max(2 * free.size, 6)
@@ -156,7 +152,9 @@ def _guess_continuum(objective, theta, windows, bin_width):
         used &= (spectrum.edges[1:] < low - reach) | (spectrum.edges[:-1] > high + reach)
     if used.sum() < enough:
         used = spectrum.used.copy()
-    only = Objective(model.select(continuum), spectrum, objective.bound.grid, objective.offset)
+    only = Objective(
+        model.select(model.smooth_continuum), spectrum, objective.bound.grid, objective.offset
+    )
     amplitudes = amplitude_slots(only.model)
     breaks = []
     for c in only.model.components:

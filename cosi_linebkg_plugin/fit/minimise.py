@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from ..errors import FitError, FitInterrupted, ModelError
+from ..errors import FitError, ModelError
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel
 from .guess import guess_start, place_missed_line
 from .objective import Objective, amplitude_slots, start_inside
 from .result import LineBackgroundFit
-
-#: Is told how much is done, and of how much.
-Told = Callable[[int, int], None]
 
 #: Estimated distance to the minimum, in log-likelihood, that counts as converged: half the
 #: square of 1e-4 standard errors. From below _EDM_OF_ONE_STEP one Newton step gets there.
@@ -54,7 +49,7 @@ def fit_spectrum(
     Parameters
     ----------
     model : SpectralModel
-        Start values, limits, fixed and shared parameters, steps and priors are its own.
+        Start values, limits, fixed and shared parameters and priors are its own.
     spectrum : EnergySpectrum
     minos : bool
         Add profile-likelihood errors of every free parameter that sits on no limit; one that
@@ -118,8 +113,7 @@ def fit_spectrum(
     minuit.print_level = 0
     minuit.limits = [(p.low, p.high) for p in parameters]
     spans = [0.1 * (p.high - p.low) for p in parameters]
-    steps = [p.step or sigma[k] for k, p in enumerate(parameters)]
-    minuit.errors = np.minimum(spans, steps)
+    minuit.errors = np.minimum(spans, sigma)
     # A handful of calls from here; where limits make it crawl, the Newton steps take over.
     minuit.migrad(ncall=1000 + 50 * free.size)
     theta[free] = np.array(minuit.values)
@@ -193,10 +187,10 @@ def _free_widths(model: SpectralModel) -> NDArray[np.int64]:
     """Slots (amplitude, width) of the lines, one row per free width, shape (n, 2)."""
     rows: dict[int, tuple[int, int]] = {}
     for c in model.components:
-        if c.label == "lines" and len(c.width_slots) == 1:
+        if c.is_line and len(c.width_slots) == 1:
             width = c.width_slots[0]
             if model.parameters[width].free:
-                rows.setdefault(width, (c.slots[0], width))
+                rows.setdefault(width, (c.area, width))
     return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 2)
 
 
@@ -295,10 +289,10 @@ def _idle(model, theta, slots):
     """True for parameters that act only through lines or power laws of zero amplitude."""
     acting = set()
     for c in model.components:
-        if c.kind == "function" or theta[c.slots[0]] != 0.0:
+        if c.amplitude is None or c.kind == "function" or theta[c.amplitude] != 0.0:
             acting.update(c.slots)
         else:
-            acting.add(c.slots[0])
+            acting.add(c.amplitude)
     acting.update(source for slot, source, _ in model.derived if slot in acting)
     return np.array([slot not in acting for slot in slots])
 
@@ -328,10 +322,8 @@ def _minos(minuit, best, interior, covariance):
 
 def _free_lines(model: SpectralModel, theta):
     """Slots of F and mu, shape (n, 2), and widths [keV] of the lines with a free amplitude."""
-    lines = [
-        c for c in model.components if c.label == "lines" and model.parameters[c.slots[0]].free
-    ]
-    slots = np.array([c.slots[:2] for c in lines], dtype=np.int64).reshape(-1, 2)
+    lines = [c for c in model.components if c.is_line and model.parameters[c.area].free]
+    slots = np.array([(c.area, c.energy) for c in lines], dtype=np.int64).reshape(-1, 2)
     return slots, np.array([c.sigma(theta) for c in lines])
 
 
@@ -377,7 +369,7 @@ def _lost_line(objective: Objective, theta: NDArray[np.float64]) -> str:
 def _negative_continuum(objective: Objective, theta: NDArray[np.float64]) -> str:
     """What is wrong if the continuum falls below 0 anywhere on the axis, or ''."""
     model, spectrum = objective.model, objective.spectrum
-    continuum = [i for i, c in enumerate(model.components) if c.label == "continuum"]
+    continuum = model.continuum
     if all(model.components[i].kind in ("powerlaw", "broken_powerlaw") for i in continuum):
         return ""
     counts = model.select(continuum).bind(objective.bound.grid).counts(theta)
@@ -400,80 +392,6 @@ def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> 
             f"The model has {n_free} free parameters but only {n_used} of {spectrum.n_bins} "
             "energy bins are unmasked; fix parameters, remove lines or shorten the mask."
         )
-
-
-def toy_p_value(
-    fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None, told: Told | None = None
-) -> tuple[float, NDArray[np.float64]]:
-    """Goodness of fit from simulated spectra, for any number of counts.
-
-    Parameters
-    ----------
-    fit : LineBackgroundFit
-    n_toys : int
-        Spectra that are drawn from the fit, and fitted again.
-    rng : numpy Generator or seed, optional
-    told : callable, optional
-        Is told after each toy how many are done, and of how many.
-
-    Returns
-    -------
-    p_value : float
-        (toys at least as bad as the data + 1) / (n_toys + 1).
-    deviances : ndarray, shape (n_toys,)
-
-    Raises
-    ------
-    FitInterrupted
-        At Ctrl-C; its ``result`` is the fit, with the toys so far.
-    """
-    rng = np.random.default_rng(rng)
-    expected = fit.expected_total
-    deviances: list[float] = []
-    try:
-        while len(deviances) < n_toys:
-            toy = replace(fit.spectrum, counts=rng.poisson(expected).astype(float))
-            try:
-                deviance = fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
-            except FitError as error:
-                deviance = error.result.deviance
-            deviances.append(deviance)
-            if told is not None:
-                told(len(deviances), n_toys)
-    except KeyboardInterrupt as interrupt:
-        done = len(deviances)
-        toys = (_share_as_bad(fit, deviances), done) if done else None
-        problem = f"interrupted after {done} of {n_toys} simulated spectra"
-        raise FitInterrupted(problem, replace(fit, toys=toys, message=problem)) from interrupt
-    return _share_as_bad(fit, deviances), np.array(deviances)
-
-
-def _share_as_bad(fit: LineBackgroundFit, deviances: list[float]) -> float:
-    return (sum(d >= fit.deviance for d in deviances) + 1) / (len(deviances) + 1)
-
-
-def with_toys(
-    fit: LineBackgroundFit, n_toys: int = 200, rng: Any = None, told: Told | None = None
-) -> LineBackgroundFit:
-    """The fit with the p-value of its deviance from simulated spectra.
-
-    For spectra with fewer than 5 expected counts in a bin, where the chi-square law does not hold.
-
-    Parameters
-    ----------
-    fit : LineBackgroundFit
-    n_toys : int
-    rng : numpy Generator or seed, optional
-        The same seed gives the same p-value.
-    told : callable, optional
-        As of `toy_p_value`.
-
-    Returns
-    -------
-    LineBackgroundFit
-        With `toys`; its `p_value` and `adequacy` follow.
-    """
-    return replace(fit, toys=(toy_p_value(fit, n_toys, rng, told)[0], n_toys))
 
 
 def from_best(fit: LineBackgroundFit) -> SpectralModel:

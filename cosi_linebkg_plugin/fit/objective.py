@@ -9,17 +9,15 @@ from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import BoundModel, SpectralModel
 from ..spectrum.kernels import (
     FLOOR,
-    compiled_gradient,
-    compiled_hessian,
     compiled_minimise,
-    compiled_scoring,
-    compiled_value,
+    evaluate,
     pack,
-    python_hessian,
     python_minimise,
 )
 from ..spectrum.lineshapes import EnergyGrid
 from ..spectrum.statistic import half_deviance, score_residual
+
+_NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
 
 class Objective:
@@ -72,38 +70,46 @@ class Objective:
 
     def value(self, theta: NDArray[np.float64]) -> float:
         """Half the deviance plus penalties."""
-        if self._args is not None:
-            return compiled_value(self._args, theta)
-        counts, used, offset = self._data
-        value = half_deviance(counts, used, self.bound.counts(theta) + offset)
-        return value + self._penalty(theta)
+        return self.evaluate(theta, _NO_GRADIENT, _NO_INFORMATION)
 
     def gradient(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Derivatives to every parameter, shape (n_parameters,)."""
-        if self._args is not None:
-            return compiled_gradient(self._args, theta)
-        return self.scoring(theta)[1]
+        gradient = np.empty(theta.size)
+        self.evaluate(theta, gradient, _NO_INFORMATION)
+        return gradient
 
     def scoring(
         self, theta: NDArray[np.float64]
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         """Value, gradient and expected (Fisher) information at `theta`."""
-        if self._args is not None:
-            return compiled_scoring(self._args, theta)
-        expected, jac = self.bound.counts_and_jacobian(theta)
-        counts, used, offset = self._data
-        expected += offset
-        gradient = jac @ score_residual(counts, used, expected)
-        information = (jac * np.where(used, 1.0 / np.maximum(expected, FLOOR), 0.0)) @ jac.T
-        slots, means, weights = self._prior
-        np.add.at(gradient, slots, (theta[slots] - means) * weights)
-        np.add.at(information, (slots, slots), weights)
-        value = half_deviance(counts, used, expected) + self._penalty(theta)
+        gradient, information = np.empty(theta.size), np.empty((theta.size, theta.size))
+        value = self.evaluate(theta, gradient, information)
         return value, gradient, information
 
-    def _penalty(self, theta: NDArray[np.float64]) -> float:
+    def evaluate(
+        self,
+        theta: NDArray[np.float64],
+        gradient: NDArray[np.float64],
+        information: NDArray[np.float64],
+    ) -> float:
+        """What `kernels.evaluate` does, for components of any kind."""
+        if self._args is not None:
+            return evaluate(self._args, theta, gradient, information)
+        counts, used, offset = self._data
         slots, means, weights = self._prior
-        return 0.5 * float(np.sum((theta[slots] - means) ** 2 * weights))
+        difference = theta[slots] - means
+        penalty = 0.5 * float(np.sum(difference**2 * weights))
+        if not gradient.size:
+            return half_deviance(counts, used, self.bound.counts(theta) + offset) + penalty
+        expected, jac = self.bound.counts_and_jacobian(theta)
+        expected += offset
+        gradient[:] = jac @ score_residual(counts, used, expected)
+        np.add.at(gradient, slots, difference * weights)
+        if information.size:
+            weight = np.where(used, 1.0 / np.maximum(expected, FLOOR), 0.0)
+            information[:] = (jac * weight) @ jac.T
+            np.add.at(information, (slots, slots), weights)
+        return half_deviance(counts, used, expected) + penalty
 
     def score_to_minimum(
         self, theta: NDArray[np.float64], slots: NDArray[np.int64]
@@ -126,9 +132,16 @@ class Objective:
 
         `steps` are the half-widths of the differences of the gradient.
         """
-        if self._args is not None:
-            return compiled_hessian(self._args, theta, slots, steps)
-        return python_hessian(self, theta, slots, steps)
+        rows = np.empty((slots.size, slots.size))
+        shifted = theta.copy()
+        for row, slot, step in zip(rows, slots, steps, strict=True):
+            shifted[slot] = theta[slot] + step
+            row[:] = self.gradient(shifted)[slots]
+            shifted[slot] = theta[slot] - step
+            row -= self.gradient(shifted)[slots]
+            shifted[slot] = theta[slot]
+        rows /= 2.0 * steps[:, None]
+        return 0.5 * (rows + rows.T)
 
 
 def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:

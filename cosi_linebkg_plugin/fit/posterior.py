@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FitError, FitInterrupted
+from ..io.progress import Progress, count
 from ..spectrum.kernels import compiled_log_posterior, sweep_walkers
 from ..spectrum.statistic import half_deviance
+from .numbers import FitNumbers
 from .objective import Objective
 
-if TYPE_CHECKING:
-    from .minimise import Told
-    from .result import LineBackgroundFit
+Fit = TypeVar("Fit", bound=FitNumbers)
 
 #: The chain is run until it is this many autocorrelation times long.
 LENGTH_IN_TIMES = 30
@@ -30,8 +30,8 @@ _MIN_STEPS = 200
 
 
 def sample_posterior(
-    fit: LineBackgroundFit, *, n_samples: int = 4000, seed: Any = None, told: Told | None = None
-) -> LineBackgroundFit:
+    fit: Fit, *, n_samples: int = 4000, seed: Any = None, progress: Progress | None = None
+) -> Fit:
     """What `LineBackgroundFit.sample` does."""
     import emcee
 
@@ -63,9 +63,8 @@ def sample_posterior(
             time = _autocorrelation_time(sampler)
             converged = steps > LENGTH_IN_TIMES * time
             kept = (steps - _burn_in(time, steps)) // _THIN * len(start)
-            if told is not None:
-                needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
-                told(steps, max(int(needed), steps))
+            needed = min(LENGTH_IN_TIMES * time, _MAX_STEPS)
+            count(progress, steps, max(int(needed), steps), "steps")
     except KeyboardInterrupt as error:
         steps = _THIN * sampler.iteration
         if steps < _MIN_STEPS:
@@ -127,7 +126,7 @@ class _CompiledMoves:
         """There is nothing to tune."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PosteriorPredictive:
     """Spectra that the posterior expects to be observed.
 
@@ -145,7 +144,7 @@ class PosteriorPredictive:
 
 
 def posterior_predictive(
-    fit: LineBackgroundFit, *, n_draws: int = 1000, seed: Any = None
+    fit: FitNumbers, *, n_draws: int = 1000, seed: Any = None
 ) -> PosteriorPredictive:
     """Draw spectra from the posterior, and compare the data with them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ ENERGY_LABEL = "Em"
 
 def read_axes(group: h5py.Group, path: Path) -> Axes:
     """The axes of a histpy group; classes other than histpy's own are refused."""
-    histpy = _histpy()
+    histpy = load_histpy()
     axes = []
     cure = "Write the file again with histpy."
     with reading(f"{path}:", "its axes cannot be read", cure):
@@ -54,7 +54,7 @@ def read_axes(group: h5py.Group, path: Path) -> Axes:
         return histpy.Axes(axes)
 
 
-def _require_edges(edges: NDArray, dataset: h5py.Dataset, key: str) -> None:
+def _require_edges(edges: NDArray[Any], dataset: h5py.Dataset, key: str) -> None:
     """What histpy takes on trust."""
     unit_attribute(dataset.attrs)
     if edges.ndim not in (1, 2) or not np.isfinite(edges).all():
@@ -66,11 +66,12 @@ def _require_edges(edges: NDArray, dataset: h5py.Dataset, key: str) -> None:
         raise ValueError(f"axis {key} has the label {brief(label)!r}")
 
 
-def _histpy() -> ModuleType:
+def load_histpy() -> ModuleType:
+    """histpy, imported on use, with the spacecraft frame that its files name."""
     import histpy
     import scoords  # noqa: F401  # registers the spacecraft frame, which files name
 
-    return histpy
+    return cast(ModuleType, histpy)
 
 
 # ---------------------------------------------------------------------------- axes
@@ -98,7 +99,8 @@ def axis_in_kev(axis: Axis) -> NDArray[np.float64]:
     return check_edges(axis.edges.to_value(u.keV))
 
 
-def _find_energy_axis(axes: Axes, where: str) -> int:
+def find_energy_axis(axes: Axes, where: str) -> int:
+    """Which axis is the measured energy; `where` the histogram is from is for the message."""
     labels = [axis.label for axis in axes]
     if ENERGY_LABEL not in labels:
         raise DataError(
@@ -166,11 +168,15 @@ def source_axis(like_axis: Axis, low: float, high: float) -> Axis:
     values = np.array(bounds)
     if like_axis.unit is not None:
         values = values * like_axis.unit
-    return _histpy().Axis(values, label=like_axis.label, scale=like_axis.axis_scale)
+    return load_histpy().Axis(values, label=like_axis.label, scale=like_axis.axis_scale)
 
 
 def embed(
-    contents: NDArray, energy_axis_index: int, energy_edges: NDArray, low: float, high: float
+    contents: NDArray[Any],
+    energy_axis_index: int,
+    energy_edges: NDArray[Any],
+    low: float,
+    high: float,
 ) -> NDArray[np.float64]:
     """Put contents of one energy bin into an energy axis of several; its other bins hold 0.
 
@@ -213,6 +219,7 @@ def embed(
     return np.where(place, contents, 0.0)
 
 
-def _read_only(array: NDArray) -> NDArray:
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The same array, which cannot be written to from now on."""
     array.flags.writeable = False
     return array

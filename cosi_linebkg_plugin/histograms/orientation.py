@@ -27,7 +27,7 @@ GROUP = "binning"
 _ROUNDING = 1.0 + 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Livetime:
     """Seconds during which events could be registered.
 
@@ -63,10 +63,11 @@ class Pointing:
 
     @property
     def cosine(self) -> float:
+        """Of the radius."""
         return float(np.cos(np.radians(self.radius)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Orientation:
     """An orientation file: where the telescope points, and its livetime.
 
@@ -127,7 +128,8 @@ class Orientation:
         change = np.where(stop == start, 1.0, stop - start)
         crossing = np.clip(-start / change, 0.0, 1.0)
         share = np.where(stop > start, 1.0 - crossing, crossing)
-        return np.where(stop == start, (start >= 0).astype(float), share)
+        still: NDArray[np.float64] = (start >= 0).astype(float)
+        return np.where(stop == start, still, share)
 
 
 def unit_vectors(longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.float64]:

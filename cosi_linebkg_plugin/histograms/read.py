@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
 from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, overlapping_bins
-from .axes import _find_energy_axis, _histpy, _read_only, axis_difference, axis_in_kev, read_axes
+from .axes import axis_difference, axis_in_kev, find_energy_axis, load_histpy, read_axes, read_only
 from .orientation import Livetime, livetime_of_sum, read_livetime
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 
 def open_events(
-    source: str | os.PathLike[str] | Histogram | EventHistogram | list | tuple, name: str = "hist"
+    source: str | os.PathLike[str] | Histogram | EventHistogram | list[Any] | tuple[Any, ...],
+    name: str = "hist",
 ) -> EventHistogram:
     """Events from a file, from memory, or the sum of several.
 
@@ -72,7 +74,7 @@ class EventHistogram:
     carries ``sumw2``. Underflow and overflow cells of any axis are left out.
     """
 
-    def __init__(self, parts: tuple[_Part, ...]):
+    def __init__(self, parts: tuple[_Part, ...]) -> None:
         self._parts = parts
 
     def __repr__(self) -> str:
@@ -88,16 +90,18 @@ class EventHistogram:
 
     @property
     def labels(self) -> tuple[str | None, ...]:
+        """The names of the axes."""
         return tuple(axis.label for axis in self.axes)
 
     @property
     def energy_axis_index(self) -> int:
+        """Which axis is Em."""
         return self._parts[0].energy_axis
 
     @cached_property
     def energy_edges(self) -> NDArray[np.float64]:
         """Shape (n_em + 1,), keV."""
-        return _read_only(axis_in_kev(self.axes[self.energy_axis_index]))
+        return read_only(axis_in_kev(self.axes[self.energy_axis_index]))
 
     @property
     def other_axes(self) -> list[Axis]:
@@ -106,10 +110,12 @@ class EventHistogram:
 
     @property
     def other_shape(self) -> tuple[int, ...]:
+        """The bins of `other_axes`."""
         return tuple(axis.nbins for axis in self.other_axes)
 
     @property
     def is_sparse(self) -> bool:
+        """True if every histogram of the list is."""
         return all(part.is_sparse for part in self._parts)
 
     @property
@@ -152,7 +158,7 @@ class EventHistogram:
                 part_counts = self._count(part, contents, "counts")
                 counts += part_counts
                 variances += part_counts if sumw2 is None else self._count(part, sumw2, "sumw2")
-        return _read_only(counts), _read_only(variances)
+        return read_only(counts), read_only(variances)
 
     def _count(self, part: _Part, cells: Contents, what: str) -> NDArray[np.float64]:
         counts, bad = cells.energy_counts()
@@ -274,7 +280,7 @@ def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
         return source._parts
     if isinstance(source, str | os.PathLike):
         return (_file_part(Path(source), name),)
-    if isinstance(source, _histpy().Histogram):
+    if isinstance(source, load_histpy().Histogram):
         return (_memory_part(source, "in memory"),)
     raise DataError(
         f"Events must be a path, a histpy.Histogram or a list of these, got "
@@ -283,7 +289,7 @@ def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
 
 
 def _memory_part(histogram: Histogram, description: str) -> _Part:
-    energy_axis = _find_energy_axis(histogram.axes, description)
+    energy_axis = find_energy_axis(histogram.axes, description)
     _require_counts(histogram.unit, description)
     n_bins = tuple(axis.nbins for axis in histogram.axes)
 
@@ -318,7 +324,7 @@ class _InMemory:
 def _file_part(path: Path, name: str) -> _Part:
     with _open_group(path, name) as group:
         axes = read_axes(group, path)
-        energy_axis = _find_energy_axis(axes, str(path))
+        energy_axis = find_energy_axis(axes, str(path))
         _require_counts(unit_attribute(group.attrs), str(path))
         stored_as = str(group.attrs.get("format", "dense"))  # files before sparse do not say
         livetime = read_livetime(group.file)
@@ -326,7 +332,7 @@ def _file_part(path: Path, name: str) -> _Part:
             for key in ("contents", "sumw2"):
                 if key in group:
                     _require_compressed(group[key], path)
-            histogram = _histpy().Histogram.open(str(path), name)
+            histogram = load_histpy().Histogram.open(str(path), name)
             return replace(_memory_part(histogram, str(path)), livetime=livetime)
     if stored_as not in ("coo", "dense"):
         raise FileError(
@@ -436,9 +442,47 @@ def _require_empty_zero(fill_value: Any, where: str) -> None:
 # ---------------------------------------------------------------------------- files
 
 
+#: What keeps files open, and these by path and stamp, within `files_kept_open`.
+_KEPT: ContextVar[tuple[ExitStack, dict[tuple[Path, tuple[int, int]], h5py.File]] | None] = (
+    ContextVar("kept", default=None)
+)
+
+
+@contextmanager
+def files_kept_open() -> Iterator[None]:
+    """Within it, each HDF5 file is opened and looked through once, and stays open to its end.
+
+    A file that was written anew meanwhile is opened anew.
+    """
+    if _KEPT.get() is not None:  # within another
+        yield
+        return
+    with ExitStack() as stack:
+        token = _KEPT.set((stack, {}))
+        try:
+            yield
+        finally:
+            _KEPT.reset(token)
+
+
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """An HDF5 file for reading; whatever fails in reading it names the file."""
+    kept = _KEPT.get()
+    if kept is None:
+        with _open_once(path) as file:
+            yield file
+        return
+    stack, files = kept
+    key = Path(path).absolute(), _stamp(Path(path))
+    if key not in files:
+        files[key] = stack.enter_context(_open_once(path))
+    with reading(path, "is damaged", "Copy or write it again."):
+        yield files[key]
+
+
+@contextmanager
+def _open_once(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     import h5py
 
     path = require_file(path, "give the path of a binned HDF5 file.")

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import njit
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     import h5py
 
 Floats = NDArray[np.float64]
+
+Indices = NDArray[np.int64]
+
+#: Stored indices along some axes, each of shape (n,).
+Rows = tuple[Indices, ...]
 
 #: Cell indices by axis: an array of shape (n_axes, n), or only the axes that are needed.
 Coordinates = Mapping[int, NDArray[np.integer]] | NDArray[np.integer]
@@ -70,14 +75,17 @@ class Layout:
 
     @property
     def n_energies(self) -> int:
+        """Energy bins, without overflow."""
         return self.n_bins[self.energy_axis]
 
     @property
     def other_axes(self) -> tuple[int, ...]:
+        """The axes other than the energy."""
         return tuple(axis for axis in range(len(self.n_bins)) if axis != self.energy_axis)
 
     @property
     def other_shape(self) -> tuple[int, ...]:
+        """Their bins."""
         return tuple(self.n_bins[axis] for axis in self.other_axes)
 
     @property
@@ -118,7 +126,7 @@ class BadCells:
     bins: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SparseContents:
     """Sparse contents, as arrays in memory or as HDF5 datasets that are read in blocks.
 
@@ -132,8 +140,8 @@ class SparseContents:
     """
 
     layout: Layout
-    coords: NDArray | h5py.Dataset
-    data: NDArray | h5py.Dataset
+    coords: NDArray[Any] | h5py.Dataset
+    data: NDArray[Any] | h5py.Dataset
 
     def energy_counts(self) -> tuple[Floats, BadCells | None]:
         """Counts per energy bin, shape (n_energies,), and the cells left out as impossible."""
@@ -182,7 +190,7 @@ class SparseContents:
         size = self.data.size
         return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
-    def _rows(self, axes: Sequence[int], block: slice) -> dict[int, NDArray]:
+    def _rows(self, axes: Sequence[int], block: slice) -> dict[int, NDArray[Any]]:
         """The coordinates along these axes; a file may hold anything, so they are checked."""
         rows = {axis: self.coords[axis, block] for axis in axes}
         if self._on_disk:
@@ -193,7 +201,7 @@ class SparseContents:
         return rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DenseContents:
     """Dense contents, as an array in memory or as an HDF5 dataset that is read in blocks.
 
@@ -205,7 +213,7 @@ class DenseContents:
     """
 
     layout: Layout
-    values: NDArray | h5py.Dataset
+    values: NDArray[Any] | h5py.Dataset
 
     def energy_counts(self) -> tuple[Floats, BadCells | None]:
         """Counts per energy bin, shape (n_energies,), and the cells that are impossible."""
@@ -248,7 +256,7 @@ class DenseContents:
             )
         )
 
-    def _read(self, where: tuple[slice, ...]) -> NDArray:
+    def _read(self, where: tuple[slice, ...]) -> NDArray[Any]:
         stored = zip(where, self.layout.offsets, strict=True)
         return self.values[tuple(slice(s.start + offset, s.stop + offset) for s, offset in stored)]
 
@@ -271,12 +279,12 @@ class ThinnedCounts:
         Which half.
     """
 
-    def __init__(self, values: NDArray | h5py.Dataset, seed: int, first: bool):
+    def __init__(self, values: NDArray[Any] | h5py.Dataset, seed: int, first: bool) -> None:
         self._values, self._seed, self._first = values, seed, first
         self.size, self.shape = values.size, values.shape
         self.chunks = getattr(values, "chunks", None)
 
-    def __getitem__(self, where: slice | tuple[slice, ...]) -> NDArray:
+    def __getitem__(self, where: slice | tuple[slice, ...]) -> NDArray[Any]:
         block = self._values[where]
         counts = block.astype(np.int64)
         if not np.array_equal(counts, block):
@@ -323,7 +331,7 @@ def energy_runs(energies: NDArray[np.integer]) -> NDArray[np.int64]:
 def add_sparse(
     layout: Layout,
     coords: Coordinates,
-    data: NDArray,
+    data: NDArray[Any],
     weights: Floats,
     out: Floats,
     runs: NDArray[np.int64],
@@ -347,24 +355,13 @@ def add_sparse(
     """
     weights = layout.with_overflow(weights)
     strides = layout.strides()
-    others, offsets, sizes = _rows(layout, coords, layout.cell_axes)
-    steps = np.array([strides[axis] for axis in layout.cell_axes] or [0], np.int64)
-    _add(
-        runs,
-        _row(coords[layout.energy_axis]),
-        others,
-        np.ascontiguousarray(data, np.float64),
-        steps,
-        offsets,
-        sizes,
-        weights,
-        weights.any(axis=0),
-        out,
-    )
+    others, places = _rows(layout, coords, layout.cell_axes, strides)
+    energies = _row(coords[layout.energy_axis])
+    _add(runs, energies, others, np.ascontiguousarray(data, np.float64), places, weights, out)
 
 
 def count_sparse(
-    layout: Layout, coords: Coordinates, data: NDArray, counts: Floats
+    layout: Layout, coords: Coordinates, data: NDArray[Any], counts: Floats
 ) -> tuple[int, int]:
     """Add the energy spectrum of a block of sparse contents, and look for impossible counts.
 
@@ -383,21 +380,15 @@ def count_sparse(
     """
     padded = layout.with_overflow(np.zeros(layout.n_energies))
     inside = layout.with_overflow(np.ones(layout.n_energies)) > 0
-    others, offsets, sizes = _rows(layout, coords, layout.overflow_axes)
-    n_bad, first_bad = _count(
-        _row(coords[layout.energy_axis]),
-        others,
-        np.ascontiguousarray(data, np.float64),
-        offsets,
-        sizes,
-        inside,
-        padded,
-    )
+    others, places = _rows(layout, coords, layout.overflow_axes, {})
+    energies = _row(coords[layout.energy_axis])
+    data = np.ascontiguousarray(data, np.float64)
+    n_bad, first_bad = _count(energies, others, data, places, inside, padded)
     counts += padded[inside]
     return n_bad, first_bad
 
 
-def dense_sums(block: NDArray, energy_axis: int, weights: Floats) -> Floats:
+def dense_sums(block: NDArray[Any], energy_axis: int, weights: Floats) -> Floats:
     """The weighted sums of a dense block without overflow cells.
 
     Parameters
@@ -423,49 +414,54 @@ def dense_sums(block: NDArray, energy_axis: int, weights: Floats) -> Floats:
     return sums.reshape(len(weights), *before, *after)
 
 
-def _row(indices: NDArray) -> NDArray[np.int64]:
+def _row(indices: NDArray[Any]) -> NDArray[np.int64]:
     """Indices of the one type that the kernels are compiled for."""
     return np.ascontiguousarray(indices, np.int64)
 
 
 def _rows(
-    layout: Layout, coords: Coordinates, axes: tuple[int, ...]
-) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64], NDArray[np.int64]]:
-    """The rows of these axes, with their offsets and sizes."""
+    layout: Layout, coords: Coordinates, axes: tuple[int, ...], strides: Mapping[int, int]
+) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]:
+    """The rows of these axes, and of each axis its stride (or 0), offset and size."""
     if not axes:  # numba cannot index an empty tuple: the energies, with a range that never ends
         energies = _row(coords[layout.energy_axis])
-        return (energies,), np.zeros(1, np.int64), np.array([np.iinfo(np.int64).max])
-    return (
-        tuple(_row(coords[axis]) for axis in axes),
-        np.array([layout.offsets[axis] for axis in axes], np.int64),
-        np.array([layout.n_bins[axis] for axis in axes], np.int64),
-    )
+        return (energies,), np.array([[0, 0, np.iinfo(np.int64).max]])
+    places = [(strides.get(axis, 0), layout.offsets[axis], layout.n_bins[axis]) for axis in axes]
+    return tuple(_row(coords[axis]) for axis in axes), np.array(places, np.int64)
 
 
 @njit(cache=True)
-def _flat_cells(others, start, stop, strides, offsets, sizes, cells):
+def _flat_cells(
+    others: Rows, start: int, stop: int, places: Indices, cells: NDArray[np.int64]
+) -> None:
     """Flat indices of the stored cells start:stop, negative where one lies outside."""
     cells[: stop - start] = 0
     for axis in range(len(others)):
         row = others[axis][start:stop]
-        stride, offset, size = strides[axis], offsets[axis], sizes[axis]
+        stride, offset, size = places[axis, 0], places[axis, 1], places[axis, 2]
         for i in range(row.size):
             index = row[i] - offset
             cells[i] += index * stride if 0 <= index < size else _OUTSIDE
 
 
 @njit(cache=True)
-def _add(runs, energies, others, data, strides, offsets, sizes, weights, used, out):
+def _add(
+    runs: Indices, energies: Indices, others: Rows, data: Floats, places: Indices,
+    weights: Floats, out: Floats,
+) -> None:  # fmt: skip
     # Run by run of equal energy, then axis by axis: short loops over contiguous rows, which
     # compile to vector instructions, where a loop over axes for each cell does not.
     cells = np.empty(_SPAN, np.int64)
     for run in range(runs.size - 1):
         energy = energies[runs[run]]
-        if not used[energy]:
+        used = False
+        for k in range(weights.shape[0]):
+            used |= weights[k, energy] != 0.0
+        if not used:
             continue
         for start in range(runs[run], runs[run + 1], _SPAN):
             stop = min(start + _SPAN, runs[run + 1])
-            _flat_cells(others, start, stop, strides, offsets, sizes, cells)
+            _flat_cells(others, start, stop, places, cells)
             values = data[start:stop]
             for k in range(weights.shape[0]):
                 weight = weights[k, energy]
@@ -475,13 +471,15 @@ def _add(runs, energies, others, data, strides, offsets, sizes, weights, used, o
 
 
 @njit(cache=True)
-def _count(energies, others, data, offsets, sizes, inside, counts):
+def _count(
+    energies: Indices, others: Rows, data: Floats, places: Indices, inside: NDArray[np.bool_],
+    counts: Floats,
+) -> tuple[int, int]:  # fmt: skip
     cells = np.empty(_SPAN, np.int64)
-    no_strides = np.zeros_like(sizes)
     n_bad, first_bad = 0, -1
     for start in range(0, energies.size, _SPAN):
         stop = min(start + _SPAN, energies.size)
-        _flat_cells(others, start, stop, no_strides, offsets, sizes, cells)
+        _flat_cells(others, start, stop, places, cells)
         for i in range(start, stop):
             if cells[i - start] < 0 or not inside[energies[i]]:
                 continue

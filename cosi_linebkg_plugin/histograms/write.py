@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..io.atomic import whole_hdf5
-from .axes import _histpy
+from .axes import load_histpy
 
 if TYPE_CHECKING:
     import h5py
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def make_histogram(
-    axes: Axes | Sequence[Axis], contents: NDArray, sumw2: NDArray | None = None
+    axes: Axes | Sequence[Axis], contents: NDArray[Any], sumw2: NDArray[Any] | None = None
 ) -> Histogram:
     """A dense float64 histogram, without unit or overflow, the same in both histpy generations.
 
@@ -33,7 +33,7 @@ def make_histogram(
     contents, sumw2 : ndarray, one value per cell
         Copied.
     """
-    histpy = _histpy()
+    histpy = load_histpy()
     return histpy.Histogram(
         histpy.Axes(axes if isinstance(axes, histpy.Axes) else list(axes)),
         contents=np.asarray(contents, float),
@@ -43,7 +43,7 @@ def make_histogram(
 
 
 def sparse_histogram(
-    axes: Axes, coords: NDArray[np.int64], counts: NDArray, in_order: bool = False
+    axes: Axes, coords: NDArray[np.int64], counts: NDArray[Any], in_order: bool = False
 ) -> Histogram:
     """A sparse histogram, without unit or overflow, the same in both histpy generations.
 
@@ -61,7 +61,7 @@ def sparse_histogram(
 
     shape = tuple(axis.nbins for axis in axes)
     contents = sparse.COO(coords, counts, shape=shape, sorted=in_order, has_duplicates=not in_order)
-    histogram = _histpy().Histogram
+    histogram = load_histpy().Histogram
     as_it_is = "copy_contents" in signature(histogram).parameters
     options = {"copy_contents": False} if as_it_is else {}
     return histogram(axes, contents=contents, track_overflow=False, **options)

@@ -118,6 +118,7 @@ class ForgivingFile(io.FileIO):
             raise self.error
 
     def write(self, data: Any) -> int:
+        """Write all of it, or nothing more after an error."""
         left = memoryview(data).cast("B")
         size = len(left)
         try:
@@ -128,6 +129,7 @@ class ForgivingFile(io.FileIO):
         return size
 
     def truncate(self, size: int | None = None) -> int:
+        """Change the size, unless an error came before."""
         try:
             return super().truncate(size) if self.error is None else size or 0
         except OSError as error:
@@ -281,7 +283,7 @@ def _held_hidden(folder: Path) -> tuple[Path, int]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if hidden.exists():
                 return hidden, descriptor
-            os.close(descriptor)  # another process took it for dead before it was held
+            os.close(descriptor)  # another process removed it before it was locked
 
 
 def _remove_if_dead(hidden: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ def mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 def text(value: Any, what: str, among: Collection[str] | None = None) -> str:
     """A text; one of some."""
-    if not isinstance(value, str) or (among is not None and value not in among):
-        _refuse(value, what, "a text" if among is None else f"one of {', '.join(list(among)[:20])}")
-    return value
+    if isinstance(value, str) and (among is None or value in among):
+        return value
+    return _refuse(
+        value, what, "a text" if among is None else f"one of {', '.join(list(among)[:20])}"
+    )
 
 
 def texts(value: Any, what: str, among: Collection[str] | None = None) -> tuple[str, ...]:
@@ -86,6 +88,6 @@ def covariance(value: Any, what: str, n: int, null: float | None = None) -> NDAr
     return matrix
 
 
-def _refuse(value: Any, what: str, wanted: str) -> Any:
+def _refuse(value: Any, what: str, wanted: str) -> NoReturn:
     got = f"a list of {len(value)}" if isinstance(value, list) else repr(value)
     raise ValueError(f"{what} is {brief(got, 60)}, but must be {wanted}")

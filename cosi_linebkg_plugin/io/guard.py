@@ -9,10 +9,14 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import DataError, FileError, LineBackgroundError
 from .atomic import NO_ROOM
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: Of what a file says, so much is repeated in a message.
 _SHOWN = 200
@@ -111,6 +115,16 @@ def parse_json(text: str) -> Any:
         Anything else.
     """
     return json.loads(text, parse_constant=_no_number, object_pairs_hook=_no_repeats)
+
+
+def finite_or_null(matrix: NDArray[np.float64]) -> list[list[float | None]]:
+    """A matrix as lists for JSON, which knows neither NaN nor infinity."""
+    return [[number_or_null(x) for x in row] for row in matrix.tolist()]
+
+
+def number_or_null(value: float | None) -> float | None:
+    """A number for JSON; None of NaN and infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _no_number(text: str) -> NoReturn:

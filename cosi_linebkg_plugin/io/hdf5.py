@@ -114,7 +114,7 @@ def require_stored(dataset: h5py.Dataset, path: object) -> None:
     _require_size(dataset, path, _UNSTORED, DEFLATE)
 
 
-def read_whole(dataset: Any, path: object) -> NDArray:
+def read_whole(dataset: Any, path: object) -> NDArray[Any]:
     """All of a dataset of real numbers; its size is bounded by what it takes in the file."""
     _require_size(dataset, path, _WHOLE, _PACKED)
     return np.asarray(dataset[()])

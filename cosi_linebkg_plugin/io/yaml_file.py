@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event = self.peek_event()
         if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
             problem = "anchors, aliases and tags are not allowed; write the value itself"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)

@@ -26,6 +26,13 @@ _CLOSED_FORMS: dict[type, str] = {
     PowerlawPolynomial: "powerlaw_polynomial",
 }
 
+#: What the parameters of these components are measured in. astromodels takes its units from the
+#: source, and a spectrum on a PointSource would have lines in 1/(s cm2).
+_UNITS = {
+    **dict.fromkeys(("mu", "sigma", "length", "b", "piv", "xb"), "keV"),
+    **{"K": "counts / keV", "F": "counts", "a": "keV2"},
+}
+
 # --- reading a model ------------------------------------------------------------------------------
 
 
@@ -75,6 +82,7 @@ class SpectrumReader:
         self.sources: list[AstroParameter] = []
         self._slots: dict[int, int] = {}
         self._names: list[str] = []
+        self._units: dict[int, str] = {}
         self._links: dict[str, str] = {}
         self._derived: list[tuple[int, int, Any]] = []
         self.free_laws: list[str] = []
@@ -126,6 +134,9 @@ class SpectrumReader:
             kind = _CLOSED_FORMS.get(type(part))
             if kind is not None:
                 slots = tuple(self._slot(getattr(part, role)) for role in ROLES[kind])
+                self._units.update(
+                    (s, _UNITS.get(role, "")) for s, role in zip(slots, ROLES[kind], strict=True)
+                )
                 components.append(Component(kind, slots))
             else:
                 components.append(self._function(part))
@@ -189,7 +200,7 @@ class SpectrumReader:
         return Parameter(
             self._names[slot],
             float(p.value),
-            str(p.unit),
+            self._units.get(slot, str(p.unit)),
             -np.inf if low is None else float(low),
             np.inf if high is None else float(high),
             bool(p.free) and not derived,

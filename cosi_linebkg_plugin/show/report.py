@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from ..fit.result import LineBackgroundFit, installed_versions
+from ..fit.numbers import installed_versions
+from ..fit.result import LineBackgroundFit
 from ..io.atomic import whole_file
 from ..lines.identify import identify_lines
 from ..units import in_kev

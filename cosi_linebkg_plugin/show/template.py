@@ -124,7 +124,8 @@ def plot_comparison(
     reach = max(RESIDUAL_REACH, *(1.15 * np.max(np.abs(p.chi)) for p in parts))
     for i, (c, p) in enumerate(zip(comparisons, parts, strict=True)):
         color, style = MANY_STYLES[i]
-        x = np.arange(p.chi.size) + 0.5 if axis == "PsiChi" else _group_centers(p)
+        edges = np.arange(p.chi.size + 1.0) if p.edges is None else p.edges
+        x = 0.5 * (edges[1:] + edges[:-1])
         if i == 0:
             bars = _poisson_errors(p.observed)
             upper.errorbar(
@@ -281,21 +282,21 @@ def plot_filter_scores(template: BackgroundTemplate, ax: Axes | None = None) -> 
     TemplateError
         If the template's filter was not chosen from the data.
     """
-    scores = template.details.get("filter_scores")
+    scores = template.record.filter_scores
     if not scores:
         raise TemplateError("The template has no filter scores; make it with smoothing='auto'.")
     figure, (axes,) = _panels(ax, 1)
     if ax is None:
         figure.set_size_inches(figure.get_figwidth(), 0.19 * len(scores) + 1.0)
     rows = np.arange(len(scores))[::-1]
-    values = np.array([s["score"] for s in scores])
+    values = np.array([s.score for s in scores])
     best = values == values.max()
     for chosen, color, label in ((best, VERMILLION, "chosen"), (~best, BLUE, "tried")):
         axes.barh(rows[chosen], values[chosen], color=color, height=0.7, label=label)
     axes.axvline(0.0, color=GREY, lw=0.8)
     # far worse ones would hide the differences among the good ones
     axes.set_xlim(left=max(values.min(), -2.0 * max(values.max(), 1.0)))
-    axes.set_yticks(rows, [s["filter"] for s in scores], fontsize=LABEL_SIZE)
+    axes.set_yticks(rows, [s.filter for s in scores], fontsize=LABEL_SIZE)
     axes.set_ylim(-0.7, len(scores) - 0.3)
     axes.set_xlabel("gain in log-likelihood over no filter")
     axes.legend(loc="lower left", fontsize=LABEL_SIZE)
@@ -303,12 +304,6 @@ def plot_filter_scores(template: BackgroundTemplate, ax: Axes | None = None) -> 
 
 
 # --- comparisons and maps -------------------------------------------------------------------------
-
-
-def _group_centers(part: Any) -> NDArray[np.float64]:
-    """Centres of merged Phi bins [deg], from their names' edges."""
-    edges = [[float(x) for x in name.removesuffix(" deg").split("-")] for name in part.names]
-    return np.mean(edges, axis=1)
 
 
 def _sum_to(contents: NDArray[np.float64], names: Sequence[str], axis: str) -> NDArray[np.float64]:

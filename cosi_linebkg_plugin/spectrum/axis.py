@@ -4,27 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..errors import BinningError, DataError
+from ..units import array_in, counts_in
 
 #: Two energies closer than this fraction of a bin are the same edge: edges written in MeV or
 #: as float32 come back a rounding error away from where a range in keV says they are.
 EDGE_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EnergySpectrum:
     """Counts per energy bin, with the bins that a fit leaves out.
 
     Parameters
     ----------
-    edges : array_like, shape (n_bins + 1,), keV
-        Strictly increasing, positive.
-    counts : array_like, shape (n_bins,)
-        Finite and not negative. Weighted (non-integer) counts are accepted.
+    edges : array_like or Quantity, shape (n_bins + 1,)
+        keV, or a quantity of any energy unit. Strictly increasing, positive.
+    counts : array_like or Quantity, shape (n_bins,)
+        Finite and not negative; a unit may be none but ct. Weighted (non-integer) counts are
+        accepted.
     mask : array_like of bool, shape (n_bins,), optional
         True where a bin is excluded from the fit. Default: nothing is.
 
@@ -40,7 +43,7 @@ class EnergySpectrum:
 
     def __post_init__(self) -> None:
         edges = check_edges(self.edges)
-        counts = np.array(self.counts, dtype=float)
+        counts = counts_in(self.counts)
         if counts.shape != (edges.size - 1,):
             raise DataError(
                 f"The spectrum has {edges.size - 1} energy bins but counts of shape "
@@ -61,6 +64,14 @@ class EnergySpectrum:
         for name, array in (("edges", edges), ("counts", counts), ("mask", mask)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EnergySpectrum):
+            return NotImplemented
+        names = ("edges", "counts", "mask")
+        return all(np.array_equal(getattr(self, x), getattr(other, x)) for x in names)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def n_bins(self) -> int:
@@ -108,15 +119,38 @@ class EnergySpectrum:
         return bins_to_ranges(self.edges, self.mask)
 
 
-def check_edges(edges: ArrayLike) -> NDArray[np.float64]:
-    """Energy edges [keV] as a float array: finite, positive, strictly increasing, two or more."""
-    array = np.array(edges, dtype=float)
+def check_edges(edges: Any) -> NDArray[np.float64]:
+    """Energy edges in keV: finite, positive, strictly increasing, two or more.
+
+    Parameters
+    ----------
+    edges : array_like or Quantity, shape (n_bins + 1,)
+        keV, or a quantity of any energy unit.
+
+    Returns
+    -------
+    ndarray, shape (n_bins + 1,), keV
+
+    Raises
+    ------
+    BinningError
+        Naming the first bad edge, and the cure.
+    """
+    array = array_in(edges, "keV", "energy edges")
     if array.ndim != 1 or array.size < 2:
         raise BinningError(f"Energy edges must be a list of two or more, got shape {array.shape}.")
     bad = np.flatnonzero(~np.isfinite(array) | (array <= 0))
     if bad.size:
+        positive = np.flatnonzero(np.isfinite(array) & (array > 0))
+        first = positive[0] if positive.size else array.size
+        start = (
+            f": start the axis at the first bin with a positive edge, {array[first]:g} keV"
+            if first > bad[-1] and array.size - first > 1
+            else ""
+        )
         raise BinningError(
-            f"Energy edges must be finite and above 0 keV, but edge {bad[0]} is {array[bad[0]]:g}."
+            f"Energy edges must be finite and above 0 keV, but edge {bad[0]} is "
+            f"{array[bad[0]]:g} keV{start}."
         )
     bad = np.flatnonzero(np.diff(array) <= 0)
     if bad.size:

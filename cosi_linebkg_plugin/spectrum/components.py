@@ -19,11 +19,15 @@ from .kernels import (
     POLYNOMIAL,
     POWERLAW,
     ROW,
+    STEP,
     TAILED,
     accumulate,
     line_sigma,
+    tables,
 )
 from .lineshapes import EnergyGrid, tail_folds
+
+Array = NDArray[np.float64]
 
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
@@ -34,6 +38,8 @@ ROLES = {
     "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
     "linear_gaussian": ("F", "mu", "a", "b"),
     "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
+    "step": ("F", "mu", "sigma", "step"),
+    "linear_step": ("F", "mu", "a", "b", "step"),
 }
 
 #: The number of each kind in the table of the compiled functions.
@@ -45,9 +51,13 @@ _NUMBERS = {
     "tailed_gaussian": TAILED,
     "linear_gaussian": GAUSSIAN,
     "linear_tailed_gaussian": TAILED,
+    "step": STEP,
+    "linear_step": STEP,
 }
 
-_LINES = tuple(kind for kind, roles in ROLES.items() if roles[0] == "F")
+_STEPS = ("step", "linear_step")
+
+_LINES = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _STEPS)
 
 #: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
 N_NODES = 8
@@ -69,8 +79,6 @@ class Parameter:
     low, high : float
         Limits, infinite where there is none.
     free : bool
-    step : float or None
-        First step of the minimiser.
     prior : (float, float) or None
         Mean and standard deviation of a Gaussian penalty on the likelihood.
     """
@@ -81,11 +89,10 @@ class Parameter:
     low: float = -np.inf
     high: float = np.inf
     free: bool = True
-    step: float | None = None
     prior: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Component:
     """A power law, a line, or any other density.
 
@@ -106,9 +113,22 @@ class Component:
 
     kind: str
     slots: tuple[int, ...]
-    density: Callable[[NDArray, NDArray], NDArray] | None = None
-    table: NDArray[np.float64] | None = None
+    density: Callable[[Array, Array], Array] | None = None
+    table: Array | None = None
     norm: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Component):
+            return NotImplemented
+        mine = (self.kind, self.slots, self.density, self.norm, self.table is None)
+        if mine != (other.kind, other.slots, other.density, other.norm, other.table is None):
+            return False
+        if self.table is None or other.table is None:
+            return True  # both
+        return bool(np.array_equal(self.table, other.table))
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.slots, self.norm))
 
     @property
     def is_line(self) -> bool:
@@ -116,8 +136,13 @@ class Component:
         return self.kind in _LINES
 
     @property
+    def is_step(self) -> bool:
+        """Whether it is the step under a line, with which it shares area, energy and width."""
+        return self.kind in _STEPS
+
+    @property
     def label(self) -> str:
-        """What the component belongs to: "lines" or "continuum"."""
+        """What the component belongs to: "lines", or "continuum", as the step under a line does."""
         return "lines" if self.is_line else "continuum"
 
     @property
@@ -127,22 +152,22 @@ class Component:
 
     @property
     def area(self) -> int:
-        """Of a line: the parameter F, its counts."""
+        """Of a line or its step: the parameter F, the line's counts."""
         return self.slots[0]
 
     @property
     def energy(self) -> int:
-        """Of a line: the parameter mu, its energy [keV]."""
+        """Of a line or its step: the parameter mu, its energy [keV]."""
         return self.slots[1]
 
     @property
     def width_slots(self) -> tuple[int, ...]:
-        """Of a line: the parameter sigma, or the two a and b of sigma^2 = a + b mu."""
+        """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
         return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
 
     def sigma(self, theta: NDArray[np.float64]) -> float:
-        """Of a line: its width [keV]."""
-        return float(line_sigma(theta, _row(self)[1:]))
+        """Of a line or its step: its width [keV]."""
+        return float(line_sigma.py_func(theta, _row(self)[1:]))
 
 
 @dataclass(frozen=True)
@@ -189,21 +214,33 @@ class SpectralModel:
         """Which of the components are lines."""
         return tuple(i for i, c in enumerate(self.components) if c.is_line)
 
+    @property
+    def continuum(self) -> tuple[int, ...]:
+        """Which of the components are none of the lines."""
+        return tuple(i for i, c in enumerate(self.components) if not c.is_line)
+
+    @property
+    def smooth_continuum(self) -> tuple[int, ...]:
+        """The continuum without the steps under lines."""
+        return tuple(i for i in self.continuum if not self.components[i].is_step)
+
+    @property
+    def continuum_slots(self) -> list[int]:
+        """Slots of the parameters that the smooth continuum takes."""
+        return sorted({slot for i in self.smooth_continuum for slot in self.components[i].slots})
+
     def slots(self, names: Iterable[str]) -> list[int]:
         """Slots of parameters by name, e.g. the columns of a covariance matrix."""
         index = {p.name: i for i, p in enumerate(self.parameters)}
         return [index[name] for name in names]
 
     def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
-        """A short name for figures and tables, "continuum" or "1778.97 keV"."""
+        """A short name: "continuum", "1778.97 keV", or "step at 1778.97 keV"."""
         component = self.components[index]
-        if component.is_line:
-            return f"{theta[component.energy]:.2f} keV"
-        same = [c for c in self.components if not c.is_line]
-        if len(same) == 1:
-            return "continuum"
-        position = next(i for i, c in enumerate(same) if c is component)
-        return f"continuum {position + 1}"
+        if component.is_line or component.is_step:
+            return f"{'step at ' * component.is_step}{theta[component.energy]:.2f} keV"
+        same = self.smooth_continuum
+        return "continuum" if len(same) == 1 else f"continuum {same.index(index) + 1}"
 
     def bind(self, bins: NDArray[np.float64] | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
         """The model on energy bins (edges in keV, or a grid), ready to be evaluated many times."""
@@ -236,8 +273,7 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        compiled = [_row(c) for c in model.components if c.kind in _NUMBERS]
-        self._table = np.array(compiled, dtype=np.int64).ravel()
+        self._tables = tables(_row(c) for c in model.components if c.kind in _NUMBERS)
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 
@@ -255,7 +291,7 @@ class BoundModel:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
         if self._functions or self.model.derived:
             return None
-        return (*self.grid, self._table, self._reach, self._folds)
+        return (*self.grid, *self._tables, self._reach, self._folds)
 
     def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected counts per bin, shape (n_bins,)."""
@@ -287,7 +323,7 @@ class BoundModel:
     def _accumulate(
         self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
     ) -> None:
-        accumulate(*self.grid, theta, self._table, self._reach, self._folds, total, jac)
+        accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 
 def range_counts(
@@ -424,7 +460,7 @@ def tabulate(
 def _row(component: Component) -> tuple[int, ...]:
     """Its kind and slots as `kernels.accumulate` takes them."""
     slots = component.slots
-    if component.is_line and not component.kind.startswith("linear"):
+    if (component.is_line or component.is_step) and len(component.width_slots) == 1:
         slots = (*slots[:3], -1, *slots[3:])
     row = (_NUMBERS[component.kind], *slots)
     return row + (-1,) * (ROW - len(row))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -52,19 +53,23 @@ _MAX_CANDIDATES = 60
 #: A line is scanned over this many sigma to either side: a start value needs no more.
 _REACH = 4.0
 
+#: In place of the gain of a line that is to be scanned (again), and of one that has its place.
+_TO_SCAN, _PLACED = -1.0, -2.0
+
 _SQRT_HALF = math.sqrt(0.5)
 
-#: Kinds of component, as numbers in the table that the compiled functions take.
-POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED = range(5)
+#: Kinds of component, as numbers in the tables that the compiled functions take.
+POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP = range(6)
 
-#: Numbers in one row of that table: the kind, and six slots.
+#: Numbers in one row of such a table: the kind, and six slots.
 ROW = 7
 
 #: Decorator of what Python calls. Division by zero gives infinity, as numpy's does.
 _called = njit(cache=True, error_model="numpy")
 
 #: Decorator of what compiled functions alone call.
-_inner = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+_WITHOUT_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inner = njit(cache=True, error_model="numpy", **_WITHOUT_WRAPPERS)
 
 # --- power law ----------------------------------------------------------------------------------
 
@@ -252,15 +257,15 @@ def bins_in_reach(edges, low, high):
 
 
 @_inner
-def _add_width(jac, slots, i, d_sigma, mu, sigma, slope):
+def _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope):
     """Derivative to the width of a line; with sigma^2 = a + slope mu, to a, slope and mu."""
-    if slots[3] < 0:
-        jac[slots[2], i] += d_sigma
+    if growth < 0:
+        jac[width, i] += d_sigma
     else:
         d_variance = 0.5 * d_sigma / sigma
-        jac[slots[2], i] += d_variance
-        jac[slots[3], i] += d_variance * mu
-        jac[slots[1], i] += d_variance * slope
+        jac[width, i] += d_variance
+        jac[growth, i] += d_variance * mu
+        jac[mean, i] += d_variance * slope
 
 
 @_inner
@@ -268,6 +273,8 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots):
     first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
+    area, mean, width, growth = slots[0], slots[1], slots[2], slots[3]
+    with_jac = jac.size > 0
     z0 = (edges[first] - mu) / sigma
     q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
     p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
@@ -277,12 +284,12 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots):
         dz = (edges[i + 1] - edges[i]) / sigma
         value = _probability(z0, z1, dz, q0, q1)
         total[i] += F * value
-        if jac.size:
+        if with_jac:
             p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
             d_mu, d_sigma = _probability_slopes(z0, z1, dz, p0, p1)
-            jac[slots[0], i] += value
-            jac[slots[1], i] += F * d_mu / sigma
-            _add_width(jac, slots, i, F * d_sigma / sigma, mu, sigma, slope)
+            jac[area, i] += value
+            jac[mean, i] += F * d_mu / sigma
+            _add_width(jac, mean, width, growth, i, F * d_sigma / sigma, mu, sigma, slope)
         z0, q0, p0 = z1, q1, p1
 
 
@@ -421,6 +428,10 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
     first, last = bins_in_reach(edges, mu - below - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
+    area, mean, width, growth, share, scale = (
+        slots[0], slots[1], slots[2], slots[3], slots[4], slots[5]
+    )  # fmt: skip
+    with_jac = jac.size > 0
     d = sigma * _SQRT_HALF / length
     y0 = edges[first] - mu
     z0 = y0 / sigma
@@ -436,12 +447,12 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
         d_t = d_slope = d_length = 0.0
         o1 = -1.0
         if _is_narrow(z0, z1, dz):
-            tail, d_t, d_slope, d_length = _narrow_tail(y0, dy, sigma, length, d, jac.size > 0)
+            tail, d_t, d_slope, d_length = _narrow_tail(y0, dy, sigma, length, d, with_jac)
         else:
             # below _FAR: g changes by rising * g1 - leaving, the tail's counts by the sum of
             # rising * g1 and gauss - leaving, which are both positive
             rising = leaving = 0.0
-            if a1 < _FAR and (jac.size or z0 < 0.0):
+            if a1 < _FAR and (with_jac or z0 < 0.0):
                 rising, leaving = -math.expm1(-dy / length), r0 * _between(a0, w0, a1, w1)
             if z1 > 0.0:
                 o1 = _tail_above(z1, q1, a1, g1, r1, d)
@@ -457,35 +468,98 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
                 _, _, g, r, w = _tail_at(0.0, 0.0, sigma, length, d)
                 tail = -g * math.expm1(y0 / length) + 0.5 * math.erf(-z0 * _SQRT_HALF)
                 tail += _tail_above(0.0, 0.5, d, g, r, d) - o1 - r0 * _between(a0, w0, d, w)
-            if jac.size and a1 < _FAR:
+            if with_jac and a1 < _FAR:
                 d_t = (g1 * rising - leaving) / length
                 d_slope = sigma * (d_t - (n1 - n0)) / length
                 h = dy / length
                 d_length = (g1 * _change_of_fold(h) - leaving * (1.0 + h)) / length
                 d_length += 2.0 * d * d * (n1 - n0) - _beyond_one_fold(y1, length, d) * d_t
-            elif jac.size:
+            elif with_jac:
                 d_t = (g1 - g0) / length
                 s0, l0 = _tail_slopes(z0, a0, n0, g0, r0, sigma, length, d)
                 s1, l1 = _tail_slopes(z1, a1, n1, g1, r1, sigma, length, d)
                 d_slope, d_length = s1 - s0, l1 - l0
         value = (1.0 - fraction) * gauss + fraction * tail
         total[i] += F * value
-        if jac.size:
+        if with_jac:
             g_mu, g_sigma = _probability_slopes(z0, z1, dz, n0 * sigma, n1 * sigma)
-            jac[slots[0], i] += value
-            jac[slots[1], i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
+            jac[area, i] += value
+            jac[mean, i] += F * ((1.0 - fraction) * g_mu / sigma - fraction * d_t)
             d_sigma = F * ((1.0 - fraction) * g_sigma / sigma + fraction * d_slope)
-            _add_width(jac, slots, i, d_sigma, mu, sigma, slope)
-            jac[slots[4], i] += F * length * d_t
-            jac[slots[5], i] += F * fraction * d_length
+            _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope)
+            jac[share, i] += F * length * d_t
+            jac[scale, i] += F * fraction * d_length
         y0, z0, q0, o0 = y1, z1, q1, o1
         a0, n0, g0, r0, w0 = a1, n1, g1, r1, w1
+
+
+# --- step under a line ---------------------------------------------------------------------------
+#
+# With Q(z) = erfc(z/sqrt2)/2 the density is F step Q(z). The integral of Q from z on is
+# G(z) = p - z Q, with p the unit Gaussian; G(-z) = z + G(z). The derivative of the counts to mu is
+# F step times the probability of the Gaussian in the bin, that to sigma F step (p0 - p1).
+
+
+@_inner
+def _beyond(z, p, q):
+    """Integral of Q from abs(z) on; p and q as in `_probability`."""
+    x = abs(z) * _SQRT_HALF
+    return p * _erfcx_rest(x)[0] if x >= _FAR else p - abs(z) * q
+
+
+@_inner
+def _below_step(z0, z1, dz, g0, g1):
+    """Integral of Q between z0 and z1 = z0 + dz, from `_beyond` at both."""
+    if _is_narrow(z0, z1, dz):
+        value = 0.0
+        for k in range(5):
+            value += _GL_W[k] * math.erfc((z0 + dz * 0.5 * (1.0 + _GL_X[k])) * _SQRT_HALF)
+        return 0.5 * dz * value
+    if z0 >= 0.0:
+        return g0 - g1
+    if z1 <= 0.0:
+        return dz - (g1 - g0)
+    return -z0 + (g0 - g1)
+
+
+@_inner
+def _add_step(edges, F, mu, sigma, slope, step, reach, total, jac, slots):
+    if mu + reach * sigma <= edges[0]:
+        return
+    first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
+    area, mean, width, growth, height = slots[0], slots[1], slots[2], slots[3], slots[4]
+    with_jac = jac.size > 0
+    for i in range(first):  # Q = 1
+        dy = edges[i + 1] - edges[i]
+        total[i] += F * step * dy
+        if with_jac:
+            jac[area, i] += step * dy
+            jac[height, i] += F * dy
+    z0 = (edges[first] - mu) / sigma
+    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+    p0 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+    g0 = _beyond(z0, p0, q0)
+    for i in range(first, last):
+        z1 = (edges[i + 1] - mu) / sigma
+        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+        p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
+        g1 = _beyond(z1, p1, q1)
+        dz = (edges[i + 1] - edges[i]) / sigma
+        value = sigma * _below_step(z0, z1, dz, g0, g1)
+        total[i] += F * step * value
+        if with_jac:
+            d_sigma, _ = _probability_slopes(z0, z1, dz, p0, p1)
+            jac[area, i] += step * value
+            jac[mean, i] += F * step * _probability(z0, z1, dz, q0, q1)
+            _add_width(jac, mean, width, growth, i, F * step * d_sigma, mu, sigma, slope)
+            jac[height, i] += F * value
+        z0, q0, p0, g0 = z1, q1, p1, g1
 
 
 # --- all components in one pass -----------------------------------------------------------------
 
 
-@_called
+@_inner
 def line_sigma(theta, slots):
     """Width of a line [keV] from its slots (F, mu, sigma, -1) or (F, mu, a, b): sqrt(a + b mu)."""
     if slots[3] < 0:
@@ -494,7 +568,7 @@ def line_sigma(theta, slots):
 
 
 @_called
-def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+def accumulate(edges, log_mid, log_width, theta, table, rest, reach, folds, total, jac):
     """Add every component's counts to `total`, and derivatives to `jac` unless it is empty.
 
     Parameters
@@ -503,9 +577,12 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
     theta : ndarray, shape (n_slots,)
         Parameter values; several components may name the same slot (a shared sigma).
     table : ndarray of int64, shape (ROW * n_components,)
-        Of each component its kind (`POWERLAW` ...) and six slots: of a continuum in the order of
-        its formula; of a line F, mu, sigma, -1 (or F, mu, a, b with sigma^2 = a + b mu), and those
-        of its tail. -1 where there is none.
+        Power laws and Gaussian lines: of each its kind (`POWERLAW`, `GAUSSIAN`) and six slots: of a
+        continuum in the order of its formula; of a line F, mu, sigma, -1 (or F, mu, a, b with
+        sigma^2 = a + b mu), and those of its tail or step. -1 where
+        there is none.
+    rest : None, or ndarray as `table`
+        Components of the other kinds. With None their code is not even compiled.
     reach, folds : float
         `FIT_REACH` or `FULL_REACH`, and the tail lengths that go with it.
     total : ndarray, shape (n_bins,), counts, changed in place
@@ -516,7 +593,19 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
         first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
         if kind == POWERLAW:
             _add_powerlaw(edges, log_mid, log_width, first, second, third, total, jac, s)
-        elif kind == BROKEN:
+        else:
+            slope = 0.0 if s[3] < 0 else theta[s[3]]
+            _add_gaussian(edges, first, second, line_sigma(theta, s), slope, reach, total, jac, s)
+    if rest is not None:
+        _add_rest(edges, log_mid, log_width, theta, rest, reach, folds, total, jac)
+
+
+@_inner
+def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+    for row in range(0, table.size, ROW):
+        kind, s = table[row], table[row + 1 : row + ROW]
+        first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
+        if kind == BROKEN:
             _add_broken(
                 edges, log_mid, log_width, first, second, third, theta[s[3]], theta[s[4]],
                 total, jac, s,
@@ -528,13 +617,26 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
         else:
             sigma = line_sigma(theta, s)
             slope = 0.0 if s[3] < 0 else theta[s[3]]
-            if kind == GAUSSIAN:
-                _add_gaussian(edges, first, second, sigma, slope, reach, total, jac, s)
-            else:
+            if kind == TAILED:
                 _add_tailed(
                     edges, first, second, sigma, slope, theta[s[4]], theta[s[5]], reach, folds,
                     total, jac, s,
                 )  # fmt: skip
+            else:
+                _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
+
+
+def tables(rows):
+    """What `accumulate` takes as `table` and `rest`.
+
+    Parameters
+    ----------
+    rows : iterable of (kind, slots), with six slots each
+    """
+    simple, rest = [], []
+    for row in rows:
+        (simple if row[0] in (POWERLAW, GAUSSIAN) else rest).extend(row)
+    return np.array(simple, np.int64), np.array(rest, np.int64) if rest else None
 
 
 @_called
@@ -552,18 +654,19 @@ def tail_densities(z, sigma, length):
 def _half_deviance_of_bin(n, e):
     """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
 
-    With x = (e - n)/n and r = x/(2 + x), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...), and
-    x - ln(1 + x) is x r - 2 (r^3/3 + r^5/5 ...).
+    With x = (e - n)/n and r = x/(2 + x) = (e - n)/(e + n), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...),
+    and x - ln(1 + x) is x r - 2 (r^3/3 + r^5/5 ...).
     """
     if not n > 0.0:
         return e
-    x = (e - n) / n
-    if abs(x) < 0.1:
-        r = x / (2.0 + x)
+    difference = e - n
+    if abs(difference) < 0.1 * n:
+        r = difference / (e + n)
         r2 = r * r
         series = 1.0 / 9.0 + r2 * (1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * (1.0 / 15.0)))
         series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * (1.0 / 7.0 + r2 * series))
-        return n * (x * r - 2.0 * r * r2 * series)
+        return r * (difference - 2.0 * n * r2 * series)
+    x = difference / n
     # far below n, 1 + x has lost the digits of e
     return n * (x - (math.log1p(x) if x > -0.5 else math.log(e / n)))
 
@@ -581,7 +684,7 @@ def half_deviances(counts, expected):
 
 
 def pack(data, kernel, prior):
-    """What the functions below take as `args`: two arrays are handed over faster than twelve.
+    """What the functions below take as `args`: few arrays are handed over faster than twelve.
 
     Parameters
     ----------
@@ -590,20 +693,35 @@ def pack(data, kernel, prior):
     prior : slots, means and inverse variances of Gaussian priors
     """
     counts, used, offset = data
-    *grid, table, reach, folds = kernel
+    *grid, table, rest, reach, folds = kernel
     slots, means, weights = prior
     whole = ((len(counts), len(table), len(slots)), used, table, slots)
     reals = (*grid, counts, offset, means, weights, (reach, folds))
-    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64)
+    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64), rest
 
 
-@_inner
-def _evaluate(args, theta, gradient, information):
-    """Half the deviance plus penalties, with its derivatives where these arrays are not empty.
+@_called
+def evaluate(args, theta, gradient, information):
+    """Half the deviance of closed-form components plus penalties, and its derivatives.
 
-    The value is worked out with the information, and where there is no gradient.
+    One function for all three, and no more: whatever calls it is compiled with a copy of all that
+    it calls.
+
+    Parameters
+    ----------
+    args : what `pack` returns
+    theta : ndarray, shape (n_parameters,)
+    gradient : ndarray, shape (n_parameters,), filled, or empty
+    information : ndarray, shape (n_parameters, n_parameters)
+        Filled with the expected (Fisher) information, or empty, as it must be where the gradient
+        is.
+
+    Returns
+    -------
+    float
+        0 where the gradient alone is wanted.
     """
-    reals, whole = args
+    reals, whole, rest = args
     n_bins = whole[0]
     table = 3 + n_bins
     slots = table + whole[1]
@@ -614,85 +732,57 @@ def _evaluate(args, theta, gradient, information):
     means = offset + n_bins
     weights = means + whole[2]
     reach = weights + whole[2]
-    total = reals[offset:means].copy()
-    jac = np.zeros((gradient.size, n_bins))
+    expected = reals[offset:means].copy()
+    jac = np.zeros((gradient.size, n_bins)) if gradient.size else information
     accumulate(
         reals[:mid], reals[mid:width], reals[width:counts], theta, whole[table:slots],
-        reals[reach], reals[reach + 1], total, jac,
+        rest, reals[reach], reals[reach + 1], expected, jac,
     )  # fmt: skip
-    value = _score(reals[counts:offset], whole[3:table], total, jac, gradient, information)
-    return value + _add_penalty(
-        theta, whole[slots:], reals[means:weights], reals[weights:reach], gradient, information
-    )
-
-
-@_inner
-def _score(counts, used, expected, jac, gradient, information):
-    """Half the deviance (0 where the gradient alone is wanted), and its derivatives."""
-    n_bins = counts.size
     value = 0.0
     if information.size or not gradient.size:
         for b in range(n_bins):
-            if used[b]:
-                value += _half_deviance_of_bin(counts[b], max(expected[b], FLOOR))
-    if not gradient.size:
-        return value
-    residual, weight = np.zeros(n_bins), np.zeros(n_bins)
-    for b in range(n_bins):
-        if used[b]:
-            e = max(expected[b], FLOOR)
-            residual[b] = (e - counts[b]) / e
-            weight[b] = 1.0 / e
-    for i in range(gradient.size):
-        first, last = n_bins, 0  # a line touches few bins
-        for b in range(n_bins):
-            gradient[i] += jac[i, b] * residual[b]
-            if jac[i, b] != 0.0:
-                first, last = min(first, b), b + 1
+            if whole[3 + b]:
+                value += _half_deviance_of_bin(reals[counts + b], max(expected[b], FLOOR))
+    if gradient.size:
+        _differentiate(reals[counts:offset], whole[3:table], expected, jac, gradient, information)
+    for k in range(whole[2]):  # Gaussian priors
+        s, weight = whole[slots + k], reals[weights + k]
+        difference = theta[s] - reals[means + k]
+        value += 0.5 * difference * difference * weight
+        if gradient.size:
+            gradient[s] += difference * weight
         if information.size:
-            for j in range(i + 1):
-                total = 0.0
-                for b in range(first, last):
-                    total += jac[i, b] * weight[b] * jac[j, b]
-                information[i, j] = information[j, i] = total
+            information[s, s] += weight
     return value
 
 
 @_inner
-def _add_penalty(theta, slots, means, weights, gradient, information):
-    """Gaussian priors: their half chi-square; gradient and information changed in place."""
-    value = 0.0
-    for k in range(slots.size):
-        s = slots[k]
-        difference = theta[s] - means[k]
-        value += 0.5 * difference * difference * weights[k]
-        if gradient.size:
-            gradient[s] += difference * weights[k]
+def _differentiate(counts, used, expected, jac, gradient, information):
+    """Gradient and, unless it is empty, information of half the deviance."""
+    n_parameters, n_bins = jac.shape
+    slope, weight = np.zeros(n_bins), np.zeros(n_bins)
+    for b in range(n_bins):
+        if used[b]:
+            e = max(expected[b], FLOOR)
+            slope[b] = (e - counts[b]) / e
+            weight[b] = 1.0 / e
+    for i in range(n_parameters):
+        row = jac[i]
+        total = 0.0
+        for b in range(n_bins):
+            total += row[b] * slope[b]
+        gradient[i] = total
         if information.size:
-            information[s, s] += weights[k]
-    return value
-
-
-@_called
-def compiled_value(args, theta):
-    """Half the deviance of closed-form components, plus penalties."""
-    return _evaluate(args, theta, np.empty(0), np.empty((0, 0)))
-
-
-@_called
-def compiled_gradient(args, theta):
-    """Its gradient, shape (n_parameters,)."""
-    gradient = np.zeros(theta.size)
-    _evaluate(args, theta, gradient, np.empty((0, 0)))
-    return gradient
-
-
-@_called
-def compiled_scoring(args, theta):
-    """Value, gradient and expected (Fisher) information."""
-    gradient, information = np.zeros(theta.size), np.zeros((theta.size, theta.size))
-    value = _evaluate(args, theta, gradient, information)
-    return value, gradient, information
+            first, last = 0, n_bins  # a line touches few bins
+            while first < last and row[first] == 0.0:
+                first += 1
+            while last > first and row[last - 1] == 0.0:
+                last -= 1
+            for j in range(i + 1):
+                total = 0.0
+                for b in range(first, last):
+                    total += row[b] * weight[b] * jac[j, b]
+                information[i, j] = information[j, i] = total
 
 
 # --- damped scoring ------------------------------------------------------------------------------
@@ -706,7 +796,7 @@ def _damped_step(information, gradient, theta, slots, low, high, damping):
     correlations first, since a pivot flux and a line energy differ by a factor of a million.
     """
     n = 0
-    moving = np.empty(slots.size, np.int64)
+    moving = slots.copy()  # the places in `slots` of those that are not held
     for k in range(slots.size):
         s = slots[k]
         held = (theta[s] <= low[k] and gradient[s] > 0.0) or (
@@ -718,12 +808,12 @@ def _damped_step(information, gradient, theta, slots, low, high, damping):
     out = theta.copy()
     if n == 0:
         return out, False
-    root = np.empty(n)
+    root = np.zeros(n)
     for i in range(n):
         root[i] = math.sqrt(information[slots[moving[i]], slots[moving[i]]])
     # Cholesky factor of the damped correlation matrix, then two triangular solves.
     factor = np.zeros((n, n))
-    step = np.empty(n)
+    step = np.zeros(n)
     for i in range(n):
         si = slots[moving[i]]
         for j in range(i + 1):
@@ -751,16 +841,17 @@ def _damped_step(information, gradient, theta, slots, low, high, damping):
     return out, True
 
 
-# The two loops below are compiled for the arrays of `pack`, and run as they are for an object with
-# the methods value, gradient and scoring: a component may be a Python function. They are no
-# closures over compiled functions, since numba never finds such a one in its cache: each process
-# would compile it anew and leave it there.
+# The loop below is compiled for the arrays of `pack`, and runs as it is for an object with a method
+# `evaluate`: a component may be a Python function. It is no closure over compiled functions, since
+# numba never finds such a one in its cache: each process would compile it anew and leave it there.
 
 
 def _scoring_loop(args, theta, slots, low, high):
     """Levenberg-Marquardt on the expected information, within limits: the point, and its value."""
     damping = 1e-3
-    value, gradient, information = compiled_scoring(args, theta)
+    none, nothing = theta[:0], np.zeros((0, 0))
+    gradient, information = np.zeros(theta.size), np.zeros((theta.size, theta.size))
+    value = evaluate(args, theta, gradient, information)
     for _ in range(_MAX_SCORING_STEPS):
         gain = 0.0
         trial = theta
@@ -768,7 +859,7 @@ def _scoring_loop(args, theta, slots, low, high):
             trial, moved = _damped_step(information, gradient, theta, slots, low, high, damping)
             if not moved:
                 break
-            gain = value - compiled_value(args, trial)
+            gain = value - evaluate(args, trial, none, nothing)
             if gain > 0.0:
                 break
             damping *= 10.0
@@ -776,42 +867,18 @@ def _scoring_loop(args, theta, slots, low, high):
             break
         theta = trial
         damping = max(damping * 0.1, 1e-12)
-        value, gradient, information = compiled_scoring(args, theta)
+        value = evaluate(args, theta, gradient, information)
         if gain < _SCORING_TOLERANCE:
             break
     return theta, value
 
 
-def _hessian_loop(args, theta, slots, steps):
-    """Second derivatives from central differences of the analytic gradient."""
-    rows = np.empty((slots.size, slots.size))
-    shifted = theta.copy()
-    for k in range(slots.size):
-        shifted[slots[k]] = theta[slots[k]] + steps[k]
-        up = compiled_gradient(args, shifted)
-        shifted[slots[k]] = theta[slots[k]] - steps[k]
-        down = compiled_gradient(args, shifted)
-        shifted[slots[k]] = theta[slots[k]]
-        for j in range(slots.size):
-            rows[k, j] = (up[slots[j]] - down[slots[j]]) / (2.0 * steps[k])
-    return 0.5 * (rows + rows.T)
-
-
 compiled_minimise = _called(_scoring_loop)
 
-compiled_hessian = _called(_hessian_loop)
+_IN_PYTHON = {**globals(), "evaluate": lambda problem, *rest: problem.evaluate(*rest)}
 
-_METHODS = {
-    "compiled_value": lambda problem, theta: problem.value(theta),
-    "compiled_gradient": lambda problem, theta: problem.gradient(theta),
-    "compiled_scoring": lambda problem, theta: problem.scoring(theta),
-}
-
-#: The same code as the compiled loops, with methods of `args` under the names that it calls.
-python_minimise = FunctionType(_scoring_loop.__code__, {**globals(), **_METHODS})
-
-python_hessian = FunctionType(_hessian_loop.__code__, {**globals(), **_METHODS})
-
+#: The same code, where `args` is an object with the method `evaluate`.
+python_minimise = FunctionType(_scoring_loop.__code__, _IN_PYTHON)
 # --- scan for lines ------------------------------------------------------------------------------
 
 
@@ -823,28 +890,25 @@ def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low
     """
     n_lines = slots.shape[0]
     residual = counts - expected
-    weight = np.empty(counts.size)
+    weight = np.zeros(counts.size)
     for b in range(counts.size):
-        weight[b] = 1.0 / max(expected[b], counts[b], 1.0) if used[b] else 0.0
+        weight[b] = 1.0 / max(max(expected[b], counts[b]), 1.0) if used[b] else 0.0
     gain, best_mu, amplitude = np.zeros(n_lines), np.zeros(n_lines), np.zeros(n_lines)
-    shape = np.empty(counts.size)
-    stale = np.ones(n_lines, np.bool_)
-    placed = np.zeros(n_lines, np.bool_)
+    shape = np.zeros(counts.size)
+    for k in range(n_lines):
+        gain[k] = _TO_SCAN
     for _ in range(n_lines):
-        best = -1
+        best = 0
         for k in range(n_lines):
-            if placed[k]:
-                continue
-            if stale[k]:
+            if gain[k] == _TO_SCAN:
                 gain[k], best_mu[k], amplitude[k] = scan_window(
                     edges, residual, weight, windows[k, 0], windows[k, 1], sigmas[k]
                 )
-                stale[k] = False
-            if best < 0 or gain[k] > gain[best]:
+            if gain[k] > gain[best]:
                 best = k
         if gain[best] <= 0.0:
             break
-        placed[best] = True
+        gain[best] = _PLACED
         f, sigma = slots[best, 0], sigmas[best]
         if free[f]:
             theta[f] = min(max(amplitude[best], low[f]), high[f])
@@ -854,8 +918,8 @@ def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low
             residual[b] -= theta[f] * shape[b]
         for k in range(n_lines):
             near = _REACH * (sigma + sigmas[k])
-            if windows[k, 0] - near < best_mu[best] < windows[k, 1] + near:
-                stale[k] = True
+            if windows[k, 0] - near < best_mu[best] < windows[k, 1] + near and gain[k] != _PLACED:
+                gain[k] = _TO_SCAN
 
 
 @_inner
@@ -879,7 +943,7 @@ def scan_window(edges, residual, weight, low, high, sigma):
     """
     middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-9)
     n = min(math.ceil((high - low) / (0.5 * sigma)) + 1, _MAX_CANDIDATES)
-    shape = np.empty(residual.size)
+    shape = np.zeros(residual.size)
     best_gain, best_mu, best_amplitude = 0.0, middle, 0.0
     for i in range(n):
         mu = low + (high - low) * i / (n - 1) if n > 1 else middle
@@ -902,7 +966,7 @@ def scan_window(edges, residual, weight, low, high, sigma):
 def compiled_log_posterior(args, theta, free, low, high, points):
     """Log-posterior of each row of `points`, shape (n_points, n_free)."""
     out = np.empty(points.shape[0])
-    values = theta.copy()
+    values, none, nothing = theta.copy(), theta[:0], np.zeros((0, 0))
     for i in range(points.shape[0]):
         inside = True
         for k in range(free.size):
@@ -910,7 +974,7 @@ def compiled_log_posterior(args, theta, free, low, high, points):
             values[free[k]] = x
             if not low[k] <= x <= high[k]:
                 inside = False
-        out[i] = -compiled_value(args, values) if inside else -np.inf
+        out[i] = -evaluate(args, values, none, nothing) if inside else -np.inf
     return out
 
 
@@ -941,6 +1005,7 @@ def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n
     n, n_free = walkers.shape
     gamma = 2.38 / math.sqrt(2.0 * n_free)
     values, trial = theta.copy(), np.empty(n_free)
+    none, nothing = theta[:0], np.zeros((0, 0))
     moved = np.zeros(n, np.bool_)
     for _ in range(n_sweeps):
         for i in range(n):
@@ -975,7 +1040,7 @@ def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n
                 inside = inside and low[k] <= trial[k] <= high[k]
             if not inside:
                 continue
-            new = -compiled_value(args, values)
+            new = -evaluate(args, values, none, nothing)
             if math.log(np.random.random()) < new - log_posterior[i] + log_factor:
                 walkers[i] = trial
                 log_posterior[i] = new

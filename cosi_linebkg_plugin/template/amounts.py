@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ from ..spectrum.components import (
 )
 from ..spectrum.kernels import FULL_REACH
 from ..units import to_kev
+
+if TYPE_CHECKING:
+    from ..fit.result import LineBackgroundFit
+    from .plan import TemplatePlan
 
 Array = NDArray[np.float64]
 
@@ -109,11 +113,11 @@ class SourceAmounts:
         low, high = source_range
         self.low, self.high = check_inside(edges, low, high, "source range")
         self._edges = edges
-        self._is_line = np.array([c.label == "lines" for c in model.components])
+        self._is_line = np.array([c.is_line for c in model.components])
         self._bound: list[BoundModel | None] | None = None
         if ratio is not None:
             self._tracer = nearest_line(model, theta, ratio.tracer, "line_ratio")
-            self._amplitude = model.components[self._tracer].slots[0]
+            self._area = model.components[self._tracer].area
             self._check_ratio(ratio, theta)
 
     def counts(self, theta: Array) -> Array:
@@ -139,10 +143,10 @@ class SourceAmounts:
         value, slope = rows @ parts, rows @ jac
         if self.ratio is not None:
             share, shape_slopes = self._share(theta)
-            amount = self.ratio.value * theta[self._amplitude]
+            amount = self.ratio.value * theta[self._area]
             value[1] += amount * share
             slope[1] += amount * shape_slopes
-            slope[1, self._amplitude] += self.ratio.value * share
+            slope[1, self._area] += self.ratio.value * share
         return value, slope
 
     def ratio_counts(self, theta: Array) -> float:
@@ -162,14 +166,14 @@ class SourceAmounts:
         parts = counts_in_bins(self.model, theta, self.low, self.high, self._edges)
         inside = np.array([~self._is_line, self._is_line], dtype=float) @ parts
         if self.ratio is not None:
-            amount = self.ratio.value * theta[self._amplitude]
+            amount = self.ratio.value * theta[self._area]
             for i in np.flatnonzero(overlapping_bins(self._edges, self.low, self.high)):
                 part = max(self.low, self._edges[i]), min(self.high, self._edges[i + 1])
                 inside[1, i] += amount * self._share(theta, part)[0]
         return inside
 
     def _per_ratio(self, theta: Array) -> float:
-        return float(theta[self._amplitude] * self._share(theta)[0])
+        return float(theta[self._area] * self._share(theta)[0])
 
     def _share(self, theta: Array, part: tuple[float, float] | None = None) -> tuple[float, Array]:
         """Share in the range, or a part of it, of a line like the tracer, and its slopes."""
@@ -185,7 +189,7 @@ class SourceAmounts:
                 f"line_ratio= names a line at {ratio.line:g} keV, of which {share:.2g} falls "
                 f"into the source range {self.low:g}-{self.high:g} keV; correct its energy."
             )
-        energies = [line_energy(self.model, theta, int(i)) for i in np.flatnonzero(self._is_line)]
+        energies = [float(theta[self.model.components[i].energy]) for i in self.model.lines]
         doubled = [e for e in energies if abs(e - ratio.line) <= 0.5 * SAME_LINE]
         if doubled:
             raise TemplateError(
@@ -194,20 +198,110 @@ class SourceAmounts:
             )
 
 
-def line_energy(model: SpectralModel, theta: Array, component: int) -> float:
-    """Energy of a line [keV]."""
-    return float(theta[model.components[component].slots[1]])
-
-
 def nearest_line(model: SpectralModel, theta: Array, energy: float, what: str) -> int:
     """The component that is the line at this energy [keV]; `what` names it in the message."""
-    lines = [i for i, c in enumerate(model.components) if c.label == "lines"]
-    if lines:
-        best = min(lines, key=lambda i: abs(line_energy(model, theta, i) - energy))
-        if abs(line_energy(model, theta, best) - energy) <= SAME_LINE:
+    energies = {i: float(theta[model.components[i].energy]) for i in model.lines}
+    if energies:
+        best = min(energies, key=lambda i: abs(energies[i] - energy))
+        if abs(energies[best] - energy) <= SAME_LINE:
             return best
-    fitted = ", ".join(f"{line_energy(model, theta, i):.1f}" for i in lines) or "none"
+    fitted = ", ".join(f"{e:.1f}" for e in energies.values()) or "none"
     raise TemplateError(
         f"{what} names a line at {energy:g} keV, but no fitted line lies within "
         f"{SAME_LINE:g} keV of it; fitted lines: {fitted} keV. Add it to the model."
     )
+
+
+# --- the amounts of a template --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedAmounts:
+    """Expected counts of a template's components in the source range.
+
+    Attributes
+    ----------
+    counts : dict of str to float
+        By label.
+    covariance : ndarray, shape (n_labels, n_labels), counts^2
+        Infinite variance for an amount about which nothing is known.
+    """
+
+    counts: dict[str, float]
+    covariance: Array
+
+
+def source_amounts(plan: TemplatePlan, fit: LineBackgroundFit) -> SourceAmounts:
+    """Continuum and lines in the source range, for a fitted spectrum."""
+    ratio = plan.options.line_ratio
+    return SourceAmounts(fit.model, fit.theta, plan.edges, plan.source_range, ratio)
+
+
+def expected_amounts(
+    plan: TemplatePlan, fit: LineBackgroundFit, amounts: SourceAmounts, labels: Sequence[str]
+) -> ExpectedAmounts:
+    """Counts of each component in the source range, and their covariance, from the spectrum.
+
+    Raises
+    ------
+    TemplateError
+        If there are lines in the source range, and none to take their distribution from.
+    """
+    value, jac = amounts.counts_and_jacobian(fit.theta)
+    j = jac[:, fit.model.slots(fit.covariance_names)]
+    covariance = j @ fit.covariance @ j.T
+    covariance[1, 1] += amounts.ratio_variance(fit.theta)
+    if fit.systematic:
+        covariance += fit.systematic_covariance(jac, amounts.counts_in_bins(fit.theta))
+    if plan.options.method != "components":
+        return ExpectedAmounts({"background": float(value.sum())}, np.array([[covariance.sum()]]))
+    if "lines" not in labels and value[1] > 1e-3 * value[0]:
+        raise TemplateError(
+            f"The source range holds {value[1]:.4g} counts of lines, but no fitted line within "
+            "the window can lend them its distribution; widen window=, or name tracers=."
+        )
+    counts = dict(zip(LABELS, value.tolist(), strict=True))
+    if _hides_lines(plan, fit):
+        if counts["lines"] < 1e-6 * max(value[0], 1.0):
+            counts["lines"] = 0.0  # less than the tails of other lines can be trusted for
+        covariance[1, :] = covariance[:, 1] = 0.0
+        covariance[1, 1] = np.inf
+    n = len(labels)
+    return ExpectedAmounts({label: counts[label] for label in labels}, covariance[:n, :n])
+
+
+def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
+    """Whether a line in the source range would be seen by nothing: masked, and no ratio."""
+    energies = [fit.theta[fit.model.components[i].energy] for i in fit.model.lines]
+    inside = any(plan.low <= energy <= plan.high for energy in energies)
+    masked = bool(fit.spectrum.mask[plan.in_source].all())
+    return plan.options.line_ratio is None and masked and not inside
+
+
+def sideband_variance(
+    plan: TemplatePlan, fit: LineBackgroundFit, amounts: SourceAmounts, total: float
+) -> float:
+    """Variance of R/B * N: model counts of source range and sidebands, counts N of these.
+
+    By linear propagation of every bin's Poisson noise, through N and through the fit that R and B
+    come from.
+
+    Parameters
+    ----------
+    total : float
+        R/B * N.
+    """
+    selected = plan.selected
+    value, jac = amounts.counts_and_jacobian(fit.theta)
+    source, source_jac = value.sum(), jac.sum(axis=0)
+    expected, bin_jac = fit.expected, fit.bin_jacobian
+    band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
+    columns = fit.model.slots(fit.covariance_names)
+    slope = total * (source_jac / source - band_jac / band)[columns]
+    pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
+    per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
+    variance = np.sum(per_bin**2 * fit.spectrum.counts) + amounts.ratio_variance(fit.theta)
+    if fit.systematic:  # see LineBackgroundFit.systematic_covariance
+        response = per_bin * expected - amounts.counts_in_bins(fit.theta).sum(axis=0)
+        variance += np.sum((fit.systematic * response) ** 2)
+    return float(variance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..errors import TemplateError
+from .axes import phi_degrees
+from .filters import Filter
 
 Array = NDArray[np.float64]
 
@@ -25,7 +28,7 @@ MIN_EXPECTED = 5.0
 N_LARGEST = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """A template along one axis against the observed counts.
 
@@ -42,6 +45,8 @@ class Projection:
         that of the template (sumw2) and the Poisson error of the expected counts.
     nside : int or None
         Of the down-graded PsiChi.
+    edges : ndarray, shape (n_groups + 1,), deg, or None
+        Of the merged Phi bins.
     """
 
     axis: str
@@ -51,6 +56,7 @@ class Projection:
     expected: Array
     chi: Array
     nside: int | None = None
+    edges: Array | None = None
 
     @property
     def chi2(self) -> float:
@@ -73,7 +79,7 @@ class Projection:
         return [(self.names[i], float(self.chi[i])) for i in order]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """A template against the observed counts of the source range.
 
@@ -261,21 +267,23 @@ def _project(
     least: Array,
     nside: int,
 ) -> Projection:
+    used = edges = None
     if label == "PsiChi":
         groups, names, used = _coarse_pixels(axis, least, nside)
     else:
-        groups, names = _merged_bins(axis, least)
-        used = None
+        groups = _merged_bins(least)
+        edges = phi_degrees(axis)[[0, *(group[-1] + 1 for group in groups)]]
+        names = [f"{a:g}-{b:g} deg" for a, b in itertools.pairwise(edges)]
     o, e, v = (
         np.array([values[group].sum() for group in groups])
         for values in (observed, expected, variances)
     )
     return Projection(
-        label, groups, names, o, e, (o - e) / np.sqrt(np.maximum(e + v, 1e-300)), used
+        label, groups, names, o, e, (o - e) / np.sqrt(np.maximum(e + v, 1e-300)), used, edges
     )
 
 
-def _merged_bins(axis: Any, expected: Array) -> tuple[list[NDArray[np.int64]], list[str]]:
+def _merged_bins(expected: Array) -> list[NDArray[np.int64]]:
     """Neighbouring bins, merged until they expect enough counts; a rest joins the last."""
     groups: list[list[int]] = [[]]
     for i in range(expected.size):
@@ -285,9 +293,7 @@ def _merged_bins(axis: Any, expected: Array) -> tuple[list[NDArray[np.int64]], l
     rest = groups.pop()
     if rest:
         groups = [*groups[:-1], [*groups[-1], *rest]] if groups else [rest]
-    edges = axis.edges.to_value("deg") if axis.unit is not None else np.asarray(axis.edges)
-    names = [f"{edges[g[0]]:g}-{edges[g[-1] + 1]:g} deg" for g in groups]
-    return [np.array(g) for g in groups], names
+    return [np.array(g) for g in groups]
 
 
 def _coarse_pixels(
@@ -312,8 +318,8 @@ def _coarse_pixels(
 
 
 def _describe(template: Any) -> str:
-    chosen = template.details.get("filter", "")
-    return template.method if chosen in ("", "no filter") else f"{template.method}, {chosen}"
+    chosen = template.record.filter
+    return template.method if chosen == Filter().describe() else f"{template.method}, {chosen}"
 
 
 def compare_all(templates: Mapping[str, Any], observed: Any, *, nside: int = 4) -> list[Comparison]:

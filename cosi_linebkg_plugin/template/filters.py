@@ -31,7 +31,6 @@ A slice is one (Time or ScAtt, Phi) bin: a map over PsiChi. Each slice is treate
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Integral, Real
@@ -41,10 +40,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
+from ..io.progress import Progress, say
 
 Array = NDArray[np.float64]
-
-Tell = Callable[[str], None] | None
 
 #: Type, lowest and highest value of each option, and what it does.
 OPTIONS: dict[str, tuple[type, float, float, str]] = {
@@ -138,7 +136,12 @@ class Filtered:
 
 
 def apply_filter(
-    maps: NDArray, variances: NDArray, options: Filter, *, nest: bool = False, progress: Tell = None
+    maps: NDArray,
+    variances: NDArray,
+    options: Filter,
+    *,
+    nest: bool = False,
+    progress: Progress | None = None,
 ) -> Filtered:
     """Filter a template slice by slice; the module's docstring says how.
 
@@ -149,8 +152,7 @@ def apply_filter(
     options : Filter
     nest : bool
         Whether pixels are in NESTED order, not RING.
-    progress : callable, optional
-        Told what is being done.
+    progress : Progress, optional
 
     Returns
     -------
@@ -178,8 +180,7 @@ def apply_filter(
     noise, shrinkage, clipped = np.zeros((3, *own.shape))
 
     for times in time_groups:
-        if progress:
-            progress(f"filtering the template, bin {times.stop} of {n_time}")
+        say(progress, f"filtering the template, bin {times.stop} of {n_time}")
         counts, spread = np.add.reduceat(both[:, times].sum(axis=1), starts, axis=1)
         raw = _group_sums(maps[times], starts)
         linear = smooth(raw, options, nest=nest, out=buffer) if window is not None else raw

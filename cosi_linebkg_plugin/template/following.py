@@ -22,17 +22,21 @@ class FollowedAmounts:
     plugin : LineBackgroundLike
         With the spectrum that the template was made from. At that fit the amounts are the
         template's own. An amount that the fit knows nothing of (0 counts) does not follow.
+    line_ratio : mapping, optional
+        In place of the template's own; it makes an amount known that the template does not know.
 
     Attributes
     ----------
+    counts : ndarray, shape (n_labels,)
+        What the factors are relative to: the template's own amounts.
     covariance : ndarray, shape (n_labels, n_labels)
         Of the factors on the amounts that the spectrum gives: from the line ratio's error, and
         from the systematic error of a fit that is not adequate. Infinite variance for what the
         spectrum does not know.
     """
 
-    def __init__(self, template: Any, plugin: Any):
-        if "split" in template.details:
+    def __init__(self, template: Any, plugin: Any, line_ratio: Any = None):
+        if template.record.split:
             raise TemplateError(
                 "A split template cannot follow a spectrum, which knows nothing of its parts; use "
                 "the template as it was before split(), or leave out follow=."
@@ -42,15 +46,13 @@ class FollowedAmounts:
                 "A template made with sky= cannot follow a spectrum that holds the sky's photons "
                 "as well; make it without sky=, or leave out follow=."
             )
-        fit, ratio = template.fit, template.details.get("line_ratio")
-        if ratio is not None:
-            ratio = {key: ratio[key] for key in ("line", "tracer", "value", "error")}
-        self._ratio = LineRatio.of(ratio)
+        fit = template.fit
+        ratio = template.record.line_ratio
+        self._ratio = ratio if line_ratio is None else LineRatio.of(line_ratio)
         self._range = template.source_range
         self._plugin = plugin
-        own = SourceAmounts(
-            fit.model, fit.theta, fit.spectrum.edges, template.source_range, self._ratio
-        )
+        edges = fit.spectrum.edges
+        own = SourceAmounts(fit.model, fit.theta, edges, template.source_range, self._ratio)
         amounts, jac = own.counts_and_jacobian(fit.theta)
         beyond = np.diag([0.0, own.ratio_variance(fit.theta)])
         if fit.systematic:
@@ -60,9 +62,17 @@ class FollowedAmounts:
             [[label in (x, "background") for x in LABELS] for label in template.labels], dtype=float
         )
         self._reference = self._rows @ amounts
-        has_counts = np.array([template.counts[label] > 0 for label in template.labels])
-        known = np.isfinite(np.diag(template.covariance))
-        self._known = has_counts & known & (self._reference > 0)
+        counts = np.array([template.counts[label] for label in template.labels])
+        known = np.isfinite(np.diag(template.covariance)) & (counts > 0)
+        if line_ratio is None:
+            self.counts = counts
+        else:  # as the template has them, but for what the other ratio changes
+            before = SourceAmounts(fit.model, fit.theta, edges, template.source_range, ratio)
+            stood = self._rows @ before.counts(fit.theta)
+            share = np.divide(counts, stood, out=np.ones(counts.size), where=known & (stood > 0))
+            self.counts = share * self._reference
+            known |= self._rows[:, LABELS.index("lines")] > 0
+        self._known = known & (self._reference > 0)
         scale = np.where(self._known, self._reference, np.inf)
         self.covariance = self._rows @ beyond @ self._rows.T / np.outer(scale, scale)
         self.covariance[np.diag_indices_from(self.covariance)] += np.where(self._known, 0, np.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..spectrum.statistic import log_likelihood
 _MAX_STEPS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormFit:
     """Norms fitted to observed counts.
 
@@ -97,46 +97,20 @@ def fit_poisson_norms(
     if np.any(sums <= 0):
         bad = ", ".join(label for label, x in zip(labels, sums, strict=True) if not x > 0)
         raise TemplateError(f"The template of {bad} holds nothing; leave it out.")
-    t = t / sums[:, None]
     k = len(labels)
     m = np.zeros(k) if mean is None else np.asarray(mean, dtype=float) * sums
-    p = np.zeros((k, k)) if precision is None else precision / np.outer(sums, sums)
-    amounts = np.full(k, n.sum() / k)
-
-    def cost(a: NDArray[np.float64]) -> float:
-        expected = a @ t
-        if np.any(expected <= 0):
-            return np.inf
-        return float(a.sum() - n @ np.log(expected) + 0.5 * (a - m) @ p @ (a - m))
-
-    value = cost(amounts)
-    free, hessian = np.ones(k, bool), np.eye(k)
-    for _ in range(_MAX_STEPS):
-        expected = amounts @ t
-        ratio = n / expected
-        gradient = 1.0 - t @ ratio + p @ (amounts - m)
-        hessian = (t * (ratio / expected)) @ t.T + p
-        free = ~((amounts <= 0) & (gradient >= 0))
-        step = np.zeros(k)
-        step[free] = -_solve(hessian[np.ix_(free, free)], gradient[free])
-        decrement = -float(gradient @ step)
-        if decrement < 1e-10:
-            break
-        size = 1.0
-        while size > 1e-10:
-            trial = np.maximum(amounts + size * step, 0.0)
-            trial_value = cost(trial)
-            if trial_value < value:
-                break
-            size *= 0.5
-        else:
-            break  # rounding is all that is left
-        amounts, value = trial, trial_value
-    else:
+    p = (
+        np.zeros((k, k))
+        if precision is None
+        else np.asarray(precision / np.outer(sums, sums), float)
+    )
+    found = _maximise(n, t / sums[:, None], m, p)
+    if found is None:
         raise FitError(
             f"The fit of the norms of {', '.join(labels)} did not converge in {_MAX_STEPS} steps; "
             "check that the templates differ from each other."
         )
+    fitted, free, hessian = found
     covariance = np.diag(1.0 / np.maximum(np.diag(hessian), 1e-300))  # of norms that ended at 0
     block = np.ix_(free, free)
     root = np.sqrt(np.diag(hessian)[free])
@@ -149,10 +123,104 @@ def fit_poisson_norms(
     covariance[block] = (vectors / values) @ vectors.T / np.outer(root, root)
     return NormFit(
         tuple(labels),
-        amounts / sums,
+        fitted / sums,
         covariance / np.outer(sums, sums),
-        log_likelihood(counts, amounts / sums @ table),
+        log_likelihood(counts, fitted / sums @ table),
     )
+
+
+def _maximise(
+    n: NDArray[np.float64], t: NDArray[np.float64], m: NDArray[np.float64], p: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]] | None:
+    """The optimum, which norms are off their limit there, and the second derivatives.
+
+    Parameters
+    ----------
+    n : ndarray, shape (n_cells,)
+        Counts, none 0.
+    t : ndarray, shape (k, n_cells)
+        Shapes in these cells, each a share of its sum over all cells.
+    m, p : ndarray, shapes (k,) and (k, k)
+        Mean and inverse covariance of the constraint.
+
+    Returns
+    -------
+    tuple or None
+        None if it does not converge.
+    """
+    k = m.size
+    norms = np.full(k, n.sum() / k)
+
+    def cost(a: NDArray[np.float64]) -> float:
+        expected = a @ t
+        if np.any(expected <= 0):
+            return np.inf
+        return float(a.sum() - n @ np.log(expected) + 0.5 * (a - m) @ p @ (a - m))
+
+    value = cost(norms)
+    for _ in range(_MAX_STEPS):
+        expected = norms @ t
+        ratio = n / expected
+        gradient = 1.0 - t @ ratio + p @ (norms - m)
+        hessian = (t * (ratio / expected)) @ t.T + p
+        free = ~((norms <= 0) & (gradient >= 0))
+        step = np.zeros(k)
+        step[free] = -_solve(hessian[np.ix_(free, free)], gradient[free])
+        if -float(gradient @ step) < 1e-10:
+            return norms, free, hessian
+        size = 1.0
+        while size > 1e-10:
+            trial = np.maximum(norms + size * step, 0.0)
+            trial_value = cost(trial)
+            if trial_value < value:
+                break
+            size *= 0.5
+        else:
+            return norms, free, hessian  # rounding is all that is left
+        norms, value = trial, trial_value
+    return None
+
+
+def fit_component_norms(
+    observed: NDArray[np.float64],
+    maps: Mapping[str, NDArray[np.float64]],
+    counts: Mapping[str, float],
+    covariance: NDArray[np.float64],
+    skies: Sequence[NDArray[np.float64]],
+    constrain: bool,
+) -> NormFit:
+    """The counts of a template's components, and the norms of skies, that observed counts imply.
+
+    Parameters
+    ----------
+    observed : ndarray, counts
+    maps : mapping of label to ndarray, of the shape of `observed`
+        Of any sum.
+    counts : mapping of label to float
+    covariance : ndarray, shape (n_labels, n_labels), counts^2
+        Of `counts`; infinite variance for what is not known.
+    skies : sequence of ndarray, of the shape of `observed`, counts
+    constrain : bool
+        Whether `counts` and `covariance` are a Gaussian constraint; an amount without an error is
+        then held to a millionth.
+
+    Returns
+    -------
+    NormFit
+        Of the labels, "sky_1", "sky_2" ...
+    """
+    labels = (*maps, *(f"sky_{i}" for i in range(1, len(skies) + 1)))
+    shapes = [m * (1.0 / float(m.sum())) for m in maps.values()]
+    k, n = len(maps), len(labels)
+    mean, precision = np.zeros(n), np.zeros((n, n))
+    if constrain:
+        mean[:k] = [counts[label] for label in maps]
+        variances = np.diag(covariance)
+        known = np.flatnonzero(np.isfinite(variances))
+        block = np.ix_(known, known)
+        exact = np.where(variances == 0, (1e-6 * np.maximum(mean[:k], 1.0)) ** 2, 0.0)
+        precision[block] = np.linalg.inv((covariance + np.diag(exact))[block])
+    return fit_poisson_norms(observed, [*shapes, *skies], labels, mean=mean, precision=precision)
 
 
 def _solve(matrix: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArray[np.float64]:

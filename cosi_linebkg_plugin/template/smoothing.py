@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..histograms.read import EventHistogram
-from .filters import Filter, Tell, apply_filter
+from ..io.progress import Progress, say
+from .filters import Filter, apply_filter
+from .record import FilterScore
 
 Array = NDArray[np.float64]
 
@@ -24,7 +25,7 @@ POOLED_PHI = (None, 5, 10, 20, 60)
 _SEED = 1809
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FilteredSums:
     """A filtered sum of slices, in the events' order of axes without Em.
 
@@ -45,7 +46,7 @@ def filter_sums(
     contents: Array,
     variances: Array,
     chosen: Filter,
-    progress: Tell = None,
+    progress: Progress | None = None,
 ) -> FilteredSums:
     """Apply a filter to a weighted sum of energy slices.
 
@@ -54,8 +55,7 @@ def filter_sums(
     Parameters
     ----------
     contents, variances : ndarray, shape events.other_shape
-    progress : callable, optional
-        Told what is being done.
+    progress : Progress, optional
     """
     labels = [str(axis.label) for axis in events.other_axes]
     others = [i for i, label in enumerate(labels) if label not in ("Phi", "PsiChi")]
@@ -103,8 +103,8 @@ def choose_filter(
     events: EventHistogram,
     weights: Array,
     seen: Sequence[float] | Array,
-    progress: Tell = None,
-) -> tuple[Filter, list[dict[str, Any]]]:
+    progress: Progress | None = None,
+) -> tuple[Filter, tuple[FilterScore, ...]]:
     """The filter whose template of one half of the counts predicts the other half best.
 
     Poisson counts are split at random into independent halves. One makes the template; its
@@ -119,14 +119,12 @@ def choose_filter(
     seen : array_like, shape (n_components,)
         Expected counts of each component in the energies with weights: the mixture that the
         other half is drawn from.
-    progress : callable, optional
-        Told which filter is being tried.
+    progress : Progress, optional
 
     Returns
     -------
     Filter
-    scores : list of dict
-        "filter" in words and "score", the gain in log-likelihood over no filter.
+    scores : tuple of FilterScore
     """
     used = weights.any(axis=0).astype(float)
     first, second = events.halves(_SEED)
@@ -141,8 +139,7 @@ def choose_filter(
     n_time = target.shape[times[0]] if len(times) == 1 else 1
     candidates = ladder(n_phi, n_time)
     for number, candidate in enumerate(candidates, start=1):
-        if progress is not None:
-            progress(f"trying filter {number} of {len(candidates)}: {candidate.describe()}")
+        say(progress, f"trying filter {number} of {len(candidates)}: {candidate.describe()}")
         mixture = np.zeros(target.shape)
         for part, variance, counts in zip(sums, variances, seen, strict=True):
             if counts > 0 and part.sum() > 0:
@@ -151,5 +148,4 @@ def choose_filter(
         pattern = mixture / mixture.sum(axis=pixels, keepdims=True)
         scores.append((float(np.sum(target * np.log(pattern))), candidate))
     best = max(scores, key=lambda row: row[0])[1]
-    table = [{"filter": f.describe(), "score": s - scores[0][0]} for s, f in scores]
-    return best, table
+    return best, tuple(FilterScore(f.describe(), s - scores[0][0]) for s, f in scores)

@@ -5,24 +5,36 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, TemplateError
-from ..fit.result import LineBackgroundFit, finite_or_null, installed_versions
-from ..histograms.axes import ENERGY_LABEL, axis_difference, read_axes
-from ..histograms.read import EventHistogram, bins_of_range, open_events, open_file
+from ..fit.numbers import installed_versions
+from ..fit.result import LineBackgroundFit
+from ..histograms.axes import read_axes
+from ..histograms.read import open_file
 from ..histograms.write import make_histogram
 from ..io import checks
 from ..io.atomic import whole_hdf5
-from ..io.guard import brief, listed, parse_json, reading
+from ..io.guard import brief, finite_or_null, listed, parse_json, reading
 from ..io.hdf5 import read_text, read_whole
 from ..spectrum.axis import check_range
-from .norms import NormFit, fit_poisson_norms
+from .axes import counts_on_axes
+from .norms import NormFit, fit_component_norms
 from .options import METHODS
+from .record import Record
+
+if TYPE_CHECKING:
+    from astropy.units import Quantity
+    from histpy import Histogram
+
+    from ..consumers.binned import BinnedBackground
+    from ..consumers.unbinned import BackgroundDensity
+    from ..plugin import LineBackgroundLike
 
 FORMAT = "cosi-linebkg template 1"
 
@@ -47,18 +59,14 @@ class BackgroundTemplate:
         Infinite variance for an amount about which nothing is known.
     fit : LineBackgroundFit
         The fit that it was made from.
-    method : str
     source_range : (float, float), keV
     sidebands : list of (float, float), keV
         The energies used, on whole bins.
     weights : ndarray, shape (n_labels, n_em)
         On the events' energy slices, per count of the component.
     livetime : float or None, s
-    details : dict
-        What else was chosen or found: filter, order, tracers, line ratio, sky norm, systematic
-        error of the spectral fit in percent of each energy bin ...
-    notes : sequence of str
-        What a user must know.
+    record : Record
+        How it was made: method, filter, tracers, line ratio, sky norm, notes ...
     """
 
     def __init__(
@@ -69,13 +77,11 @@ class BackgroundTemplate:
         covariance: Array,
         *,
         fit: LineBackgroundFit,
-        method: str,
         source_range: tuple[float, float],
         sidebands: Sequence[tuple[float, float]],
         weights: Array,
+        record: Record,
         livetime: float | None = None,
-        details: Mapping[str, Any] | None = None,
-        notes: Sequence[str] = (),
         versions: Mapping[str, str] | None = None,
     ):
         self.axes = axes
@@ -83,17 +89,60 @@ class BackgroundTemplate:
         self._maps = dict(maps)
         self._sums = {label: float(m.sum()) for label, (m, _) in maps.items()}
         self._counts = {label: float(counts[label]) for label in maps}
-        self.covariance = np.array(covariance, dtype=float)
-        self.fit = fit
-        self.method = method
+        self._covariance = np.array(covariance, dtype=float)
+        self._fit = fit
+        self._record = record
         self.source_range = source_range
         self.sidebands = [(float(a), float(b)) for a, b in sidebands]
         self.weights = weights
         self.livetime = livetime
-        self.details = dict(details or {})
-        self._notes = tuple(notes)
         self.versions = dict(versions or installed_versions())
-        self._sum: Any = None
+
+    @property
+    def fit(self) -> LineBackgroundFit:
+        """The fit that it was made from."""
+        return self._fit
+
+    @property
+    def record(self) -> Record:
+        """How it was made."""
+        return self._record
+
+    @property
+    def method(self) -> str:
+        """ "components", "interpolated" or "sideband"."""
+        return self._record.method
+
+    def with_fit(self, fit: LineBackgroundFit) -> BackgroundTemplate:
+        """The same template with more known of its fit, a p-value from toys, say.
+
+        Parameters
+        ----------
+        fit : LineBackgroundFit
+            With the parameters of the template's own.
+        """
+        if not np.array_equal(fit.theta, self._fit.theta):
+            raise TemplateError(
+                "The fit has other parameters than that of the template; make the template anew."
+            )
+        return self._with(fit=fit)
+
+    def _with(self, **changed: Any) -> BackgroundTemplate:
+        """A template that differs in some arguments; maps are shared."""
+        own: dict[str, Any] = {
+            "axes": self.axes,
+            "maps": self._maps,
+            "counts": self._counts,
+            "covariance": self._covariance,
+            "fit": self._fit,
+            "source_range": self.source_range,
+            "sidebands": self.sidebands,
+            "weights": self.weights,
+            "record": self._record,
+            "livetime": self.livetime,
+            "versions": self.versions,
+        }
+        return BackgroundTemplate(**(own | changed))
 
     # --- norms -----------------------------------------------------------------------------------
 
@@ -102,11 +151,11 @@ class BackgroundTemplate:
         """What a user must know, at the current norms."""
         unknown = self.unknown
         if not unknown:
-            return self._notes
+            return self._record.notes
         counts = sum(self._counts[label] for label in unknown)
         held = f"only {counts:.2g} counts of other lines' tails are" if counts else "the norm is 0"
         return (
-            *self._notes,
+            *self._record.notes,
             f"The amount of {', '.join(unknown)} in the masked source range is not known: {held}. "
             "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
         )
@@ -116,14 +165,17 @@ class BackgroundTemplate:
         """Labels of components of which the amount is not known."""
         return tuple(label for label, e in self.errors.items() if np.isinf(e))
 
-    def add_note(self, note: str) -> None:
-        """Add something that a user must know."""
-        self._notes = (*self._notes, note)
-
     @property
     def counts(self) -> dict[str, float]:
         """Expected counts of each component at the current norms."""
         return dict(self._counts)
+
+    @property
+    def covariance(self) -> Array:
+        """Of the counts, shape (n_labels, n_labels), counts^2; read-only."""
+        view = self._covariance.view()
+        view.flags.writeable = False
+        return view
 
     @property
     def errors(self) -> dict[str, float]:
@@ -137,11 +189,19 @@ class BackgroundTemplate:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The norms as quantities: rates in Hz with a livetime, otherwise counts."""
+        """Not there: a session that is given the template itself would overwrite its counts."""
+        raise AttributeError(
+            "A template is no background of a session, which would overwrite its counts; give the "
+            "session template.binned_background(data)."
+        )
+
+    @property
+    def rates(self) -> dict[str, Quantity]:
+        """The norms as rates in Hz, by label; needs the livetime."""
         import astropy.units as u
 
         if self.livetime is None:
-            return {label: c * u.dimensionless_unscaled for label, c in self._counts.items()}
+            raise TemplateError("Rates need the livetime; make the template with livetime=.")
         return {label: c / self.livetime * u.Hz for label, c in self._counts.items()}
 
     def set_parameters(self, **norms: Any) -> None:
@@ -161,7 +221,6 @@ class BackgroundTemplate:
                 )
             new[label] = self._norm_in_counts(label, norm)
         self._counts = new
-        self._sum = None
 
     def _norm_in_counts(self, label: str, norm: Any) -> float:
         import astropy.units as u
@@ -180,7 +239,7 @@ class BackgroundTemplate:
                 ) from None
         value = float(norm)
         if not (np.isfinite(value) and value >= 0):
-            from ..consumers.cosipy04 import forbidden_norm
+            from ..consumers.rates import forbidden_norm
 
             raise forbidden_norm(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
         return value
@@ -207,21 +266,12 @@ class BackgroundTemplate:
         """
         data = self.counts_on_axes(observed, "observed")
         skies = [self.counts_on_axes(s, f"sky template {i}") for i, s in enumerate(sky, start=1)]
-        labels = (*self.labels, *(f"sky_{i}" for i in range(1, len(skies) + 1)))
-        shapes = [self._scaled(label, 1.0)[0] for label in self.labels] + skies
-        k, n = len(self.labels), len(labels)
-        mean, precision = np.zeros(n), np.zeros((n, n))
-        if constrain:
-            mean[:k] = list(self._counts.values())
-            variances = np.diag(self.covariance)
-            known = np.flatnonzero(np.isfinite(variances))
-            block = np.ix_(known, known)
-            exact = np.where(variances == 0, (1e-6 * np.maximum(mean[:k], 1.0)) ** 2, 0.0)
-            precision[block] = np.linalg.inv((self.covariance + np.diag(exact))[block])
-        else:
-            self.details["systematic_percent"] = 0.0  # no longer in the errors
-        fit = fit_poisson_norms(data, shapes, labels, mean=mean, precision=precision)
-        self.covariance = fit.covariance[:k, :k]
+        maps = {label: contents for label, (contents, _) in self._maps.items()}
+        fit = fit_component_norms(data, maps, self._counts, self._covariance, skies, constrain)
+        if not constrain:  # no longer in the errors
+            self._record = replace(self._record, systematic_percent=0.0)
+        k = len(self.labels)
+        self._covariance = fit.covariance[:k, :k]
         self.set_parameters(**dict(zip(self.labels, fit.values[:k].tolist(), strict=True)))
         return fit
 
@@ -239,10 +289,7 @@ class BackgroundTemplate:
         -------
         ndarray, shape of the axes, counts
         """
-        events = open_events(source)
-        rows = require_axes(events, self.axes, what, self.source_range)
-        slices, _ = events.weighted_sums(rows, variances=False)
-        return np.moveaxis(slices, 0, events.energy_axis_index)
+        return counts_on_axes(source, self.axes, what, self.source_range)
 
     # --- maps ------------------------------------------------------------------------------------
 
@@ -266,20 +313,6 @@ class BackgroundTemplate:
         are anticorrelated there: it is up to a quarter too large as a standard error.
         """
         return make_histogram(self.axes, self._total(1), self._total(2))
-
-    def expectation(self, copy: bool = True) -> Any:
-        """The sum at the current norms, without sumw2: what a likelihood asks for at each step.
-
-        Parameters
-        ----------
-        copy : bool
-            False returns the template's own histogram: do not change it.
-        """
-        if copy:
-            return make_histogram(self.axes, self._total(1))
-        if self._sum is None:
-            self._sum = make_histogram(self.axes, self._total(1))
-        return self._sum
 
     def _total(self, power: int) -> Array:
         """The sum at the current norms of the maps (power 1), or of their variances (2)."""
@@ -375,20 +408,13 @@ class BackgroundTemplate:
         covariance = _split_covariance(
             self.covariance, np.array(rows), np.array(shares), np.array(noise)
         )
-        return BackgroundTemplate(
-            self.axes,
-            maps,
-            counts,
-            covariance,
-            fit=self.fit,
-            method=self.method,
-            source_range=self.source_range,
-            sidebands=self.sidebands,
+        split = f"{self._record.split}, {axis}" if self._record.split else axis
+        return self._with(
+            maps=maps,
+            counts=counts,
+            covariance=covariance,
             weights=self.weights[rows],
-            livetime=self.livetime,
-            details={**self.details, "split": axis},
-            notes=self._notes,
-            versions=self.versions,
+            record=replace(self._record, split=split),
         )
 
     def compare(self, observed: Any, *, name: str | None = None, nside: int = 4) -> Any:
@@ -401,7 +427,7 @@ class BackgroundTemplate:
     # --- consumers -------------------------------------------------------------------------------
 
     def cosilike(
-        self, name: str = "cosi", *, data: Any = None, outside: str = "refuse"
+        self, name: str = "cosi", *, data: Any = None, outside: str = "raise"
     ) -> dict[str, Any]:
         """``bkg`` and ``nuisance_param`` for cosipy 0.3's COSILike; see `consumers.cosilike`."""
         from ..consumers.cosilike import cosilike
@@ -413,7 +439,7 @@ class BackgroundTemplate:
         name: str = "norms",
         *,
         data: Any = None,
-        outside: str = "refuse",
+        outside: str = "raise",
         follow: Any = None,
     ) -> Any:
         """A background for COSILike whose components have norms of their own that the session
@@ -439,20 +465,78 @@ class BackgroundTemplate:
 
         return NormConstraint.of_template(self, cosi, name)
 
-    def with_prefix(self, prefix: str, *, data: Any = None) -> Any:
-        """A view for cosipy 0.4 whose norms are called ``<prefix><label>``."""
-        from ..consumers.cosipy04 import ProtocolView
+    def binned_background(
+        self,
+        data: Any = None,
+        *,
+        prefix: str = "",
+        follow: LineBackgroundLike | None = None,
+        line_ratio: Any = None,
+        outside: str = "raise",
+    ) -> BinnedBackground:
+        """The background of cosipy 0.4.3's PoissonLikelihood; see `binned.BinnedBackground`.
 
-        return ProtocolView(self, prefix, data=data)
+        Parameters
+        ----------
+        data : EmCDSBinnedData or histpy.Histogram, optional
+            The likelihood's data.
+        prefix, outside
+            As of `binned.BinnedBackground`.
+        follow : LineBackgroundLike, optional
+            A plugin of the same session, made with ``spectrum=``, since cosipy refuses the
+            ParticleSource of a spectrum in the model; see `following.FollowedAmounts`.
+        line_ratio : mapping, optional
+            With ``follow=``: in place of the template's own.
+        """
+        from ..consumers.binned import BinnedBackground
+        from .following import FollowedAmounts
 
-    def free_norm_histograms(self, *, data: Any = None) -> dict[str, Any]:
-        """What cosipy 0.4's FreeNormBinnedBackground takes: a histogram per component."""
-        from ..consumers.cosipy04 import free_norm_histograms
+        if follow is None and line_ratio is not None:
+            raise TemplateError(
+                "line_ratio= goes with follow=; without it, give it to background_template."
+            )
+        followed = None if follow is None else FollowedAmounts(self, follow, line_ratio)
+        return BinnedBackground(self, data, prefix=prefix, followed=followed, outside=outside)
 
-        return free_norm_histograms(self, data=data)
+    def background_density(
+        self,
+        events: Any,
+        sc_history: Any,
+        *,
+        prefix: str = "",
+        livetime_fraction: bool = True,
+        outside: str = "raise",
+    ) -> BackgroundDensity:
+        """The background of cosipy 0.4.3's UnbinnedLikelihood; see `unbinned.BackgroundDensity`.
+
+        Parameters
+        ----------
+        events : TimeTagEmCDS event data of cosipy
+        sc_history : cosipy.SpacecraftHistory
+        prefix, livetime_fraction, outside
+            As of `unbinned.BackgroundDensity`.
+        """
+        from ..consumers.unbinned import BackgroundDensity
+        from .energies import energy_densities
+
+        return BackgroundDensity(
+            self,
+            events,
+            sc_history,
+            energy_densities(self),
+            prefix=prefix,
+            livetime_fraction=livetime_fraction,
+            outside=outside,
+        )
+
+    def free_norm_histograms(self, data: Any = None, *, prefix: str = "") -> dict[str, Histogram]:
+        """What cosipy 0.4.3's FreeNormBinnedBackground takes; see `binned.free_norm_histograms`."""
+        from ..consumers.binned import free_norm_histograms
+
+        return free_norm_histograms(self, data, prefix=prefix)
 
     def ts_map_input(self, data: Any) -> dict[str, Any]:
-        """``data`` and ``bkg_model`` for cosipy 0.3's FastTSMap; see `consumers.ts_map_input`."""
+        """``data`` and ``bkg_model`` for cosipy's FastTSMap; see `imaging.ts_map_input`."""
         from ..consumers.imaging import ts_map_input
 
         return ts_map_input(self, data)
@@ -463,11 +547,20 @@ class BackgroundTemplate:
 
         return energy_channel(self, data)
 
-    def deconvolution_input(self, event_histogram: Any) -> dict[str, Any]:
-        """The background of cosipy 0.3's image deconvolution, on the events' own axes."""
+    def deconvolution_input(
+        self, event_histogram: Any, *, components: bool = False
+    ) -> dict[str, Histogram]:
+        """The background of cosipy's image deconvolution, on the events' own axes.
+
+        Parameters
+        ----------
+        event_histogram : histpy.Histogram
+        components : bool
+            Whether each component comes under its own key; see `imaging.deconvolution_input`.
+        """
         from ..consumers.imaging import deconvolution_input
 
-        return deconvolution_input(self, event_histogram)
+        return deconvolution_input(self, event_histogram, components=components)
 
     def __repr__(self) -> str:
         parts = ", ".join(
@@ -475,7 +568,7 @@ class BackgroundTemplate:
             for label, error in self.errors.items()
         )
         low, high = self.source_range
-        percent = self.details.get("systematic_percent")
+        percent = self._record.systematic_percent
         systematic = f", systematic error {percent:.2g} % per bin included" if percent else ""
         return (
             f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
@@ -511,8 +604,8 @@ class BackgroundTemplate:
             # JSON knows no infinity: an unknown amount is null
             "covariance": finite_or_null(self.covariance),
             "livetime": self.livetime,
-            "details": self.details,
-            "notes": list(self._notes),
+            "details": self._record.to_details(),
+            "notes": list(self._record.notes),
             "versions": self.versions,
         }
 
@@ -542,19 +635,18 @@ class BackgroundTemplate:
             covariance = checks.covariance(data["covariance"], "the covariance", n, np.inf)
             counts = checks.mapping(data["counts"], "counts")
             livetime = data["livetime"]
+            method = checks.text(data["method"], "the method", METHODS)
             return cls(
                 axes,
                 maps,
                 {label: checks.number(counts[label], "counts", 0.0) for label in labels},
                 covariance,
                 fit=fit,
-                method=checks.text(data["method"], "the method", METHODS),
                 source_range=_range(data["source_range"], "source_range"),
                 sidebands=[_range(band, "a sideband") for band in data["sidebands"]],
                 weights=checks.numbers(data["weights"], "the weights", (n, None)),
                 livetime=None if livetime is None else checks.number(livetime, "livetime", 1e-300),
-                details=_checked_details(data["details"]),
-                notes=[checks.text(note, "a note") for note in data["notes"]],
+                record=Record.from_details(method, data["details"], data["notes"]),
                 versions={
                     name: checks.text(version, "a version")
                     for name, version in checks.mapping(data["versions"], "versions").items()
@@ -582,53 +674,6 @@ def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
 def _range(value: Any, what: str) -> tuple[float, float]:
     low, high = checks.numbers(value, what, (2,)).tolist()
     return check_range(low, high, what)
-
-
-def _checked_details(details: Any) -> dict[str, Any]:
-    """The details, of which those that are used later are what they must be."""
-    details = dict(checks.mapping(details, "details"))
-    for key in ("filter", "split"):
-        checks.text(details.get(key, ""), key)
-    checks.number(details.get("systematic_percent", 0.0), "systematic_percent", 0.0)
-    if "line_ratio" in details:
-        for key, value in checks.mapping(details["line_ratio"], "line_ratio").items():
-            checks.number(value, f"{key} of line_ratio")
-    if "filter_scores" in details:
-        for row in details["filter_scores"]:
-            checks.number(row["score"], f"the score of {checks.text(row['filter'], 'a filter')}")
-    return details
-
-
-def require_axes(
-    events: EventHistogram, axes: Any, what: str, source_range: tuple[float, float]
-) -> Array:
-    """Refuse a histogram whose axes are not these; it may have the events' whole energy axis.
-
-    Returns
-    -------
-    ndarray, shape (n_em of the axes, n_em of the events)
-        Which of its energy bins go into which of the axes'.
-    """
-    if len(list(events.axes)) != len(list(axes)):
-        raise TemplateError(
-            f"The {what} histogram has the axes {', '.join(map(str, events.labels))}, the "
-            f"template {', '.join(str(a.label) for a in axes)}; they must be the same."
-        )
-    n_em = events.energy_edges.size - 1
-    whole = axes[ENERGY_LABEL].nbins == 1 and n_em > 1
-    for own, other in zip(axes, events.axes, strict=True):
-        if own.label == other.label == ENERGY_LABEL and whole:
-            continue
-        difference = axis_difference(own, other)
-        if difference:
-            raise TemplateError(
-                f"The {what} histogram differs from the template in the axis {own.label}: "
-                f"{difference}."
-            )
-    if not whole:
-        return np.eye(n_em)
-    cure = f"give the {what} counts of the source range alone"
-    return bins_of_range(events, *source_range, cure)[None].astype(float)
 
 
 def _split_covariance(covariance: Array, rows: Array, shares: Array, noise: Array) -> Array:

@@ -5,10 +5,117 @@ A template is ``T = w @ M``, where M is the histogram seen as a matrix (energy b
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
+from ..units import to_kev
+from .amounts import SourceAmounts, nearest_line
+
+if TYPE_CHECKING:
+    from ..fit.result import LineBackgroundFit
+    from .plan import TemplatePlan
+
+#: Lines within this distance of the source range [keV] lend the component "lines" its shape.
+TRACER_REACH = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class SliceWeights:
+    """Weights on the energy slices, one row for each component of the template.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    rows : ndarray, shape (n_labels, n_em)
+    seen : ndarray, shape (n_labels,)
+        Counts of each component in the selected bins (1 for a single one), which filters are
+        scored on.
+    tracers : tuple of float, keV
+        Lines that "lines" takes its distribution from.
+    """
+
+    labels: tuple[str, ...]
+    rows: NDArray[np.float64]
+    seen: NDArray[np.float64]
+    tracers: tuple[float, ...] = ()
+
+
+def slice_weights(
+    plan: TemplatePlan, fit: LineBackgroundFit, amounts: SourceAmounts
+) -> SliceWeights:
+    """The weights of a plan's method for a fitted spectrum.
+
+    Raises
+    ------
+    TemplateError
+        If the method cannot be used on these bins.
+    """
+    if plan.options.method == "components":
+        labels, table, tracers = _component_table(plan, fit)
+        expected = np.maximum(table.sum(axis=0), 1e-12)
+        rows = component_weights(
+            table, expected, plan.centers, plan.selected, plan.middle, plan.options.order
+        )
+        n = len(labels)
+        return SliceWeights(labels, rows[:n], table[:n, plan.selected].sum(axis=1), tracers)
+    total = amounts.counts_and_jacobian(fit.theta)[0].sum()
+    if not total > 0:
+        raise TemplateError(
+            f"The model expects no background in the source range {plan.low:g}-{plan.high:g} keV."
+        )
+    if plan.options.method == "sideband":
+        weights = sideband_weights(fit.expected, plan.selected, total)
+    else:
+        weights = interpolated_weights(
+            fit.expected, plan.centers, plan.selected, total, plan.middle
+        )
+    return SliceWeights(("background",), weights[None, :], np.ones(1))
+
+
+def _component_table(
+    plan: TemplatePlan, fit: LineBackgroundFit
+) -> tuple[tuple[str, ...], NDArray[np.float64], tuple[float, ...]]:
+    """Labels, expected counts per bin of continuum, tracer lines, other lines; tracers' energies.
+
+    The rows behind the labels keep lines that are no tracers out of the components; rows without
+    counts in the selected bins are left out.
+    """
+    spectra, selected = fit.component_spectra, plan.selected
+    is_line = np.array([c.is_line for c in fit.model.components])
+    continuum = spectra[~is_line].sum(axis=0)
+    if not continuum[selected].sum() > 0:
+        raise TemplateError("method='components' needs a continuum in the model.")
+    tracers = _tracers(plan, fit)
+    traced = spectra[tracers].sum(axis=0)
+    others = spectra[is_line].sum(axis=0) - traced
+    # a line that adds less than a thousandth of the noise needs no row of its own
+    enough = 1e-3 * np.sqrt(fit.expected[selected].sum())
+    rest = [others] if others[selected].sum() > enough else []
+    if traced[selected].sum() > enough:
+        lines = [fit.model.components[i] for i in np.flatnonzero(tracers)]
+        energies = tuple(round(float(fit.theta[line.energy]), 3) for line in lines)
+        return ("continuum", "lines"), np.array([continuum, traced, *rest]), energies
+    return ("continuum",), np.array([continuum, *rest]), ()
+
+
+def _tracers(plan: TemplatePlan, fit: LineBackgroundFit) -> NDArray[np.bool_]:
+    """True for the components that "lines" takes its distribution from."""
+    model, theta = fit.model, fit.theta
+    chosen = np.zeros(len(model.components), bool)
+    if plan.options.tracers is None:
+        for i in model.lines:
+            line = model.components[i]
+            energy = float(theta[line.energy])
+            distance = max(plan.low - energy, energy - plan.high)
+            chosen[i] = distance <= TRACER_REACH and theta[line.area] > 0
+        return chosen
+    for wanted in plan.options.tracers:
+        chosen[nearest_line(model, theta, to_kev(wanted), "tracers")] = True
+    return chosen
 
 
 def sideband_weights(

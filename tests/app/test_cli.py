@@ -109,8 +109,8 @@ def test_a_missing_line_is_said_in_words(demo, tmp_path, capsys):
     assert data["adequate"] is False and data["systematic_percent"] > 2
     assert abs(data["excesses"][0]["energy"] - 1633.6) < 1
     good, bad = (BackgroundTemplate.open(d / "template.h5") for d in (demo, tmp_path))
-    assert bad.details["systematic_percent"] == pytest.approx(data["systematic_percent"])
-    assert good.details["systematic_percent"] == 0
+    assert bad.record.systematic_percent == pytest.approx(data["systematic_percent"])
+    assert good.record.systematic_percent == 0
     assert bad.errors["continuum"] > 3 * good.errors["continuum"]
 
 

@@ -224,12 +224,12 @@ def test_run_takes_event_lists(folder, tmp_path, capsys):
     assert "25000 events read from 2 file(s)" in capsys.readouterr().out
     template = BackgroundTemplate.open(tmp_path / "results" / "template.h5")
     assert template.livetime == pytest.approx(900)
-    assert template.details["livetime_from"] == "the events"
+    assert template.record.livetime_from == "the events"
     expected = bin_events(
         [folder / "events.hdf5", folder / "more" / "more.fits.gz"],
         energy_edges="1500:2000:5", phi_pix_size=30, nside=2, tmin=START, tmax=START + 1000,
     )  # fmt: skip
-    plugin = pipeline.prepare(load_config(config))
+    plugin = pipeline.prepare(load_config(config)).plugin
     assert_array_equal(plugin.events.energy_counts(), contents(expected).sum(axis=(1, 2)))
     assert main(["bin", config, "--out", str(tmp_path / "binned.hdf5"), "--quiet"]) == 0
     assert_array_equal(contents(opened(tmp_path / "binned.hdf5")), contents(expected))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from event_lists import make_events, write_fits, write_hdf5
 from numpy.testing import assert_array_equal
+from told import Told
 
 from cosi_linebkg_plugin.errors import FileError, LineBackgroundError
 from cosi_linebkg_plugin.events.binning import bin_event_files
@@ -39,12 +40,10 @@ def assert_same(a, b):
 
 
 def check(files, scheduler, **options):
-    told = []
-    binned = bin_event_files(
-        files, OPTIONS, scheduler=scheduler, progress=lambda *n: told.append(n), **options
-    )
+    told = Told()
+    binned = bin_event_files(files, OPTIONS, scheduler=scheduler, progress=told, **options)
     assert_same(binned, bin_event_files(files, OPTIONS))
-    assert told[-1] == (28_000, 28_000)
+    assert told.counted[-1] == (28_000, 28_000, "events")
 
 
 def test_threads(files, monkeypatch):

@@ -13,9 +13,10 @@ from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin.errors import FileError, FitError, ModelError
 from cosi_linebkg_plugin.fit.guess import guess_values
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, toy_p_value
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.objective import Objective
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.fit.toys import toy_p_value
 from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
 
 EDGES = np.linspace(1500.0, 2000.0, 101)

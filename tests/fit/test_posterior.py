@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
+from progress import Told
 from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin.errors import DataError
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, with_toys
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.posterior import posterior_predictive
+from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.show.posterior import plot_corner, plot_predictive
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 
@@ -66,10 +68,12 @@ def test_counts_of_samples_are_those_of_the_fit(right):
 
 def test_long_work_tells_how_much_is_done(spectrum):
     fit = fit_spectrum(line_model(LINES, k=200.0), spectrum)
-    toys, steps = [], []
-    with_toys(fit, 5, rng=1, told=lambda done, total: toys.append((done, total)))
-    assert toys == [(i, 5) for i in range(1, 6)]
-    fit.sample(seed=1, told=lambda done, total: steps.append((done, total)))
+    toys, steps = Told(), Told()
+    with_toys(fit, 5, rng=1, progress=toys)
+    assert toys.counts == [(i, 5) for i in range(1, 6)] and toys.what == {"toys"}
+    fit.sample(seed=1, progress=steps)
+    assert steps.what == {"steps"}
+    steps = steps.counts
     assert steps and all(done % 1000 == 0 and done <= total for done, total in steps)
     assert steps[-1][0] == steps[-1][1]
 

@@ -30,6 +30,7 @@ from cosi_linebkg_plugin.events.selections import good_times
 from cosi_linebkg_plugin.histograms.orientation import read_orientation
 from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.histograms.write import make_histogram, write_histogram
+from cosi_linebkg_plugin.template.record import Record
 
 #: What a reader may take beyond what the process has: far less than the bombs ask for.
 MEMORY = 1 << 30
@@ -101,9 +102,8 @@ def write_files(folder: Path) -> None:
     write_histograms(folder)
     some_axes = axes()
     maps = {"continuum": cells(some_axes), "lines": cells(some_axes, seed=2)}
-    template_of(maps, some_axes, details={"filter": "none", "systematic_percent": 0.5}).write(
-        folder / "template.h5"
-    )
+    record = Record("components", "none", systematic_percent=0.5)
+    template_of(maps, some_axes, record=record).write(folder / "template.h5")
     FIT.to_json(folder / "fit.json", source_range=(1805, 1812))
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "cosipy.yaml").write_text(COSIPY)
@@ -130,7 +130,7 @@ def _use_histogram(path: Path) -> None:
 def _use_template(path: Path) -> None:
     template = BackgroundTemplate.open(path)
     assert np.isfinite(template.histogram.contents).all()
-    assert repr(template) and template.notes is not None and template.parameters
+    assert repr(template) and template.notes is not None and template.counts
     _use(template.fit)
     template.write(path.with_name("again.h5"))
 

@@ -8,6 +8,7 @@ from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin import BackgroundTemplate
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.template.record import Record
 
 SOURCE = (1805.0, 1812.0)
 
@@ -62,13 +63,31 @@ def template_of(maps, some_axes, *, covariance=None, counts=None, **options):
         covariance = np.diag([(0.05 * c) ** 2 for c in counts.values()])
     known = {
         "fit": FIT,
-        "method": "components",
+        "record": Record("components"),
         "source_range": SOURCE,
         "sidebands": [(1700.0, 1790.0)],
         "weights": np.zeros((len(maps), 40)),
     }
     both = {label: (np.asarray(m, float), np.asarray(m, float)) for label, m in maps.items()}
     return BackgroundTemplate(some_axes, both, counts, covariance, **(known | options))
+
+
+def rebuilt(template, **changed):
+    """The same template with some arguments of its constructor changed."""
+    known = {
+        "covariance": template.covariance,
+        "fit": template.fit,
+        "source_range": template.source_range,
+        "sidebands": template.sidebands,
+        "weights": template.weights,
+        "record": template.record,
+        "livetime": template.livetime,
+    }
+    maps = {
+        label: (np.asarray(h.contents), np.asarray(getattr(h.sumw2, "contents", h.sumw2)))
+        for label, h in template.components.items()
+    }
+    return BackgroundTemplate(template.axes, maps, template.counts, **(known | changed))
 
 
 def histogram_of(some_axes, contents, unit=None):

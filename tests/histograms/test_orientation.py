@@ -6,7 +6,7 @@ import pytest
 from event_lists import START, make_events, write_hdf5, write_orientation
 from numpy.testing import assert_allclose
 
-from cosi_linebkg_plugin.errors import DataError, FileError
+from cosi_linebkg_plugin.errors import DataError, FileError, LineBackgroundWarning
 from cosi_linebkg_plugin.events.binning import bin_event_files
 from cosi_linebkg_plugin.events.options import BinningOptions
 from cosi_linebkg_plugin.histograms.orientation import (
@@ -138,12 +138,14 @@ def test_the_livetime_goes_with_the_file_into_the_template(orientation, events, 
         plugin.set_mask((1800, 1820))
         fit = plugin.fit(model)
         sidebands = dict(method="sideband", sidebands=[(1600, 1700)])
-        template = plugin.background_template(fit, (1800, 1820), **sidebands)
+        with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
+            template = plugin.background_template(fit, (1800, 1820), **sidebands)
         assert template.livetime == pytest.approx(450)
-        assert template.details["livetime_from"] == "the events"
-        given = plugin.background_template(fit, (1800, 1820), livetime=5, **sidebands)
+        assert template.record.livetime_from == "the events"
+        with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
+            given = plugin.background_template(fit, (1800, 1820), livetime=5, **sidebands)
         assert given.livetime == 5
-        assert "livetime_from" not in given.details
+        assert given.record.livetime_from == ""
     assert "5000 events read from 1 file(s)" in plugin.events.description
 
 

@@ -5,72 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import astropy.units as u
+import h5py
+import histpy
 import numpy as np
 import pytest
+import sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_histograms import EDGES, ORDERS, dense_contents, make_axis, make_events, reference
 
 from cosi_linebkg_plugin.errors import BinningError, DataError, FileError, TemplateError
 from cosi_linebkg_plugin.histograms import slices
-from cosi_linebkg_plugin.histograms.axes import axis_in_kev, embed, source_axis
+from cosi_linebkg_plugin.histograms.axes import axis_in_kev
 from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.histograms.write import make_histogram, write_histogram
-
-h5py = pytest.importorskip("h5py")
-histpy = pytest.importorskip("histpy")
-sparse = pytest.importorskip("sparse")
-u = pytest.importorskip("astropy.units")
 
 pytestmark = pytest.mark.filterwarnings("error:::cosi_linebkg_plugin")
 relaxed = settings(
     deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-EDGES = np.array([1500.0, 1505.0, 1512.5, 1520.0, 1540.0])
-ORDERS = [
-    ("Time", "Em", "Phi", "PsiChi"),
-    ("Em", "Phi", "PsiChi"),
-    ("PsiChi", "Phi", "Em"),
-    ("ScAtt", "Phi", "Em", "PsiChi"),
-    ("Em",),
-]
-
-
-def make_axis(label, energy_unit=u.keV):
-    edges = EDGES if energy_unit is None else (EDGES * u.keV).to(energy_unit)
-    return {
-        "Em": lambda: histpy.Axis(edges, label="Em", scale="log"),
-        "Time": lambda: histpy.Axis(np.array([0.0, 10.0, 30.0]) * u.s, label="Time"),
-        "ScAtt": lambda: histpy.Axis(np.arange(4), label="ScAtt"),
-        "Phi": lambda: histpy.Axis(np.linspace(0, 180, 7) * u.deg, label="Phi"),
-        "PsiChi": lambda: histpy.HealpixAxis(nside=1, coordsys="galactic", label="PsiChi"),
-    }[label]()
-
-
-def make_events(labels=ORDERS[0], seed=1, *, filled="sparse", overflow=False, unit=u.keV, **kw):
-    """Random counts; with overflow, the same ones plus counts outside the ranges."""
-    axes = [make_axis(label, unit) for label in labels]
-    rng = np.random.default_rng(seed)
-    contents = rng.poisson(0.5, [axis.nbins for axis in axes]).astype(float)
-    if overflow:
-        inside = contents
-        contents = rng.poisson(0.5, [n + 2 for n in inside.shape]).astype(float)
-        contents[(slice(1, -1),) * inside.ndim] = inside
-    if filled == "sparse":
-        contents = sparse.COO.from_numpy(contents)
-    return histpy.Histogram(axes, contents, track_overflow=overflow, **kw)
-
-
-def dense_contents(histogram):
-    contents = histogram.contents
-    return contents.todense() if hasattr(contents, "todense") else np.asarray(contents)
-
-
-def reference(histogram, weights):
-    """T = w @ M by einsum on the dense contents, and the same with w^2."""
-    axis = [a.label for a in histogram.axes].index("Em")
-    slabs = np.moveaxis(dense_contents(histogram), axis, 0)
-    return [np.einsum("ke,e...->k...", w, slabs) for w in (weights, weights**2)]
 
 
 WEIGHTS = np.array([[1.0, 0.0, 0.5, -2.0], [0.0, 0.0, 1.0, 3.0]])
@@ -469,76 +423,6 @@ def test_chunked_dense_files(damaged):
 
 
 # ---------------------------------------------------------------------------- histograms, out
-
-
-@pytest.mark.parametrize("sumw2", [False, True])
-def test_made_histograms_are_plain_and_come_back(tmp_path, sumw2):
-    axes = make_events().axes
-    contents = np.random.default_rng(5).random([axis.nbins for axis in axes])
-    made = make_histogram(axes, contents, contents**2 if sumw2 else None)
-    path = tmp_path / "template.hdf5"
-    path.write_text("an older file in its place")
-    write_histogram(path, made)
-    for histogram in (made, histpy.Histogram.open(str(path))):
-        assert histogram.axes == axes
-        assert histogram.unit is None and not histogram.is_sparse
-        assert not np.any(histogram.track_overflow())
-        assert histogram.contents.dtype == np.float64
-        np.testing.assert_array_equal(histogram.contents, contents)
-        if sumw2:
-            np.testing.assert_array_equal(histogram.sumw2.contents, contents**2)
-        else:
-            assert histogram.sumw2 is None
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_made_histograms_do_not_share_memory():
-    contents = np.ones(4)
-    made = make_histogram([make_axis("Em")], contents)
-    contents[0] = 9
-    assert made.contents[0] == 1
-
-
-def test_writing_into_a_missing_folder(tmp_path):
-    with pytest.raises(FileError, match="Choose a folder that exists"):
-        write_histogram(tmp_path / "none" / "a.hdf5", make_events())
-
-
-@pytest.mark.parametrize("unit", [u.keV, u.MeV, None])
-def test_source_axis_keeps_unit_label_scale_and_edges(unit):
-    like = make_axis("Em", unit)
-    axis = source_axis(like, 1505.0, 1520.0)
-    assert (axis.label, axis.unit, axis.axis_scale) == ("Em", unit, "log")
-    assert list(axis.edges) == [like.edges[1], like.edges[3]]  # to the last digit
-    between = source_axis(like, 1506.0, 1511.0)
-    np.testing.assert_allclose(axis_in_kev(between), [1506, 1511], rtol=1e-14)
-    with pytest.raises(BinningError, match="low < high"):
-        source_axis(like, 1511, 1506)
-
-
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_embed(index):
-    one = np.moveaxis(np.arange(6.0).reshape(1, 2, 3), 0, index)
-    full = embed(one, index, EDGES, 1505.0000001, 1512.5)
-    assert full.shape[index] == 4
-    np.testing.assert_array_equal(np.take(full, [1], axis=index), one)
-    assert np.take(full, [0, 2, 3], axis=index).sum() == 0
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "nearest"),
-    [
-        (1505, 1520, "are 1505-1512.5, 1512.5-1520 keV"),
-        (1506, 1511, "are 1505-1512.5 keV"),
-        (1400, 1450, "are 1500-1505 keV"),
-        (2400, 2450, "are 1520-1540 keV"),
-    ],
-)
-def test_embed_needs_one_equal_bin(low, high, nearest):
-    with pytest.raises(TemplateError, match=nearest):
-        embed(np.ones((1, 2)), 0, EDGES, low, high)
-    with pytest.raises(TemplateError, match="more than one bin on axis 1"):
-        embed(np.ones((1, 2)), 1, EDGES, low, high)
 
 
 # ---------------------------------------------------------------------------- real files

@@ -48,9 +48,10 @@ def templates(events, fit):
     """Templates with every kind of filter that needs spherical harmonics."""
     from cosi_linebkg_plugin.template.build import make_template
     from cosi_linebkg_plugin.template.options import TemplateOptions
+    from cosi_linebkg_plugin.template.plan import plan_for_fit
 
     return {
-        name: make_template(events, fit, SOURCE, TemplateOptions(**options))
+        name: make_template(plan_for_fit(events, fit, SOURCE, TemplateOptions(**options)), fit)
         for name, options in FILTERS.items()
     }
 

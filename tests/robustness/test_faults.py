@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import yaml
 from event_lists import make_events, write_hdf5
+from progress import Told
 from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundFit
@@ -37,7 +38,8 @@ from cosi_linebkg_plugin.errors import FileError, FitInterrupted
 from cosi_linebkg_plugin.events.binning import bin_event_files
 from cosi_linebkg_plugin.events.options import BinningOptions
 from cosi_linebkg_plugin.fit import posterior
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, with_toys
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.histograms.read import EventHistogram, open_events
 from cosi_linebkg_plugin.histograms.write import write_histogram
 from cosi_linebkg_plugin.io import atomic as files
@@ -820,7 +822,7 @@ def test_interrupted_sampling_keeps_its_samples(monkeypatch, calls):
     interrupting(monkeypatch, posterior, "sweep_walkers", calls)
     monkeypatch.setattr(posterior, "LENGTH_IN_TIMES", 1000)  # go on for long
     with pytest.raises(FitInterrupted, match=r"interrupted after \d+ steps") as caught:
-        fit.sample(n_samples=10**6, seed=1, told=lambda *_: None)
+        fit.sample(n_samples=10**6, seed=1)
     result = caught.value.result
     steps = int(re.search(r"after (\d+) steps", result.message)[1])
     assert 9 * calls < steps < 11 * calls  # ten steps a call
@@ -864,15 +866,14 @@ def test_an_interrupted_sampling_is_written_under_its_own_name(
 
 
 def test_interrupted_toys_keep_the_fit_and_the_toys():
-    fit, told = a_fit(), []
+    fit = a_fit()
 
     def interrupt(done, total):
-        told.append(done)
         if done == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(FitInterrupted) as caught:
-        with_toys(fit, 50, rng=1, told=interrupt)
+        with_toys(fit, 50, rng=1, progress=Told(interrupt))
     kept = caught.value.result
     assert kept.valid and kept.values == fit.values
     assert kept.toys == with_toys(fit, 7, rng=1).toys

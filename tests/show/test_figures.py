@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 from spectra import line_model, simulated_spectrum
 
-from cosi_linebkg_plugin.errors import FileError, TemplateError
+from cosi_linebkg_plugin.errors import FileError, LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.histograms.read import open_events
@@ -24,6 +24,7 @@ from cosi_linebkg_plugin.spectrum.components import SpectralModel
 from cosi_linebkg_plugin.spectrum.statistic import deviance_residuals
 from cosi_linebkg_plugin.template.build import make_template
 from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.plan import plan_for_fit
 
 EDGES = np.linspace(1600.0, 1900.0, 61)
 MASK = [(1790.0, 1825.0)]
@@ -62,7 +63,9 @@ def template(fit):
     counts = fit.spectrum.counts.astype(int)
     spread = rng.multinomial(counts, np.full(144, 1 / 144)).reshape(60, 2, 6, 12)
     events = histpy.Histogram(axes, contents=np.moveaxis(spread, 0, 1).astype(float))
-    return make_template(open_events(events), fit, SOURCE, TemplateOptions("interpolated", BANDS))
+    options = TemplateOptions("interpolated", BANDS)
+    with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
+        return make_template(plan_for_fit(open_events(events), fit, SOURCE, options), fit)
 
 
 def bare_fit(counts, edges, model=None, mask=()):

@@ -16,6 +16,7 @@ from cosi_linebkg_plugin.show import report
 from cosi_linebkg_plugin.show.report import format_ranges, format_value, headline, write_report
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.template.record import Record
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
 EDGES = np.linspace(1600.0, 1900.0, 61)
@@ -46,7 +47,7 @@ def make_template(fit, label="background"):
         {label: 2234.5},
         np.array([[21.4**2]]),
         fit=fit,
-        method="sideband",
+        record=Record("sideband"),
         source_range=SOURCE,
         sidebands=[(1700.0, 1750.0), (1830.0, 1880.0)],
         weights=np.ones((1, 60)),

@@ -10,7 +10,8 @@ from spectra import line_model, simulated_spectrum
 from cosi_linebkg_plugin import background_model
 from cosi_linebkg_plugin.errors import FitError
 from cosi_linebkg_plugin.fit.adequacy import LEVEL
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, with_toys
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.model.read import spectrum_of
 
 pytestmark = pytest.mark.slow

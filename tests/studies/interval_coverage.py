@@ -41,8 +41,9 @@ from cosi_linebkg_plugin.app.simulation import (
     SOURCE_RANGE,
 )
 from cosi_linebkg_plugin.errors import FitError, LineBackgroundWarning
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum, from_best, with_toys
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum, from_best
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import SpectralModel
 from cosi_linebkg_plugin.template.amounts import LineRatio, SourceAmounts
@@ -275,10 +276,13 @@ def _template_counts(fit: LineBackgroundFit, ratio: LineRatio):
     from cosi_linebkg_plugin.histograms.write import make_histogram
     from cosi_linebkg_plugin.template.build import make_template
     from cosi_linebkg_plugin.template.options import TemplateOptions
+    from cosi_linebkg_plugin.template.plan import plan_for_fit
 
     axis = histpy.Axis(EDGES * u.keV, label="Em")
     events = open_events(make_histogram([axis], fit.spectrum.counts))
-    template = make_template(events, fit, SOURCE_RANGE, TemplateOptions(line_ratio=ratio))
+    template = make_template(
+        plan_for_fit(events, fit, SOURCE_RANGE, TemplateOptions(line_ratio=ratio)), fit
+    )
     return np.array(list(template.counts.values())), template.covariance
 
 

@@ -6,11 +6,12 @@ import json
 
 import astropy.units as u
 import healpy as hp
+import histpy
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
-from templates import axes, axis, histogram_of, template_of
+from templates import axes, axis, cells, histogram_of, template_of
 
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.errors import TemplateError
@@ -318,3 +319,27 @@ def test_the_command_names_what_is_wrong(files, capsys):
     ):
         assert main(["compare", *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("low", [0.0, 1e-6, 1e-5, 29.999999])
+def test_edges_of_merged_phi_bins_are_numbers(low):
+    """An edge of 1e-6 is "1e-06" as text: no edge is read back from a name."""
+    edges = np.array([low, 30.0, 60.0, 90.0, 120.0, 150.0, 180.0])
+    some_axes = axes(Phi=histpy.Axis(edges * u.deg, label="Phi"))
+    contents = 100.0 * cells(some_axes)
+    row = compare(
+        template_of({"background": contents}, some_axes), histogram_of(some_axes, contents)
+    )
+    assert_allclose(row.projections["Phi"].edges, edges)
+    assert row.projections["PsiChi"].edges is None
+    upper, _ = plot_comparison([row], "Phi").axes
+    (steps,) = [line for line in upper.lines if line.get_label() == row.name]
+    assert_allclose(steps.get_xdata(), 0.5 * (edges[1:] + edges[:-1]))
+
+
+def test_results_can_be_compared_with_each_other():
+    """Arrays in a generated == would raise."""
+    row = compare(exact(pattern()), observed_of(pattern()))
+    again = compare(exact(pattern()), observed_of(pattern()))
+    assert row == row and row != again
+    assert row.projections["Phi"] == row.projections["Phi"] != again.projections["Phi"]

@@ -8,6 +8,7 @@ import pytest
 import sparse
 from numpy.testing import assert_allclose
 from scipy import stats
+from templates import rebuilt
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
@@ -17,9 +18,10 @@ from cosi_linebkg_plugin.histograms.axes import source_axis
 from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.histograms.write import make_histogram
 from cosi_linebkg_plugin.show.template import plot_filter_scores, plot_weights
-from cosi_linebkg_plugin.template.build import check_template
 from cosi_linebkg_plugin.template.norms import fit_poisson_norms
 from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.plan import check_template
+from cosi_linebkg_plugin.template.record import FilterScore
 from cosi_linebkg_plugin.template.weights import component_weights
 
 RATIO = {"line": 1808.65, "tracer": 1778.97, "value": DEMO_LINE_RATIO, "error": 0.015}
@@ -160,7 +162,7 @@ def test_components_recover_counts_and_distributions(trial):
     wrong = trial.template(method="sideband", sidebands=[(1680, 1710), (1735, 1750), (1820, 1875)])
     total = truth["continuum"] + truth["lines"]
     assert chi2_per_bin(wrong, None, total) > 3 * chi2_per_bin(t, None, total)
-    assert t.details["tracers"] and all(1700 < e < 1930 for e in t.details["tracers"])
+    assert t.record.tracers and all(1700 < e < 1930 for e in t.record.tracers)
 
 
 def test_order_and_window_change_the_weights(trial):
@@ -187,7 +189,7 @@ def test_line_ratio_amount_and_covariance(trial):
     f = p[tracer.replace("mu", "F")]
     share = np.diff(stats.norm.cdf(SOURCE_RANGE, 1808.65, p["sigma_2"].value))[0]
     assert t.counts["lines"] == pytest.approx(DEMO_LINE_RATIO * f.value * share, rel=1e-6)
-    assert t.details["line_ratio"]["share_in_range"] == pytest.approx(share)
+    assert t.record.line_share == pytest.approx(share)
     expected = share * np.hypot(0.015 * f.value, DEMO_LINE_RATIO * f.error)
     assert t.errors["lines"] == pytest.approx(expected, rel=0.01)
     assert t.total_error < sum(t.errors.values())
@@ -229,7 +231,7 @@ def test_sky_takes_the_sources_own_photons_out(bright):
     clean = bright.template(
         l_cut=4, line_ratio=RATIO, sky=(bright.sky, bright.sky_in_range), observed=bright.observed
     )
-    norm, error = clean.details["sky_norm"]
+    norm, error = clean.record.sky_norm
     assert abs(norm - 1.0) < 5 * error
     # the spectrum without the degraded photons fits, and better than with them
     assert clean.fit.p_value > 1e-3
@@ -256,8 +258,8 @@ def test_a_line_ratio_counts_beside_sky(bright):
 
 
 def test_fitted_norms_no_longer_include_the_systematic_error(trial):
-    t = trial.template(l_cut=4)
-    t.details["systematic_percent"] = 3.0
+    given = trial.template(l_cut=4)
+    t = rebuilt(given, record=replace(given.record, systematic_percent=3.0))
     assert "systematic error 3 %" in repr(t)
     t.fit_norms(trial.observed, constrain=True)
     assert "systematic" in repr(t)
@@ -266,11 +268,11 @@ def test_fitted_norms_no_longer_include_the_systematic_error(trial):
 
 
 def test_an_amount_without_an_error_stays_where_it_is(trial):
-    t = trial.template(l_cut=4, line_ratio=RATIO)
-    known = t.counts["continuum"]
-    covariance = t.covariance.copy()
+    given = trial.template(l_cut=4, line_ratio=RATIO)
+    known = given.counts["continuum"]
+    covariance = given.covariance.copy()
     covariance[0], covariance[:, 0] = 0.0, 0.0
-    t.covariance = covariance
+    t = rebuilt(given, covariance=covariance)
     t.fit_norms(trial.observed, constrain=True)
     assert t.counts["continuum"] == pytest.approx(known, rel=1e-4)
 
@@ -393,16 +395,16 @@ def test_auto_smoothing_beats_no_filter(trial):
         return np.sum(truth * np.log(pattern))
 
     assert predictive(auto) > predictive(raw)
-    scores = auto.details["filter_scores"]
-    assert max(s["score"] for s in scores) > 0 and scores[0] == {"filter": "no filter", "score": 0}
-    best = max(scores, key=lambda s: s["score"])
-    assert auto.details["filter"] == best["filter"]
+    scores = auto.record.filter_scores
+    assert max(s.score for s in scores) > 0 and scores[0] == FilterScore("no filter", 0)
+    best = max(scores, key=lambda s: s.score)
+    assert auto.record.filter == best.filter
     (axes,) = plot_filter_scores(auto).axes
-    assert [t.get_text() for t in axes.get_yticklabels()] == [s["filter"] for s in scores]
+    assert [t.get_text() for t in axes.get_yticklabels()] == [s.filter for s in scores]
     assert axes.get_xlabel() == "gain in log-likelihood over no filter"
     assert_allclose(axes.get_ylim(), (-0.7, len(scores) - 0.3))
     bars = {round(b.get_y() + 0.35): b.get_width() for c in axes.containers for b in c}
-    assert [bars[k] for k in sorted(bars, reverse=True)] == [s["score"] for s in scores]
+    assert [bars[k] for k in sorted(bars, reverse=True)] == [s.score for s in scores]
     with pytest.raises(TemplateError, match="no filter scores"):
         plot_filter_scores(raw)
 
@@ -434,7 +436,7 @@ def test_file_round_trip_keeps_an_unknown_amount(trial, tmp_path):
     t = trial.template(smoothing="auto")
     t.write(tmp_path / "t.h5")
     back = BackgroundTemplate.open(tmp_path / "t.h5")
-    assert back.details == t.details and back.notes == t.notes
+    assert back.record == t.record and back.notes == t.notes
     assert np.isinf(back.errors["lines"]) and back.counts == pytest.approx(t.counts)
     back.set_parameters(lines=1000.0)
     t.set_parameters(lines=1000.0)
@@ -504,7 +506,7 @@ def test_sky_alone_needs_a_source_range_on_bin_edges(bright):
     t = bright.plugin.background_template(
         bright.fit, (low, high), l_cut=4, sky=bright.sky, observed=observed
     )
-    norm, error = t.details["sky_norm"]
+    norm, error = t.record.sky_norm
     assert abs(norm - 1.0) < 5 * error and error < 0.02
 
 
@@ -512,9 +514,7 @@ def test_a_sky_map_per_unit_flux_gives_the_same(bright):
     options = dict(l_cut=4, observed=bright.observed)
     reference = bright.template(sky=(bright.sky, bright.sky_in_range), **options)
     scaled = bright.template(sky=(bright.sky * 1e6, bright.sky_in_range * 1e6), **options)
-    assert scaled.details["sky_norm"][0] * 1e6 == pytest.approx(
-        reference.details["sky_norm"][0], rel=1e-3
-    )
+    assert scaled.record.sky_norm[0] * 1e6 == pytest.approx(reference.record.sky_norm[0], rel=1e-3)
     assert scaled.counts["continuum"] == pytest.approx(reference.counts["continuum"], rel=1e-3)
 
 
@@ -633,7 +633,7 @@ def test_amounts_on_the_real_spectrum(shared_data):
     falling = (1844.0 / 1808.5) ** 2  # with the fitted index
     assert t.counts["continuum"] == pytest.approx(beside * 7 / 5.05 * falling, rel=0.03)
     # 17 lines leave a scatter of 2.6 % in each bin, of which the source range holds 1.4
-    assert t.details["systematic_percent"] == pytest.approx(2.6, abs=0.2)
+    assert t.record.systematic_percent == pytest.approx(2.6, abs=0.2)
     assert 0.015 < t.errors["continuum"] / t.counts["continuum"] < 0.026
     assert "systematic error 2.6 %" in repr(t) and "systematic error of 2.6 %" in " ".join(t.notes)
     # the ratio's 10.07 % dominates the line's error; the tracer's bins scatter too

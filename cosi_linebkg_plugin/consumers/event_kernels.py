@@ -1,0 +1,125 @@
+"""Compiled loops over single events: directions on the sky, densities in a template's cells."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+#: Two orientations closer than this are interpolated linearly: 1 - cos of half the angle.
+_PARALLEL = 1e-10
+
+
+@njit(cache=True, nogil=True)
+def place_in_time(times, samples, interval, fraction):
+    """The interval between samples that each time lies in, and where in it.
+
+    Parameters
+    ----------
+    times : ndarray, shape (n,)
+    samples : ndarray, shape (n_samples,), not decreasing, in the unit of `times`
+    interval : ndarray of int64, shape (n,)
+        Filled; -1 before the first sample or behind the last. The last sample itself belongs to
+        the last interval.
+    fraction : ndarray, shape (n,)
+        Filled, 0 to 1.
+    """
+    last = samples.size - 1
+    k = 0
+    for i in range(times.size):
+        t = times[i]
+        if not samples[0] <= t <= samples[last]:
+            interval[i] = -1
+            fraction[i] = 0.0
+            continue
+        if not samples[k] <= t < samples[k + 1]:  # events are mostly in order of time
+            if k + 2 <= last and samples[k + 1] <= t < samples[k + 2]:
+                k += 1
+            else:
+                k = min(np.searchsorted(samples, t, side="right") - 1, last - 1)
+        width = samples[k + 1] - samples[k]
+        interval[i] = k
+        fraction[i] = (t - samples[k]) / width if width > 0.0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def sky_vectors(longitudes, latitudes, quaternions, interval, fraction, x, y, z):
+    """Directions in the spacecraft's frame, turned into the frame of its orientations.
+
+    Spherical linear interpolation of unit quaternions (Shoemake 1985, SIGGRAPH 19, 245). q and -q
+    are the same orientation: of the two ways between samples the short one is taken.
+
+    Parameters
+    ----------
+    longitudes, latitudes : ndarray, shape (n,), rad
+    quaternions : ndarray, shape (n_samples, 4)
+        Scalar last; they turn the spacecraft's frame into the other.
+    interval : ndarray of int64, shape (n,)
+    fraction : ndarray, shape (n,)
+    x, y, z : ndarray, shape (n,)
+        Filled with unit vectors; those without an interval are left alone.
+    """
+    for i in range(longitudes.size):
+        k = interval[i]
+        if k < 0:
+            continue
+        dot = 0.0
+        for j in range(4):
+            dot += quaternions[k, j] * quaternions[k + 1, j]
+        sign = 1.0 if dot >= 0.0 else -1.0
+        dot = min(abs(dot), 1.0)
+        w0, w1 = 1.0 - fraction[i], fraction[i]
+        if 1.0 - dot > _PARALLEL:
+            angle = math.acos(dot)
+            w0, w1 = math.sin(w0 * angle), math.sin(w1 * angle)
+        a = w0 * quaternions[k, 0] + sign * w1 * quaternions[k + 1, 0]
+        b = w0 * quaternions[k, 1] + sign * w1 * quaternions[k + 1, 1]
+        c = w0 * quaternions[k, 2] + sign * w1 * quaternions[k + 1, 2]
+        d = w0 * quaternions[k, 3] + sign * w1 * quaternions[k + 1, 3]
+        norm = math.sqrt(a * a + b * b + c * c + d * d)
+        a, b, c, d = a / norm, b / norm, c / norm, d / norm
+        cosine = math.cos(latitudes[i])
+        u = cosine * math.cos(longitudes[i])
+        v = cosine * math.sin(longitudes[i])
+        w = math.sin(latitudes[i])
+        # v' = v + 2 q x (q x v + d v)
+        p = b * w - c * v + d * u
+        q = c * u - a * w + d * v
+        r = a * v - b * u + d * w
+        x[i] = u + 2.0 * (b * r - c * q)
+        y[i] = v + 2.0 * (c * p - a * r)
+        z[i] = w + 2.0 * (a * q - b * p)
+
+
+@njit(cache=True, nogil=True)
+def add_densities(cells, energy_bins, energies, factors, maps, lows, steps, tables, out):
+    """Density of each component at each event.
+
+    Parameters
+    ----------
+    cells : ndarray of int64, shape (n,)
+        Flat cells of the maps.
+    energy_bins : ndarray of int64, shape (n,)
+    energies : ndarray, shape (n,), keV
+    factors : ndarray, shape (n,)
+        On all densities of an event.
+    maps : ndarray, shape (n_labels, n_cells)
+        Share of a component in a cell, per rad and sr.
+    lows, steps : ndarray, shape (n_em,), keV
+        Where the table of an energy bin begins, and its step.
+    tables : ndarray, shape (n_labels, n_em, n_steps), 1/keV
+        At the middle of each step; linear between them, and to the ends.
+    out : ndarray, shape (n_labels, n)
+        Filled.
+    """
+    n_steps = tables.shape[2]
+    for i in range(cells.size):
+        e = energy_bins[i]
+        place = (energies[i] - lows[e]) / steps[e] - 0.5
+        k = min(max(math.floor(place), 0), n_steps - 2)
+        weight = place - k
+        for label in range(maps.shape[0]):
+            left, right = tables[label, e, k], tables[label, e, k + 1]
+            density = max(left + weight * (right - left), 0.0)
+            out[label, i] = maps[label, cells[i]] * density * factors[i]

@@ -1,0 +1,415 @@
+"""The numbers of a fit: values, errors, expected counts, goodness of fit. No words, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..spectrum.axis import EnergySpectrum
+from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
+from ..spectrum.statistic import chi2_p_value, half_deviance, saturated_log_likelihood
+from ..units import in_kev
+from .adequacy import Adequacy, judge
+
+#: Width of a line that is looked for where the model has none [keV].
+DEFAULT_WIDTH = 3.0
+
+
+@cache
+def installed_versions() -> dict[str, str]:
+    """Versions of this package and of those that a result depends on."""
+    found = {}
+    for name in ("cosi-linebkg-plugin", "numpy", "scipy", "iminuit", "histpy", "threeML"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class FittedParameter:
+    """One parameter of a fit.
+
+    Attributes
+    ----------
+    value : float
+    error : float or None
+        Standard error; None if fixed, or if the value sits on a limit.
+    unit : str
+    free : bool
+    low, high : float
+        Limits, infinite where there is none.
+    link : str or None
+        The parameter that this one equals.
+    minos : (float, float) or None
+        Profile-likelihood errors, the lower one negative.
+    """
+
+    value: float
+    error: float | None
+    unit: str = ""
+    free: bool = True
+    low: float = -math.inf
+    high: float = math.inf
+    link: str | None = None
+    minos: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RangeCounts:
+    """Expected counts in an energy range, per component label.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    values : ndarray, shape (n_labels,), counts
+    covariance : ndarray, shape (n_labels, n_labels), counts^2
+    """
+
+    labels: tuple[str, ...]
+    values: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors, shape (n_labels,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def total(self) -> float:
+        """Sum of the values."""
+        return float(self.values.sum())
+
+    @property
+    def total_error(self) -> float:
+        """Standard error of the total, correlations included."""
+        return float(np.sqrt(self.covariance.sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class FitNumbers:
+    """A background spectrum fitted to the unmasked energy bins.
+
+    Attributes
+    ----------
+    model : SpectralModel
+        Components and parameters; their values are those that the fit started from.
+    spectrum : EnergySpectrum
+        The data and the mask.
+    theta : ndarray, shape (n_parameters,)
+        Best values of the model's parameters (or posterior medians).
+    covariance : ndarray, shape (n, n)
+        Of `covariance_names`: the free parameters that sit on no limit.
+    valid : bool
+    engine : str
+        "minuit", "joint_likelihood" or "bayesian".
+    message : str
+        What stands against the fit, or "".
+    at_limits : tuple of str
+        Free parameters whose best value is a limit.
+    minos : mapping of str to (float, float)
+    samples : ndarray or None, shape (n_samples, n_free)
+        Posterior samples of `free_names`.
+    n_calls : int
+        Likelihood evaluations.
+    offset : ndarray or None, shape (n_bins,), counts
+        Expected counts of a known source in the data, which are not background.
+    toys : (float, int) or None
+        p-value of the deviance from simulated spectra, and their number: see `fit.with_toys`.
+    line_search : mapping or None
+        The search that found the lines, as `LineSearch.to_dict` gives it.
+    """
+
+    model: SpectralModel
+    spectrum: EnergySpectrum
+    theta: NDArray[np.float64]
+    covariance_names: tuple[str, ...]
+    covariance: NDArray[np.float64]
+    valid: bool = True
+    engine: str = "minuit"
+    message: str = ""
+    at_limits: tuple[str, ...] = ()
+    minos: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    samples: NDArray[np.float64] | None = None
+    n_calls: int = 0
+    offset: NDArray[np.float64] | None = None
+    toys: tuple[float, int] | None = None
+    line_search: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
+
+    # --- numbers ---------------------------------------------------------------------------------
+
+    @property
+    def free_names(self) -> list[str]:
+        """Names of the free parameters, in the order of the samples."""
+        return [p.name for p in self.model.parameters if p.free]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Best values by name, linked parameters included."""
+        values = dict(zip(self.model.names, self.theta.tolist(), strict=True))
+        return values | {name: values[target] for name, target in self.model.links.items()}
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard errors of `covariance_names`."""
+        return dict(
+            zip(self.covariance_names, np.sqrt(np.diag(self.covariance)).tolist(), strict=True)
+        )
+
+    @property
+    def parameters(self) -> dict[str, FittedParameter]:
+        """All parameters by name: free, fixed and linked."""
+        errors = self.errors
+        table = {
+            p.name: FittedParameter(
+                float(value),
+                errors.get(p.name),
+                p.unit,
+                p.free,
+                p.low,
+                p.high,
+                minos=self.minos.get(p.name),
+            )
+            for p, value in zip(self.model.parameters, self.theta, strict=True)
+        }
+        for name, target in self.model.links.items():
+            t = table[target]
+            table[name] = FittedParameter(t.value, t.error, t.unit, False, t.low, t.high, target)
+        return table
+
+    @property
+    def mask(self) -> list[tuple[float, float]]:
+        """Masked energy ranges, keV."""
+        return self.spectrum.masked_ranges()
+
+    @property
+    def expected(self) -> NDArray[np.float64]:
+        """Expected counts per energy bin, masked bins included, shape (n_bins,)."""
+        return self.component_spectra.sum(axis=0)
+
+    @property
+    def expected_total(self) -> NDArray[np.float64]:
+        """Background and offset: what the data are compared with, shape (n_bins,)."""
+        return self.expected if self.offset is None else self.expected + self.offset
+
+    @property
+    def component_spectra(self) -> NDArray[np.float64]:
+        """Expected counts per component and energy bin, shape (n_components, n_bins)."""
+        return self._bins[0]
+
+    @property
+    def bin_jacobian(self) -> NDArray[np.float64]:
+        """Derivatives of `expected` to every parameter, shape (n_parameters, n_bins)."""
+        return self._bins[1]
+
+    @cached_property
+    def _bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        spectra, jac = bin_counts(self.model, self.theta, self.spectrum.edges)
+        spectra.flags.writeable = jac.flags.writeable = False
+        return spectra, jac
+
+    @property
+    def columns(self) -> list[int]:
+        """Slots of the parameters of the covariance matrix."""
+        return self.model.slots(self.covariance_names)
+
+    @property
+    def deviance(self) -> float:
+        """Raw Poisson deviance of the fitted bins (Baker & Cousins 1984, NIM 221, 437)."""
+        s = self.spectrum
+        return 2.0 * half_deviance(s.counts, s.used, self.expected_total)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Poisson log-likelihood of the fitted bins, with its constant term."""
+        s = self.spectrum
+        return saturated_log_likelihood(s.counts[s.used]) - 0.5 * self.deviance
+
+    @property
+    def dof(self) -> int:
+        """Fitted bins minus free parameters."""
+        return int(self.spectrum.used.sum()) - len(self.free_names)
+
+    @property
+    def p_value(self) -> float | None:
+        """Chance of a larger deviance if the model is right.
+
+        From `toys` if there are any, else by the chi-square law; None where a fitted bin expects
+        fewer than 5 counts.
+        """
+        if self.toys is not None:
+            return self.toys[0]
+        return chi2_p_value(self.deviance, self.dof, self.expected_total[self.spectrum.used])
+
+    @cached_property
+    def adequacy(self) -> Adequacy | None:
+        """Tests of the fit, its residuals, and its systematic error.
+
+        None if the fit is not valid, has no covariance, or as many free parameters as bins.
+        """
+        if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
+            return None
+        s = self.spectrum
+        return judge(
+            s.edges,
+            s.counts,
+            s.used,
+            self.expected_total,
+            self.bin_jacobian[self.columns],
+            np.isin(self.columns, self.model.continuum_slots),
+            deviance=self.deviance,
+            dof=self.dof,
+            deviance_p_value=self.p_value,
+            n_toys=0 if self.toys is None else self.toys[1],
+            line_width=self._line_width,
+        )
+
+    @property
+    def lines(self) -> list[tuple[float, float]]:
+        """Energy and width [keV] of each line with counts."""
+        theta = self.theta
+        return [
+            (float(theta[c.energy]), c.sigma(theta))
+            for c in self.model.components
+            if c.is_line and theta[c.area] > 0
+        ]
+
+    def _line_width(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Width [keV] of a further line at `energies` [keV]: that of the nearest line."""
+        finest = 0.5 * float(np.median(self.spectrum.widths))
+        table = np.array(self.lines or [(0.0, DEFAULT_WIDTH)])
+        nearest = np.abs(energies[:, None] - table[:, 0]).argmin(axis=1)
+        return np.maximum(table[nearest, 1], finest)
+
+    @property
+    def systematic(self) -> float:
+        """Fractional error of each bin, uncorrelated, that makes the fit adequate; 0 if it is.
+
+        The errors of `expected_counts` and of templates include it, those of the parameters do
+        not.
+        """
+        return 0.0 if self.adequacy is None else self.adequacy.applied
+
+    def systematic_covariance(
+        self, jac: NDArray[np.float64], inside: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What the systematic error adds to the covariance of some expected counts.
+
+        The true content of bin i is mu_i (1 + s g_i) with independent g of unit variance. It
+        enters twice: through the fit, whose parameters answer by C J g s (C the covariance, J the
+        derivatives of mu in fitted bins), and because the counts themselves are made of such bins.
+
+        Parameters
+        ----------
+        jac : ndarray, shape (n, n_parameters)
+            Derivatives of the counts to the parameters.
+        inside : ndarray, shape (n, n_bins), counts
+            What each bin holds of them.
+
+        Returns
+        -------
+        ndarray, shape (n, n), counts^2
+        """
+        columns = self.columns
+        pull = jac[:, columns] @ self.covariance @ self.bin_jacobian[columns]
+        response = self.systematic * (pull * self.spectrum.used - inside)
+        return response @ response.T
+
+    def expected_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> RangeCounts:
+        """Expected counts in any energy range inside the axis, with their covariance.
+
+        Parameters
+        ----------
+        energy_range : (low, high)
+            keV, or quantities.
+        by : "label" or "component"
+            "label" adds up what belongs to the "continuum" and to the "lines".
+
+        Returns
+        -------
+        RangeCounts
+            The covariance is J C J^T from the fit, or that of the posterior samples; where the fit
+            is not adequate, its systematic error is added.
+        """
+        low, high = in_kev(energy_range)
+        edges = self.spectrum.edges
+        value, jac = range_counts(self.model, self.theta, low, high, edges)
+        unique, collect = self._collected(by)
+        value, jac = collect @ value, collect @ jac
+        tabulated = any(c.table is not None for c in self.model.components)
+        if self.samples is not None and not tabulated:
+            draws = self.sampled_counts((low, high), by=by)
+            value, covariance = draws.mean(axis=0), np.atleast_2d(np.cov(draws.T))
+        else:
+            j = jac[:, self.columns]
+            covariance = j @ self.covariance @ j.T
+        if self.systematic:
+            inside = collect @ counts_in_bins(self.model, self.theta, low, high, edges)
+            covariance = covariance + self.systematic_covariance(jac, inside)
+        return RangeCounts(unique, value, covariance)
+
+    def sampled_counts(
+        self, energy_range: Sequence[Any], *, by: str = "label"
+    ) -> NDArray[np.float64]:
+        """Expected counts in an energy range for each posterior sample.
+
+        Parameters
+        ----------
+        energy_range, by
+            As of `expected_counts`.
+
+        Returns
+        -------
+        ndarray, shape (n, n_labels), counts
+            For at most 2000 samples, evenly spread; the order of `expected_counts`' labels.
+
+        Raises
+        ------
+        DataError
+            If the fit holds no samples.
+        """
+        low, high = in_kev(energy_range)
+        theta, free = self.theta.copy(), self.model.free
+        rows = []
+        for sample in self.thinned_samples():
+            theta[free] = sample
+            rows.append(range_counts(self.model, theta, low, high, self.spectrum.edges)[0])
+        return np.array(rows) @ self._collected(by)[1].T
+
+    def thinned_samples(self, at_most: int = 2000) -> NDArray[np.float64]:
+        """Posterior samples, evenly spread over the chain, shape (n, n_free).
+
+        Raises
+        ------
+        DataError
+            If the fit holds none.
+        """
+        if self.samples is None:
+            raise DataError(
+                "The fit has no posterior samples: sample it with fit.sample(), with "
+                "engine: bayesian, or with a BayesianAnalysis and plugin.result()."
+            )
+        number = min(at_most, len(self.samples))
+        return self.samples[np.linspace(0, len(self.samples) - 1, number).round().astype(int)]
+
+    def _collected(self, by: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Names, and which components belong to each, shape (n_names, n_components)."""
+        components = self.model.components
+        if by not in ("label", "component"):
+            raise DataError(f'by must be "label" or "component", got {by!r}.')
+        if by == "component":
+            labels = [self.model.component_name(i, self.theta) for i in range(len(components))]
+        else:
+            labels = [c.label for c in components]
+        unique = tuple(dict.fromkeys(labels))
+        return unique, np.array([[float(x == y) for x in labels] for y in unique])

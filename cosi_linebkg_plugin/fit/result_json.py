@@ -1,0 +1,365 @@
+"""A fit as JSON: what is written, and the schema that a file is read by (imported on use only)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from pydantic import ValidationInfo
+
+from ..io import checks
+from ..io.guard import brief, finite_or_null, number_or_null, parse_json, reading
+from ..spectrum.axis import EnergySpectrum
+from ..spectrum.components import N_NODES, ROLES, Component, Parameter, SpectralModel, tabulate
+from ..units import in_kev
+from .numbers import FitNumbers
+
+FORMAT = "cosi-linebkg fit 1"
+
+#: Parameters times bins of a fit in a file: it is evaluated with derivatives, for each component
+#: in turn. A fit of 100 lines to 4,000 bins has 8e5, and 200 components.
+_MAX_VALUES = 20_000_000
+
+_CURE = f'Give the fit.json of a run; its "format" should be "{FORMAT}".'
+
+Fit = TypeVar("Fit", bound=FitNumbers)
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def to_dict(fit: FitNumbers, source_range: Sequence[Any] | None = None) -> dict[str, Any]:
+    """A fit as plain Python types, ready for JSON; see `LineBackgroundFit.to_dict`."""
+    spectrum = fit.spectrum
+    out: dict[str, Any] = {
+        "format": FORMAT,
+        "valid": fit.valid,
+        "message": fit.message,
+        "engine": fit.engine,
+        "deviance": fit.deviance,
+        "dof": fit.dof,
+        "p_value": fit.p_value,
+        "log_likelihood": fit.log_likelihood,
+        "adequacy": None if fit.adequacy is None else fit.adequacy.to_dict(),
+        **({} if fit.toys is None else {"toys": list(fit.toys)}),
+        "mask": [list(r) for r in fit.mask],
+        "parameters": _parameter_rows(fit),
+        "covariance": {
+            "names": list(fit.covariance_names),
+            # JSON knows no NaN: what a failed fit could not find is null
+            "matrix": finite_or_null(fit.covariance),
+        },
+        "at_limits": list(fit.at_limits),
+        "n_calls": fit.n_calls,
+        "components": _component_rows(fit),
+        "spectrum": {
+            "energy_edges": spectrum.edges.tolist(),
+            "counts": spectrum.counts.tolist(),
+            "mask": spectrum.mask.tolist(),
+            **({} if fit.offset is None else {"offset": fit.offset.tolist()}),
+        },
+        "versions": dict(fit.versions),
+    }
+    if fit.line_search is not None:
+        out["line_search"] = dict(fit.line_search)
+    if fit.samples is not None:
+        out["samples"] = {"names": fit.free_names, "values": fit.samples.tolist()}
+    if source_range is not None:
+        low, high = in_kev(source_range)
+        counts = fit.expected_counts((low, high))
+        out["source_range"] = [low, high]
+        out["source_counts"] = {
+            label: {"value": float(v), "error": float(e)}
+            for label, v, e in zip(counts.labels, counts.values, counts.errors, strict=True)
+        }
+    return out
+
+
+def _parameter_rows(fit: FitNumbers) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "value": p.value,
+            "error": number_or_null(p.error),
+            "unit": p.unit,
+            "free": p.free,
+            "limits": [number_or_null(p.low), number_or_null(p.high)],
+            **({"link": p.link} if p.link else {}),
+            **({"minos": list(p.minos)} if p.minos else {}),
+        }
+        for name, p in fit.parameters.items()
+    }
+
+
+def _component_rows(fit: FitNumbers) -> list[dict[str, Any]]:
+    model = tabulate(fit.model, fit.theta, fit.spectrum.edges)
+    return [
+        {
+            "kind": c.kind,
+            "label": c.label,
+            "parameters": [model.parameters[i].name for i in c.slots],
+            **({"table": c.table.tolist()} if c.table is not None else {}),
+        }
+        for c in model.components
+    ]
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of a fit."""
+    with reading(path, "cannot be read", _CURE):
+        return path.read_text(encoding="utf-8")
+
+
+def fit_from_text(kind: type[Fit], text: str, where: str) -> Fit:
+    """A fit of the class `kind` from JSON text; `where` it comes from is for the message."""
+    with reading(where, "is not JSON", _CURE):
+        data = parse_json(text)
+    with reading(where, "is no fit of this package, or damaged", _CURE):
+        fit = kind(**fields_of(data))
+        with np.errstate(all="ignore"):
+            if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():
+                raise ValueError("its parameters give no finite counts")
+            if fit.adequacy is not None:  # a fit that cannot be judged in numbers is none
+                json.dumps(fit.adequacy.to_dict(), allow_nan=False)
+    return fit
+
+
+def fields_of(data: Any) -> dict[str, Any]:
+    """What `FitNumbers` takes, from what `to_dict` gives.
+
+    Raises
+    ------
+    ValueError
+        Naming the first value that is not what it must be.
+    """
+    if checks.mapping(data, "it").get("format") != FORMAT:
+        raise ValueError(f'its format is "{brief(data.get("format"), 60)}"')
+    try:
+        file = FitFile.model_validate(dict(data))
+    except pydantic.ValidationError as error:
+        raise ValueError(_first_problem(error)) from None
+    return file.fields()
+
+
+def _first_problem(error: pydantic.ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(brief(x, 60) for x in first["loc"])
+    if first["type"] == "missing":
+        return f"{where!r} is missing"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def _name(info: ValidationInfo) -> str:
+    return str(info.field_name)
+
+
+def _numbers(*shape: int | None) -> pydantic.PlainValidator:
+    return pydantic.PlainValidator(lambda x, info: checks.numbers(x, _name(info), shape))
+
+
+Number = Annotated[float, pydantic.PlainValidator(lambda x, info: checks.number(x, _name(info)))]
+Chance = Annotated[
+    float, pydantic.PlainValidator(lambda x, info: checks.number(x, _name(info), 0, 1))
+]
+Text = Annotated[str, pydantic.PlainValidator(lambda x, info: checks.text(x, _name(info)))]
+Texts = Annotated[
+    tuple[str, ...], pydantic.PlainValidator(lambda x, info: checks.texts(x, _name(info)))
+]
+Truth = Annotated[bool, pydantic.PlainValidator(lambda x, info: checks.truth(x, _name(info)))]
+Vector = Annotated[NDArray[np.float64], _numbers(None)]
+Pair = Annotated[NDArray[np.float64], _numbers(2)]
+
+
+class _Row(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, frozen=True)
+
+
+class ParameterRow(_Row):
+    """One of "parameters": free, fixed, or linked to another one."""
+
+    value: Number
+    unit: Text
+    free: Truth
+    limits: tuple[Number | None, Number | None]
+    link: Text | None = None
+    minos: Pair | None = None
+
+    def parameter(self, name: str) -> Parameter:
+        """The parameter of this name, which figures show."""
+        if brief(name, 100) != name or "$" in name:
+            raise ValueError(f"a parameter has the name {brief(name)!r}")
+        low, high = self.limits
+        return Parameter(
+            name,
+            self.value,
+            self.unit,
+            -math.inf if low is None else low,
+            math.inf if high is None else high,
+            self.free,
+        )
+
+
+class ComponentRow(_Row):
+    """One of "components"; "table" is the density of a function, and its derivatives."""
+
+    kind: Text
+    parameters: list[Text]
+    table: Any = None
+
+    def component(self, slots: Mapping[str, int], n_bins: int) -> Component:
+        """The component; `slots` are those of the parameters by name."""
+        checks.text(self.kind, "the kind of a component", [*ROLES, "function"])
+        own = tuple(
+            slots[checks.text(name, f"a parameter of {self.kind}", slots)]
+            for name in self.parameters
+        )
+        if self.kind == "function":
+            shape = (1 + len(own), n_bins, N_NODES)
+            return Component(self.kind, own, table=checks.numbers(self.table, "a table", shape))
+        roles = ROLES[self.kind]
+        if len(own) != len(roles) or self.table is not None:
+            raise ValueError(f"{self.kind} has the parameters {', '.join(roles)}, and no table")
+        return Component(self.kind, own)
+
+
+class CovarianceRow(_Row):
+    """ "covariance" """
+
+    names: Any
+    matrix: Any
+
+
+class SpectrumRow(_Row):
+    """ "spectrum" """
+
+    energy_edges: Vector
+    counts: Vector
+    mask: list[Truth]
+    offset: Any = None
+
+
+class SamplesRow(_Row):
+    """ "samples" """
+
+    values: Any
+
+
+class CatalogueRow(_Row):
+    """A row of the catalogue that agrees with a found line."""
+
+    isotope: Text
+    energy: Number
+
+
+class FoundLineRow(_Row):
+    """One of the lines of "line_search"."""
+
+    parameter: Text
+    name: Text
+    energy: Number
+    counts: Number
+    significance: Number
+    global_significance: Number
+    error: Number | None
+    counts_error: Number | None
+    catalogue: list[CatalogueRow]
+
+
+class LineSearchRow(_Row):
+    """ "line_search", as `LineSearch.to_dict` gives it."""
+
+    false_alarm: Number
+    threshold: Number
+    stopped: Text
+    notes: Texts
+    lines: list[FoundLineRow]
+
+
+class FitFile(_Row):
+    """What a fit is made of in a file; deviance, adequacy ... are computed from it anew."""
+
+    valid: Truth
+    message: Text
+    engine: Text
+    parameters: dict[str, ParameterRow]
+    covariance: CovarianceRow
+    at_limits: Any
+    n_calls: Number
+    components: list[ComponentRow]
+    spectrum: SpectrumRow
+    versions: dict[str, Text]
+    samples: SamplesRow | None = None
+    toys: tuple[Chance, Number] | None = None
+    line_search: LineSearchRow | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """What `FitNumbers` takes."""
+        rows = self.parameters
+        own = [name for name, row in rows.items() if row.link is None]
+        links = {
+            name: checks.text(row.link, f"the link of {name}", own)
+            for name, row in rows.items()
+            if row.link is not None
+        }
+        self._require_possible(len(own))
+        n_bins = self.spectrum.counts.size
+        slots = {name: i for i, name in enumerate(own)}
+        model = SpectralModel(
+            tuple(rows[name].parameter(name) for name in own),
+            tuple(c.component(slots, n_bins) for c in self.components),
+            links,
+        )
+        free = [p.name for p in model.parameters if p.free]
+        names, covariance = self._covariance(free)
+        samples, offset, search = self.samples, self.spectrum.offset, self.line_search
+        return {
+            "model": model,
+            "spectrum": EnergySpectrum(
+                self.spectrum.energy_edges, self.spectrum.counts, np.array(self.spectrum.mask, bool)
+            ),
+            "theta": model.values,
+            "covariance_names": names,
+            "covariance": covariance,
+            "valid": self.valid,
+            "engine": self.engine,
+            "message": self.message,
+            "at_limits": checks.texts(self.at_limits, "at_limits", own),
+            "minos": {
+                name: tuple(row.minos.tolist())
+                for name, row in rows.items()
+                if row.minos is not None
+            },
+            "samples": None
+            if samples is None
+            else checks.numbers(samples.values, "samples", (None, len(free))),
+            "n_calls": int(self.n_calls),
+            "offset": None if offset is None else checks.numbers(offset, "the offset", (n_bins,)),
+            "toys": None if self.toys is None else (self.toys[0], int(self.toys[1])),
+            "line_search": None if search is None else search.model_dump(),
+            "versions": dict(self.versions),
+        }
+
+    def _require_possible(self, n_parameters: int) -> None:
+        """Refuse what would unfold to gigabytes."""
+        n_bins, n_components = self.spectrum.counts.size, len(self.components)
+        n_values = n_parameters * n_bins
+        if n_values > _MAX_VALUES or n_components * n_values > 50 * _MAX_VALUES:
+            raise ValueError(
+                f"{n_components} components, {n_parameters} parameters and {n_bins} bins are "
+                "more derivatives than a fit has"
+            )
+
+    def _covariance(self, free: list[str]) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """Names and matrix; of a fit that is not valid whatever was found."""
+        names = checks.texts(self.covariance.names, "names of the covariance", free)
+        n = len(names)
+        if self.valid:
+            return names, checks.covariance(self.covariance.matrix, "the covariance", n)
+        return names, checks.numbers(self.covariance.matrix, "the covariance", (n, n), np.nan)

@@ -1,0 +1,121 @@
+"""A fit in words: the table of its parameters, how well the model does, and what to try."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from .adequacy import LEVEL, TOLERABLE, Adequacy
+from .numbers import FitNumbers
+
+#: An excess within this many widths of a line tells of the line's shape; below it and within this
+#: many, perhaps of its tail.
+_SAME_PLACE, _TAIL_REACH = 2.0, 6.0
+
+
+def parameter_table(fit: FitNumbers) -> str:
+    """The parameters with their errors, as a table of text."""
+    lines = [f"{'parameter':<12} {'value':>14} {'error':>12}  unit"]
+    for name, p in fit.parameters.items():
+        if p.link:
+            continue
+        if not p.free:
+            note = "fixed"
+        elif p.error is None:
+            note = "at limit"
+        else:
+            note = f"{p.error:.3g}"
+        lines.append(f"{name:<12} {p.value:>14.7g} {note:>12}  {p.unit}")
+    for target in dict.fromkeys(fit.model.links.values()):
+        names = [name for name, t in fit.model.links.items() if t == target]
+        span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
+        lines.append(f"{span} = {target}")
+    return "\n".join(lines)
+
+
+def summary(fit: FitNumbers) -> str:
+    """How well the model does, whether a template may use it, and what to try."""
+    if not fit.valid:
+        return f"The fit is not valid: {fit.message}. It cannot be used for a template."
+    if fit.adequacy is None:
+        return (
+            "The model cannot be tested: it has as many free parameters as fitted bins, or no "
+            "covariance."
+        )
+    tail = any("tailed" in c.kind for c in fit.model.components)
+    energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
+    at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
+    text = describe(fit.adequacy, fit.lines, tail, at_limit)
+    return f"{text} Note: {fit.message}." if fit.message else text
+
+
+def describe(
+    adequacy: Adequacy,
+    lines: Sequence[tuple[float, float]],
+    tail: bool,
+    at_limit: Sequence[float] = (),
+) -> str:
+    """In words: how well the model does, whether a template may use it, and what to try.
+
+    Parameters
+    ----------
+    adequacy : Adequacy
+    lines : sequence of (float, float), keV
+        Energy and width of the fitted lines.
+    tail : bool
+        The lines have a low-energy tail.
+    at_limit : sequence of float, keV
+        Energies of lines at the end of their window.
+    """
+    a = adequacy
+    text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}, p "
+    text += f"= {a.p_value:.2g}" if a.p_value > 1e-300 else "< 1e-300"
+    if a.deviance_p_value is None:
+        text += " by the largest residual alone (counts too low for the chi-square law, use toys)"
+    elif a.n_toys:
+        text += f" ({a.n_toys} toys)"
+    if a.is_adequate():
+        return f"{text}: the model describes the fitted bins. It may be used for a template."
+    low, high = a.worst_range
+    text += (
+        f": the model does NOT describe the data. The largest residual is {a.worst:+.1f} sigma at "
+        f"{low:.6g}-{high:.6g} keV"
+    )
+    if a.runs_p_value is not None and a.runs_p_value < LEVEL:
+        text += f"; {a.runs} runs of equal signs, {a.expected_runs:.0f} expected"
+    least, most = (100.0 * s for s in a.systematic_range)
+    text += (
+        f". The bins scatter by {100.0 * a.applied:.2g} % ({least:.2g}-{most:.2g}) beyond "
+        "Poisson noise, which the errors of expected counts include. "
+    )
+    if a.applied <= TOLERABLE:
+        text += "So small an error covers it: it may be used for a template"
+    else:
+        text += f"It should NOT be used for a template: above {100.0 * TOLERABLE:g} %"
+        text += " the counts in the source range are a guess"
+    return f"{text}. Try {', or '.join(_advice(a, lines, tail, at_limit))}."
+
+
+def _advice(
+    a: Adequacy, lines: Sequence[tuple[float, float]], tail: bool, at_limit: Sequence[float]
+) -> list[str]:
+    """What may make the model adequate, most promising first."""
+    found = []
+    for e in a.excesses:
+        distance, line = min(
+            ((abs(energy - e.energy) / width, energy) for energy, width in lines),
+            default=(math.inf, 0.0),
+        )
+        stuck = line in at_limit
+        same = distance < _SAME_PLACE and not stuck
+        if stuck and distance < _TAIL_REACH:
+            found.append(f"a wider window for the line at {line:.1f} keV, which is at its end")
+        elif same or (distance < _TAIL_REACH and e.energy < line and not tail):
+            shape = "a width of its own (width: own)" if tail else "a low-energy tail (tail: true)"
+            found.append(f"{shape} for the line at {line:.1f} keV")
+        if not same:
+            found.append(f"a line near {e.energy:.1f} keV ({e.z:+.1f} sigma)")
+    drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
+    if drifts or not found:
+        found.append("another continuum (broken_powerlaw, powerlaw_polynomial)")
+    return [*dict.fromkeys(found), "fewer energies (mask)"]

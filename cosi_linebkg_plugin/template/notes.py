@@ -1,0 +1,106 @@
+"""What a template says of itself: of options without effect, and of what is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fit.result import LineBackgroundFit
+from ..spectrum.axis import overlapping_bins
+from .amounts import SourceAmounts
+from .options import TemplateOptions
+from .plan import TemplatePlan
+
+#: The low-energy tail of a sky line in the estimate of its own contamination of the sidebands:
+#: share of its photons, and mean loss [keV]; as simulated for 26Al.
+SKY_TAIL = (0.25, 120.0)
+
+
+def unused_options(options: TemplateOptions) -> list[str]:
+    """A note on options that the method does not use, if there are any."""
+    own = options.method == "components"
+    ignored = {"sidebands": own and options.sidebands is not None}
+    for name, default in (("window", None), ("tracers", None), ("order", 1)):
+        ignored[name] = not own and getattr(options, name) != default
+    names = [f"{name}=" for name, is_ignored in ignored.items() if is_ignored]
+    return [f"method='{options.method}' does not use {', '.join(names)}."] if names else []
+
+
+def unknown_without_sky(
+    plan: TemplatePlan,
+    fit: LineBackgroundFit,
+    amounts: SourceAmounts,
+    counts: Mapping[str, float],
+    weights: NDArray[np.float64],
+) -> list[str]:
+    """Notes on what is not known without sky= or line_ratio=.
+
+    Parameters
+    ----------
+    counts : mapping of label to float
+        Of the template.
+    weights : ndarray, shape (n_labels, n_em)
+    """
+    notes = []
+    hidden = fit.spectrum.mask & plan.in_source
+    if hidden.any() and plan.options.line_ratio is None and "lines" not in counts:
+        notes.append(
+            "The source range is masked: an instrumental line inside it is not in this "
+            "template. Leave the norm free in your likelihood, or give line_ratio=."
+        )
+    excess, share = _own_photons(plan, fit, amounts, counts, weights)
+    if share > 1e-3:
+        notes.append(
+            f"If the excess of {excess:.3g} counts in the masked range is a sky line of which "
+            f"{SKY_TAIL[0]:.0%} lose {SKY_TAIL[1]:.0f} keV on average, about {share:.1%} of "
+            "the template are the source's own photons; sky= takes them out."
+        )
+    return notes
+
+
+def _own_photons(
+    plan: TemplatePlan,
+    fit: LineBackgroundFit,
+    amounts: SourceAmounts,
+    counts: Mapping[str, float],
+    weights: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Excess counts over the background in the masked range, and their share of the template.
+
+    The lost photons are spread as an exponential below the source range.
+    """
+    spectrum = fit.spectrum
+    near = spectrum.mask & overlapping_bins(plan.edges, plan.low - 5, plan.high + 5)
+    excess = float((spectrum.counts - fit.expected)[near].sum())
+    excess -= amounts.ratio_counts(fit.theta)
+    if excess < 5.0 * np.sqrt(max(float(fit.expected[near].sum()), 1.0)):
+        return max(excess, 0.0), 0.0
+    lost, length = SKY_TAIL
+    reach = np.exp(np.minimum(plan.edges - plan.middle, 0.0) / length)
+    tail = excess * lost / (1 - lost) * np.diff(reach)
+    own = weights @ tail
+    total = counts["continuum"] if plan.options.method == "components" else 1.0
+    source = float(abs(own[0] * total))
+    return excess, source / max(source, sum(counts.values()), 1.0)
+
+
+def of_systematic_error(fit: LineBackgroundFit, included: bool) -> list[str]:
+    """A note where the model does not describe the spectrum.
+
+    Parameters
+    ----------
+    included : bool
+        Whether the errors of the template's counts include the systematic error.
+    """
+    if not fit.systematic:
+        return []
+    percent = f"a systematic error of {100 * fit.systematic:.2g} % of each energy bin"
+    what = f"the template's errors include {percent}"
+    if not included:
+        what = f"it needs {percent}; the template's counts are those of observed="
+    return [
+        f"The model does NOT describe the spectrum: {what}. fit.summary() says where, and "
+        "what to try."
+    ]

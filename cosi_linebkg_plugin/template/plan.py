@@ -1,0 +1,317 @@
+"""What is decided and opened before any event is summed: the plan of a template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BinningError, LineBackgroundError, TemplateError
+from ..fit.result import LineBackgroundFit
+from ..histograms.axes import axis_difference
+from ..histograms.read import EventHistogram, bins_of_range, open_events
+from ..spectrum.axis import (
+    EDGE_TOLERANCE,
+    check_inside,
+    check_range,
+    overlapping_bins,
+    whole_bins,
+)
+from ..units import in_kev
+from .axes import Place, require_axes, target_axes
+from .options import TemplateOptions
+
+if TYPE_CHECKING:
+    from histpy import Axes
+
+Array = NDArray[np.float64]
+
+#: Half-width of the default energy window of `components` [keV]: near enough for the sharp
+#: features to stay within their Phi bins, wide enough to hold lines (docs/validation.md).
+DEFAULT_WINDOW = 80.0
+
+#: Ends the message where one sky= is not enough.
+SKY_OF_PARTS = (
+    "give sky= as two histograms, on the events' axes and in the source range, or a source range "
+    "on bin edges"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TemplatePlan:
+    """What a template is made from, checked, with its files opened; see `check_template`.
+
+    Attributes
+    ----------
+    events : EventHistogram
+    options : TemplateOptions
+    low, high : float, keV
+        The source range.
+    selected : ndarray of bool, shape (n_em,)
+        The energy bins that it is made from.
+    axes : histpy.Axes
+        Of the template.
+    place : callable
+        Brings a sum of slices onto them.
+    livetime : float or None, s
+    livetime_from : str
+        "the events" if these told it.
+    sky : EventHistogram or None
+        Expected sky counts at unit norm, on the events' axes.
+    sky_in_range : EventHistogram or None
+        The same on the template's; None: the energy bins of `sky` in the source range.
+    observed : EventHistogram or None
+        Counts of the source range.
+    """
+
+    events: EventHistogram
+    options: TemplateOptions
+    low: float
+    high: float
+    selected: NDArray[np.bool_]
+    axes: Axes
+    place: Place
+    livetime: float | None = None
+    livetime_from: str = ""
+    sky: EventHistogram | None = None
+    sky_in_range: EventHistogram | None = None
+    observed: EventHistogram | None = None
+
+    @property
+    def source_range(self) -> tuple[float, float]:
+        """(low, high), keV."""
+        return self.low, self.high
+
+    @property
+    def middle(self) -> float:
+        """Centre of the source range [keV]."""
+        return 0.5 * (self.low + self.high)
+
+    @property
+    def edges(self) -> Array:
+        """Of the events' energy bins, shape (n_em + 1,), keV."""
+        return self.events.energy_edges
+
+    @property
+    def centers(self) -> Array:
+        """Of the events' energy bins, shape (n_em,), keV."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+    @property
+    def in_source(self) -> NDArray[np.bool_]:
+        """True for the energy bins that overlap the source range, shape (n_em,)."""
+        return overlapping_bins(self.edges, self.low, self.high)
+
+    def for_fit(self, fit: LineBackgroundFit) -> TemplatePlan:
+        """The plan for this fit's mask, after a look whether it is a fit of these events."""
+        _check_same_data(self.events, fit)
+        selected = _select_bins(self.edges, fit.spectrum.used, self.source_range, self.options)
+        return replace(self, selected=selected)
+
+
+def check_template(
+    events: EventHistogram,
+    used: NDArray[np.bool_],
+    source_range: Sequence[Any],
+    options: TemplateOptions,
+) -> TemplatePlan:
+    """Refuse what cannot be made, before there is a fit; what is left is what to make.
+
+    Parameters
+    ----------
+    events : EventHistogram
+    used : ndarray of bool, shape (n_em,)
+        The unmasked bins.
+    source_range : (low, high)
+    options : TemplateOptions
+
+    Returns
+    -------
+    TemplatePlan
+        What `make_template` takes.
+
+    Raises
+    ------
+    LineBackgroundError
+        Naming what is wrong.
+    """
+    edges = events.energy_edges
+    low, high = check_inside(edges, *in_kev(source_range, "source range"))
+    selected = _select_bins(edges, used, (low, high), options)
+    axes, place = target_axes(events, low, high, options.like)
+    _check_axes(events, options)
+    livetime, livetime_from = _in_seconds(options.livetime), ""
+    if livetime is None and events.livetime is not None:
+        livetime, livetime_from = events.livetime.seconds, "the events"
+    sky, sky_in_range = _open_sky(events, low, high, axes, options.sky)
+    observed = None if options.observed is None else open_events(options.observed)
+    if observed is not None:
+        require_axes(observed, axes, "observed", (low, high))
+    return TemplatePlan(
+        events,
+        options,
+        low,
+        high,
+        selected,
+        axes,
+        place,
+        livetime,
+        livetime_from,
+        sky,
+        sky_in_range,
+        observed,
+    )
+
+
+def plan_for_fit(
+    events: EventHistogram,
+    fit: LineBackgroundFit,
+    source_range: Sequence[Any],
+    options: TemplateOptions,
+) -> TemplatePlan:
+    """As `check_template`, where there is a fit of these events already; its mask is taken."""
+    _check_same_data(events, fit)
+    return check_template(events, fit.spectrum.used, source_range, options)
+
+
+def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
+    """Refuse what works on an axis that the events do not have."""
+    axes = ", ".join(map(str, events.labels))
+    if "PsiChi" not in events.labels:
+        spatial = options.smoothing or options.smoothing_fwhm or options.l_cut is not None
+        if spatial or options.filter.rebin_phi is not None:
+            raise TemplateError(
+                f"{'Smoothing' if spatial else 'rebin_phi='} works on PsiChi, which the events do "
+                f"not have; their axes are {axes}."
+            )
+    times = [name for name in ("Time", "ScAtt") if name in events.labels]
+    if options.pool is not None and len(times) != 1:
+        raise TemplateError(
+            "pool= groups the bins of a Time or of a ScAtt axis; the events have "
+            f"{' and '.join(times) or 'neither'}."
+        )
+    if options.shift and "Phi" not in events.labels:
+        raise TemplateError(
+            f"shift= moves features along Phi, which the events do not have; their axes are {axes}."
+        )
+
+
+def _select_bins(
+    edges: Array,
+    used: NDArray[np.bool_],
+    source_range: tuple[float, float],
+    options: TemplateOptions,
+) -> NDArray[np.bool_]:
+    """True for the energy bins that a template is made from."""
+    in_source = overlapping_bins(edges, *source_range)
+    if options.method == "components":
+        selected = used & ~in_source & _window(edges, source_range, options.window)
+        where = "of the window"
+    elif options.sidebands is None:
+        selected = used & ~in_source
+        where = "outside the source range"
+    else:
+        return _sideband_bins(edges, in_source, source_range, options.sidebands)
+    if not selected.any():
+        raise TemplateError(
+            f"No unmasked energy bin {where} is left; shorten the mask or widen the range."
+        )
+    return selected
+
+
+def _window(edges: Array, source_range: tuple[float, float], window: Any) -> NDArray[np.bool_]:
+    if window is None:
+        middle = 0.5 * sum(source_range)
+        low = max(middle - DEFAULT_WINDOW, edges[0])
+        high = min(middle + DEFAULT_WINDOW, edges[-1])
+    else:
+        low, high = check_inside(edges, *check_range(*in_kev(window, "window"), "window"), "window")
+    return whole_bins(edges, low, high, "window")
+
+
+def _sideband_bins(
+    edges: Array,
+    in_source: NDArray[np.bool_],
+    source_range: tuple[float, float],
+    sidebands: Sequence[Sequence[Any]],
+) -> NDArray[np.bool_]:
+    selected = np.zeros(edges.size - 1, bool)
+    for i, band in enumerate(sidebands):
+        what = f"sideband {i + 1}"
+        low, high = check_inside(edges, *check_range(*in_kev(band, what), what), what)
+        bins = whole_bins(edges, low, high, what)
+        if np.any(bins & in_source):
+            raise TemplateError(
+                f"{what.capitalize()} {low:g}-{high:g} keV overlaps the source range "
+                f"{source_range[0]:g}-{source_range[1]:g} keV; its events would be counted as "
+                "background. Move it away from the source range."
+            )
+        selected |= bins
+    if not selected.any():
+        raise TemplateError("sidebands is an empty list; give one or more (low, high).")
+    return selected
+
+
+def _open_sky(
+    events: EventHistogram, low: float, high: float, axes: Axes, sky: Any
+) -> tuple[EventHistogram | None, EventHistogram | None]:
+    """Sky on the events' axes, and in the source range if it is given apart."""
+    if sky is None:
+        return None, None
+    slices, in_range = sky if isinstance(sky, tuple) and len(sky) == 2 else (sky, None)
+    opened = open_events(slices)
+    _require_own_axes(events, opened)
+    if in_range is None:
+        bins_of_range(events, low, high, SKY_OF_PARTS)
+        return opened, None
+    opened_in_range = open_events(in_range)
+    require_axes(opened_in_range, axes, "sky template 1", (low, high))
+    return opened, opened_in_range
+
+
+def _require_own_axes(events: EventHistogram, sky: EventHistogram) -> None:
+    found, own = ", ".join(map(str, sky.labels)), ", ".join(map(str, events.labels))
+    if found != own:
+        raise TemplateError(f"sky= must have the events' own axes, {own}; it has {found}.")
+    for a, b in zip(events.axes, sky.axes, strict=True):
+        difference = axis_difference(a, b)
+        if difference:
+            raise TemplateError(f"sky= differs from the events in the axis {a.label}: {difference}")
+
+
+def _check_same_data(events: EventHistogram, fit: LineBackgroundFit) -> None:
+    edges, fitted = events.energy_edges, fit.spectrum.edges
+    same = edges.shape == fitted.shape and np.all(
+        np.abs(edges - fitted) <= EDGE_TOLERANCE * np.diff(fitted).min()
+    )
+    if not same:
+        raise BinningError(
+            f"The fit was made on {fitted.size - 1} energy bins from {fitted[0]:g} to "
+            f"{fitted[-1]:g} keV, the events have {edges.size - 1} from {edges[0]:g} to "
+            f"{edges[-1]:g} keV; fit these events."
+        )
+    counts, of_fit = events.energy_counts(), fit.spectrum.counts
+    if not np.allclose(counts, of_fit, rtol=1e-9):
+        raise TemplateError(
+            f"The fit was made on other counts ({of_fit.sum():.6g} in all) than these events "
+            f"({counts.sum():.6g}); fit these events."
+        )
+
+
+def _in_seconds(livetime: Any) -> float | None:
+    if livetime is None:
+        return None
+    try:
+        if isinstance(livetime, str):
+            from astropy.units import Quantity
+
+            livetime = Quantity(livetime)
+        seconds = livetime.to_value("s") if hasattr(livetime, "to_value") else float(livetime)
+    except Exception as error:
+        raise TemplateError(f"The livetime must be a time, got {livetime!r}.") from error
+    if not (np.isfinite(seconds) and seconds > 0):
+        raise LineBackgroundError(f"The livetime must be positive, got {seconds:g} s.")
+    return float(seconds)

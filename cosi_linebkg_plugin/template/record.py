@@ -1,0 +1,165 @@
+"""What was chosen and found when a template was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..io import checks
+from .amounts import LineRatio
+
+
+@dataclass(frozen=True)
+class FilterScore:
+    """A filter that ``smoothing="auto"`` tried.
+
+    Attributes
+    ----------
+    filter : str
+        In words.
+    score : float
+        Gain in log-likelihood over no filter.
+    """
+
+    filter: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a template was made, and what a user must know of it.
+
+    Attributes
+    ----------
+    method : str
+        "components", "interpolated" or "sideband".
+    filter : str
+        In words.
+    filter_scores : tuple of FilterScore
+        Of ``smoothing="auto"``, the unfiltered template first.
+    pooled_slices : int
+        Slices whose total was not positive, and that were pooled with their neighbours.
+    order : int or None
+        Degree in energy of the continuum's change ("components").
+    tracers : tuple of float, keV
+        Lines that "lines" takes its distribution from.
+    line_ratio : LineRatio or None
+    line_share : float or None
+        Share of the ratio's line that falls into the source range.
+    shift : bool
+        Whether features were moved along Phi.
+    sky_norm : (float, float) or None
+        Norm of the sky that was fitted with sky=, and its standard error.
+    sky_norm_removed : float
+        Norm of the sky that was taken out of the slices.
+    systematic_percent : float
+        Systematic error of the spectral fit, in percent of each energy bin, that the errors of
+        the counts include.
+    livetime_from : str
+        "the events" where their file told the livetime; "" where it was given, or is not known.
+    split : str
+        The axes along which it was split; "" if it was not.
+    notes : tuple of str
+    """
+
+    method: str
+    filter: str = "no filter"
+    filter_scores: tuple[FilterScore, ...] = ()
+    pooled_slices: int = 0
+    order: int | None = None
+    tracers: tuple[float, ...] = ()
+    line_ratio: LineRatio | None = None
+    line_share: float | None = None
+    shift: bool = False
+    sky_norm: tuple[float, float] | None = None
+    sky_norm_removed: float = 0.0
+    systematic_percent: float = 0.0
+    livetime_from: str = ""
+    split: str = ""
+    notes: tuple[str, ...] = ()
+
+    def to_details(self) -> dict[str, Any]:
+        """What a file holds of it beside method and notes; what does not apply is left out."""
+        details: dict[str, Any] = {
+            "filter": self.filter,
+            "pooled_slices": self.pooled_slices,
+            "systematic_percent": self.systematic_percent,
+        }
+        if self.line_ratio is not None:
+            details["line_ratio"] = asdict(self.line_ratio) | {"share_in_range": self.line_share}
+        if self.filter_scores:
+            details["filter_scores"] = [asdict(score) for score in self.filter_scores]
+        if self.order is not None:
+            details["order"] = self.order
+        for name in ("tracers", "sky_norm"):
+            if getattr(self, name):
+                details[name] = list(getattr(self, name))
+        for name in ("shift", "sky_norm_removed", "livetime_from", "split"):
+            if getattr(self, name):
+                details[name] = getattr(self, name)
+        return details
+
+    @classmethod
+    def from_details(cls, method: str, details: Any, notes: Sequence[Any]) -> Record:
+        """From what a file holds, which may be anything.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError, TemplateError
+            If that is not what `to_details` makes.
+        """
+        details = checks.mapping(details, "details")
+        ratio, share = _ratio(details.get("line_ratio"))
+        order = details.get("order")
+        sky_norm = None
+        if "sky_norm" in details:
+            value, error = checks.numbers(details["sky_norm"], "sky_norm", (2,)).tolist()
+            sky_norm = value, error
+        return cls(
+            method,
+            filter=checks.text(details.get("filter", "no filter"), "filter"),
+            filter_scores=tuple(_score(row) for row in details.get("filter_scores", ())),
+            pooled_slices=_whole(details.get("pooled_slices", 0), "pooled_slices"),
+            order=None if order is None else _whole(order, "order"),
+            tracers=tuple(
+                checks.numbers(list(details.get("tracers", ())), "tracers", (None,)).tolist()
+            ),
+            line_ratio=ratio,
+            line_share=share,
+            shift=checks.truth(details.get("shift", False), "shift"),
+            sky_norm=sky_norm,
+            sky_norm_removed=checks.number(
+                details.get("sky_norm_removed", 0.0), "sky_norm_removed"
+            ),
+            systematic_percent=checks.number(
+                details.get("systematic_percent", 0.0), "systematic_percent", 0.0
+            ),
+            livetime_from=checks.text(details.get("livetime_from", ""), "livetime_from"),
+            split=checks.text(details.get("split", ""), "split"),
+            notes=tuple(checks.text(note, "a note") for note in notes),
+        )
+
+
+def _ratio(value: Any) -> tuple[LineRatio | None, float | None]:
+    """The line ratio of a file, and its share in the source range."""
+    if value is None:
+        return None, None
+    row: Mapping[str, Any] = checks.mapping(value, "line_ratio")
+    names = ("line", "tracer", "value", "error")
+    line, tracer, ratio, error = (checks.number(row[n], f"{n} of line_ratio") for n in names)
+    share = checks.number(row["share_in_range"], "share_in_range of line_ratio", 0.0, 1.0)
+    return LineRatio(line, tracer, ratio, error), share
+
+
+def _score(row: Any) -> FilterScore:
+    row = checks.mapping(row, "a score")
+    name = checks.text(row["filter"], "a filter")
+    return FilterScore(name, checks.number(row["score"], f"the score of {name}"))
+
+
+def _whole(value: Any, what: str) -> int:
+    number = checks.number(value, what, 0.0)
+    if number != int(number):
+        raise ValueError(f"{what} is {number:g}, but must be a whole number")
+    return int(number)

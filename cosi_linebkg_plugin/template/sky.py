@@ -1,0 +1,104 @@
+"""The source's own photons, taken out of spectrum and slices at the norm that they imply."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fit.minimise import fit_spectrum, from_best
+from ..histograms.read import bins_of_range
+from ..io.progress import Progress
+from .amounts import ExpectedAmounts
+from .axes import counts_on_axes
+from .norms import fit_component_norms
+from .notes import of_systematic_error, unused_options
+from .plan import SKY_OF_PARTS, TemplatePlan
+from .steps import Recipe, amounts_of, assemble, filtered_maps
+from .sums import sum_slices
+from .template import BackgroundTemplate
+
+Array = NDArray[np.float64]
+
+#: Sky norm and template are iterated until the norm moves by less than this.
+_TOLERANCE = 1e-4
+
+_MAX_STEPS = 30
+
+
+def template_without_sky(
+    plan: TemplatePlan, recipe: Recipe, progress: Progress | None = None
+) -> BackgroundTemplate:
+    """The template of a plan with sky= and observed=.
+
+    The sky's norm is fitted together with those of the components; spectrum and slices are then
+    made anew without as much of the sky, until the norm stays.
+
+    Parameters
+    ----------
+    plan : TemplatePlan
+        With `sky` and `observed`.
+    recipe : Recipe
+        For the fit of the spectrum with the sky in it.
+    progress : Progress, optional
+    """
+    assert plan.sky is not None and plan.observed is not None
+    given, spectrum = recipe.fit, plan.sky.energy_counts()
+    in_range = _sky_in_range(plan)
+    observed = counts_on_axes(plan.observed, plan.axes, "observed", plan.source_range)
+    # a ratio of lines, and with it the spectrum, hold the norms as they do without sky=
+    constrain = plan.options.line_ratio is not None
+    norm, notes = 0.0, [*plan.events.notes, *unused_options(plan.options)]
+    for step in range(_MAX_STEPS):
+        if norm:
+            fit = fit_spectrum(from_best(recipe.fit), given.spectrum, offset=norm * spectrum)
+            recipe = recipe.for_fit(plan, replace(fit, line_search=given.line_search))
+        removed = norm
+        sky_sums = sum_slices(plan.sky, recipe.weights.rows, recipe.shifts)[0]
+        filtered = filtered_maps(plan, recipe, progress, removed * sky_sums)
+        amounts = amounts_of(plan, recipe, filtered)
+        maps = {label: contents for label, (contents, _) in filtered.maps.items()}
+        norms = fit_component_norms(
+            observed, maps, amounts.counts, amounts.covariance, [in_range], constrain
+        )
+        norm, error = norms["sky_1"]
+        moved = abs(norm - removed)
+        if moved <= max(_TOLERANCE * abs(norm), 1e-3 * error):
+            break
+        if step + 1 < _MAX_STEPS:
+            del filtered, maps  # as large as those of the next one
+    else:
+        notes.append(f"The sky norm still moved by {moved:.2g} in its last iteration.")
+    labels = recipe.weights.labels
+    counts = dict(zip(labels, norms.values[: len(labels)].tolist(), strict=True))
+    if given.samples is not None:
+        notes.append(
+            "The sky was taken out of the spectrum by fits: amounts and errors are those of "
+            "maximum likelihood, not of the posterior."
+        )
+    if not any(counts.values()):
+        notes.append(
+            "sky= explains all observed counts: the background's norms came out as 0. Check "
+            "that it is the expected sky at unit norm, and no background."
+        )
+    return assemble(
+        plan,
+        recipe,
+        filtered,
+        ExpectedAmounts(counts, norms.covariance[: len(labels), : len(labels)]),
+        notes=[*notes, *of_systematic_error(recipe.fit, included=constrain)],
+        sky_norm=(norm, error),
+        sky_norm_removed=removed,
+        systematic=constrain,
+    )
+
+
+def _sky_in_range(plan: TemplatePlan) -> Array:
+    """The sky in the source range at unit norm, shape of the template's axes."""
+    if plan.sky_in_range is not None:
+        return counts_on_axes(plan.sky_in_range, plan.axes, "sky template 1", plan.source_range)
+    assert plan.sky is not None
+    inside = bins_of_range(plan.sky, plan.low, plan.high, SKY_OF_PARTS)
+    sums, _ = plan.sky.weighted_sums(inside.astype(float), variances=False)
+    return plan.place(sums[0])

@@ -1,0 +1,188 @@
+"""The steps of a template, each a function: recipe, filtered maps, amounts, template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TemplateError
+from ..fit.result import LineBackgroundFit
+from ..io.progress import Progress
+from ..spectrum.axis import bins_to_ranges
+from .amounts import (
+    ExpectedAmounts,
+    SourceAmounts,
+    expected_amounts,
+    sideband_variance,
+    source_amounts,
+)
+from .filters import Filter
+from .plan import TemplatePlan
+from .record import FilterScore, Record
+from .smoothing import choose_filter, filter_sums
+from .sums import phi_shifts, sum_slices
+from .template import BackgroundTemplate
+from .weights import SliceWeights, slice_weights
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """All that is known before events are summed.
+
+    Attributes
+    ----------
+    fit : LineBackgroundFit
+    source : SourceAmounts
+    weights : SliceWeights
+    amounts : ExpectedAmounts
+    filter : Filter
+    scores : tuple of FilterScore
+        Of the filters that were tried.
+    shifts : ndarray, shape (n_em, n_phi, n_phi), or None
+        How the slices are moved along Phi.
+    """
+
+    fit: LineBackgroundFit
+    source: SourceAmounts
+    weights: SliceWeights
+    amounts: ExpectedAmounts
+    filter: Filter
+    scores: tuple[FilterScore, ...]
+    shifts: Array | None
+
+    def for_fit(self, plan: TemplatePlan, fit: LineBackgroundFit) -> Recipe:
+        """The same filter and shifts with the weights and amounts of another fit."""
+        source, weights, amounts = _from_fit(plan, fit)
+        return replace(self, fit=fit, source=source, weights=weights, amounts=amounts)
+
+
+def _from_fit(
+    plan: TemplatePlan, fit: LineBackgroundFit
+) -> tuple[SourceAmounts, SliceWeights, ExpectedAmounts]:
+    source = source_amounts(plan, fit)
+    weights = slice_weights(plan, fit, source)
+    return source, weights, expected_amounts(plan, fit, source, weights.labels)
+
+
+def make_recipe(plan: TemplatePlan, fit: LineBackgroundFit, progress: Progress | None) -> Recipe:
+    """Weights, amounts, filter and shifts for a fitted spectrum."""
+    source, weights, amounts = _from_fit(plan, fit)
+    chosen: Filter = plan.options.filter
+    scores: tuple[FilterScore, ...] = ()
+    if plan.options.smoothing == "auto":  # before the sums: it needs as much memory
+        chosen, scores = choose_filter(plan.events, weights.rows, weights.seen, progress)
+    shifts = phi_shifts(plan) if plan.options.shift else None
+    return Recipe(fit, source, weights, amounts, chosen, scores, shifts)
+
+
+@dataclass(frozen=True, eq=False)
+class FilteredMaps:
+    """The components' maps on the template's axes.
+
+    Attributes
+    ----------
+    maps : dict of label to (map, variances)
+    total : float
+        Of the first component's map.
+    n_pooled : int
+        Slices whose total was not positive.
+    """
+
+    maps: dict[str, tuple[Array, Array]]
+    total: float
+    n_pooled: int
+
+
+def filtered_maps(
+    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky: Array | None = None
+) -> FilteredMaps:
+    """The weighted sums of the slices, filtered.
+
+    Parameters
+    ----------
+    sky : ndarray, shape (n_labels, *events.other_shape), counts, optional
+        What is taken off the sums: the source's own photons.
+    """
+    sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
+    if sky is not None:
+        sums -= sky
+    maps, n_pooled = {}, 0
+    for k, label in enumerate(recipe.weights.labels):
+        contents, variance = sums[k, ...], variances[k, ...]
+        if not contents.sum() > 0:
+            raise TemplateError(
+                f"The weighted sum of the slices for {label!r} is not positive "
+                f"({contents.sum():.3g}); widen the sidebands or the window, or leave the "
+                "weakest lines out of the model."
+            )
+        filtered = filter_sums(plan.events, contents, variance, recipe.filter, progress)
+        n_pooled += filtered.n_pooled
+        contents[...], variance[...] = filtered.maps, filtered.variances  # saves their memory
+        maps[label] = plan.place(contents), plan.place(variance)
+    return FilteredMaps(maps, float(sums[0].sum()), n_pooled)
+
+
+def amounts_of(plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps) -> ExpectedAmounts:
+    """The amounts of the recipe, or for a sideband sum what its slices hold."""
+    if plan.options.method != "sideband":
+        return recipe.amounts
+    # the tutorial's number: what the slices hold, not what the fit expects of them
+    variance = sideband_variance(plan, recipe.fit, recipe.source, filtered.total)
+    return ExpectedAmounts({"background": filtered.total}, np.array([[variance]]))
+
+
+def assemble(
+    plan: TemplatePlan,
+    recipe: Recipe,
+    filtered: FilteredMaps,
+    amounts: ExpectedAmounts,
+    *,
+    notes: Sequence[str],
+    sky_norm: tuple[float, float] | None = None,
+    sky_norm_removed: float = 0.0,
+    systematic: bool = True,
+) -> BackgroundTemplate:
+    """The template, with a record of all steps.
+
+    Parameters
+    ----------
+    amounts : ExpectedAmounts
+    notes, sky_norm, sky_norm_removed
+        As of `Record`.
+    systematic : bool
+        Whether the covariance includes the systematic error of the fit.
+    """
+    ratio, fit = plan.options.line_ratio, recipe.fit
+    record = Record(
+        plan.options.method,
+        filter=recipe.filter.describe(),
+        filter_scores=recipe.scores,
+        pooled_slices=filtered.n_pooled,
+        order=plan.options.order if plan.options.method == "components" else None,
+        tracers=recipe.weights.tracers,
+        line_ratio=ratio,
+        line_share=None if ratio is None else recipe.source.ratio_share(fit.theta),
+        shift=plan.options.shift,
+        sky_norm=sky_norm,
+        sky_norm_removed=sky_norm_removed,
+        systematic_percent=100.0 * fit.systematic if systematic else 0.0,
+        livetime_from=plan.livetime_from,
+        notes=tuple(notes),
+    )
+    return BackgroundTemplate(
+        plan.axes,
+        filtered.maps,
+        amounts.counts,
+        amounts.covariance,
+        fit=fit,
+        source_range=plan.source_range,
+        sidebands=bins_to_ranges(plan.edges, plan.selected),
+        weights=recipe.weights.rows,
+        livetime=plan.livetime,
+        record=record,
+    )

@@ -1,0 +1,158 @@
+"""Event lists on disk: blocks, units, damaged files."""
+
+import h5py
+import numpy as np
+import pytest
+from binned import COARSE, N, dense
+from event_lists import write_fits, write_hdf5
+from numpy.testing import assert_array_equal
+
+from cosi_linebkg_plugin import bin_events
+from cosi_linebkg_plugin.errors import (
+    DataError,
+    FileError,
+)
+from cosi_linebkg_plugin.events.files import find_event_files, open_event_file
+
+
+def test_blocks_of_any_size_and_start_give_every_event_once(columns, tmp_path):
+    for file in (
+        write_hdf5(tmp_path / "a.hdf5", columns),
+        write_hdf5(tmp_path / "b.hdf5", columns, compression=None),
+        write_fits(tmp_path / "c.fits", columns),
+    ):
+        opened = open_event_file(file)
+        for start, stop, size in ((0, None, 7_001), (123, 19_000, 2_500), (19_999, None, 10)):
+            blocks = list(opened.blocks(("Energies", "Zpointings"), start, stop, size))
+            assert max(len(block["Energies"]) for block in blocks) <= size
+            for name in ("Energies", "Zpointings"):
+                joined = np.concatenate([block[name] for block in blocks])
+                assert_array_equal(joined, columns[name][start:stop])
+
+
+def test_units_in_a_file_are_converted(columns, tmp_path):
+    from astropy.table import Table
+
+    table = Table(dict(columns))
+    table["Energies"] = columns["Energies"] / 1000
+    table["Energies"].unit, table["Phi"].unit = "MeV", "deg"
+    table["Phi"] = np.degrees(columns["Phi"])
+    table["Phi"].unit = "deg"
+    table.write(tmp_path / "events.fits")
+    options = dict(energy_edges=[200, 1000.00005, 5000], phi_edges=[0, 60.000001, 180], nside=2)
+    expected = write_hdf5(tmp_path / "events.hdf5", columns)
+    assert_array_equal(
+        dense(bin_events(tmp_path / "events.fits", **options)),
+        dense(bin_events(expected, **options)),
+    )
+    table["Energies"].unit = "s"
+    table.write(tmp_path / "wrong.fits")
+    with pytest.raises(DataError, match="'Energies' has the unit 's'"):
+        bin_events(tmp_path / "wrong.fits", **options)
+
+
+def test_scaled_columns_of_fits_files(tmp_path):
+    from astropy.io import fits
+
+    n = 10
+    stored = np.arange(n, dtype=np.int16)
+    columns = [
+        fits.Column("Energies", "I", array=stored),
+        fits.Column("Phi", "E", array=np.full(n, 1.0, np.float32)),
+        fits.Column("Chi galactic", "D", array=np.full(n, 10.0)),
+        fits.Column("Psi galactic", "J", array=np.full(n, 5)),
+    ]
+    table = fits.BinTableHDU.from_columns(columns)
+    table.header["TSCAL1"], table.header["TZERO1"] = 100.0, 450.0
+    table.writeto(tmp_path / "events.fits")
+    histogram = bin_events(
+        tmp_path / "events.fits", **(COARSE | {"energy_edges": [450, 950, 1350]})
+    )
+    assert_array_equal(dense(histogram).sum(axis=(1, 2)), [5, 4])
+
+
+def test_missing_columns_are_named_with_those_found(columns, tmp_path):
+    some = {key: columns[key] for key in ("Energies", "Phi", "Chi local", "Psi local")}
+    for file in (write_hdf5(tmp_path / "a.hdf5", some), write_fits(tmp_path / "b.fits", some)):
+        message = r"lacks the column\(s\) 'Chi galactic', 'Psi galactic'; it has .*'Chi local'"
+        with pytest.raises(DataError, match=message):
+            bin_events(file, **COARSE)
+        with pytest.raises(DataError, match="'Distance'"):
+            bin_events(file, **COARSE, frame="spacecraftframe", distance_range=(1, 2))
+        assert dense(bin_events(file, **COARSE, frame="spacecraftframe")).sum() > 0
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.6, 0.999])
+@pytest.mark.parametrize("kind", ["fits", "fits.gz"])
+def test_truncated_fits_says_how_far_it_was_read(columns, tmp_path, kind, kept):
+    file = write_fits(tmp_path / f"events.{kind}", columns)
+    raw = file.read_bytes()
+    file.write_bytes(raw[: int(kept * len(raw))])
+    with pytest.raises(
+        FileError, match=rf"events\.{kind} is truncated or damaged: (\d+) of its"
+    ) as e:
+        bin_events(file, **COARSE)
+    n_read = int(str(e.value).split("damaged: ")[1].split()[0])
+    assert 0 <= n_read < N and (
+        kind == "fits.gz" or n_read == pytest.approx(kept * N, abs=0.02 * N)
+    )
+
+
+def test_a_file_that_lacks_only_its_padding_is_whole(columns, tmp_path):
+    file = write_fits(tmp_path / "events.fits", columns)
+    rows = open_event_file(file)
+    file.write_bytes(file.read_bytes()[: rows._table.offset + N * rows._table.dtype.itemsize])
+    assert dense(bin_events(file, **COARSE)).sum() > 0
+
+
+def test_damaged_gzip_and_hdf5(columns, tmp_path):
+    file = write_fits(tmp_path / "a.fits.gz", columns)
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 50] = bytes(50)
+    file.write_bytes(raw)
+    with pytest.raises(FileError, match=r"a\.fits\.gz is truncated or damaged: \d+ of its 20000"):
+        bin_events(file, **COARSE)
+    file = write_hdf5(tmp_path / "b.hdf5", columns)
+    raw = file.read_bytes()
+    file.write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(FileError, match=r"b\.hdf5 is truncated or damaged: none of its events"):
+        bin_events(file, **COARSE)
+    file = write_hdf5(tmp_path / "c.hdf5", columns)
+    with h5py.File(file) as opened:
+        place = opened["Phi"].id.get_chunk_info(2)
+        n_before = 2 * opened["Phi"].chunks[0]
+    raw = bytearray(file.read_bytes())
+    raw[place.byte_offset : place.byte_offset + 40] = bytes(40)
+    file.write_bytes(raw)
+    assert n_before < N
+    with pytest.raises(FileError, match=r"c\.hdf5 is truncated or damaged: 0 of its 20000 events"):
+        bin_events(file, **COARSE)
+
+
+def test_files_that_are_no_event_lists(path, tmp_path, columns):
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "b.tra.gz").write_bytes(b"SE\n")
+    with h5py.File(tmp_path / "c.hdf5", "w") as file:
+        file["hist/axes"] = 1
+    cases = {
+        "a.txt": (FileError, "neither a FITS nor an HDF5 file"),
+        "b.tra.gz": (FileError, "read_tra"),
+        "c.hdf5": (DataError, "is a histogram already: it lacks the dataset 'Energies'"),
+        "none.hdf5": (FileError, "does not exist"),
+        "*.fits": (FileError, "No file matches"),
+    }
+    for name, (error, message) in cases.items():
+        with pytest.raises(error, match=message):
+            bin_events(tmp_path / name, **COARSE)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileError, match="holds no file that ends in"):
+        bin_events(tmp_path / "empty", **COARSE)
+    with pytest.raises(FileError, match="given twice"):
+        bin_events([path, path.parent], **COARSE)
+    with pytest.raises(FileError, match="No event list is given"):
+        find_event_files([])
+    with pytest.raises(FileError, match="got 5"):
+        bin_events([5], **COARSE)
+    short = columns | {"Phi": columns["Phi"][:-1]}
+    with pytest.raises(DataError, match="'Energies' has 20000 events, 'Phi' 19999"):
+        bin_events(write_hdf5(tmp_path / "short.hdf5", short), **COARSE)

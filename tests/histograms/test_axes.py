@@ -1,0 +1,48 @@
+"""Axes: units, source ranges, embedding."""
+
+from __future__ import annotations
+
+import astropy.units as u
+import numpy as np
+import pytest
+from small_histograms import EDGES, make_axis
+
+from cosi_linebkg_plugin.errors import BinningError, TemplateError
+from cosi_linebkg_plugin.histograms.axes import axis_in_kev, embed, source_axis
+
+
+@pytest.mark.parametrize("unit", [u.keV, u.MeV, None])
+def test_source_axis_keeps_unit_label_scale_and_edges(unit):
+    like = make_axis("Em", unit)
+    axis = source_axis(like, 1505.0, 1520.0)
+    assert (axis.label, axis.unit, axis.axis_scale) == ("Em", unit, "log")
+    assert list(axis.edges) == [like.edges[1], like.edges[3]]  # to the last digit
+    between = source_axis(like, 1506.0, 1511.0)
+    np.testing.assert_allclose(axis_in_kev(between), [1506, 1511], rtol=1e-14)
+    with pytest.raises(BinningError, match="low < high"):
+        source_axis(like, 1511, 1506)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_embed(index):
+    one = np.moveaxis(np.arange(6.0).reshape(1, 2, 3), 0, index)
+    full = embed(one, index, EDGES, 1505.0000001, 1512.5)
+    assert full.shape[index] == 4
+    np.testing.assert_array_equal(np.take(full, [1], axis=index), one)
+    assert np.take(full, [0, 2, 3], axis=index).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "nearest"),
+    [
+        (1505, 1520, "are 1505-1512.5, 1512.5-1520 keV"),
+        (1506, 1511, "are 1505-1512.5 keV"),
+        (1400, 1450, "are 1500-1505 keV"),
+        (2400, 2450, "are 1520-1540 keV"),
+    ],
+)
+def test_embed_needs_one_equal_bin(low, high, nearest):
+    with pytest.raises(TemplateError, match=nearest):
+        embed(np.ones((1, 2)), 0, EDGES, low, high)
+    with pytest.raises(TemplateError, match="more than one bin on axis 1"):
+        embed(np.ones((1, 2)), 1, EDGES, low, high)

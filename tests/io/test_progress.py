@@ -1,0 +1,15 @@
+"""What is told of work that takes time."""
+
+from told import Told
+
+from cosi_linebkg_plugin.io.progress import count, say
+
+
+def test_what_is_told_is_handed_on_and_nobody_need_listen():
+    told = Told()
+    say(told, "fitting")
+    count(told, 3, 10, "toys")
+    say(None, "fitting")
+    count(None, 3, 10)
+    assert told.said == ["fitting"]
+    assert told.counted == [(3, 10, "toys")]

@@ -1,0 +1,91 @@
+"""The record of a template, and its form in files."""
+
+import dataclasses
+import json
+
+import pytest
+
+from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.template.amounts import LineRatio
+from cosi_linebkg_plugin.template.record import FilterScore, Record
+
+FULL = Record(
+    "components",
+    filter="multipoles up to l = 4",
+    filter_scores=(FilterScore("no filter", 0.0), FilterScore("multipoles up to l = 4", 12.5)),
+    pooled_slices=3,
+    order=2,
+    tracers=(1778.97, 1764.5),
+    line_ratio=LineRatio(1808.65, 1778.97, 0.149, 0.015),
+    line_share=0.76,
+    shift=True,
+    sky_norm=(1.02, 0.03),
+    sky_norm_removed=1.01,
+    systematic_percent=2.6,
+    livetime_from="the events",
+    split="Phi",
+    notes=("A note.",),
+)
+
+
+@pytest.mark.parametrize("record", [FULL, Record("sideband")])
+def test_a_record_comes_back_from_its_file_form(record):
+    text = json.dumps(record.to_details(), allow_nan=False)
+    assert Record.from_details(record.method, json.loads(text), list(record.notes)) == record
+
+
+def test_every_field_is_in_the_file_form():
+    plain = Record("sideband")
+    for field in dataclasses.fields(Record):
+        value = getattr(FULL, field.name)
+        assert value != getattr(plain, field.name), "the example must differ from the defaults"
+    assert Record.from_details("components", FULL.to_details(), FULL.notes) == FULL
+
+
+def test_files_of_the_first_release_are_read():
+    """What the package wrote when details were a plain mapping, key for key."""
+    details = {
+        "order": 1,
+        "tracers": [1778.97],
+        "line_ratio": {"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015,
+                       "share_in_range": 0.76},
+        "filter": "no filter",
+        "pooled_slices": 0,
+        "systematic_percent": 0.0,
+        "filter_scores": [{"filter": "no filter", "score": 0.0}],
+        "livetime_from": "the events",
+    }  # fmt: skip
+    record = Record.from_details("components", details, [])
+    assert record.to_details() == details
+    assert record.line_ratio == LineRatio(1808.65, 1778.97, 0.149, 0.015)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        [],
+        {"filter": 3},
+        {"systematic_percent": -1.0},
+        {"systematic_percent": "NaN"},
+        {"pooled_slices": 0.5},
+        {"order": True},
+        {"tracers": ["x"]},
+        {"tracers": 3},
+        {"shift": "yes"},
+        {"sky_norm": [1.0]},
+        {"split": ["Phi"]},
+        {"livetime_from": None},
+        {"filter_scores": [{"filter": "no filter"}]},
+        {"filter_scores": {"filter": 1}},
+        {"line_ratio": {"line": 1, "tracer": 2, "value": 3}},
+        {"line_ratio": {"line": 1, "tracer": 2, "value": -3, "error": 0, "share_in_range": 1}},
+    ],
+)
+def test_what_is_no_record_is_refused(details):
+    with pytest.raises((ValueError, KeyError, TypeError, TemplateError)):
+        Record.from_details("components", details, [])
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.filter = "another"
