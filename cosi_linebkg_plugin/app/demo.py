@@ -46,6 +46,8 @@ engine: minuit
 template:
   method: components
   l_cut: 4
+  # the ratio that the simulator put in; yours comes from a calculation or a measurement for your
+  # instrument and orbit: a copied one invents background
   line_ratio: {{line: 1808.65, tracer: 1778.97, value: {DEMO_LINE_RATIO}, error: 0.015}}
   livetime: 7776000
 """
