@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
@@ -387,6 +386,8 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
         # the law of a sum of squares: a scaled chi-square of the same mean and variance
         shape, scale = mean**2 / variance, variance / mean
         return float(found - scale * float(gammainccinv(shape, 1.0 - quantile)))
+
+    from scipy.optimize import brentq
 
     def solve(quantile: float | None) -> float:
         if excess(0.0, quantile) <= 0.0:
