@@ -473,15 +473,14 @@ class LineBackgroundLike(PluginPrototype):
         centred = tuple(
             replace(p, value=float(v)) for p, v in zip(model.parameters, values, strict=True)
         )
-        best = None
+        fits = []
         for start in (model, replace(model, parameters=centred)):
             try:
-                fit = fit_spectrum(start, self._spectrum)
+                fits.append(fit_spectrum(start, self._spectrum))
             except (FitError, ModelError):
                 continue
-            if best is None or fit.deviance < best.deviance - 1e-3:
-                best = fit
-        return best
+        objective = Objective(model, self._spectrum)  # priors count as well as the data
+        return min(fits, key=lambda fit: objective.value(fit.theta), default=None)
 
     def _read(self, model: Model) -> SpectrumReader:
         if self._shape is None:
