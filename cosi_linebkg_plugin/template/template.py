@@ -518,11 +518,19 @@ class BackgroundTemplate:
         from ..consumers.unbinned import BackgroundDensity
         from .energies import energy_densities
 
+        densities = energy_densities(
+            self.fit,
+            self.axes,
+            self.source_range,
+            self.labels,
+            self.unknown,
+            self.record.line_ratio,
+        )
         return BackgroundDensity(
             self,
             events,
             sc_history,
-            energy_densities(self),
+            densities,
             prefix=prefix,
             livetime_fraction=livetime_fraction,
             outside=outside,
