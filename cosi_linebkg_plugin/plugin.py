@@ -234,8 +234,9 @@ class LineBackgroundLike(PluginPrototype):
         Parameters
         ----------
         model : astromodels.Model, optional
-            Default: the model of the session. It is left at the optimum. Gaussian priors act as
-            penalties here, while a JointLikelihood ignores them.
+            Default: the model of the session. It is left at the optimum. Priors act here: it is
+            the maximum of the likelihood times the priors' densities in the parameters as they
+            are (K, not its logarithm). A JointLikelihood ignores priors.
         minos : bool
             Add profile-likelihood errors.
 
@@ -390,7 +391,7 @@ class LineBackgroundLike(PluginPrototype):
         return LineBackgroundFit(
             reader.current_model(),
             self._spectrum,
-            Objective(reader.model, self._spectrum).bound.resolve(theta),
+            reader.model.resolve(theta),
             tuple(reader.model.parameters[i].name for i in free),
             np.atleast_2d(np.cov(samples.T)),
             engine="bayesian",
@@ -533,10 +534,7 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
         return None, events
     is_pair = isinstance(events, tuple) and len(events) == 2
     if is_pair and not hasattr(events[0], "axes") and np.ndim(events[0]) == 1:
-        edges, counts = events
-        if hasattr(edges, "to_value"):
-            edges = edges.to_value("keV")
-        return None, EnergySpectrum(edges, counts)
+        return None, EnergySpectrum(*events)
     from .histograms.read import open_events
 
     histogram = open_events(events)

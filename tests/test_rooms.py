@@ -73,10 +73,10 @@ def typing_only(tree):
     }
 
 
-def imports(module, top_level_only=False, for_typing=False):
+def imports(module, top_level_only=False):
     """(of this package?, module) of everything that a module imports."""
     tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
-    skipped = set() if for_typing else typing_only(tree)
+    skipped = typing_only(tree)
     package = module.split(".")[:-1]
     for node in tree.body if top_level_only else ast.walk(tree):
         if id(node) in skipped:
@@ -113,10 +113,7 @@ def test_imports_go_down(module):
 @pytest.mark.parametrize("room", ROOMS)
 def test_files_of_a_folder_form_no_circle(room):
     inside = [m for m in MODULES if m.split(".")[0] == room]
-    left = {
-        m: {t for own, t in imports(m, for_typing=True) if own and t in inside and t != m}
-        for m in inside
-    }
+    left = {m: {t for own, t in imports(m) if own and t in inside and t != m} for m in inside}
     while free := [m for m, targets in left.items() if not targets & set(left)]:
         for module in free:
             del left[module]

@@ -78,6 +78,28 @@ class Excess:
     p_value: float
 
 
+@dataclass(frozen=True)
+class GoodnessTest:
+    """One test of a fit, as texts, tables and figures name it.
+
+    Attributes
+    ----------
+    name : str
+        "deviance", "runs of equal signs" or "largest residual".
+    result : str
+        What was found: "214.6 for 226 degrees of freedom".
+    p_value : float or None
+        Chance of a worse result if the model is right.
+    law : str
+        Where the p-value comes from, or why there is none.
+    """
+
+    name: str
+    result: str
+    p_value: float | None
+    law: str
+
+
 @dataclass(frozen=True, eq=False)
 class Adequacy:
     """How well a model describes the fitted bins.
@@ -90,8 +112,8 @@ class Adequacy:
         From toys if `n_toys`, else by the chi-square law; None where neither holds.
     n_toys : int
     residuals : ndarray, shape (n_bins,)
-        Pulls: deviance residuals over the standard deviation that the fit leaves them, in sigma;
-        NaN in masked bins.
+        Deviance residuals over the standard deviation that the fit leaves them, in sigma (where
+        a bin expects few counts, those of the exact Poisson law); NaN in masked bins.
     runs, expected_runs : int, float
         Runs of equal signs of the residuals, and their expectation.
     runs_p_value : float or None
@@ -127,11 +149,45 @@ class Adequacy:
     excesses: tuple[Excess, ...]
 
     @property
+    def tests(self) -> tuple[GoodnessTest, ...]:
+        """The three tests, for texts and tables: each p-value with what it is of."""
+        few = "counts too low for the chi-square law, use toys"
+        law = f"{self.n_toys} toys" if self.n_toys else "chi-square law"
+        low, high = self.worst_range
+        return (
+            GoodnessTest(
+                "deviance",
+                f"{self.deviance:.1f} for {self.dof} degrees of freedom",
+                self.deviance_p_value,
+                few if self.deviance_p_value is None else law,
+            ),
+            GoodnessTest(
+                "runs of equal signs",
+                f"{self.runs}, {self.expected_runs:.0f} expected",
+                self.runs_p_value,
+                "counts too low" if self.runs_p_value is None else "exact, given the signs",
+            ),
+            GoodnessTest(
+                "largest residual",
+                f"{self.worst:+.1f} sigma at {low:.6g}-{high:.6g} keV",
+                self.worst_p_value,
+                "the largest of all fitted bins",
+            ),
+        )
+
+    @property
     def p_value(self) -> float:
-        """Of all tests together."""
-        found = [self.deviance_p_value, self.runs_p_value, self.worst_p_value]
-        usable = [p for p in found if p is not None]
+        """Of all tests together: the smallest times their number (Bonferroni)."""
+        usable = [t.p_value for t in self.tests if t.p_value is not None]
         return min(1.0, len(usable) * min(usable))
+
+    @property
+    def combination(self) -> str:
+        """What `p_value` is, in words."""
+        names = [t.name for t in self.tests if t.p_value is not None]
+        if len(names) == 1:
+            return f"{names[0]} alone"
+        return f"{len(names)} times the smallest of {', '.join(names[:-1])} and {names[-1]}"
 
     def is_adequate(self, level: float = LEVEL) -> bool:
         """True unless a right model would look as bad with a chance below `level`."""
@@ -154,6 +210,7 @@ class Adequacy:
         return {
             "adequate": self.is_adequate(),
             "p_value": self.p_value,
+            "p_value_of": self.combination,
             "deviance_p_value": self.deviance_p_value,
             "n_toys": self.n_toys,
             "runs": self.runs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spectrum.axis import EnergySpectrum
+from ..spectrum.axis import EnergySpectrum, require_counts
 from ..spectrum.components import Component, SpectralModel
 from ..spectrum.kernels import place_lines, scan_window
 from .objective import Objective, amplitude_slots, start_inside
@@ -31,7 +31,13 @@ def guess_values(model: SpectralModel, spectrum: EnergySpectrum) -> NDArray[np.f
     Returns
     -------
     ndarray, shape (n_parameters,)
+
+    Raises
+    ------
+    DataError
+        No counts in the unmasked bins.
     """
+    require_counts(spectrum)
     return guess_start(Objective(model, spectrum))
 
 
@@ -44,8 +50,8 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
     bin_width = (spectrum.edges[-1] - spectrum.edges[0]) / spectrum.n_bins
     slots = np.array([(c.area, c.energy) for c in lines], dtype=np.int64).reshape(-1, 2)
     free = np.array([p.free for p in model.parameters])
-    fixed_line = free[slots[:, 0]]
-    theta[slots[fixed_line, 0]] = np.maximum(low[slots[fixed_line, 0]], 0.0)
+    areas = slots[free[slots[:, 0]], 0]
+    theta[areas] = np.maximum(low[areas], 0.0)
     windows = _windows(theta, low, high, free, slots, spectrum, bin_width)
     theta = _guess_continuum(objective, theta, windows, bin_width)
     if not lines:
@@ -153,7 +159,7 @@ def _guess_continuum(objective, theta, windows, bin_width):
     if used.sum() < enough:
         used = spectrum.used.copy()
     only = Objective(
-        model.select(model.continuum), spectrum, objective.bound.grid, objective.offset
+        model.select(model.smooth_continuum), spectrum, objective.bound.grid, objective.offset
     )
     amplitudes = amplitude_slots(only.model)
     breaks = []
@@ -162,8 +168,7 @@ def _guess_continuum(objective, theta, windows, bin_width):
         broken = c.kind == "broken_powerlaw"
         for slot in (c.slots[2], c.slots[4]) if broken else c.slots[2:3]:
             if c.kind != "function" and model.parameters[slot].free:
-                p = model.parameters[slot]
-                theta[slot] = min(max(-1.0, p.low), p.high)
+                theta[slot] = min(max(-1.0, only.low[slot]), only.high[slot])
         if broken and model.parameters[c.slots[3]].free:
             breaks.append(c.slots[3])
     if not breaks:

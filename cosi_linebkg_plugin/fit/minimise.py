@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ..errors import FitError, ModelError
-from ..spectrum.axis import EnergySpectrum
+from ..spectrum.axis import EnergySpectrum, require_counts
 from ..spectrum.components import SpectralModel
 from .guess import guess_start, place_missed_line
 from .objective import Objective, amplitude_slots, start_inside
@@ -64,6 +64,8 @@ def fit_spectrum(
 
     Raises
     ------
+    DataError
+        No counts in the unmasked bins.
     ModelError
         More free parameters than unmasked bins.
     FitError
@@ -71,6 +73,7 @@ def fit_spectrum(
     """
     from iminuit import Minuit
 
+    require_counts(spectrum)
     check_degrees_of_freedom(model, spectrum)
     objective = Objective(model, spectrum, offset=offset)
     _check_lines_are_seen(objective)
@@ -111,8 +114,8 @@ def fit_spectrum(
     minuit.errordef = Minuit.LIKELIHOOD
     minuit.strategy = 0
     minuit.print_level = 0
-    minuit.limits = [(p.low, p.high) for p in parameters]
-    spans = [0.1 * (p.high - p.low) for p in parameters]
+    minuit.limits = [p.limits for p in parameters]
+    spans = [0.1 * (high - low) for low, high in minuit.limits]
     minuit.errors = np.minimum(spans, sigma)
     # A handful of calls from here; where limits make it crawl, the Newton steps take over.
     minuit.migrad(ncall=1000 + 50 * free.size)
@@ -293,7 +296,9 @@ def _idle(model, theta, slots):
             acting.update(c.slots)
         else:
             acting.add(c.amplitude)
-    acting.update(source for slot, source, _ in model.derived if slot in acting)
+    for slot, source, _ in reversed(model.derived):
+        if slot in acting:
+            acting.add(source)
     return np.array([slot not in acting for slot in slots])
 
 
@@ -378,8 +383,19 @@ def _negative_continuum(objective: Objective, theta: NDArray[np.float64]) -> str
     return f"the continuum is negative at {spectrum.centers[counts.argmin()]:.1f} keV"
 
 
+def check_fit(model: SpectralModel, spectrum: EnergySpectrum) -> None:
+    """Refuse what `fit_spectrum` would refuse, without any work."""
+    check_degrees_of_freedom(model, spectrum)
+    _check_lines_are_seen(Objective(model, spectrum))
+
+
 def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> None:
-    """Refuse a fit with fewer unmasked bins than free parameters."""
+    """Refuse a fit with fewer unmasked bins than free parameters.
+
+    Raises
+    ------
+    ModelError
+    """
     n_used, n_free = int(spectrum.used.sum()), model.free.size
     if n_used < n_free:
         raise ModelError(

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
-from ..spectrum.statistic import chi2_p_value, half_deviance, saturated_log_likelihood
+from ..spectrum.priors import Prior
+from ..spectrum.statistic import (
+    chi2_p_value,
+    deviance_residuals,
+    half_deviance,
+    saturated_log_likelihood,
+)
 from ..units import in_kev
 from .adequacy import Adequacy, judge
 
@@ -43,7 +49,8 @@ class FittedParameter:
     ----------
     value : float
     error : float or None
-        Standard error; None if fixed, or if the value sits on a limit.
+        Standard error; None if fixed, or if the value sits on a limit. Of one that follows
+        another by a law: through the law's derivative.
     unit : str
     free : bool
     low, high : float
@@ -52,6 +59,9 @@ class FittedParameter:
         The parameter that this one equals.
     minos : (float, float) or None
         Profile-likelihood errors, the lower one negative.
+    law : str or None
+        The law by which this one follows another parameter, in words.
+    prior : Prior or None
     """
 
     value: float
@@ -62,6 +72,8 @@ class FittedParameter:
     high: float = math.inf
     link: str | None = None
     minos: tuple[float, float] | None = None
+    law: str | None = None
+    prior: Prior | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +158,9 @@ class FitNumbers:
     line_search: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", self.model.resolve(self.theta))
+
     # --- numbers ---------------------------------------------------------------------------------
 
     @property
@@ -161,15 +176,23 @@ class FitNumbers:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Standard errors of `covariance_names`."""
-        return dict(
-            zip(self.covariance_names, np.sqrt(np.diag(self.covariance)).tolist(), strict=True)
-        )
+        """Standard errors by name: of `covariance_names`, and of what follows these by a law."""
+        errors = np.sqrt(np.diag(self.covariance)).tolist()
+        found = dict(zip(self.covariance_names, errors, strict=True))
+        if self.model.derived:
+            slopes = self.model.slopes(self.theta)[:, self.columns]
+            for slot, _, _ in self.model.derived:
+                row = slopes[slot]
+                if row.any():
+                    name = self.model.names[slot]
+                    found[name] = float(np.sqrt(row @ self.covariance @ row))
+        return found
 
     @property
     def parameters(self) -> dict[str, FittedParameter]:
-        """All parameters by name: free, fixed and linked."""
-        errors = self.errors
+        """All parameters by name: free, fixed, linked, and those that follow others by a law."""
+        errors, names = self.errors, self.model.names
+        laws = {slot: law.describe(names[source]) for slot, source, law in self.model.derived}
         table = {
             p.name: FittedParameter(
                 float(value),
@@ -179,8 +202,10 @@ class FitNumbers:
                 p.low,
                 p.high,
                 minos=self.minos.get(p.name),
+                law=laws.get(slot),
+                prior=p.prior,
             )
-            for p, value in zip(self.model.parameters, self.theta, strict=True)
+            for slot, (p, value) in enumerate(zip(self.model.parameters, self.theta, strict=True))
         }
         for name, target in self.model.links.items():
             t = table[target]
@@ -242,7 +267,7 @@ class FitNumbers:
 
     @property
     def p_value(self) -> float | None:
-        """Chance of a larger deviance if the model is right.
+        """Chance of a larger deviance if the model is right; one test of those of `adequacy`.
 
         From `toys` if there are any, else by the chi-square law; None where a fitted bin expects
         fewer than 5 counts.
@@ -250,6 +275,18 @@ class FitNumbers:
         if self.toys is not None:
             return self.toys[0]
         return chi2_p_value(self.deviance, self.dof, self.expected_total[self.spectrum.used])
+
+    @property
+    def residuals(self) -> NDArray[np.float64]:
+        """Residuals for texts, tables and figures, shape (n_bins,), in sigma.
+
+        In fitted bins those of `adequacy`, if there is one: deviance residuals over the standard
+        deviation that the fit leaves them. Elsewhere plain deviance residuals.
+        """
+        plain = deviance_residuals(self.spectrum.counts, self.expected_total)
+        if self.adequacy is None:
+            return plain
+        return np.where(self.spectrum.used, self.adequacy.residuals, plain)
 
     @cached_property
     def adequacy(self) -> Adequacy | None:

@@ -16,6 +16,7 @@ from .numbers import FitNumbers
 from .objective import Objective
 
 Fit = TypeVar("Fit", bound=FitNumbers)
+Array = NDArray[np.float64]
 
 #: The chain is run until it is this many autocorrelation times long.
 LENGTH_IN_TIMES = 30
@@ -37,6 +38,11 @@ def sample_posterior(
 
     if n_samples < 1:
         raise DataError(f"n_samples must be 1 or more, got {n_samples!r}.")
+    if not fit.free_names:
+        raise DataError(
+            "The fit has no free parameter, so there is nothing to sample: its values are known "
+            "exactly. Free a parameter and fit again, or use the fit as it is."
+        )
     rng = np.random.default_rng(seed)
     objective = Objective(fit.model, fit.spectrum, offset=fit.offset)
     free = fit.model.free
@@ -45,7 +51,7 @@ def sample_posterior(
     log_posterior = _log_posterior(objective, fit.theta, free, low, high)
     moves: Any = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
     thin_by = _THIN
-    if objective.compiled_arguments is not None:
+    if objective.is_compiled:
         scale = start.std(axis=0)
         moves = _CompiledMoves(objective.compiled_arguments, fit.theta, free, low, high, scale)
         thin_by = 1  # each of these is as many steps already
@@ -139,7 +145,7 @@ class PosteriorPredictive:
         the fitted bins; near 0 the model does not describe the data.
     """
 
-    counts: NDArray[np.float64]
+    counts: Array
     p_value: float
 
 
@@ -182,10 +188,20 @@ def posterior_predictive(
 
 def _log_posterior(objective, theta, free, low, high):
     args = objective.compiled_arguments
+    others = [
+        (int(np.flatnonzero(free == i)[0]), x) for i, x in objective.other_priors if i in free
+    ]
     if args is not None:
-        return lambda points: compiled_log_posterior(args, theta, free, low, high, points)
 
-    def log_posterior(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        def compiled(points: Array) -> Array:
+            out = compiled_log_posterior(args, theta, free, low, high, points)
+            for k, prior in others:
+                out = out - prior.penalty(points[:, k])
+            return np.asarray(out, dtype=float)
+
+        return compiled
+
+    def log_posterior(points: Array) -> Array:
         inside = np.all((points >= low) & (points <= high), axis=1)
         out = np.full(len(points), -np.inf)
         values = theta.copy()

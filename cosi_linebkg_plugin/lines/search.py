@@ -849,10 +849,7 @@ def _global_significance(u: float, segments: int, length: float) -> float:
 def _read_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:
     spectrum = getattr(spectrum, "spectrum", spectrum)
     if isinstance(spectrum, tuple) and len(spectrum) == 2:
-        edges, counts = spectrum
-        spectrum = EnergySpectrum(
-            edges.to_value("keV") if hasattr(edges, "to_value") else edges, counts
-        )
+        spectrum = EnergySpectrum(*spectrum)
     if not isinstance(spectrum, EnergySpectrum):
         raise DataError(
             "find_lines takes an EnergySpectrum, (edges, counts), or a LineBackgroundLike, got "

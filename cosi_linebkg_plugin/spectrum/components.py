@@ -19,11 +19,15 @@ from .kernels import (
     POLYNOMIAL,
     POWERLAW,
     ROW,
+    STEP,
     TAILED,
     accumulate,
     line_sigma,
+    tables,
 )
+from .laws import Law
 from .lineshapes import EnergyGrid, tail_folds
+from .priors import Prior
 
 Array = NDArray[np.float64]
 
@@ -36,6 +40,8 @@ ROLES = {
     "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
     "linear_gaussian": ("F", "mu", "a", "b"),
     "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
+    "step": ("F", "mu", "sigma", "step"),
+    "linear_step": ("F", "mu", "a", "b", "step"),
 }
 
 #: The number of each kind in the table of the compiled functions.
@@ -47,9 +53,13 @@ _NUMBERS = {
     "tailed_gaussian": TAILED,
     "linear_gaussian": GAUSSIAN,
     "linear_tailed_gaussian": TAILED,
+    "step": STEP,
+    "linear_step": STEP,
 }
 
-_LINES = tuple(kind for kind, roles in ROLES.items() if roles[0] == "F")
+_STEPS = ("step", "linear_step")
+
+_LINES = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _STEPS)
 
 #: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
 N_NODES = 8
@@ -71,8 +81,8 @@ class Parameter:
     low, high : float
         Limits, infinite where there is none.
     free : bool
-    prior : (float, float) or None
-        Mean and standard deviation of a Gaussian penalty on the likelihood.
+    prior : Prior or None
+        Penalty on the likelihood of a fit; density of a posterior.
     """
 
     name: str
@@ -81,7 +91,27 @@ class Parameter:
     low: float = -np.inf
     high: float = np.inf
     free: bool = True
-    prior: tuple[float, float] | None = None
+    prior: Prior | None = None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Where it may be: its own limits, within the support of its prior.
+
+        Raises
+        ------
+        ModelError
+            If these have nothing in common.
+        """
+        if self.prior is None:
+            return self.low, self.high
+        below, above = self.prior.support
+        low, high = max(self.low, below), min(self.high, above)
+        if low > high:
+            raise ModelError(
+                f"The prior of {self.name} reaches from {below:g} to {above:g}, outside the "
+                f"parameter's limits {self.low:g} to {self.high:g}; change one of them."
+            )
+        return low, high
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +142,11 @@ class Component:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Component):
             return NotImplemented
-        mine = (self.kind, self.slots, self.density, self.norm, self.table is None)
-        if mine != (other.kind, other.slots, other.density, other.norm, other.table is None):
+        mine = (self.kind, self.slots, self.density, self.norm)
+        if mine != (other.kind, other.slots, other.density, other.norm):
             return False
         if self.table is None or other.table is None:
-            return True  # both
+            return self.table is other.table
         return bool(np.array_equal(self.table, other.table))
 
     def __hash__(self) -> int:
@@ -128,8 +158,13 @@ class Component:
         return self.kind in _LINES
 
     @property
+    def is_step(self) -> bool:
+        """Whether it is the step under a line, with which it shares area, energy and width."""
+        return self.kind in _STEPS
+
+    @property
     def label(self) -> str:
-        """What the component belongs to: "lines" or "continuum"."""
+        """What the component belongs to: "lines", or "continuum", as the step under a line does."""
         return "lines" if self.is_line else "continuum"
 
     @property
@@ -139,21 +174,21 @@ class Component:
 
     @property
     def area(self) -> int:
-        """Of a line: the parameter F, its counts."""
+        """Of a line or its step: the parameter F, the line's counts."""
         return self.slots[0]
 
     @property
     def energy(self) -> int:
-        """Of a line: the parameter mu, its energy [keV]."""
+        """Of a line or its step: the parameter mu, its energy [keV]."""
         return self.slots[1]
 
     @property
     def width_slots(self) -> tuple[int, ...]:
-        """Of a line: the parameter sigma, or the two a and b of sigma^2 = a + b mu."""
+        """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
         return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
 
     def sigma(self, theta: NDArray[np.float64]) -> float:
-        """Of a line: its width [keV]."""
+        """Of a line or its step: its width [keV]."""
         return float(line_sigma.py_func(theta, _row(self)[1:]))
 
 
@@ -168,14 +203,15 @@ class SpectralModel:
     components : tuple of Component
     links : dict
         Names of linked parameters, to the name of the one that they equal.
-    derived : tuple of (int, int, callable)
-        Slots that follow another slot by a law: (slot, source slot, law).
+    derived : tuple of (int, int, Law)
+        Slots that follow another slot by a law: (slot, source slot, law); a source that follows
+        another one itself comes first.
     """
 
     parameters: tuple[Parameter, ...]
     components: tuple[Component, ...]
     links: dict[str, str] = field(default_factory=dict)
-    derived: tuple[tuple[int, int, Callable[[float], float]], ...] = ()
+    derived: tuple[tuple[int, int, Law], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.components:
@@ -207,25 +243,65 @@ class SpectralModel:
         return tuple(i for i, c in enumerate(self.components) if not c.is_line)
 
     @property
+    def smooth_continuum(self) -> tuple[int, ...]:
+        """The continuum without the steps under lines."""
+        return tuple(i for i in self.continuum if not self.components[i].is_step)
+
+    @property
     def continuum_slots(self) -> list[int]:
-        """Slots of the parameters that the continuum takes."""
-        return sorted({slot for i in self.continuum for slot in self.components[i].slots})
+        """Slots of the parameters that the smooth continuum takes."""
+        return sorted({slot for i in self.smooth_continuum for slot in self.components[i].slots})
 
     def slots(self, names: Iterable[str]) -> list[int]:
         """Slots of parameters by name, e.g. the columns of a covariance matrix."""
         index = {p.name: i for i, p in enumerate(self.parameters)}
         return [index[name] for name in names]
 
+    def resolve(self, theta: Array) -> Array:
+        """`theta`, shape (n_parameters,), with the values of those that follow others by a law."""
+        if not self.derived:
+            return theta
+        theta = np.array(theta, dtype=float)
+        for slot, source, law in self.derived:
+            theta[slot] = law(theta[source])
+        return theta
+
+    def slopes(self, theta: Array) -> Array:
+        """Derivatives of `resolve`, shape (n_parameters, n_parameters): row i is that of slot i."""
+        out = np.eye(len(self.parameters))
+        theta = self.resolve(theta)
+        for slot, source, law in self.derived:
+            out[slot] = law.slope(theta[source]) * out[source]
+        return out
+
+    def require_functions(self) -> None:
+        """Refuse what can be evaluated at the best fit alone, as it was read from a file.
+
+        Raises
+        ------
+        ModelError
+        """
+        lost = []
+        if any(c.kind == "function" and c.density is None for c in self.components):
+            lost.append("a continuum function of your own")
+        if any(law.tangent for _, _, law in self.derived):
+            lost.append("a law between parameters")
+        if any(p.prior is not None and not p.prior.is_known for p in self.parameters):
+            lost.append("a prior")
+        if lost:
+            raise ModelError(
+                f"This fit was read from a file, which keeps {' and '.join(lost)} at the best fit "
+                "alone: its counts, errors and templates are right, but it cannot be fitted again "
+                "or sampled. Fit the spectrum again with the model itself."
+            )
+
     def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
-        """A short name for figures and tables, "continuum" or "1778.97 keV"."""
+        """A short name: "continuum", "1778.97 keV", or "step at 1778.97 keV"."""
         component = self.components[index]
-        if component.is_line:
-            return f"{theta[component.energy]:.2f} keV"
-        same = [c for c in self.components if not c.is_line]
-        if len(same) == 1:
-            return "continuum"
-        position = next(i for i, c in enumerate(same) if c is component)
-        return f"continuum {position + 1}"
+        if component.is_line or component.is_step:
+            return f"{'step at ' * component.is_step}{theta[component.energy]:.2f} keV"
+        same = self.smooth_continuum
+        return "continuum" if len(same) == 1 else f"continuum {same.index(index) + 1}"
 
     def bind(self, bins: NDArray[np.float64] | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
         """The model on energy bins (edges in keV, or a grid), ready to be evaluated many times."""
@@ -258,30 +334,20 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        compiled = [_row(c) for c in model.components if c.kind in _NUMBERS]
-        self._table = np.array(compiled, dtype=np.int64).ravel()
+        self._tables = tables(_row(c) for c in model.components if c.kind in _NUMBERS)
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
-
-    def resolve(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`theta` with the derived slots filled in."""
-        if not self.model.derived:
-            return theta
-        theta = theta.copy()
-        for slot, source, law in self.model.derived:
-            theta[slot] = law(theta[source])
-        return theta
 
     @property
     def kernel(self) -> tuple[Any, ...] | None:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
         if self._functions or self.model.derived:
             return None
-        return (*self.grid, self._table, self._reach, self._folds)
+        return (*self.grid, *self._tables, self._reach, self._folds)
 
     def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
         """Expected counts per bin, shape (n_bins,)."""
-        theta = self.resolve(theta)
+        theta = self.model.resolve(theta)
         total = np.zeros(self.n_bins)
         self._accumulate(theta, total, self._no_jac)
         for component in self._functions:
@@ -292,7 +358,7 @@ class BoundModel:
         self, theta: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
-        resolved = self.resolve(theta)
+        resolved = self.model.resolve(theta)
         total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
         self._accumulate(resolved, total, jac)
         for component in self._functions:
@@ -301,15 +367,13 @@ class BoundModel:
             for slot, derivative in zip(component.slots, derivatives, strict=True):
                 jac[slot] += derivative
         for slot, source, law in reversed(self.model.derived):
-            step = 1e-6 * max(abs(theta[source]), 1e-3)
-            slope = (law(theta[source] + step) - law(theta[source] - step)) / (2 * step)
-            jac[source] += jac[slot] * slope
+            jac[source] += jac[slot] * law.slope(resolved[source])
         return total, jac
 
     def _accumulate(
         self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
     ) -> None:
-        accumulate(*self.grid, theta, self._table, self._reach, self._folds, total, jac)
+        accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 
 def range_counts(
@@ -341,7 +405,7 @@ def range_counts(
         if component.table is not None:
             density = _integrate_table(component.table, edges, low, high)
             counts[i] = density[0]
-            jac[i, list(component.slots)] = density[1:]
+            jac[i] = density[1:] @ model.slopes(theta)[list(component.slots)]
         else:
             inside = edges[(edges > low) & (edges < high)]
             bound = model.select([i]).bind(
@@ -403,8 +467,9 @@ def bin_counts(
             jac += derivatives
         else:
             counts.append(_integrate(component.table[0], edges))
+            slopes = model.slopes(theta)
             for slot, derivative in zip(component.slots, component.table[1:], strict=True):
-                jac[slot] += _integrate(derivative, edges)
+                jac += np.outer(slopes[slot], _integrate(derivative, edges))
     return np.array(counts), jac
 
 
@@ -433,6 +498,7 @@ def tabulate(
 ) -> SpectralModel:
     """The model with its functions replaced by their values, so that it can go into a file."""
     components = []
+    theta = model.resolve(theta)
     for component in model.components:
         if component.density is not None and component.table is None:
             nodes = _nodes(edges)
@@ -440,13 +506,14 @@ def tabulate(
             rows += _derivatives(component, nodes, theta)
             component = replace(component, table=np.array(rows, dtype=float))
         components.append(component)
-    return SpectralModel(model.parameters, tuple(components), model.links, model.derived)
+    derived = tuple((i, k, law.for_a_file(theta[k])) for i, k, law in model.derived)
+    return SpectralModel(model.parameters, tuple(components), model.links, derived)
 
 
 def _row(component: Component) -> tuple[int, ...]:
     """Its kind and slots as `kernels.accumulate` takes them."""
     slots = component.slots
-    if component.is_line and not component.kind.startswith("linear"):
+    if (component.is_line or component.is_step) and len(component.width_slots) == 1:
         slots = (*slots[:3], -1, *slots[3:])
     row = (_NUMBERS[component.kind], *slots)
     return row + (-1,) * (ROW - len(row))

@@ -9,11 +9,13 @@ Shapes and their formulas are documented in `lineshapes`, the statistic in `stat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 #: Half-width of the energy range that a line touches in a fit, in sigma: beyond it a Gaussian
 #: holds less than 1e-16 of its counts.
@@ -58,10 +60,10 @@ _TO_SCAN, _PLACED = -1.0, -2.0
 
 _SQRT_HALF = math.sqrt(0.5)
 
-#: Kinds of component, as numbers in the table that the compiled functions take.
-POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED = range(5)
+#: Kinds of component, as numbers in the tables that the compiled functions take.
+POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP = range(6)
 
-#: Numbers in one row of that table: the kind, and six slots.
+#: Numbers in one row of such a table: the kind, and six slots.
 ROW = 7
 
 #: Decorator of what Python calls. Division by zero gives infinity, as numpy's does.
@@ -493,6 +495,69 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
         a0, n0, g0, r0, w0 = a1, n1, g1, r1, w1
 
 
+# --- step under a line ---------------------------------------------------------------------------
+#
+# With Q(z) = erfc(z/sqrt2)/2 the density is F step Q(z). The integral of Q from z on is
+# G(z) = p - z Q, with p the unit Gaussian; G(-z) = z + G(z). The derivative of the counts to mu is
+# F step times the probability of the Gaussian in the bin, that to sigma F step (p0 - p1).
+
+
+@_inner
+def _beyond(z, p, q):
+    """Integral of Q from abs(z) on; p and q as in `_probability`."""
+    x = abs(z) * _SQRT_HALF
+    return p * _erfcx_rest(x)[0] if x >= _FAR else p - abs(z) * q
+
+
+@_inner
+def _below_step(z0, z1, dz, g0, g1):
+    """Integral of Q between z0 and z1 = z0 + dz, from `_beyond` at both."""
+    if _is_narrow(z0, z1, dz):
+        value = 0.0
+        for k in range(5):
+            value += _GL_W[k] * math.erfc((z0 + dz * 0.5 * (1.0 + _GL_X[k])) * _SQRT_HALF)
+        return 0.5 * dz * value
+    if z0 >= 0.0:
+        return g0 - g1
+    if z1 <= 0.0:
+        return dz - (g1 - g0)
+    return -z0 + (g0 - g1)
+
+
+@_inner
+def _add_step(edges, F, mu, sigma, slope, step, reach, total, jac, slots):
+    if mu + reach * sigma <= edges[0]:
+        return
+    first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
+    area, mean, width, growth, height = slots[0], slots[1], slots[2], slots[3], slots[4]
+    with_jac = jac.size > 0
+    for i in range(first):  # Q = 1
+        dy = edges[i + 1] - edges[i]
+        total[i] += F * step * dy
+        if with_jac:
+            jac[area, i] += step * dy
+            jac[height, i] += F * dy
+    z0 = (edges[first] - mu) / sigma
+    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+    p0 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+    g0 = _beyond(z0, p0, q0)
+    for i in range(first, last):
+        z1 = (edges[i + 1] - mu) / sigma
+        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+        p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
+        g1 = _beyond(z1, p1, q1)
+        dz = (edges[i + 1] - edges[i]) / sigma
+        value = sigma * _below_step(z0, z1, dz, g0, g1)
+        total[i] += F * step * value
+        if with_jac:
+            d_sigma, _ = _probability_slopes(z0, z1, dz, p0, p1)
+            jac[area, i] += step * value
+            jac[mean, i] += F * step * _probability(z0, z1, dz, q0, q1)
+            _add_width(jac, mean, width, growth, i, F * step * d_sigma, mu, sigma, slope)
+            jac[height, i] += F * value
+        z0, q0, p0, g0 = z1, q1, p1, g1
+
+
 # --- all components in one pass -----------------------------------------------------------------
 
 
@@ -505,7 +570,7 @@ def line_sigma(theta, slots):
 
 
 @_called
-def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+def accumulate(edges, log_mid, log_width, theta, table, rest, reach, folds, total, jac):
     """Add every component's counts to `total`, and derivatives to `jac` unless it is empty.
 
     Parameters
@@ -514,9 +579,12 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
     theta : ndarray, shape (n_slots,)
         Parameter values; several components may name the same slot (a shared sigma).
     table : ndarray of int64, shape (ROW * n_components,)
-        Of each component its kind (`POWERLAW` ...) and six slots: of a continuum in the order of
-        its formula; of a line F, mu, sigma, -1 (or F, mu, a, b with sigma^2 = a + b mu), and those
-        of its tail. -1 where there is none.
+        Power laws and Gaussian lines: of each its kind (`POWERLAW`, `GAUSSIAN`) and six slots: of a
+        continuum in the order of its formula; of a line F, mu, sigma, -1 (or F, mu, a, b with
+        sigma^2 = a + b mu), and those of its tail or step. -1 where
+        there is none.
+    rest : None, or ndarray as `table`
+        Components of the other kinds. With None their code is not even compiled.
     reach, folds : float
         `FIT_REACH` or `FULL_REACH`, and the tail lengths that go with it.
     total : ndarray, shape (n_bins,), counts, changed in place
@@ -527,7 +595,19 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
         first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
         if kind == POWERLAW:
             _add_powerlaw(edges, log_mid, log_width, first, second, third, total, jac, s)
-        elif kind == BROKEN:
+        else:
+            slope = 0.0 if s[3] < 0 else theta[s[3]]
+            _add_gaussian(edges, first, second, line_sigma(theta, s), slope, reach, total, jac, s)
+    if rest is not None:
+        _add_rest(edges, log_mid, log_width, theta, rest, reach, folds, total, jac)
+
+
+@_inner
+def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+    for row in range(0, table.size, ROW):
+        kind, s = table[row], table[row + 1 : row + ROW]
+        first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
+        if kind == BROKEN:
             _add_broken(
                 edges, log_mid, log_width, first, second, third, theta[s[3]], theta[s[4]],
                 total, jac, s,
@@ -539,13 +619,29 @@ def accumulate(edges, log_mid, log_width, theta, table, reach, folds, total, jac
         else:
             sigma = line_sigma(theta, s)
             slope = 0.0 if s[3] < 0 else theta[s[3]]
-            if kind == GAUSSIAN:
-                _add_gaussian(edges, first, second, sigma, slope, reach, total, jac, s)
-            else:
+            if kind == TAILED:
                 _add_tailed(
                     edges, first, second, sigma, slope, theta[s[4]], theta[s[5]], reach, folds,
                     total, jac, s,
                 )  # fmt: skip
+            else:
+                _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
+
+
+def tables(
+    rows: Iterable[Iterable[int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """What `accumulate` takes as `table` and `rest`.
+
+    Parameters
+    ----------
+    rows : iterable of (kind, slots), with six slots each
+    """
+    simple: list[int] = []
+    rest: list[int] = []
+    for kind, *slots in rows:
+        (simple if kind in (POWERLAW, GAUSSIAN) else rest).extend((kind, *slots))
+    return np.array(simple, np.int64), np.array(rest, np.int64) if rest else None
 
 
 @_called
@@ -593,7 +689,7 @@ def half_deviances(counts, expected):
 
 
 def pack(data, kernel, prior):
-    """What the functions below take as `args`: two arrays are handed over faster than twelve.
+    """What the functions below take as `args`: few arrays are handed over faster than twelve.
 
     Parameters
     ----------
@@ -602,11 +698,11 @@ def pack(data, kernel, prior):
     prior : slots, means and inverse variances of Gaussian priors
     """
     counts, used, offset = data
-    *grid, table, reach, folds = kernel
+    *grid, table, rest, reach, folds = kernel
     slots, means, weights = prior
     whole = ((len(counts), len(table), len(slots)), used, table, slots)
     reals = (*grid, counts, offset, means, weights, (reach, folds))
-    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64)
+    return np.concatenate(reals), np.concatenate(whole, dtype=np.int64), rest
 
 
 @_called
@@ -630,7 +726,7 @@ def evaluate(args, theta, gradient, information):
     float
         0 where the gradient alone is wanted.
     """
-    reals, whole = args
+    reals, whole, rest = args
     n_bins = whole[0]
     table = 3 + n_bins
     slots = table + whole[1]
@@ -645,7 +741,7 @@ def evaluate(args, theta, gradient, information):
     jac = np.zeros((gradient.size, n_bins)) if gradient.size else information
     accumulate(
         reals[:mid], reals[mid:width], reals[width:counts], theta, whole[table:slots],
-        reals[reach], reals[reach + 1], expected, jac,
+        rest, reals[reach], reals[reach + 1], expected, jac,
     )  # fmt: skip
     value = 0.0
     if information.size or not gradient.size:

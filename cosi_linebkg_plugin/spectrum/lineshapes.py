@@ -13,7 +13,9 @@ Shapes (E, mu, sigma, length in keV):
   convolved with an exponential towards low energies of mean `length`. T's density is
   ``1/(2 length) exp[y/length + sigma^2/(2 length^2)] erfc[y/(sqrt2 sigma) + sigma/(sqrt2 length)]``
   with ``y = E - mu`` (Phillips & Marlow 1976, NIM 137, 525, Eq. 5, without the step);
-* for either line, ``sigma^2 = a + b mu`` in place of a sigma.
+* step under a line ``F step erfc[(E - mu)/(sqrt2 sigma)]/2``, `step` in 1/keV (Phillips & Marlow
+  have one too): photons of the line that were scattered on their way;
+* for line and step, ``sigma^2 = a + b mu`` in place of a sigma.
 
 Counts and derivatives are right to 1e-12 wherever they exceed 1e-290, for bins from 1e-3 to 1e3
 sigma and tails from 1e-3 to 1e3 sigma, 36 sigma out and 600 tail lengths below
@@ -25,10 +27,12 @@ or, if that is less, to the two edge terms whose difference it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr
 
 from .axis import check_edges
 from .kernels import (
@@ -36,9 +40,11 @@ from .kernels import (
     GAUSSIAN,
     POWERLAW,
     ROW,
+    STEP,
     TAIL_FOLDS,
     TAILED,
     accumulate,
+    tables,
     tail_densities,
 )
 
@@ -73,13 +79,13 @@ def tail_folds(reach: float) -> float:
 
 
 def _run(
-    edges: ArrayLike, theta: NDArray[np.float64], table: NDArray[np.int64]
+    edges: ArrayLike, theta: NDArray[np.float64], rows: Iterable[Iterable[int]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     grid = EnergyGrid.from_edges(edges)
     n_bins = grid.log_mid.size
     total, jac = np.zeros(n_bins), np.zeros((theta.size, n_bins))
     folds = tail_folds(FULL_REACH)
-    accumulate(*grid, theta, table.ravel(), FULL_REACH, folds, total, jac)
+    accumulate(*grid, theta, *tables(rows), FULL_REACH, folds, total, jac)
     return total, jac
 
 
@@ -102,7 +108,7 @@ def powerlaw_counts(
         To K, piv, index.
     """
     theta = np.array([K, piv, index], dtype=float)
-    return _run(edges, theta, np.array([POWERLAW, 0, 1, 2, -1, -1, -1]))
+    return _run(edges, theta, [(POWERLAW, 0, 1, 2, -1, -1, -1)])
 
 
 def gaussian_counts(
@@ -165,6 +171,32 @@ def tailed_gaussian_density(
     tail = tail_densities(z, float(sigma), float(length))
     gauss = np.exp(-0.5 * z * z) / (np.sqrt(2.0 * np.pi) * sigma)
     return ((1.0 - fraction) * gauss + fraction * tail).reshape(energies.shape)
+
+
+def step_counts(
+    edges: ArrayLike, F: ArrayLike, mu: ArrayLike, sigma: ArrayLike, step: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts per bin of the steps under lines, which reach down to the lowest energy.
+
+    Parameters
+    ----------
+    edges : array_like, shape (n_bins + 1,), keV
+    F, mu, sigma, step : array_like, broadcast to shape (n_lines,)
+        Counts of the line, its energy [keV] and width [keV]; height of the step far below the line
+        over the line's counts [1/keV].
+
+    Returns
+    -------
+    counts : ndarray, shape (n_bins,)
+    derivatives : ndarray, shape (n_lines, 4, n_bins)
+        To each line's F, mu, sigma, step.
+    """
+    return _run_lines(edges, STEP, F, mu, sigma, step)
+
+
+def step_density(energies: ArrayLike, mu: float, sigma: float, step: float) -> NDArray[np.float64]:
+    """Density [1/keV] of the step under a line of one count at `energies` [keV], any shape."""
+    return step * ndtr((mu - np.asarray(energies, dtype=float)) / sigma)
 
 
 def _run_lines(

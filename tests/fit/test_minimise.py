@@ -11,13 +11,16 @@ from scipy import stats
 from scipy.special import xlogy
 from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
 
-from cosi_linebkg_plugin.errors import FileError, FitError, ModelError
+from cosi_linebkg_plugin.errors import DataError, FileError, FitError, ModelError
 from cosi_linebkg_plugin.fit.guess import guess_values
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.objective import Objective
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.toys import toy_p_value
+from cosi_linebkg_plugin.lines.search import find_lines
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
+from cosi_linebkg_plugin.spectrum.priors import Prior
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
 TWO_LINES = line_model(
@@ -180,7 +183,7 @@ def test_priors_are_penalties(two_lines):
         return replace(
             TWO_LINES,
             parameters=tuple(
-                replace(p, prior=(2.0, sd)) if p.name == "sigma_2" else p
+                replace(p, prior=Prior.gaussian(2.0, sd)) if p.name == "sigma_2" else p
                 for p in TWO_LINES.parameters
             ),
         )
@@ -388,3 +391,25 @@ def test_an_offset_is_not_background(two_lines):
     assert_allclose(fit.expected_total, fit.expected + extra)
     assert fit.p_value > 1e-4 > fit_spectrum(TWO_LINES, data).p_value
     assert LineBackgroundFit.from_json(fit.to_json()).deviance == pytest.approx(fit.deviance)
+
+
+def test_a_spectrum_without_counts_is_refused(two_lines):
+    """It ended in a foreign traceback, or in "may be used for a template"."""
+    empty = replace(two_lines, counts=np.zeros(two_lines.n_bins))
+    masked = replace(two_lines, counts=np.where(two_lines.mask, 5.0, 0.0))
+    for data, message in ((empty, "hold no counts.*: check the selections"),
+                          (masked, "counts lie in the mask; shorten it")):  # fmt: skip
+        for use in (fit_spectrum, guess_values):
+            with pytest.raises(DataError, match=message):
+                use(TWO_LINES, data)
+        with pytest.raises(DataError, match=message):
+            find_lines(data)
+
+
+def test_toys_without_counts_are_toys():
+    """At 0.5 expected counts in all, most simulated spectra hold none."""
+    model = line_model([], k=1e-3)
+    data = EnergySpectrum(EDGES, np.where(np.arange(EDGES.size - 1) == 7, 1.0, 0.0))
+    fit = fit_spectrum(model, data)
+    p_value, deviances = toy_p_value(fit, 40, rng=1)
+    assert 0.3 < np.mean(deviances < 1e-3) < 0.8 and 0 < p_value <= 1

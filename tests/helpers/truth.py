@@ -47,7 +47,7 @@ class Reference:
 
     def __init__(self, case: Case):
         self.case = case
-        self.is_line = "gaussian" in case.kind
+        self.is_line = ROLES[case.kind][0] == "F"
         self.digits = DIGITS.get(case.kind, LINE_DIGITS)
         with mp.workdps(self.digits):
             values = [mp.mpf(v) for v in case.values]
@@ -189,14 +189,41 @@ def _line(F, mu, sigma, fraction=None, length=None):
     return at
 
 
+def _step(F, mu, sigma, step):
+    """Minus the counts still to come, and its derivatives to F, mu, sigma, step."""
+
+    def at(energy):
+        z = (energy - mu) / sigma
+        above = z >= 0
+        p = mp.exp(-z * z / 2) / mp.sqrt(2 * mp.pi)
+        q = mp.erfc(abs(z) / mp.sqrt(2)) / 2
+        to_come = sigma * (p - z * (q if above else 1 - q))
+        gauss = _Cumulative(F * step * (-q if above else q), above, F * step)
+        return -F * step * to_come, -step * to_come, gauss, -F * step * p, -F * to_come
+
+    return at
+
+
+def _linear_step(F, mu, a, b, step):
+    return _with_linear_width(_step, F, mu, a, b, step)
+
+
 def _linear(F, mu, a, b, *tail):
+    return _with_linear_width(_line, F, mu, a, b, *tail)
+
+
+def _with_linear_width(shape, F, mu, a, b, *others):
     sigma = mp.sqrt(a + b * mu)
-    inner = _line(F, mu, sigma, *tail)
+    inner = shape(F, mu, sigma, *others)
 
     def at(energy):
         total, share, d_mu, d_sigma, *rest = inner(energy)
         d_variance = d_sigma / (2 * sigma)
-        return total, share, d_mu + b * d_variance, d_variance, mu * d_variance, *rest
+        if isinstance(d_mu, _Cumulative):
+            d_mu = d_mu._replace(signed=d_mu.signed + b * d_variance)
+        else:
+            d_mu += b * d_variance
+        return total, share, d_mu, d_variance, mu * d_variance, *rest
 
     return at
 
@@ -209,6 +236,8 @@ _ANTIDERIVATIVES = {
     "tailed_gaussian": _line,
     "linear_gaussian": _linear,
     "linear_tailed_gaussian": _linear,
+    "step": _step,
+    "linear_step": _linear_step,
 }
 
 
@@ -297,10 +326,22 @@ def tail_cases() -> list[Case]:
     return cases
 
 
+def step_cases() -> list[Case]:
+    """The cases of a Gaussian with its step in its place, and bins far below it."""
+    cases = []
+    for case in gaussian_cases():
+        kind = case.kind.replace("gaussian", "step")
+        cases.append(Case(kind, case.edges, (*case.values, (2e-3, 0.7)[len(cases) % 2])))
+    for sigma, far in itertools.product(_WIDTHS, (30.0, 38.0, 39.0, 60.0, 1e3)):
+        cases.append(Case("step", _LINE_BINS, (1e4, 1800.0 + far * sigma, sigma, 2e-3)))
+    return cases
+
+
 #: What is compared in a default run: every n-th case, n a prime that no loop above repeats with.
 GROUPS = {
     "continuum": (continuum_cases, 23),
     "gaussian": (gaussian_cases, 7),
+    "step": (step_cases, 7),
     "tail": (tail_cases, 19),
 }
 #: Largest error of any count and any derivative.

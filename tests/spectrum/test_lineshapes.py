@@ -16,6 +16,8 @@ from cosi_linebkg_plugin.spectrum.kernels import FIT_REACH, FULL_REACH
 from cosi_linebkg_plugin.spectrum.lineshapes import (
     gaussian_counts,
     powerlaw_counts,
+    step_counts,
+    step_density,
     tailed_gaussian_counts,
     tailed_gaussian_density,
 )
@@ -50,6 +52,7 @@ def test_counts_and_derivatives_are_exact_everywhere(group):
         (powerlaw_counts, "powerlaw", (3000.0, 1790.0, -1.0)),
         (gaussian_counts, "gaussian", (1e4, 1809.3, 2.9)),
         (tailed_gaussian_counts, "tailed_gaussian", (1e4, 1809.3, 2.9, 0.23, 12.5)),
+        (step_counts, "step", (1e4, 1809.3, 2.9, 2e-3)),
     ],
 )
 def test_the_public_functions_are_what_is_compared(function, kind, values):
@@ -87,40 +90,79 @@ def test_tail_density_integrates_to_the_counts():
     assert_allclose((density @ w) * half, counts, rtol=1e-12, atol=1e-18)
 
 
-def test_the_hessian_of_a_fit_agrees_with_mpmath():
+def test_step_density_integrates_to_the_counts():
+    x, w = np.polynomial.legendre.leggauss(40)
+    edges = np.linspace(1700, 1830, 27)
+    counts, _ = step_counts(edges, 1.0, 1809.0, 2.9, 2e-3)
+    half = np.diff(edges) / 2
+    nodes = edges[:-1, None] + half[:, None] * (1 + x)
+    density = step_density(nodes, 1809.0, 2.9, 2e-3)
+    assert_allclose((density @ w) * half, counts, rtol=1e-12, atol=1e-18)
+    assert counts[0] == pytest.approx(2e-3 * 5.0)
+
+
+def test_a_step_reaches_from_its_line_to_the_lowest_bin():
+    below, above = step_counts([1000, 1010, 1020], [5e3, 7e3], [1500, 900], 2.0, 1e-3)[0]
+    assert below == above == pytest.approx(50.0, rel=1e-15)
+
+
+@pytest.mark.parametrize("mu", [900.0, 999.0, 1001.0, 1499.0, 1500.5, 1600.0])
+def test_the_reach_of_a_fit_costs_no_counts_of_a_step(mu):
+    """Lines below, on and above the axis, on either reach."""
+    values, edges = np.array([1.0, mu, 3.0, 0.5]), np.linspace(1000.0, 1500.0, 251)
+    parameters = tuple(Parameter(n, v) for n, v in zip(ROLES["step"], values, strict=True))
+    model = SpectralModel(parameters, (Component("step", (0, 1, 2, 3)),))
+    full, cut = (model.bind(edges, reach).counts(values) for reach in (FULL_REACH, FIT_REACH))
+    assert_allclose(cut, full, rtol=1e-15, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"tailed_gaussian": (3, 4, 5, 6, 7)},
+        {"gaussian": (3, 4, 5), "step": (3, 4, 5, 6)},
+    ],
+    ids=lambda parts: "+".join(parts),
+)
+def test_the_hessian_of_a_fit_agrees_with_mpmath(parts):
     """Second derivatives of half the deviance, from the steps that a fit takes.
 
     They are differences of the exact gradient; errors are relative to the diagonal.
     """
     edges = tuple(np.linspace(1750.0, 1830.0, 17))
-    law = ("powerlaw", (300.0, 1800.0, -1.3))
-    line = ("tailed_gaussian", (2e4, 1790.3, 2.9, 0.23, 12.5))
-    theta = np.array([*law[1], *line[1]])
-    names = [*ROLES[law[0]], *ROLES[line[0]]]
+    line = (2e4, 1790.3, 2.9, 5e-3) if "step" in parts else (2e4, 1790.3, 2.9, 0.23, 12.5)
+    theta = np.array([300.0, 1800.0, -1.3, *line])
+    parts = {"powerlaw": (0, 1, 2), **parts}
     model = SpectralModel(
-        tuple(Parameter(n, v) for n, v in zip(names, theta, strict=True)),
-        (Component(law[0], (0, 1, 2)), Component(line[0], (3, 4, 5, 6, 7))),
+        tuple(Parameter(f"p{i}", v) for i, v in enumerate(theta)),
+        tuple(Component(kind, slots) for kind, slots in parts.items()),
     )
     rng = np.random.default_rng(3)
     counts = rng.poisson(model.bind(np.array(edges)).counts(theta)).astype(float)
     objective = Objective(model, EnergySpectrum(np.array(edges), counts))
 
     def gradient(values):
-        below = truth.Reference(truth.Case(law[0], edges, tuple(values[:3]))).exact()
-        above = truth.Reference(truth.Case(line[0], edges, tuple(values[3:]))).exact()
-        expected = [a + b for a, b in zip(below[0], above[0], strict=True)]
+        exact = [
+            truth.Reference(truth.Case(kind, edges, tuple(values[s] for s in slots))).exact()
+            for kind, slots in parts.items()
+        ]
+        expected = [sum(bins) for bins in zip(*(rows[0] for rows in exact), strict=True)]
         residual = [1 - mp.mpf(n) / e for n, e in zip(counts, expected, strict=True)]
-        return [mp.fdot(residual, row) for row in below[1:] + above[1:]]
+        out = [mp.mpf(0)] * theta.size
+        for slots, rows in zip(parts.values(), exact, strict=True):
+            for slot, row in zip(slots, rows[1:], strict=True):
+                out[slot] += mp.fdot(residual, row)
+        return out
 
-    exact = np.empty((8, 8))
+    exact = np.empty((theta.size, theta.size))
     with mp.workdps(truth.LINE_DIGITS):
-        for i in range(8):
+        for i in range(theta.size):
             up, down = ([mp.mpf(v) for v in theta] for _ in range(2))
             up[i] += mp.mpf("1e-20")
             down[i] -= mp.mpf("1e-20")
             pairs = zip(gradient(up), gradient(down), strict=True)
             exact[i] = [float((u - d) / mp.mpf("2e-20")) for u, d in pairs]
-    free = np.array([0, 2, 3, 4, 5, 6, 7])  # a pivot is never free
+    free = np.delete(np.arange(theta.size), 1)  # a pivot is never free
     sigma = 1.0 / np.sqrt(np.diag(objective.scoring(theta)[2])[free])
     steps = np.minimum(1e-2 * sigma, 1e-3 * np.maximum(np.abs(theta[free]), 1e-3))
     got, exact = objective.hessian(theta, free, steps), exact[np.ix_(free, free)]
