@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, FitError
 from ..fit.minimise import fit_spectrum
 from ..fit.result import LineBackgroundFit
-from ..fit.toys import with_toys
 from ..io.progress import Progress, say
 from ..model.spec import numerical_model, spectrum_parts
 from ..spectrum.axis import EnergySpectrum
@@ -99,6 +98,8 @@ def with_p_value(fit: LineBackgroundFit, progress: Progress | None) -> LineBackg
     """The fit with a p-value: from toys, where counts are too low for the chi-square law."""
     if fit.p_value is not None or fit.dof <= 0:
         return fit
+    from ..fit.toys import with_toys
+
     say(progress, "simulating spectra, as counts are low")
     return with_toys(fit, rng=1, progress=progress)
 

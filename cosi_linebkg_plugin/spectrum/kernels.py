@@ -410,7 +410,8 @@ def _tail_at(
     y: float, z: float, sigma: float, length: float, d: float
 ) -> tuple[float, float, float, float, float]:
     """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
-    exp(y/length + d^2) and erfc(|a|)/2."""
+    exp(y/length + d^2) and erfc(|a|)/2.
+    """
     a = z * _SQRT_HALF + d
     gauss = math.exp(-0.5 * z * z)
     n = _INV_SQRT_2PI * gauss / sigma
@@ -427,7 +428,7 @@ def _tail_at(
 def _tail_slopes(
     z: float, a: float, n: float, g: float, rest: float, sigma: float, length: float, d: float
 ) -> tuple[float, float]:
-    """sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
+    """Sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
     if a >= _FAR:
         change = z * _SQRT_HALF + d * rest
         return -sigma * n * change / (a * length), 2.0 * n * d * d * rest
