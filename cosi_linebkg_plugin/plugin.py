@@ -234,8 +234,9 @@ class LineBackgroundLike(PluginPrototype):
         Parameters
         ----------
         model : astromodels.Model, optional
-            Default: the model of the session. It is left at the optimum. Gaussian priors act as
-            penalties here, while a JointLikelihood ignores them.
+            Default: the model of the session. It is left at the optimum. Priors act here: it is
+            the maximum of the likelihood times the priors' densities in the parameters as they
+            are (K, not its logarithm). A JointLikelihood ignores priors.
         minos : bool
             Add profile-likelihood errors.
 
@@ -390,7 +391,7 @@ class LineBackgroundLike(PluginPrototype):
         return LineBackgroundFit(
             reader.current_model(),
             self._spectrum,
-            Objective(reader.model, self._spectrum).bound.resolve(theta),
+            reader.model.resolve(theta),
             tuple(reader.model.parameters[i].name for i in free),
             np.atleast_2d(np.cov(samples.T)),
             engine="bayesian",
@@ -472,15 +473,14 @@ class LineBackgroundLike(PluginPrototype):
         centred = tuple(
             replace(p, value=float(v)) for p, v in zip(model.parameters, values, strict=True)
         )
-        best = None
+        fits = []
         for start in (model, replace(model, parameters=centred)):
             try:
-                fit = fit_spectrum(start, self._spectrum)
+                fits.append(fit_spectrum(start, self._spectrum))
             except (FitError, ModelError):
                 continue
-            if best is None or fit.deviance < best.deviance - 1e-3:
-                best = fit
-        return best
+        objective = Objective(model, self._spectrum)  # priors count as well as the data
+        return min(fits, key=lambda fit: objective.value(fit.theta), default=None)
 
     def _read(self, model: Model) -> SpectrumReader:
         if self._shape is None:
@@ -533,10 +533,7 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
         return None, events
     is_pair = isinstance(events, tuple) and len(events) == 2
     if is_pair and not hasattr(events[0], "axes") and np.ndim(events[0]) == 1:
-        edges, counts = events
-        if hasattr(edges, "to_value"):
-            edges = edges.to_value("keV")
-        return None, EnergySpectrum(edges, counts)
+        return None, EnergySpectrum(*events)
     from .histograms.read import open_events
 
     histogram = open_events(events)
@@ -550,7 +547,7 @@ def _at_limit(parameter: Parameter, value: float) -> bool:
 
 
 def _external_slope(parameter: AstroParameter) -> float:
-    """d value / d internal value: threeML's covariance is that of log10 K, not of K.
+    """D value / d internal value: threeML's covariance is that of log10 K, not of K.
 
     astromodels keeps the internal value even where its transformations are switched off.
     """

@@ -67,7 +67,8 @@ def _comparison_figures(
     nside: int,
 ) -> dict[str, Figure]:
     """The figures of `compare_files`, by the names of their files."""
-    from ..show.template import plot_comparison, plot_maps
+    from ..show.comparison import plot_comparison
+    from ..show.maps import plot_maps
 
     figures = {
         f"comparison_{axis.lower()}.png": plot_comparison(rows, axis)

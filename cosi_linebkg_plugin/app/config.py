@@ -279,6 +279,7 @@ class ModelSection(_Section):
         default="constant", description="Of the lines; linear: sigma^2 = a + b E."
     )
     tail: pydantic.StrictBool = Field(default=False, description="Lines with a low-energy tail.")
+    step: pydantic.StrictBool = Field(default=False, description="A step under each line.")
     continuum: Literal["powerlaw", "broken_powerlaw", "powerlaw_polynomial"] = Field(
         default="powerlaw", description="Under the lines."
     )

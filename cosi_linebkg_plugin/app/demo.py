@@ -15,7 +15,7 @@ from ..io.atomic import output_folder, together, whole_file
 from ..io.progress import Progress, say
 from ..template.build import make_template
 from ..template.options import TemplateOptions
-from ..template.plan import check_template
+from ..template.plan import plan_for_fit
 from ..template.template import BackgroundTemplate
 from .config import load_config
 from .pipeline import RESULTS, Outcome, prepare, run
@@ -45,6 +45,8 @@ model:
 engine: minuit
 template:
   method: components
+  window: [1750, 1870]
+  shift: true                  # features in Phi that move with energy
   l_cut: 4
   # the ratio that the simulator put in; yours comes from a calculation or a measurement for your
   # instrument and orbit: a copied one invents background
@@ -110,8 +112,7 @@ def _run_demo(
         rows.append(compare_with_truth(template, simulation))
         for method in ("interpolated", "sideband"):
             options = TemplateOptions(method, SIDEBANDS)
-            used = prepared.spectrum.used
-            plan = check_template(prepared.events, used, SOURCE_RANGE, options)
+            plan = plan_for_fit(prepared.events, template.fit, SOURCE_RANGE, options)
             other = make_template(plan, template.fit)
             rows.append(compare_with_truth(other, simulation))
         truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
@@ -158,14 +159,13 @@ def compare_with_truth(template: BackgroundTemplate, simulation: Simulation) -> 
     -------
     dict
         template, counts, error, truth, difference_percent, and phi_chi2_per_bin: of the Phi
-        projection against the truth at the same total, as an observation of the source range
-        would show it (the variance is that of the template plus the expected counts).
+        projection against the noiseless truth at the same total, with the template's own errors.
     """
     truth = simulation.expected_background(*template.source_range)
     counts, errors = template.project("Phi")
     expected = truth.sum(axis=-1)
     expected = expected * counts.sum() / expected.sum()
-    chi2 = np.mean((counts - expected) ** 2 / (errors**2 + expected))
+    chi2 = np.mean((counts - expected) ** 2 / errors**2)
     total = float(truth.sum())
     return {
         "template": template.method,

@@ -399,20 +399,23 @@ def _figures(
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
-        from ..show.template import plot_filter_scores, plot_maps, plot_projection, plot_weights
+        from ..show.maps import plot_maps
+        from ..show.template import plot_filter_scores, plot_projection, plot_weights
+        from ..template.axes import partial_sky
 
         axes = [axis.label for axis in template.axes]
         if "Phi" in axes:
             figures["phi"] = plot_projection(template, "Phi")
-        if "PsiChi" in axes:
+        if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
     if fit.samples is not None:
-        from ..show.posterior import plot_corner, plot_predictive
+        from ..show.posterior import has_corner, plot_corner, plot_predictive
 
         source_range = None if template is None else template.source_range
-        figures["posterior"] = plot_corner(fit, source_range=source_range)
+        if has_corner():
+            figures["posterior"] = plot_corner(fit, source_range=source_range)
         figures["predictive"] = plot_predictive(fit)
     return figures

@@ -30,9 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
-from ..spectrum.axis import bins_to_ranges
-from ..spectrum.kernels import FLOOR
-from ..spectrum.statistic import CHI2_MIN_EXPECTED, deviance_residuals
+from ..spectrum.axis import EnergySpectrum, bins_to_ranges
+from ..spectrum.kernels import FLOOR, half_deviance
+from ..spectrum.statistic import CHI2_MIN_EXPECTED, chi2_p_value, deviance_residuals
 from .score import Residuals, log_chance
 
 Array = NDArray[np.float64]
@@ -77,6 +77,28 @@ class Excess:
     p_value: float
 
 
+@dataclass(frozen=True)
+class GoodnessTest:
+    """One test of a fit, as texts, tables and figures name it.
+
+    Attributes
+    ----------
+    name : str
+        "deviance", "runs of equal signs" or "largest residual".
+    result : str
+        What was found: "214.6 for 226 degrees of freedom".
+    p_value : float or None
+        Chance of a worse result if the model is right.
+    law : str
+        Where the p-value comes from, or why there is none.
+    """
+
+    name: str
+    result: str
+    p_value: float | None
+    law: str
+
+
 @dataclass(frozen=True, eq=False)
 class Adequacy:
     """How well a model describes the fitted bins.
@@ -89,8 +111,8 @@ class Adequacy:
         From toys if `n_toys`, else by the chi-square law; None where neither holds.
     n_toys : int
     residuals : ndarray, shape (n_bins,)
-        Pulls: deviance residuals over the standard deviation that the fit leaves them, in sigma;
-        NaN in masked bins.
+        Deviance residuals over the standard deviation that the fit leaves them, in sigma (where
+        a bin expects few counts, those of the exact Poisson law); NaN in masked bins.
     runs, expected_runs : int, float
         Runs of equal signs of the residuals, and their expectation.
     runs_p_value : float or None
@@ -126,11 +148,45 @@ class Adequacy:
     excesses: tuple[Excess, ...]
 
     @property
+    def tests(self) -> tuple[GoodnessTest, ...]:
+        """The three tests, for texts and tables: each p-value with what it is of."""
+        few = "counts too low for the chi-square law, use toys"
+        law = f"{self.n_toys} toys" if self.n_toys else "chi-square law"
+        low, high = self.worst_range
+        return (
+            GoodnessTest(
+                "deviance",
+                f"{self.deviance:.1f} for {self.dof} degrees of freedom",
+                self.deviance_p_value,
+                few if self.deviance_p_value is None else law,
+            ),
+            GoodnessTest(
+                "runs of equal signs",
+                f"{self.runs}, {self.expected_runs:.0f} expected",
+                self.runs_p_value,
+                "counts too low" if self.runs_p_value is None else "exact, given the signs",
+            ),
+            GoodnessTest(
+                "largest residual",
+                f"{self.worst:+.1f} sigma at {low:.6g}-{high:.6g} keV",
+                self.worst_p_value,
+                "the largest of all fitted bins",
+            ),
+        )
+
+    @property
     def p_value(self) -> float:
-        """Of all tests together."""
-        found = [self.deviance_p_value, self.runs_p_value, self.worst_p_value]
-        usable = [p for p in found if p is not None]
+        """Of all tests together: the smallest times their number (Bonferroni)."""
+        usable = [t.p_value for t in self.tests if t.p_value is not None]
         return min(1.0, len(usable) * min(usable))
+
+    @property
+    def combination(self) -> str:
+        """What `p_value` is, in words."""
+        names = [t.name for t in self.tests if t.p_value is not None]
+        if len(names) == 1:
+            return f"{names[0]} alone"
+        return f"{len(names)} times the smallest of {', '.join(names[:-1])} and {names[-1]}"
 
     def is_adequate(self, level: float = LEVEL) -> bool:
         """True unless a right model would look as bad with a chance below `level`."""
@@ -153,6 +209,7 @@ class Adequacy:
         return {
             "adequate": self.is_adequate(),
             "p_value": self.p_value,
+            "p_value_of": self.combination,
             "deviance_p_value": self.deviance_p_value,
             "n_toys": self.n_toys,
             "runs": self.runs,
@@ -169,37 +226,48 @@ class Adequacy:
         }
 
 
+def deviance_p_value(
+    deviance: float, dof: int, expected: Array, toys: tuple[float, int] | None
+) -> float | None:
+    """Chance of a larger deviance: from toys, else by the chi-square law where that holds.
+
+    Parameters
+    ----------
+    expected : ndarray, shape (n_used,), counts
+        Of the fitted bins.
+    toys : (p-value, their number) or None
+    """
+    return chi2_p_value(deviance, dof, expected) if toys is None else toys[0]
+
+
 def judge(
-    edges: Array,
-    counts: Array,
-    used: NDArray[np.bool_],
+    spectrum: EnergySpectrum,
     expected: Array,
     jacobian: Array,
     of_continuum: NDArray[np.bool_],
-    *,
-    deviance: float,
-    dof: int,
-    deviance_p_value: float | None,
-    n_toys: int = 0,
     line_width: Callable[[Array], Array],
+    *,
+    dof: int,
+    toys: tuple[float, int] | None = None,
 ) -> Adequacy:
     """Judge a fit by its numbers.
 
     Parameters
     ----------
-    edges : ndarray, shape (n_bins + 1,), keV
-    counts, expected : ndarray, shape (n_bins,)
-    used : ndarray of bool, shape (n_bins,)
-        The fitted bins.
+    spectrum : EnergySpectrum
+    expected : ndarray, shape (n_bins,), counts
     jacobian : ndarray, shape (n_free, n_bins)
         Derivatives of the expected counts to the parameters that were free to move.
     of_continuum : ndarray of bool, shape (n_free,)
         Which of these belong to the continuum.
-    deviance, dof, deviance_p_value, n_toys
-        As in `Adequacy`.
     line_width : callable
         Width [keV] of a line at each of some energies [keV].
+    dof : int
+    toys : (float, int), optional
+        p-value of the deviance from simulated spectra, and their number.
     """
+    edges, counts, used = spectrum.edges, spectrum.counts, spectrum.used
+    deviance = 2.0 * float(half_deviance(counts, used, expected))
     n, mu = counts[used], np.maximum(expected[used], FLOOR)
     fitted = Residuals.of(n, mu, jacobian[:, used])
     q = fitted.basis
@@ -216,8 +284,8 @@ def judge(
     return Adequacy(
         deviance,
         dof,
-        deviance_p_value,
-        n_toys,
+        deviance_p_value(deviance, dof, expected[used], toys),
+        0 if toys is None else toys[1],
         residuals,
         runs,
         expected_runs,
@@ -266,11 +334,11 @@ def runs_test(residuals: Array) -> tuple[int, float, float]:
 
 
 def _log_binomial(n: int, k: NDArray[np.int64]) -> Array:
-    """ln C(n, k), minus infinity outside 0 <= k <= n."""
+    """Logarithm of C(n, k), minus infinity outside 0 <= k <= n."""
     inside = (k >= 0) & (k <= n)
     safe = np.where(inside, k, 0)
     value = gammaln(n + 1) - gammaln(safe + 1) - gammaln(n - safe + 1)
-    return np.where(inside, value, -np.inf)
+    return np.asarray(np.where(inside, value, -np.inf), dtype=float)
 
 
 def _pulls(n: Array, mu: Array, spread: Array) -> Array:
@@ -301,7 +369,7 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
         return 0.0, (0.0, math.inf)
 
     def excess(s: float, quantile: float | None = None) -> float:
-        """sum r^2/v minus its expectation, or minus a quantile of its distribution."""
+        """The sum of r^2/v minus its expectation, or minus a quantile of its distribution."""
         v = 1.0 + s * s * mu
         weighted = q.T @ (q / v[:, None])
         # R = v - Q (vQ)^T - (vQ) Q^T + Q (Q^T v Q) Q^T: traces from matrices of size 2 rank
@@ -314,10 +382,10 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
         variance = 2.0 * (n + 2.0 * float(np.trace(product)) + float(np.sum(product * product.T)))
         found = float(np.sum(r * r / v))
         if quantile is None:
-            return found - mean
+            return float(found - mean)
         # the law of a sum of squares: a scaled chi-square of the same mean and variance
         shape, scale = mean**2 / variance, variance / mean
-        return found - scale * float(gammainccinv(shape, 1.0 - quantile))
+        return float(found - scale * float(gammainccinv(shape, 1.0 - quantile)))
 
     from scipy.optimize import brentq
 
@@ -345,7 +413,8 @@ def _excesses(
 
     def shapes(energies: Array) -> Array:
         width = line_width(energies)[:, None]
-        return np.diff(ndtr((edges - energies[:, None]) / width), axis=1)[:, used]
+        below: Array = ndtr((edges - energies[:, None]) / width)
+        return np.diff(below, axis=1)[:, used]
 
     grids, finest = [], float(np.median(np.diff(edges)))
     for low, high in bins_to_ranges(edges, used):
@@ -380,4 +449,4 @@ def _energies(
     while energies[-1] < high:
         width = float(line_width(np.array(energies[-1:]))[0])
         energies.append(energies[-1] + 0.5 * max(width, finest))
-    return np.minimum(energies, high)
+    return np.asarray(np.minimum(energies, high), dtype=float)

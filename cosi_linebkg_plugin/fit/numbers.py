@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
-from ..spectrum.statistic import chi2_p_value, half_deviance, saturated_log_likelihood
+from ..spectrum.priors import Prior
+from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
-from .adequacy import Adequacy, judge
+from .adequacy import Adequacy, deviance_p_value, judge
+
+Array = NDArray[np.float64]
 
 #: Width of a line that is looked for where the model has none [keV].
 DEFAULT_WIDTH = 3.0
@@ -43,7 +46,8 @@ class FittedParameter:
     ----------
     value : float
     error : float or None
-        Standard error; None if fixed, or if the value sits on a limit.
+        Standard error; None if fixed, or if the value sits on a limit. Of one that follows
+        another by a law: through the law's derivative.
     unit : str
     free : bool
     low, high : float
@@ -52,6 +56,9 @@ class FittedParameter:
         The parameter that this one equals.
     minos : (float, float) or None
         Profile-likelihood errors, the lower one negative.
+    law : str or None
+        The law by which this one follows another parameter, in words.
+    prior : Prior or None
     """
 
     value: float
@@ -62,6 +69,8 @@ class FittedParameter:
     high: float = math.inf
     link: str | None = None
     minos: tuple[float, float] | None = None
+    law: str | None = None
+    prior: Prior | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +85,11 @@ class RangeCounts:
     """
 
     labels: tuple[str, ...]
-    values: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    values: Array
+    covariance: Array
 
     @property
-    def errors(self) -> NDArray[np.float64]:
+    def errors(self) -> Array:
         """Standard errors, shape (n_labels,)."""
         return np.sqrt(np.diag(self.covariance))
 
@@ -131,20 +140,23 @@ class FitNumbers:
 
     model: SpectralModel
     spectrum: EnergySpectrum
-    theta: NDArray[np.float64]
+    theta: Array
     covariance_names: tuple[str, ...]
-    covariance: NDArray[np.float64]
+    covariance: Array
     valid: bool = True
     engine: str = "minuit"
     message: str = ""
     at_limits: tuple[str, ...] = ()
     minos: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    samples: NDArray[np.float64] | None = None
+    samples: Array | None = None
     n_calls: int = 0
-    offset: NDArray[np.float64] | None = None
+    offset: Array | None = None
     toys: tuple[float, int] | None = None
     line_search: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "theta", self.model.resolve(self.theta))
 
     # --- numbers ---------------------------------------------------------------------------------
 
@@ -161,15 +173,23 @@ class FitNumbers:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Standard errors of `covariance_names`."""
-        return dict(
-            zip(self.covariance_names, np.sqrt(np.diag(self.covariance)).tolist(), strict=True)
-        )
+        """Standard errors by name: of `covariance_names`, and of what follows these by a law."""
+        errors = np.sqrt(np.diag(self.covariance)).tolist()
+        found = dict(zip(self.covariance_names, errors, strict=True))
+        if self.model.derived:
+            slopes = self.model.slopes(self.theta)[:, self.columns]
+            for slot, _, _ in self.model.derived:
+                row = slopes[slot]
+                if row.any():
+                    name = self.model.names[slot]
+                    found[name] = float(np.sqrt(row @ self.covariance @ row))
+        return found
 
     @property
     def parameters(self) -> dict[str, FittedParameter]:
-        """All parameters by name: free, fixed and linked."""
-        errors = self.errors
+        """All parameters by name: free, fixed, linked, and those that follow others by a law."""
+        errors, names = self.errors, self.model.names
+        laws = {slot: law.describe(names[source]) for slot, source, law in self.model.derived}
         table = {
             p.name: FittedParameter(
                 float(value),
@@ -179,8 +199,10 @@ class FitNumbers:
                 p.low,
                 p.high,
                 minos=self.minos.get(p.name),
+                law=laws.get(slot),
+                prior=p.prior,
             )
-            for p, value in zip(self.model.parameters, self.theta, strict=True)
+            for slot, (p, value) in enumerate(zip(self.model.parameters, self.theta, strict=True))
         }
         for name, target in self.model.links.items():
             t = table[target]
@@ -193,27 +215,27 @@ class FitNumbers:
         return self.spectrum.masked_ranges()
 
     @property
-    def expected(self) -> NDArray[np.float64]:
+    def expected(self) -> Array:
         """Expected counts per energy bin, masked bins included, shape (n_bins,)."""
-        return self.component_spectra.sum(axis=0)
+        return np.asarray(self.component_spectra.sum(axis=0), dtype=float)
 
     @property
-    def expected_total(self) -> NDArray[np.float64]:
+    def expected_total(self) -> Array:
         """Background and offset: what the data are compared with, shape (n_bins,)."""
         return self.expected if self.offset is None else self.expected + self.offset
 
     @property
-    def component_spectra(self) -> NDArray[np.float64]:
+    def component_spectra(self) -> Array:
         """Expected counts per component and energy bin, shape (n_components, n_bins)."""
         return self._bins[0]
 
     @property
-    def bin_jacobian(self) -> NDArray[np.float64]:
+    def bin_jacobian(self) -> Array:
         """Derivatives of `expected` to every parameter, shape (n_parameters, n_bins)."""
         return self._bins[1]
 
     @cached_property
-    def _bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _bins(self) -> tuple[Array, Array]:
         spectra, jac = bin_counts(self.model, self.theta, self.spectrum.edges)
         spectra.flags.writeable = jac.flags.writeable = False
         return spectra, jac
@@ -242,14 +264,25 @@ class FitNumbers:
 
     @property
     def p_value(self) -> float | None:
-        """Chance of a larger deviance if the model is right.
+        """Chance of a larger deviance if the model is right; one test of those of `adequacy`.
 
         From `toys` if there are any, else by the chi-square law; None where a fitted bin expects
         fewer than 5 counts.
         """
-        if self.toys is not None:
-            return self.toys[0]
-        return chi2_p_value(self.deviance, self.dof, self.expected_total[self.spectrum.used])
+        expected = self.expected_total[self.spectrum.used]
+        return deviance_p_value(self.deviance, self.dof, expected, self.toys)
+
+    @property
+    def residuals(self) -> Array:
+        """Residuals for texts, tables and figures, shape (n_bins,), in sigma.
+
+        In fitted bins those of `adequacy`, if there is one: deviance residuals over the standard
+        deviation that the fit leaves them. Elsewhere plain deviance residuals.
+        """
+        plain = deviance_residuals(self.spectrum.counts, self.expected_total)
+        if self.adequacy is None:
+            return plain
+        return np.where(self.spectrum.used, self.adequacy.residuals, plain)
 
     @cached_property
     def adequacy(self) -> Adequacy | None:
@@ -259,19 +292,14 @@ class FitNumbers:
         """
         if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
             return None
-        s = self.spectrum
         return judge(
-            s.edges,
-            s.counts,
-            s.used,
+            self.spectrum,
             self.expected_total,
             self.bin_jacobian[self.columns],
             np.isin(self.columns, self.model.continuum_slots),
-            deviance=self.deviance,
+            self._line_width,
             dof=self.dof,
-            deviance_p_value=self.p_value,
-            n_toys=0 if self.toys is None else self.toys[1],
-            line_width=self._line_width,
+            toys=self.toys,
         )
 
     @property
@@ -284,12 +312,12 @@ class FitNumbers:
             if c.is_line and theta[c.area] > 0
         ]
 
-    def _line_width(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _line_width(self, energies: Array) -> Array:
         """Width [keV] of a further line at `energies` [keV]: that of the nearest line."""
         finest = 0.5 * float(np.median(self.spectrum.widths))
         table = np.array(self.lines or [(0.0, DEFAULT_WIDTH)])
         nearest = np.abs(energies[:, None] - table[:, 0]).argmin(axis=1)
-        return np.maximum(table[nearest, 1], finest)
+        return np.asarray(np.maximum(table[nearest, 1], finest), dtype=float)
 
     @property
     def systematic(self) -> float:
@@ -300,9 +328,7 @@ class FitNumbers:
         """
         return 0.0 if self.adequacy is None else self.adequacy.applied
 
-    def systematic_covariance(
-        self, jac: NDArray[np.float64], inside: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def systematic_covariance(self, jac: Array, inside: Array) -> Array:
         """What the systematic error adds to the covariance of some expected counts.
 
         The true content of bin i is mu_i (1 + s g_i) with independent g of unit variance. It
@@ -358,9 +384,7 @@ class FitNumbers:
             covariance = covariance + self.systematic_covariance(jac, inside)
         return RangeCounts(unique, value, covariance)
 
-    def sampled_counts(
-        self, energy_range: Sequence[Any], *, by: str = "label"
-    ) -> NDArray[np.float64]:
+    def sampled_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> Array:
         """Expected counts in an energy range for each posterior sample.
 
         Parameters
@@ -384,9 +408,9 @@ class FitNumbers:
         for sample in self.thinned_samples():
             theta[free] = sample
             rows.append(range_counts(self.model, theta, low, high, self.spectrum.edges)[0])
-        return np.array(rows) @ self._collected(by)[1].T
+        return np.asarray(np.array(rows) @ self._collected(by)[1].T, dtype=float)
 
-    def thinned_samples(self, at_most: int = 2000) -> NDArray[np.float64]:
+    def thinned_samples(self, at_most: int = 2000) -> Array:
         """Posterior samples, evenly spread over the chain, shape (n, n_free).
 
         Raises
@@ -400,9 +424,10 @@ class FitNumbers:
                 "engine: bayesian, or with a BayesianAnalysis and plugin.result()."
             )
         number = min(at_most, len(self.samples))
-        return self.samples[np.linspace(0, len(self.samples) - 1, number).round().astype(int)]
+        rows = np.linspace(0, len(self.samples) - 1, number).round().astype(int)
+        return np.asarray(self.samples[rows], dtype=float)
 
-    def _collected(self, by: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    def _collected(self, by: str) -> tuple[tuple[str, ...], Array]:
         """Names, and which components belong to each, shape (n_names, n_components)."""
         components = self.model.components
         if by not in ("label", "component"):

@@ -19,9 +19,16 @@ from ..spectrum.statistic import half_deviance, score_residual
 
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
+Array = NDArray[np.float64]
+
+#: Numbers and whole numbers, as `kernels.pack` gives them.
+CompiledArguments = tuple[Array, NDArray[np.int64]]
+
 
 class Objective:
-    """Half the deviance of a model on a spectrum, plus Gaussian penalties, with derivatives.
+    """Half the deviance of a model on a spectrum plus the penalties of priors, with derivatives.
+
+    Gaussian priors are compiled with the rest; others are added here.
 
     Parameters
     ----------
@@ -31,6 +38,12 @@ class Objective:
         That of the spectrum's bins, if it is at hand.
     offset : ndarray, shape (n_bins,), counts, optional
         Expected counts of something else (a known source), on top of the model's.
+
+    Raises
+    ------
+    ModelError
+        If part of the model was read from a file that could not hold it, or a prior lies outside
+        its parameter's limits.
     """
 
     def __init__(
@@ -38,25 +51,30 @@ class Objective:
         model: SpectralModel,
         spectrum: EnergySpectrum,
         grid: EnergyGrid | None = None,
-        offset: NDArray[np.float64] | None = None,
-    ):
+        offset: Array | None = None,
+    ) -> None:
+        model.require_functions()
         self.model, self.spectrum = model, spectrum
         self.offset = np.zeros(spectrum.n_bins) if offset is None else offset
         self.bound: BoundModel = model.bind(spectrum.edges if grid is None else grid)
-        priors = [(i, *p.prior) for i, p in enumerate(model.parameters) if p.prior]
+        priors = [(i, p.prior) for i, p in enumerate(model.parameters) if p.prior is not None]
+        normal = [(i, *prior.normal) for i, prior in priors if prior.normal is not None]
+        #: Priors that are neither Gaussian nor flat, by slot.
+        self.other_priors = [(i, x) for i, x in priors if x.normal is None and not x.is_flat]
         self._data = (spectrum.counts, spectrum.used, self.offset)
         self._prior = (
-            np.array([p[0] for p in priors], dtype=np.int64),
-            np.array([p[1] for p in priors], dtype=float),
-            np.array([p[2] for p in priors], dtype=float) ** -2.0,
+            np.array([p[0] for p in normal], dtype=np.int64),
+            np.array([p[1] for p in normal], dtype=float),
+            np.array([p[2] for p in normal], dtype=float) ** -2.0,
         )
         self._bind()
-        self.low = np.array([p.low for p in model.parameters])
-        self.high = np.array([p.high for p in model.parameters])
+        self.low, self.high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T.copy()
 
     def _bind(self) -> None:
         kernel = self.bound.kernel
-        self._args = None if kernel is None else pack(self._data, kernel, self._prior)
+        self._args: CompiledArguments | None = None
+        if kernel is not None:
+            self._args = pack(self._data, kernel, self._prior)
 
     def use(self, used: NDArray[np.bool_]) -> None:
         """Fit these bins instead of the spectrum's unmasked ones, shape (n_bins,)."""
@@ -64,23 +82,29 @@ class Objective:
         self._bind()
 
     @property
-    def compiled_arguments(self) -> tuple | None:
-        """What the compiled functions take as `args`; None if a component is not compiled."""
+    def compiled_arguments(self) -> CompiledArguments | None:
+        """What the compiled functions take as `args`; None if a component is not compiled.
+
+        They know of Gaussian priors, not of `other_priors`.
+        """
         return self._args
 
-    def value(self, theta: NDArray[np.float64]) -> float:
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled functions do all."""
+        return self._args is not None and not self.other_priors
+
+    def value(self, theta: Array) -> float:
         """Half the deviance plus penalties."""
         return self.evaluate(theta, _NO_GRADIENT, _NO_INFORMATION)
 
-    def gradient(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def gradient(self, theta: Array) -> Array:
         """Derivatives to every parameter, shape (n_parameters,)."""
         gradient = np.empty(theta.size)
         self.evaluate(theta, gradient, _NO_INFORMATION)
         return gradient
 
-    def scoring(
-        self, theta: NDArray[np.float64]
-    ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    def scoring(self, theta: Array) -> tuple[float, Array, Array]:
         """Value, gradient and expected (Fisher) information at `theta`."""
         gradient, information = np.empty(theta.size), np.empty((theta.size, theta.size))
         value = self.evaluate(theta, gradient, information)
@@ -88,13 +112,26 @@ class Objective:
 
     def evaluate(
         self,
-        theta: NDArray[np.float64],
-        gradient: NDArray[np.float64],
-        information: NDArray[np.float64],
+        theta: Array,
+        gradient: Array,
+        information: Array,
     ) -> float:
         """What `kernels.evaluate` does, for components of any kind."""
         if self._args is not None:
-            return evaluate(self._args, theta, gradient, information)
+            value = float(evaluate(self._args, theta, gradient, information))
+        else:
+            value = self._evaluate_here(theta, gradient, information)
+        for slot, prior in self.other_priors:
+            value += float(prior.penalty(theta[slot]))
+            slope, curvature = prior.slope_and_curvature(theta[slot])
+            if gradient.size:
+                gradient[slot] += slope
+            if information.size:
+                information[slot, slot] += max(curvature, 0.0)
+        return value
+
+    def _evaluate_here(self, theta: Array, gradient: Array, information: Array) -> float:
+        """`evaluate` without other priors, where a component is not compiled."""
         counts, used, offset = self._data
         slots, means, weights = self._prior
         difference = theta[slots] - means
@@ -111,9 +148,7 @@ class Objective:
             np.add.at(information, (slots, slots), weights)
         return half_deviance(counts, used, expected) + penalty
 
-    def score_to_minimum(
-        self, theta: NDArray[np.float64], slots: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], float]:
+    def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
         """Damped Fisher scoring of the parameters `slots` within their limits.
 
         Returns the best point and its value.
@@ -121,13 +156,13 @@ class Objective:
         if slots.size == 0:
             return theta, self.value(theta)
         limits = (self.low[slots], self.high[slots])
-        if self._args is not None:
-            return compiled_minimise(self._args, theta, slots, *limits)
-        return python_minimise(self, theta, slots, *limits)
+        if self.is_compiled:
+            best, value = compiled_minimise(self._args, theta, slots, *limits)
+        else:
+            best, value = python_minimise(self, theta, slots, *limits)
+        return best, float(value)
 
-    def hessian(
-        self, theta: NDArray[np.float64], slots: NDArray[np.int64], steps: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
         """Second derivatives to the parameters `slots`, shape (n_slots, n_slots).
 
         `steps` are the half-widths of the differences of the gradient.
@@ -150,7 +185,7 @@ def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
     return np.array(sorted(s for s in slots if model.parameters[s].free), dtype=np.int64)
 
 
-def start_inside(model: SpectralModel) -> NDArray[np.float64]:
+def start_inside(model: SpectralModel) -> Array:
     """Start values moved inside the limits, shape (n_parameters,)."""
     low = np.array([p.low for p in model.parameters])
     high = np.array([p.high for p in model.parameters])

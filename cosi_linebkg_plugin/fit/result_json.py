@@ -17,6 +17,9 @@ from ..io import checks
 from ..io.guard import brief, finite_or_null, number_or_null, parse_json, reading
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import N_NODES, ROLES, Component, Parameter, SpectralModel, tabulate
+from ..spectrum.laws import FUNCTIONS, Law
+from ..spectrum.priors import FUNCTIONS as PRIORS
+from ..spectrum.priors import Prior
 from ..units import in_kev
 from .numbers import FitNumbers
 
@@ -36,6 +39,7 @@ Fit = TypeVar("Fit", bound=FitNumbers)
 def to_dict(fit: FitNumbers, source_range: Sequence[Any] | None = None) -> dict[str, Any]:
     """A fit as plain Python types, ready for JSON; see `LineBackgroundFit.to_dict`."""
     spectrum = fit.spectrum
+    model = tabulate(fit.model, fit.theta, spectrum.edges)
     out: dict[str, Any] = {
         "format": FORMAT,
         "valid": fit.valid,
@@ -48,7 +52,7 @@ def to_dict(fit: FitNumbers, source_range: Sequence[Any] | None = None) -> dict[
         "adequacy": None if fit.adequacy is None else fit.adequacy.to_dict(),
         **({} if fit.toys is None else {"toys": list(fit.toys)}),
         "mask": [list(r) for r in fit.mask],
-        "parameters": _parameter_rows(fit),
+        "parameters": _parameter_rows(fit, model),
         "covariance": {
             "names": list(fit.covariance_names),
             # JSON knows no NaN: what a failed fit could not find is null
@@ -56,7 +60,7 @@ def to_dict(fit: FitNumbers, source_range: Sequence[Any] | None = None) -> dict[
         },
         "at_limits": list(fit.at_limits),
         "n_calls": fit.n_calls,
-        "components": _component_rows(fit),
+        "components": _component_rows(model),
         "spectrum": {
             "energy_edges": spectrum.edges.tolist(),
             "counts": spectrum.counts.tolist(),
@@ -80,7 +84,16 @@ def to_dict(fit: FitNumbers, source_range: Sequence[Any] | None = None) -> dict[
     return out
 
 
-def _parameter_rows(fit: FitNumbers) -> dict[str, dict[str, Any]]:
+def _parameter_rows(fit: FitNumbers, model: SpectralModel) -> dict[str, dict[str, Any]]:
+    laws = {
+        model.names[slot]: {
+            "of": model.names[source],
+            "function": law.name,
+            "values": list(law.values),
+            **({"tangent": True} if law.tangent else {}),
+        }
+        for slot, source, law in model.derived
+    }
     return {
         name: {
             "value": p.value,
@@ -89,14 +102,19 @@ def _parameter_rows(fit: FitNumbers) -> dict[str, dict[str, Any]]:
             "free": p.free,
             "limits": [number_or_null(p.low), number_or_null(p.high)],
             **({"link": p.link} if p.link else {}),
+            **({"law": laws[name]} if name in laws else {}),
+            **({"prior": _prior_row(p.prior)} if p.prior else {}),
             **({"minos": list(p.minos)} if p.minos else {}),
         }
         for name, p in fit.parameters.items()
     }
 
 
-def _component_rows(fit: FitNumbers) -> list[dict[str, Any]]:
-    model = tabulate(fit.model, fit.theta, fit.spectrum.edges)
+def _prior_row(prior: Prior) -> dict[str, Any]:
+    return {"function": prior.name, "values": [number_or_null(x) for x in prior.values]}
+
+
+def _component_rows(model: SpectralModel) -> list[dict[str, Any]]:
     return [
         {
             "kind": c.kind,
@@ -181,14 +199,58 @@ class _Row(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(arbitrary_types_allowed=True, frozen=True)
 
 
+class LawRow(_Row):
+    """The law by which a parameter follows another one; `spectrum.laws.FUNCTIONS`."""
+
+    of: Text
+    function: Text
+    values: Vector
+    tangent: Truth = False
+
+    def law(self) -> Law:
+        """The law, evaluated without astromodels."""
+        checks.text(self.function, "the function of a law", FUNCTIONS)
+        if self.values.size != len(FUNCTIONS[self.function][0]):
+            raise ValueError(f"{self.function} has {len(FUNCTIONS[self.function][0])} values")
+        return Law(self.function, tuple(self.values.tolist()), tangent=self.tangent)
+
+
+class PriorRow(_Row):
+    """A prior; one that is none of `spectrum.priors.FUNCTIONS` is known by its name alone."""
+
+    function: Text
+    values: list[Number | None]
+
+    def prior(self) -> Prior:
+        """The prior, evaluated without astromodels."""
+        if brief(self.function, 100) != self.function:
+            raise ValueError(f"a prior has the name {brief(self.function)!r}")
+        names = PRIORS.get(self.function, ())
+        if len(self.values) != len(names):
+            raise ValueError(f"the prior {self.function} has {len(names)} values")
+        limits = {"lower_bound": -math.inf, "upper_bound": math.inf}
+        given = [
+            limits.get(name, math.nan) if x is None else x
+            for name, x in zip(names, self.values, strict=True)
+        ]
+        prior = Prior(self.function, tuple(given))
+        widths = [x for name, x in zip(names, given, strict=True) if name in ("sigma", "piv")]
+        low, high = prior.support
+        if math.isnan(sum(widths)) or min(widths, default=1.0) <= 0 or not low < high:
+            raise ValueError(f"the prior {self.function} has no width")
+        return prior
+
+
 class ParameterRow(_Row):
-    """One of "parameters": free, fixed, or linked to another one."""
+    """One of "parameters": free, fixed, linked to another one, or following it by a law."""
 
     value: Number
     unit: Text
     free: Truth
     limits: tuple[Number | None, Number | None]
     link: Text | None = None
+    law: LawRow | None = None
+    prior: PriorRow | None = None
     minos: Pair | None = None
 
     def parameter(self, name: str) -> Parameter:
@@ -203,6 +265,7 @@ class ParameterRow(_Row):
             -math.inf if low is None else low,
             math.inf if high is None else high,
             self.free,
+            None if self.prior is None else self.prior.prior(),
         )
 
 
@@ -230,14 +293,14 @@ class ComponentRow(_Row):
 
 
 class CovarianceRow(_Row):
-    """ "covariance" """
+    """The covariance of the free parameters that sit on no limit."""
 
     names: Any
     matrix: Any
 
 
 class SpectrumRow(_Row):
-    """ "spectrum" """
+    """The energy spectrum and its mask."""
 
     energy_edges: Vector
     counts: Vector
@@ -246,7 +309,7 @@ class SpectrumRow(_Row):
 
 
 class SamplesRow(_Row):
-    """ "samples" """
+    """Posterior samples of the free parameters."""
 
     values: Any
 
@@ -273,7 +336,7 @@ class FoundLineRow(_Row):
 
 
 class LineSearchRow(_Row):
-    """ "line_search", as `LineSearch.to_dict` gives it."""
+    """A line search, as `LineSearch.to_dict` gives it."""
 
     false_alarm: Number
     threshold: Number
@@ -315,6 +378,7 @@ class FitFile(_Row):
             tuple(rows[name].parameter(name) for name in own),
             tuple(c.component(slots, n_bins) for c in self.components),
             links,
+            self._derived(slots),
         )
         free = [p.name for p in model.parameters if p.free]
         names, covariance = self._covariance(free)
@@ -345,6 +409,23 @@ class FitFile(_Row):
             "line_search": None if search is None else search.model_dump(),
             "versions": dict(self.versions),
         }
+
+    def _derived(self, slots: Mapping[str, int]) -> tuple[tuple[int, int, Law], ...]:
+        """Which parameter follows which by a law; what others follow comes first."""
+        laws = {name: row.law for name, row in self.parameters.items() if row.law is not None}
+        found: list[tuple[int, int, Law]] = []
+        waiting = dict(laws)
+        while waiting:
+            ready = [name for name, law in waiting.items() if law.of not in waiting]
+            if not ready:
+                raise ValueError(f"the laws of {', '.join(waiting)} follow each other")
+            for name in ready:
+                law = waiting.pop(name)
+                checks.text(law.of, f"what {name} follows", slots)
+                if name not in slots or self.parameters[name].free:
+                    raise ValueError(f"{name} is free or linked, and follows a law")
+                found.append((slots[name], slots[law.of], law.law()))
+        return tuple(found)
 
     def _require_possible(self, n_parameters: int) -> None:
         """Refuse what would unfold to gigabytes."""

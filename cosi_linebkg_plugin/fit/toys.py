@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import FitError, FitInterrupted
 from ..io.progress import Progress, count
+from ..spectrum.axis import EnergySpectrum
 from .minimise import fit_spectrum, from_best
+from .objective import Objective, amplitude_slots
 from .result import LineBackgroundFit
 
 
@@ -36,6 +38,8 @@ def toy_p_value(
 
     Raises
     ------
+    ModelError
+        If the fit was read from a file that could not keep its function, law or prior.
     FitInterrupted
         At Ctrl-C; its ``result`` is the fit, with the toys so far.
     """
@@ -45,11 +49,7 @@ def toy_p_value(
     try:
         while len(deviances) < n_toys:
             toy = replace(fit.spectrum, counts=rng.poisson(expected).astype(float))
-            try:
-                deviance = fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
-            except FitError as error:
-                deviance = error.result.deviance
-            deviances.append(deviance)
+            deviances.append(_deviance_of(fit, toy))
             count(progress, len(deviances), n_toys, "toys")
     except KeyboardInterrupt as interrupt:
         done = len(deviances)
@@ -57,6 +57,25 @@ def toy_p_value(
         problem = f"interrupted after {done} of {n_toys} simulated spectra"
         raise FitInterrupted(problem, replace(fit, toys=toys, message=problem)) from interrupt
     return _share_as_bad(fit, deviances), np.array(deviances)
+
+
+def _deviance_of(fit: LineBackgroundFit, toy: EnergySpectrum) -> float:
+    """The deviance of the best fit to a simulated spectrum."""
+    if not toy.counts[toy.used].any():
+        return _deviance_without_counts(fit)
+    try:
+        return fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
+    except FitError as error:
+        return float(error.result.deviance)
+
+
+def _deviance_without_counts(fit: LineBackgroundFit) -> float:
+    """Twice the expected counts, at the least amplitudes."""
+    objective = Objective(from_best(fit), fit.spectrum, offset=fit.offset)
+    theta, amplitudes = fit.theta.copy(), amplitude_slots(fit.model)
+    theta[amplitudes] = np.maximum(objective.low[amplitudes], 0.0)
+    expected = objective.bound.counts(theta) + objective.offset
+    return 2.0 * float(expected[fit.spectrum.used].sum())
 
 
 def _share_as_bad(fit: LineBackgroundFit, deviances: list[float]) -> float:

@@ -19,17 +19,15 @@ def parameter_table(fit: FitNumbers) -> str:
     for name, p in fit.parameters.items():
         if p.link:
             continue
-        if not p.free:
-            note = "fixed"
-        elif p.error is None:
-            note = "at limit"
-        else:
+        note = "at limit" if p.free else "fixed"
+        if p.error is not None:
             note = f"{p.error:.3g}"
         lines.append(f"{name:<12} {p.value:>14.7g} {note:>12}  {p.unit}")
     for target in dict.fromkeys(fit.model.links.values()):
         names = [name for name, t in fit.model.links.items() if t == target]
         span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
         lines.append(f"{span} = {target}")
+    lines += [f"{name} = {p.law}" for name, p in fit.parameters.items() if p.law]
     return "\n".join(lines)
 
 
@@ -47,6 +45,20 @@ def summary(fit: FitNumbers) -> str:
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
     text = describe(fit.adequacy, fit.lines, tail, at_limit)
     return f"{text} Note: {fit.message}." if fit.message else text
+
+
+def goodness(adequacy: Adequacy) -> str:
+    """The deviance with its own p-value, and that of all tests together, each said to be so."""
+    a = adequacy
+    text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}"
+    own = a.tests[0]
+    text += f" ({own.law})" if own.p_value is None else f" (p {chance(own.p_value)}, {own.law})"
+    return f"{text}; all tests: p {chance(a.p_value)} ({a.combination})"
+
+
+def chance(p_value: float) -> str:
+    """A p-value behind the letter p: "= 0.012", or "< 1e-300" where it cannot be told from 0."""
+    return f"= {p_value:.2g}" if p_value > 1e-300 else "< 1e-300"
 
 
 def describe(
@@ -67,13 +79,7 @@ def describe(
     at_limit : sequence of float, keV
         Energies of lines at the end of their window.
     """
-    a = adequacy
-    text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}, p "
-    text += f"= {a.p_value:.2g}" if a.p_value > 1e-300 else "< 1e-300"
-    if a.deviance_p_value is None:
-        text += " by the largest residual alone (counts too low for the chi-square law, use toys)"
-    elif a.n_toys:
-        text += f" ({a.n_toys} toys)"
+    a, text = adequacy, goodness(adequacy)
     if a.is_adequate():
         return f"{text}: the model describes the fitted bins. It may be used for a template."
     low, high = a.worst_range

@@ -13,7 +13,17 @@ from astromodels.functions.function import CompositeFunction, Function, Function
 
 from ..errors import ModelError
 from ..spectrum.components import ROLES, Component, Parameter, SpectralModel
-from .functions import LinearGaussian, LinearTailedGaussian, PowerlawPolynomial, TailedGaussian
+from ..spectrum.laws import FUNCTIONS, Law
+from ..spectrum.priors import FUNCTIONS as PRIORS
+from ..spectrum.priors import Prior
+from .functions import (
+    LinearGaussian,
+    LinearLineStep,
+    LinearTailedGaussian,
+    LineStep,
+    PowerlawPolynomial,
+    TailedGaussian,
+)
 
 #: astromodels classes with a closed-form integral, by the kind of component that they become.
 _CLOSED_FORMS: dict[type, str] = {
@@ -22,6 +32,8 @@ _CLOSED_FORMS: dict[type, str] = {
     TailedGaussian: "tailed_gaussian",
     LinearGaussian: "linear_gaussian",
     LinearTailedGaussian: "linear_tailed_gaussian",
+    LineStep: "step",
+    LinearLineStep: "linear_step",
     Broken_powerlaw: "broken_powerlaw",
     PowerlawPolynomial: "powerlaw_polynomial",
 }
@@ -30,15 +42,15 @@ _CLOSED_FORMS: dict[type, str] = {
 #: source, and a spectrum on a PointSource would have lines in 1/(s cm2).
 _UNITS = {
     **dict.fromkeys(("mu", "sigma", "length", "b", "piv", "xb"), "keV"),
-    **{"K": "counts / keV", "F": "counts", "a": "keV2"},
+    **{"K": "counts / keV", "F": "counts", "a": "keV2", "step": "1 / keV"},
 }
 
 # --- reading a model ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Law:
-    """The law of a functional link; a class, so that models can be pickled."""
+class _Number:
+    """A function of one number; a class, so that models can be pickled."""
 
     function: Function1D
 
@@ -84,7 +96,7 @@ class SpectrumReader:
         self._names: list[str] = []
         self._units: dict[int, str] = {}
         self._links: dict[str, str] = {}
-        self._derived: list[tuple[int, int, Any]] = []
+        self._derived: list[tuple[int, int, Law]] = []
         self.free_laws: list[str] = []
         components = []
         for i, shape in enumerate(shapes):
@@ -116,7 +128,7 @@ class SpectrumReader:
             tuple(self._parameter(i) for i in range(len(self.sources))),
             self.model.components,
             self.model.links,
-            self.model.derived,
+            tuple((slot, source, _as_it_is(law)) for slot, source, law in self.model.derived),
         )
 
     def set_values(self, theta: np.ndarray) -> None:
@@ -143,14 +155,17 @@ class SpectrumReader:
         return components
 
     def _function(self, part: Function1D) -> Component:
-        slots = tuple(self._slot(p) for p in part.parameters.values())
-        own = [self._resolve(p)[0] for p in part.parameters.values()]
+        parameters = list(part.parameters.values())
+        # a parameter that follows another one gets its value from there, by astromodels
+        parameters += [p for p in map(self._source_of, parameters) if p is not None]
+        slots = tuple(self._slot(p) for p in parameters)
+        own = [self._resolve(p)[0] for p in parameters]
 
         def density(energies: np.ndarray, values: np.ndarray) -> np.ndarray:
             return _evaluate(part, own, energies, values)
 
         norms = [
-            s for s, p in zip(slots, part.parameters.values(), strict=True) if p.is_normalization
+            s for s, p in zip(slots, part.parameters.values(), strict=False) if p.is_normalization
         ]
         return Component("function", slots, density, norm=norms[0] if norms else None)
 
@@ -166,6 +181,17 @@ class SpectrumReader:
         if law is None and own_name != self._names[slot]:
             self._links[own_name] = self._names[slot]
         return slot
+
+    def _source_of(self, parameter: AstroParameter) -> AstroParameter | None:
+        """What a parameter follows in the end by laws, or None."""
+        parameter, law = self._resolve(parameter)
+        if law is None:
+            return None
+        while parameter.has_auxiliary_variable:
+            parameter = parameter.auxiliary_variable[0]
+            if not isinstance(parameter, AstroParameter):
+                return None
+        return parameter
 
     def _resolve(self, parameter: AstroParameter) -> tuple[AstroParameter, Any]:
         """Follow identity links to the parameter that is really there."""
@@ -187,16 +213,15 @@ class SpectrumReader:
                 self.free_laws.append(self._prefix + parameter.name)
             if isinstance(variable, AstroParameter):
                 source = self._slot(variable)
-                self._derived.append((self._slots[key], source, _Law(law)))
+                name = type(law).__name__
+                self._derived.append((self._slots[key], source, Law(name, (), _Number(law))))
         return parameter
 
     def _parameter(self, slot: int) -> Parameter:
         p = self.sources[slot]
         derived = p.has_auxiliary_variable
         low, high = (None, None) if derived else p.bounds
-        prior = None
-        if not derived and p.has_prior() and isinstance(p.prior, Gaussian):
-            prior = (float(p.prior.mu.value), float(p.prior.sigma.value))
+        prior = _prior_of(p) if not derived and p.has_prior() else None
         return Parameter(
             self._names[slot],
             float(p.value),
@@ -206,6 +231,30 @@ class SpectrumReader:
             bool(p.free) and not derived,
             prior=prior,
         )
+
+
+def _as_it_is(law: Law) -> Law:
+    """A law with the present values of its parameters."""
+    if not isinstance(law.function, _Number):
+        return law
+    values = _numbers_of(law.function.function, FUNCTIONS.get(law.name, ((), None))[0])
+    return Law(law.name, values) if values else law
+
+
+def _prior_of(parameter: AstroParameter) -> Prior:
+    prior = parameter.prior
+    name = type(prior).__name__
+    values = _numbers_of(prior, PRIORS.get(name, ()))
+    if values:
+        return Prior(name, values)
+    return Prior(f"{name} of your own" if name in PRIORS else name, (), _Number(prior))
+
+
+def _numbers_of(function: Function1D, names: Sequence[str]) -> tuple[float, ...]:
+    """Values of the parameters of a function of astromodels itself; none of another one."""
+    if not type(function).__module__.startswith("astromodels."):
+        return ()
+    return tuple(float(getattr(function, name).value) for name in names)
 
 
 def spectrum_of(model: Model, source: str) -> SpectrumReader:

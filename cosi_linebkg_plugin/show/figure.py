@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from ..errors import FileError
 from ..io.atomic import whole_file
+from ..units import in_kev
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ..fit.result import LineBackgroundFit
 
 
 # Okabe & Ito (2008), told apart by colour-blind readers; line styles differ as well.
@@ -71,7 +74,7 @@ def rendered(figure: Figure, kind: str = "png") -> bytes:
 # --- panels ---------------------------------------------------------------------------------------
 
 
-def _panels(ax: Axes | Sequence[Axes] | None, number: int) -> tuple[Figure, tuple[Axes, ...]]:
+def panels(ax: Axes | Sequence[Axes] | None, number: int) -> tuple[Figure, tuple[Axes, ...]]:
     """The given axes, or those of a new figure; a second panel is for residuals."""
     from matplotlib.figure import Figure
 
@@ -87,16 +90,95 @@ def _panels(ax: Axes | Sequence[Axes] | None, number: int) -> tuple[Figure, tupl
     return figure, tuple(axes)
 
 
-def _legend_above(ax: Axes, columns: int) -> None:
+def legend_above(ax: Axes, columns: int) -> None:
     """A legend outside of the data."""
     place = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
     ax.legend(ncols=columns, frameon=False, fontsize=8.5, columnspacing=1.4, **place)
 
 
-def _sigma_axis(ax: Axes, shown: NDArray[np.float64], label: str) -> float:
+def sigma_axis(ax: Axes, shown: NDArray[np.float64], label: str) -> float:
     """Zero line, band of 1 sigma and symmetric limits that hold `shown`; returns the limit."""
     limit = max(RESIDUAL_REACH, 1.15 * np.max(np.abs(shown), initial=0.0))
     ax.axhspan(-1.0, 1.0, color=LIGHT_GREY, alpha=0.5, lw=0, zorder=0.2)
     ax.axhline(0.0, color=GREY, lw=0.8, zorder=0.5)
     ax.set(ylim=(-limit, limit), ylabel=label)
-    return limit
+    return float(limit)
+
+
+def draw_ranges(
+    ax: Axes,
+    fit: LineBackgroundFit,
+    source_range: Sequence[Any] | None,
+    used: Sequence[Sequence[Any]] = (),
+    used_name: str = "energies used",
+) -> None:
+    """Mask and source range over the full height; energies of a template as a strip below.
+
+    Parameters
+    ----------
+    ax : Axes
+        Its x axis becomes the fit's energy axis.
+    fit : LineBackgroundFit
+    source_range : (low, high) or None
+    used : list of (low, high)
+        Energies that a template was made from.
+    used_name : str
+        What the legend calls them.
+    """
+    ax.set_xlim(fit.spectrum.edges[0], fit.spectrum.edges[-1])
+    mask: dict[str, Any] = {
+        "facecolor": "#f2f2f2",
+        "edgecolor": LIGHT_GREY,
+        "hatch": "///",
+        "lw": 0,
+    }
+    strip: dict[str, Any] = {"facecolor": SKY_BLUE, "edgecolor": BLUE, "lw": 0.8, "ymax": 0.035}
+    source: dict[str, Any] = {"facecolor": f"{GREEN}40", "edgecolor": GREEN, "lw": 1.0}
+    for name, ranges, style in (
+        ("masked", fit.mask, mask),
+        ("source range", () if source_range is None else (source_range,), source),
+        (used_name, used, strip),
+    ):
+        for i, energy_range in enumerate(ranges):
+            ax.axvspan(*in_kev(energy_range), zorder=0.1, label=None if i else name, **style)
+
+
+def mark_suppressed_zero(ax: Axes) -> None:
+    """Two strokes across the foot of the y axis, and its label, where it does not start at 0."""
+    low, _ = ax.get_ylim()
+    if low <= 0:
+        return
+    style: dict[str, Any] = {"transform": ax.transAxes, "color": BLACK, "lw": 1.0, "clip_on": False}
+    for y in (0.02, 0.04):
+        ax.plot((-0.008, 0.008), (y - 0.012, y + 0.012), **style)
+    ax.set_ylabel(f"{ax.get_ylabel()}, zero suppressed")
+
+
+def poisson_errors(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Down and up, shape (2, n): the central 68.3 % interval of a Poisson mean (Garwood 1936)."""
+    from astropy.stats import poisson_conf_interval
+
+    low, high = poisson_conf_interval(counts, interval="frequentist-confidence")
+    errors: NDArray[np.float64] = np.maximum([counts - low, high - counts], 0.0)
+    return errors
+
+
+def axis_edges(axis: Any, name: str) -> tuple[NDArray[np.float64], str]:
+    """Edges as numbers, and the label of the axis with its unit."""
+    edges, unit = axis.edges, getattr(axis, "unit", None)
+    if name == "Time":  # a time, or a quantity or number in seconds
+        since = edges - edges[0]
+        days = since.to_value("d") if hasattr(since, "to_value") else since / 86400.0
+        return np.asarray(days, dtype=float), "time since start [d]"
+    if name == "PsiChi":
+        return np.arange(len(edges), dtype=float), r"$\psi\chi$ [pixel]"
+    title, unit = {"Phi": (r"$\phi$", "deg"), "Em": ("energy", "keV")}.get(name, (name, unit))
+    values = edges.to_value(unit) if hasattr(edges, "to_value") else edges
+    return np.asarray(values, dtype=float), f"{title} [{unit}]" if unit else title
+
+
+def sum_to(contents: NDArray[np.float64], names: Sequence[str], axis: str) -> NDArray[np.float64]:
+    """Contents summed over all axes (their `names`) but one."""
+    others = tuple(i for i, name in enumerate(names) if name != axis)
+    total: NDArray[np.float64] = contents.sum(axis=others)
+    return total

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, LineBackgroundError
 from ..fit.result import LineBackgroundFit
-from .figure import BLACK, BLUE, LIGHT_GREY, SKY_BLUE, VERMILLION, _legend_above, _panels
-from .spectrum import _draw_ranges
+from .figure import (
+    BLACK,
+    BLUE,
+    LIGHT_GREY,
+    SKY_BLUE,
+    VERMILLION,
+    draw_ranges,
+    legend_above,
+    mark_suppressed_zero,
+    panels,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,13 +58,19 @@ def plot_corner(
     ------
     DataError
         If the fit has no samples, or no free parameter of a name.
+    LineBackgroundError
+        If the package corner (the extra "figures") is not installed.
     """
-    import corner
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
+
+    corner = _corner()
 
     samples, free = fit.thinned_samples(), fit.free_names
     if names is None:
-        names = [n for n in free if not n.startswith(("F_", "mu_"))]
+        lines = [fit.model.components[i] for i in fit.model.lines]
+        of_lines = {fit.model.names[slot] for c in lines for slot in (c.area, c.energy)}
+        names = [n for n in free if n not in of_lines]
     unknown = [n for n in names if n not in free]
     if unknown:
         raise DataError(
@@ -75,7 +92,7 @@ def plot_corner(
                     marks.append(known.values[known.labels.index(label)] if has else None)
     if not columns:
         raise DataError("Nothing is left to draw: name a free parameter, or give source_range=.")
-    size = 1.2 + 1.5 * len(columns)
+    size = 1.6 + 1.7 * len(columns)
     figure = Figure(figsize=(size, size))
     figure.subplots(len(columns), len(columns), squeeze=False)
     thin = {"linewidth": 1.0}
@@ -83,7 +100,8 @@ def plot_corner(
         np.column_stack(columns),
         labels=labels,
         quantiles=(0.1587, 0.5, 0.8413),
-        label_kwargs={"fontsize": 8},
+        label_kwargs={"fontsize": 9},
+        labelpad=0.02,
         truths=marks,
         truth_color=VERMILLION,
         color=BLUE,
@@ -94,7 +112,10 @@ def plot_corner(
         fig=figure,
     )
     for axes in figure.axes:
-        axes.tick_params(labelsize=7, width=0.8)
+        axes.tick_params(labelsize=7.5, width=0.8)
+        for ticks in (axes.xaxis.get_major_formatter(), axes.yaxis.get_major_formatter()):
+            if isinstance(ticks, ScalarFormatter):
+                ticks.set_useOffset(False)
         for line in axes.lines:
             line.set_linewidth(1.0)
     for label, column, axes in zip(labels, columns, figure.axes[:: len(columns) + 1], strict=True):
@@ -104,6 +125,19 @@ def plot_corner(
         name = label.partition(" [")[0]
         axes.set_title(f"{name}\n${middle:.{digits}f}^{{+{plus}}}_{{-{minus}}}$", fontsize=8)
     return figure
+
+
+def has_corner() -> bool:
+    """Whether the package corner is installed, which `plot_corner` needs."""
+    return find_spec("corner") is not None
+
+
+def _corner() -> Any:
+    if not has_corner():
+        raise LineBackgroundError(
+            "This figure needs the package corner: pip install 'cosi-linebkg-plugin[figures]'."
+        )
+    return import_module("corner")
 
 
 def plot_predictive(
@@ -130,7 +164,7 @@ def plot_predictive(
 
     predictive = posterior_predictive(fit, seed=seed)
     spectrum = fit.spectrum
-    figure, (upper, lower) = _panels(ax, 2)
+    figure, (upper, lower) = panels(ax, 2)
     edges = spectrum.edges
     bands = np.quantile(predictive.counts, (0.0228, 0.1587, 0.8413, 0.9772), axis=0)
     for low, high, alpha, name in ((0, 3, 0.25, "95.4 %"), (1, 2, 0.5, "68.3 %")):
@@ -142,6 +176,7 @@ def plot_predictive(
     upper.set_ylabel("counts per bin")
     shown = np.concatenate([bands.ravel(), spectrum.counts[spectrum.used]])
     upper.set_ylim(0.97 * shown.min(), 1.03 * shown.max())
+    mark_suppressed_zero(upper)
     below = (predictive.counts < spectrum.counts).mean(axis=0)
     equal = (predictive.counts == spectrum.counts).mean(axis=0)
     rank = below + 0.5 * equal
@@ -153,7 +188,7 @@ def plot_predictive(
     lower.set(ylim=(-0.05, 1.05), ylabel="rank", xlabel="energy [keV]")
     upper.plot([], [], " ", label=f"posterior predictive p = {predictive.p_value:.2g}")
     for panel in (upper, lower):
-        _draw_ranges(panel, fit, None, ())
+        draw_ranges(panel, fit, None)
     upper.tick_params(labelbottom=False)
-    _legend_above(upper, 3)
+    legend_above(upper, 3)
     return figure

@@ -9,26 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from ..fit.result import LineBackgroundFit
 from ..lines.identify import identify_lines
-from ..spectrum.statistic import deviance_residuals
-from ..units import in_kev
 from .figure import (
     BLACK,
     BLUE,
-    GREEN,
     GREY,
     LABEL_SIGNIFICANCE,
     LABEL_SIZE,
-    LIGHT_GREY,
     ORANGE,
-    SKY_BLUE,
+    PURPLE,
     VERMILLION,
-    _legend_above,
-    _panels,
-    _sigma_axis,
+    draw_ranges,
+    legend_above,
+    mark_suppressed_zero,
+    panels,
+    poisson_errors,
+    sigma_axis,
 )
 
 if TYPE_CHECKING:
@@ -65,39 +63,30 @@ def plot_spectrum(
     Returns
     -------
     matplotlib.figure.Figure
-        Above: counts with the central 68.3 % interval of a Poisson mean (Garwood 1936). Below:
-        signed deviance residuals; masked bins are hollow, triangles lie beyond the axis.
+        Above: counts with the central 68.3 % interval of a Poisson mean (Garwood 1936), and the
+        model with its standard error, systematic error included. Below: signed deviance
+        residuals, those of fitted bins over the standard deviation that the fit leaves them, as
+        in `LineBackgroundFit.residuals`; masked bins are hollow, triangles lie beyond the axis. The
+        coloured band is the model's error over the Poisson error of a bin.
     """
+    used_name = "sidebands"
     if template is not None:
         source_range = template.source_range if source_range is None else source_range
-        sidebands = template.sidebands if sidebands is None else sidebands
-    figure, (upper, lower) = _panels(ax, 2)
+        if sidebands is None:
+            sidebands = template.sidebands
+            used_name = "sidebands" if template.method == "sideband" else "energies used"
+    figure, (upper, lower) = panels(ax, 2)
     _draw_counts(upper, fit, names)
-    _draw_ranges(upper, fit, source_range, sidebands or ())
+    draw_ranges(upper, fit, source_range, sidebands or (), used_name)
     _draw_residuals(lower, fit)
-    _draw_ranges(lower, fit, source_range, ())
+    draw_ranges(lower, fit, source_range)
     upper.tick_params(labelbottom=False)
     lower.set_xlabel("energy [keV]")
-    _legend_above(upper, 5 if len(upper.get_legend_handles_labels()[0]) <= 5 else 4)
+    legend_above(upper, 5 if len(upper.get_legend_handles_labels()[0]) <= 5 else 4)
     return figure
 
 
 # --- parts of the spectrum ------------------------------------------------------------------------
-
-
-def _draw_ranges(ax, fit, source_range, sidebands) -> None:
-    """Mask and source range over the full height, sidebands as a strip at the bottom."""
-    ax.set_xlim(fit.spectrum.edges[0], fit.spectrum.edges[-1])
-    mask = {"facecolor": "#f2f2f2", "edgecolor": LIGHT_GREY, "hatch": "///", "lw": 0}
-    strip = {"facecolor": SKY_BLUE, "edgecolor": BLUE, "lw": 0.8, "ymax": 0.035}
-    source = {"facecolor": f"{GREEN}40", "edgecolor": GREEN, "lw": 1.0}
-    for name, ranges, style in (
-        ("masked", fit.mask, mask),
-        ("source range", () if source_range is None else (source_range,), source),
-        ("sidebands", sidebands, strip),
-    ):
-        for i, energy_range in enumerate(ranges):
-            ax.axvspan(*in_kev(energy_range), zorder=0.1, label=None if i else name, **style)
 
 
 def _draw_counts(ax: Axes, fit: LineBackgroundFit, names: bool) -> None:
@@ -108,30 +97,45 @@ def _draw_counts(ax: Axes, fit: LineBackgroundFit, names: bool) -> None:
     ax.set_ylabel(f"counts per {widths.mean():.3g} keV bin" if equal else "counts / keV")
 
     parts = fit.component_spectra
-    is_line = np.array([c.label == "lines" for c in fit.model.components])
-    continuum, total = scale * parts[~is_line].sum(axis=0), scale * parts.sum(axis=0)
-    data, errors = scale * spectrum.counts, scale * _poisson_errors(spectrum.counts)
+    continuum = scale * parts[list(fit.model.continuum)].sum(axis=0)
+    background, total = scale * fit.expected, scale * fit.expected_total
+    error = scale * _model_error(fit)
+    data, bars = scale * spectrum.counts, scale * poisson_errors(spectrum.counts)
     steps = partial(ax.stairs, edges=edges, baseline=None)
     steps(data, color=BLACK, lw=0.8, zorder=4, label="data")
-    ax.errorbar(spectrum.centers, data, errors, fmt="none", ecolor=GREY, elinewidth=0.6, zorder=2)
-    steps(total, color=VERMILLION, lw=2.4, zorder=3, label="model")
-    if is_line.any():
-        area = {"baseline": continuum, "fill": True, "alpha": 0.45, "lw": 0}
-        ax.stairs(total, edges, color=ORANGE, zorder=1, label="lines (energies in keV)", **area)
+    ax.errorbar(spectrum.centers, data, bars, fmt="none", ecolor=GREY, elinewidth=0.6, zorder=2)
+    steps(total, color=VERMILLION, lw=2.2, zorder=3, label="model")
+    band: dict[str, Any] = {"baseline": total - error, "fill": True, "alpha": 0.35, "lw": 0}
+    ax.stairs(
+        total + error, edges, color=VERMILLION, zorder=2.5, label=r"its error (1 $\sigma$)", **band
+    )
+    area: dict[str, Any] = {"fill": True, "alpha": 0.45, "lw": 0, "zorder": 1}
+    if fit.model.lines:
+        label = "lines (energies in keV)"
+        ax.stairs(background, edges, baseline=continuum, color=ORANGE, label=label, **area)
         steps(continuum, color=BLUE, ls="--", lw=1.2, zorder=3.5, label="continuum")
-    heights = np.concatenate([data - errors[0], data + errors[1], continuum, total])
+    if fit.offset is not None:
+        ax.stairs(total, edges, baseline=background, color=PURPLE, label="known source", **area)
+    heights = np.concatenate([data - bars[0], data + bars[1], continuum, total])
     low, high = heights.min(), max(heights.max(), heights.min() + 1e-9)
     labels = _line_labels(fit, names)
     room = 0.94 if any(name for *_, name in labels) else 0.6  # inches, for labels
-    share = min(room / _inches(ax)[1], 0.5) if is_line.any() else 0.06  # of the height
-    ax.set_ylim(low - 0.1 * (high - low), high + share / (1.0 - share) * (high - low))
+    share = min(room / _inches(ax)[1], 0.5) if fit.model.lines else 0.06  # of the height
+    foot = low - 0.1 * (high - low)
+    if low >= 0 and foot < 0.25 * high:  # 0 costs little of the height
+        foot = 0.0
+    ax.set_ylim(foot, high + share / (1.0 - share) * (high - foot))
+    mark_suppressed_zero(ax)
     _label_lines(ax, fit, total, labels)
 
 
 def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
     spectrum = fit.spectrum
-    residuals = deviance_residuals(spectrum.counts, fit.expected_total)
-    limit = _sigma_axis(ax, residuals[spectrum.used], r"residual [$\sigma$]")
+    residuals = fit.residuals
+    share = _model_error(fit) / np.sqrt(np.maximum(fit.expected_total, 1.0))
+    band: dict[str, Any] = {"fill": True, "alpha": 0.3, "lw": 0, "zorder": 0.3}
+    ax.stairs(share, spectrum.edges, baseline=-share, color=VERMILLION, **band)
+    limit = sigma_axis(ax, residuals[spectrum.used], r"residual [$\sigma$]")
     beyond = np.sign(residuals) * (np.abs(residuals) > 0.95 * limit)
     for marker, chosen, face in (
         ("o", spectrum.used, BLACK),
@@ -143,24 +147,33 @@ def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
         ax.plot(spectrum.centers[chosen], shown, marker, ms=3.5, color=BLACK, mfc=face, mew=0.8)
 
 
+def _model_error(fit: LineBackgroundFit) -> NDArray[np.float64]:
+    """Standard error of the expected counts of each bin, shape (n_bins,); 0 if not known."""
+    jac = fit.bin_jacobian[fit.columns]
+    variance = np.einsum("in,ij,jn->n", jac, fit.covariance, jac)
+    if not np.isfinite(variance).all():
+        return np.zeros(variance.size)
+    variance = np.maximum(variance, 0.0) + (fit.systematic * fit.expected) ** 2
+    return np.asarray(np.sqrt(variance), dtype=np.float64)
+
+
 def _line_labels(fit: LineBackgroundFit, names: bool) -> list[tuple[float, float, str]]:
     """Significance, energy [keV] and isotope ("" if unknown) of the strong lines."""
     edges, expected = fit.spectrum.edges, np.maximum(fit.expected_total, 1e-9)
     known = {x.parameter: x.name for x in identify_lines(fit)} if names else {}
     found = []
-    for component, counts in zip(fit.model.components, fit.component_spectra, strict=True):
-        if component.label != "lines":
-            continue
-        significance = float(np.sqrt(np.sum(counts**2 / expected)))
-        energy = float(fit.theta[component.slots[1]])
+    for i in fit.model.lines:
+        slot = fit.model.components[i].energy
+        significance = float(np.sqrt(np.sum(fit.component_spectra[i] ** 2 / expected)))
+        energy = float(fit.theta[slot])
         if significance > LABEL_SIGNIFICANCE and edges[0] < energy < edges[-1]:
-            name = known.get(fit.model.names[component.slots[1]], "")
+            name = known.get(fit.model.names[slot], "")
             found.append((significance, energy, name))
     return found
 
 
-def _isotope(name: str) -> str:
-    """The name "26Al" with its mass number raised, and a space after it."""
+def isotope_label(name: str) -> str:
+    """A name of the catalogue for a figure: "26Al" with its mass number raised, and a space."""
     parts = re.fullmatch(r"(\d+m?)([A-Z][a-z]?\??)", name)
     if parts:
         return f"$^{{\\mathrm{{{parts[1]}}}}}${parts[2]} "
@@ -190,7 +203,7 @@ def _label_lines(
     arrow = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkB": 3, "relpos": (0.5, 0)}
     frame = ax.get_xaxis_transform()
     for (x, name), place, y in zip(chosen, places, heights[bins], strict=True):
-        text = f"{_isotope(name)}{x:.1f}"
+        text = f"{isotope_label(name)}{x:.1f}"
         label = ax.annotate(
             text, (x, y), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
         )
@@ -200,10 +213,3 @@ def _label_lines(
 def _inches(ax: Axes) -> NDArray[np.float64]:
     """Width and height of the axes, before a layout engine changes them a little."""
     return np.array(ax.get_window_extent().size) / ax.figure.dpi
-
-
-def _poisson_errors(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Down and up, shape (2, n): the central 68.3 % interval of a Poisson mean (Garwood 1936)."""
-    down = counts - gammaincinv(np.maximum(counts, 1e-9), 0.158655)
-    up = gammaincinv(counts + 1.0, 0.841345) - counts
-    return np.maximum([np.where(counts > 0, down, 0.0), up], 0.0)

@@ -162,6 +162,28 @@ def check_edges(edges: Any) -> NDArray[np.float64]:
     return array
 
 
+def require_counts(spectrum: EnergySpectrum) -> None:
+    """Refuse a spectrum without any counts in its unmasked bins: there is nothing to fit.
+
+    Raises
+    ------
+    DataError
+    """
+    if spectrum.counts[spectrum.used].any():
+        return
+    rest = float(spectrum.counts.sum())
+    cure = (
+        f"all {rest:g} counts lie in the mask; shorten it"
+        if rest
+        else "check the selections and the energy range that the events were binned with"
+    )
+    raise DataError(
+        f"The {int(spectrum.used.sum())} fitted energy bins "
+        f"({spectrum.edges[0]:g}-{spectrum.edges[-1]:g} keV) hold no counts, so there is nothing "
+        f"to fit: {cure}."
+    )
+
+
 def check_range(low: float, high: float, what: str = "energy range") -> tuple[float, float]:
     """A range [keV] with finite bounds in increasing order."""
     low, high = float(low), float(high)

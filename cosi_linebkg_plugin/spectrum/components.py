@@ -25,7 +25,9 @@ from .kernels import (
     line_sigma,
     tables,
 )
+from .laws import Law
 from .lineshapes import EnergyGrid, tail_folds
+from .priors import Prior
 
 Array = NDArray[np.float64]
 
@@ -79,8 +81,8 @@ class Parameter:
     low, high : float
         Limits, infinite where there is none.
     free : bool
-    prior : (float, float) or None
-        Mean and standard deviation of a Gaussian penalty on the likelihood.
+    prior : Prior or None
+        Penalty on the likelihood of a fit; density of a posterior.
     """
 
     name: str
@@ -89,7 +91,27 @@ class Parameter:
     low: float = -np.inf
     high: float = np.inf
     free: bool = True
-    prior: tuple[float, float] | None = None
+    prior: Prior | None = None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Where it may be: its own limits, within the support of its prior.
+
+        Raises
+        ------
+        ModelError
+            If these have nothing in common.
+        """
+        if self.prior is None:
+            return self.low, self.high
+        below, above = self.prior.support
+        low, high = max(self.low, below), min(self.high, above)
+        if low > high:
+            raise ModelError(
+                f"The prior of {self.name} reaches from {below:g} to {above:g}, outside the "
+                f"parameter's limits {self.low:g} to {self.high:g}; change one of them."
+            )
+        return low, high
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +142,11 @@ class Component:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Component):
             return NotImplemented
-        mine = (self.kind, self.slots, self.density, self.norm, self.table is None)
-        if mine != (other.kind, other.slots, other.density, other.norm, other.table is None):
+        mine = (self.kind, self.slots, self.density, self.norm)
+        if mine != (other.kind, other.slots, other.density, other.norm):
             return False
         if self.table is None or other.table is None:
-            return True  # both
+            return self.table is other.table
         return bool(np.array_equal(self.table, other.table))
 
     def __hash__(self) -> int:
@@ -165,7 +187,12 @@ class Component:
         """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
         return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
 
-    def sigma(self, theta: NDArray[np.float64]) -> float:
+    @property
+    def tail_slots(self) -> tuple[int, ...]:
+        """Of a line with a low-energy tail: fraction and length."""
+        return self.slots[-2:] if self.kind.endswith("tailed_gaussian") else ()
+
+    def sigma(self, theta: Array) -> float:
         """Of a line or its step: its width [keV]."""
         return float(line_sigma.py_func(theta, _row(self)[1:]))
 
@@ -181,21 +208,22 @@ class SpectralModel:
     components : tuple of Component
     links : dict
         Names of linked parameters, to the name of the one that they equal.
-    derived : tuple of (int, int, callable)
-        Slots that follow another slot by a law: (slot, source slot, law).
+    derived : tuple of (int, int, Law)
+        Slots that follow another slot by a law: (slot, source slot, law); a source that follows
+        another one itself comes first.
     """
 
     parameters: tuple[Parameter, ...]
     components: tuple[Component, ...]
     links: dict[str, str] = field(default_factory=dict)
-    derived: tuple[tuple[int, int, Callable[[float], float]], ...] = ()
+    derived: tuple[tuple[int, int, Law], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.components:
             raise ModelError("The background model has no component; add a power law or a line.")
 
     @property
-    def values(self) -> NDArray[np.float64]:
+    def values(self) -> Array:
         """Start values, shape (n_parameters,)."""
         return np.array([p.value for p in self.parameters])
 
@@ -234,7 +262,45 @@ class SpectralModel:
         index = {p.name: i for i, p in enumerate(self.parameters)}
         return [index[name] for name in names]
 
-    def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
+    def resolve(self, theta: Array) -> Array:
+        """`theta`, shape (n_parameters,), with the values of those that follow others by a law."""
+        if not self.derived:
+            return theta
+        theta = np.array(theta, dtype=float)
+        for slot, source, law in self.derived:
+            theta[slot] = law(theta[source])
+        return theta
+
+    def slopes(self, theta: Array) -> Array:
+        """Derivatives of `resolve`, shape (n_parameters, n_parameters): row i is that of slot i."""
+        out = np.eye(len(self.parameters))
+        theta = self.resolve(theta)
+        for slot, source, law in self.derived:
+            out[slot] = law.slope(theta[source]) * out[source]
+        return out
+
+    def require_functions(self) -> None:
+        """Refuse what can be evaluated at the best fit alone, as it was read from a file.
+
+        Raises
+        ------
+        ModelError
+        """
+        lost = []
+        if any(c.kind == "function" and c.density is None for c in self.components):
+            lost.append("a continuum function of your own")
+        if any(law.tangent for _, _, law in self.derived):
+            lost.append("a law between parameters")
+        if any(p.prior is not None and not p.prior.is_known for p in self.parameters):
+            lost.append("a prior")
+        if lost:
+            raise ModelError(
+                f"This fit was read from a file, which keeps {' and '.join(lost)} at the best fit "
+                "alone: its counts, errors and templates are right, but it cannot be fitted again "
+                "or sampled. Fit the spectrum again with the model itself."
+            )
+
+    def component_name(self, index: int, theta: Array) -> str:
         """A short name: "continuum", "1778.97 keV", or "step at 1778.97 keV"."""
         component = self.components[index]
         if component.is_line or component.is_step:
@@ -242,7 +308,7 @@ class SpectralModel:
         same = self.smooth_continuum
         return "continuum" if len(same) == 1 else f"continuum {same.index(index) + 1}"
 
-    def bind(self, bins: NDArray[np.float64] | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
+    def bind(self, bins: Array | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
         """The model on energy bins (edges in keV, or a grid), ready to be evaluated many times."""
         return BoundModel(self, bins, reach)
 
@@ -266,9 +332,9 @@ class BoundModel:
     def __init__(
         self,
         model: SpectralModel,
-        bins: NDArray[np.float64] | EnergyGrid,
+        bins: Array | EnergyGrid,
         reach: float = FIT_REACH,
-    ):
+    ) -> None:
         self.model = model
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
@@ -277,15 +343,6 @@ class BoundModel:
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 
-    def resolve(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`theta` with the derived slots filled in."""
-        if not self.model.derived:
-            return theta
-        theta = theta.copy()
-        for slot, source, law in self.model.derived:
-            theta[slot] = law(theta[source])
-        return theta
-
     @property
     def kernel(self) -> tuple[Any, ...] | None:
         """Arguments of the compiled likelihood, or None if part of the model is not compiled."""
@@ -293,20 +350,18 @@ class BoundModel:
             return None
         return (*self.grid, *self._tables, self._reach, self._folds)
 
-    def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def counts(self, theta: Array) -> Array:
         """Expected counts per bin, shape (n_bins,)."""
-        theta = self.resolve(theta)
+        theta = self.model.resolve(theta)
         total = np.zeros(self.n_bins)
         self._accumulate(theta, total, self._no_jac)
         for component in self._functions:
             total += _function_counts(component, self.grid.edges, theta)
         return total
 
-    def counts_and_jacobian(
-        self, theta: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def counts_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
         """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
-        resolved = self.resolve(theta)
+        resolved = self.model.resolve(theta)
         total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
         self._accumulate(resolved, total, jac)
         for component in self._functions:
@@ -315,24 +370,20 @@ class BoundModel:
             for slot, derivative in zip(component.slots, derivatives, strict=True):
                 jac[slot] += derivative
         for slot, source, law in reversed(self.model.derived):
-            step = 1e-6 * max(abs(theta[source]), 1e-3)
-            slope = (law(theta[source] + step) - law(theta[source] - step)) / (2 * step)
-            jac[source] += jac[slot] * slope
+            jac[source] += jac[slot] * law.slope(resolved[source])
         return total, jac
 
-    def _accumulate(
-        self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
-    ) -> None:
+    def _accumulate(self, theta: Array, total: Array, jac: Array) -> None:
         accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 
 def range_counts(
     model: SpectralModel,
-    theta: NDArray[np.float64],
+    theta: Array,
     low: float,
     high: float,
-    edges: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    edges: Array,
+) -> tuple[Array, Array]:
     """Expected counts of each component in one energy range, and their derivatives.
 
     Parameters
@@ -355,7 +406,7 @@ def range_counts(
         if component.table is not None:
             density = _integrate_table(component.table, edges, low, high)
             counts[i] = density[0]
-            jac[i, list(component.slots)] = density[1:]
+            jac[i] = density[1:] @ model.slopes(theta)[list(component.slots)]
         else:
             inside = edges[(edges > low) & (edges < high)]
             bound = model.select([i]).bind(
@@ -368,11 +419,11 @@ def range_counts(
 
 def line_share(
     model: SpectralModel,
-    theta: NDArray[np.float64],
+    theta: Array,
     index: int,
     energy: float,
     energy_range: tuple[float, float],
-) -> tuple[float, NDArray[np.float64]]:
+) -> tuple[float, Array]:
     """Share of a line in an energy range [keV], were it at `energy`, and its derivatives.
 
     Parameters
@@ -394,9 +445,7 @@ def line_share(
     return float(share[0]), slopes[:n, 0]
 
 
-def bin_counts(
-    model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def bin_counts(model: SpectralModel, theta: Array, edges: Array) -> tuple[Array, Array]:
     """Expected counts of each component in each bin of the fit, and derivatives of their sum.
 
     Parameters
@@ -417,18 +466,19 @@ def bin_counts(
             jac += derivatives
         else:
             counts.append(_integrate(component.table[0], edges))
+            slopes = model.slopes(theta)
             for slot, derivative in zip(component.slots, component.table[1:], strict=True):
-                jac[slot] += _integrate(derivative, edges)
+                jac += np.outer(slopes[slot], _integrate(derivative, edges))
     return np.array(counts), jac
 
 
 def counts_in_bins(
     model: SpectralModel,
-    theta: NDArray[np.float64],
+    theta: Array,
     low: float,
     high: float,
-    edges: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    edges: Array,
+) -> Array:
     """Expected counts of each component in what an energy range [keV] covers of each bin.
 
     Returns
@@ -442,11 +492,10 @@ def counts_in_bins(
     return out
 
 
-def tabulate(
-    model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
-) -> SpectralModel:
+def tabulate(model: SpectralModel, theta: Array, edges: Array) -> SpectralModel:
     """The model with its functions replaced by their values, so that it can go into a file."""
     components = []
+    theta = model.resolve(theta)
     for component in model.components:
         if component.density is not None and component.table is None:
             nodes = _nodes(edges)
@@ -454,7 +503,8 @@ def tabulate(
             rows += _derivatives(component, nodes, theta)
             component = replace(component, table=np.array(rows, dtype=float))
         components.append(component)
-    return SpectralModel(model.parameters, tuple(components), model.links, model.derived)
+    derived = tuple((i, k, law.for_a_file(theta[k])) for i, k, law in model.derived)
+    return SpectralModel(model.parameters, tuple(components), model.links, derived)
 
 
 def _row(component: Component) -> tuple[int, ...]:
@@ -466,17 +516,17 @@ def _row(component: Component) -> tuple[int, ...]:
     return row + (-1,) * (ROW - len(row))
 
 
-def _nodes(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nodes(edges: Array) -> Array:
     """Gauss-Legendre nodes of each bin, shape (n_bins, N_NODES), keV."""
     half = 0.5 * np.diff(edges)[:, None]
     return edges[:-1, None] + half * (1.0 + _NODES)
 
 
-def _integrate(density: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _integrate(density: Array, edges: Array) -> Array:
     return 0.5 * np.diff(edges) * (density @ _NODE_WEIGHTS)
 
 
-def _function_counts(component, edges, theta):
+def _function_counts(component: Component, edges: Array, theta: Array) -> Array:
     if component.density is None:
         raise ModelError(
             "A fit read from a file keeps the counts of its functions, not the functions; "
@@ -485,13 +535,17 @@ def _function_counts(component, edges, theta):
     return _integrate(component.density(_nodes(edges), theta[list(component.slots)]), edges)
 
 
-def _function_counts_and_jacobian(component, edges, theta):
+def _function_counts_and_jacobian(
+    component: Component, edges: Array, theta: Array
+) -> tuple[Array, list[Array]]:
+    counts = _function_counts(component, edges, theta)
     derivatives = _derivatives(component, _nodes(edges), theta)
-    return _function_counts(component, edges, theta), [_integrate(d, edges) for d in derivatives]
+    return counts, [_integrate(d, edges) for d in derivatives]
 
 
-def _derivatives(component, nodes, theta):
+def _derivatives(component: Component, nodes: Array, theta: Array) -> list[Array]:
     """Central differences of a density that comes without derivatives."""
+    assert component.density is not None
     values = theta[list(component.slots)].astype(float)
     rows = []
     for k in range(values.size):
@@ -504,7 +558,7 @@ def _derivatives(component, nodes, theta):
     return rows
 
 
-def _integrate_table(table, edges, low, high):
+def _integrate_table(table: Array, edges: Array, low: float, high: float) -> Array:
     """Integrate tabulated densities over [low, high], exact for the nodes' polynomial."""
     check_edges(edges)
     total = np.zeros(table.shape[0])

@@ -9,11 +9,13 @@ Shapes and their formulas are documented in `lineshapes`, the statistic in `stat
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 #: Half-width of the energy range that a line touches in a fit, in sigma: beyond it a Gaussian
 #: holds less than 1e-16 of its counts.
@@ -331,7 +333,8 @@ def _erfcx_rest(a):
 @_inner
 def _tail_at(y, z, sigma, length, d):
     """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
-    exp(y/length + d^2) and erfc(|a|)/2."""
+    exp(y/length + d^2) and erfc(|a|)/2.
+    """
     a = z * _SQRT_HALF + d
     gauss = math.exp(-0.5 * z * z)
     n = _INV_SQRT_2PI * gauss / sigma
@@ -346,7 +349,7 @@ def _tail_at(y, z, sigma, length, d):
 
 @_inner
 def _tail_slopes(z, a, n, g, rest, sigma, length, d):
-    """sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
+    """Sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
     if a >= _FAR:
         change = z * _SQRT_HALF + d * rest
         return -sigma * n * change / (a * length), 2.0 * n * d * d * rest
@@ -626,16 +629,19 @@ def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac)
                 _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 
 
-def tables(rows):
+def tables(
+    rows: Iterable[Iterable[int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """What `accumulate` takes as `table` and `rest`.
 
     Parameters
     ----------
     rows : iterable of (kind, slots), with six slots each
     """
-    simple, rest = [], []
-    for row in rows:
-        (simple if row[0] in (POWERLAW, GAUSSIAN) else rest).extend(row)
+    simple: list[int] = []
+    rest: list[int] = []
+    for kind, *slots in rows:
+        (simple if kind in (POWERLAW, GAUSSIAN) else rest).extend((kind, *slots))
     return np.array(simple, np.int64), np.array(rest, np.int64) if rest else None
 
 

@@ -67,7 +67,8 @@ def deviance(counts: ArrayLike, expected: ArrayLike) -> float:
 def deviance_residuals(counts: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
     """Signed square roots of each bin's deviance, in sigma, shape (n_bins,)."""
     n, e = _arrays(counts, expected)
-    return np.sign(n - np.maximum(e, FLOOR)) * np.sqrt(2.0 * half_deviances(n, e))
+    size: NDArray[np.float64] = np.sqrt(2.0 * half_deviances(n, e))
+    return np.sign(n - np.maximum(e, FLOOR)) * size
 
 
 def chi2_p_value(value: float, dof: int, expected: ArrayLike) -> float | None:
@@ -86,6 +87,8 @@ def chi2_p_value(value: float, dof: int, expected: ArrayLike) -> float | None:
     return float(chdtrc(dof, value))
 
 
-def _arrays(counts: ArrayLike, expected: ArrayLike):
+def _arrays(
+    counts: ArrayLike, expected: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     n = np.ascontiguousarray(counts, dtype=float)
     return n, np.ascontiguousarray(np.broadcast_to(np.asarray(expected, dtype=float), n.shape))

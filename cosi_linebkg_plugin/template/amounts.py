@@ -146,7 +146,8 @@ class SourceAmounts:
             amount = self.ratio.value * theta[self._area]
             value[1] += amount * share
             slope[1] += amount * shape_slopes
-            slope[1, self._area] += self.ratio.value * share
+            # through a law, if the tracer follows another line by one
+            slope[1] += self.ratio.value * share * self.model.slopes(theta)[self._area]
         return value, slope
 
     def ratio_counts(self, theta: Array) -> float:

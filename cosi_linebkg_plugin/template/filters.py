@@ -22,7 +22,8 @@ A slice is one (Time or ScAtt, Phi) bin: a map over PsiChi. Each slice is treate
    positive. The lower limit gives an empty cell what one prior count, spread like q, would. After
    smoothing, which leaves tails but no zeros, a cell below mean / (1 + n) is as good as empty.
    q is the sum of all filtered slices of the same time (group of times); if that has empty cells,
-   of all times; if that has some too, the latter averaged over ever larger pixels until none is.
+   of all times; if that has some too, the latter averaged over ever larger pixels until none is
+   (over all cells at once, where these are not the pixels of a whole sphere).
    Patterns without empty cells are not shrunk.
 5. **Variances.** The variance of a slice's total is its own, apportioned like its counts (so that
    projections onto Phi and Time keep their errors; cells are correlated after a filter). Slices
@@ -121,6 +122,8 @@ class Filtered:
     pooled : tuple of (int, int)
         Time and Phi index of the slices whose total was not positive. Theirs, and that of the
         neighbours they were pooled with, changed; no other.
+    moved : float
+        Largest relative change of the total of such a neighbour; 0 if nothing was pooled.
     shrinkage : ndarray, shape (n_time, n_phi)
         λ, between 0 (left alone) and 1 (the pooled pattern).
     clipped : ndarray, shape (n_time, n_phi)
@@ -131,16 +134,19 @@ class Filtered:
     maps: Array
     variances: Array
     pooled: tuple[tuple[int, int], ...]
+    moved: float
     shrinkage: Array
     clipped: Array
 
 
 def apply_filter(
-    maps: NDArray,
-    variances: NDArray,
+    maps: Array,
+    variances: Array,
     options: Filter,
     *,
     nest: bool = False,
+    sphere: bool = True,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Filtered:
     """Filter a template slice by slice; the module's docstring says how.
@@ -152,19 +158,25 @@ def apply_filter(
     options : Filter
     nest : bool
         Whether pixels are in NESTED order, not RING.
+    sphere : bool
+        Whether the pixels are those of a whole sphere, which smoothing needs.
+    overwrite : bool
+        Put the result into `maps` and `variances`, of float64, instead of new arrays.
     progress : Progress, optional
 
     Returns
     -------
     Filtered
-        New arrays. Their sum, and that of every slice that is not pooled, is the input's.
+        The sum, and that of every slice that is not pooled, is the input's.
 
     Raises
     ------
     TemplateError
         If the arrays are no maps with variances, or add up to no positive number of counts.
     """
-    nside = _nside(maps, variances, nest)
+    nside = _nside(maps, variances, nest, sphere)
+    if not sphere and options.window(1) is not None:
+        raise TemplateError(f"This filter needs maps of the whole sphere: {options.describe()}.")
     own, own_variances = both = _slice_totals(maps, variances)
     totals, total_variances = _positive_totals(own, own_variances)
     n_time, n_phi, n_pix = maps.shape
@@ -175,7 +187,8 @@ def apply_filter(
     window = options.window(nside)
     untouched = (totals == own) & (window is None and rebin == pool == 1)
     let_through = 1.0 if window is None else (2 * np.arange(window.size) + 1) @ window**2 / n_pix
-    filtered, overall = np.empty(maps.shape), np.zeros(n_pix)
+    filtered = maps if overwrite else np.empty(maps.shape)
+    overall = np.zeros(n_pix)
     buffer = np.empty((starts.size, n_pix))  # fresh memory takes longer than what is done in it
     noise, shrinkage, clipped = np.zeros((3, *own.shape))
 
@@ -209,23 +222,44 @@ def apply_filter(
         )
     overall = overall if _all_positive(overall) else _coarser(overall, nside, nest)
     for times in (group for group in time_groups if shrinkage[group].any()):
-        q = filtered[times].sum(axis=(0, 1))
-        q = q if _all_positive(q) else overall
-        for t in range(times.start, times.stop):
-            rows = np.flatnonzero(shrinkage[t])
-            scale = totals[t, rows, None]
-            p, shrinkage[t, rows] = _shrink(
-                filtered[t, rows] / scale, q / q.sum(), noise[t, rows], shrinkage[t, rows]
-            )
-            filtered[t, rows] = scale * p
-
-    spread_out = filtered * (total_variances / totals)[:, :, None]
-    np.copyto(spread_out, variances, where=untouched[:, :, None])
+        _fill_empty(filtered[times], totals[times], noise[times], shrinkage[times], overall)
+    spread_out = variances if overwrite else np.empty(maps.shape)
+    for t in range(n_time):
+        rows = np.flatnonzero(~untouched[t])
+        if not overwrite:
+            spread_out[t] = variances[t]
+        spread_out[t, rows] = filtered[t, rows] * (total_variances / totals)[t, rows, None]
     pooled = tuple((t, phi) for t, phi in np.argwhere(own <= SMALLEST_TOTAL).tolist())
-    return Filtered(filtered, spread_out, pooled, shrinkage, clipped)
+    positive = own > SMALLEST_TOTAL
+    moved = np.abs(totals[positive] / own[positive] - 1.0).max(initial=0.0)
+    return Filtered(filtered, spread_out, pooled, float(moved), shrinkage, clipped)
 
 
-def smooth(maps: NDArray, options: Filter, *, nest: bool = False, out: Any = None) -> Array:
+def _fill_empty(
+    filtered: Array, totals: Array, noise: Array, shrinkage: Array, overall: Array
+) -> None:
+    """Step 4 for the slices of one group of times, in place.
+
+    Parameters
+    ----------
+    filtered : ndarray, shape (n_times, n_phi, n_pix), counts
+    totals, noise, shrinkage : ndarray, shape (n_times, n_phi)
+        `shrinkage` holds the least λ of each slice, 0 where nothing is empty; becomes λ.
+    overall : ndarray, shape (n_pix,)
+        Pooled pattern of all times.
+    """
+    q = filtered.sum(axis=(0, 1))
+    q = q if _all_positive(q) else overall
+    for t in range(len(filtered)):
+        rows = np.flatnonzero(shrinkage[t])
+        scale = totals[t, rows, None]
+        p, shrinkage[t, rows] = _shrink(
+            filtered[t, rows] / scale, q / q.sum(), noise[t, rows], shrinkage[t, rows]
+        )
+        filtered[t, rows] = scale * p
+
+
+def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None) -> Array:
     """Multiply the multipoles of maps by the filter's window; cells may come out negative.
 
     Parameters
@@ -258,7 +292,7 @@ def smooth(maps: NDArray, options: Filter, *, nest: bool = False, out: Any = Non
 
 @lru_cache(maxsize=4)
 def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
-    """healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
+    """Healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
 
     Returns
     -------
@@ -290,11 +324,14 @@ def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
     return analysis, synthesis
 
 
-def _nside(maps: NDArray, variances: NDArray, nest: bool) -> int:
+def _nside(maps: Array, variances: Array, nest: bool, sphere: bool) -> int:
+    """The nside of the maps; 0 if they are not of a whole sphere."""
     import healpy as hp
 
     shape = np.shape(maps)
     if len(shape) == 3 and np.shape(variances) == shape and 0 not in shape:
+        if not sphere:
+            return 0
         nside = hp.npix2nside(shape[2]) if hp.isnpixok(shape[2]) else 0
         if hp.isnsideok(nside, nest=nest):
             return int(nside)
@@ -304,7 +341,7 @@ def _nside(maps: NDArray, variances: NDArray, nest: bool) -> int:
     )
 
 
-def _slice_totals(maps: NDArray, variances: NDArray) -> Array:
+def _slice_totals(maps: Array, variances: NDArray) -> Array:
     """Sum of each slice and its variance, shape (2, n_time, n_phi)."""
     both = np.stack([maps.sum(axis=2, dtype=float), variances.sum(axis=2, dtype=float)])
     total, error = both[0].sum(axis=1).sum(), np.sqrt(np.abs(both[1].sum()))
@@ -359,7 +396,7 @@ def _pool_neighbours(totals: Array, variances: Array, target: Array) -> tuple[Ar
     return new, new_variances
 
 
-def _group_sums(maps: NDArray, starts: NDArray[np.int64]) -> Array:
+def _group_sums(maps: Array, starts: NDArray[np.int64]) -> Array:
     """Sum over the times, and of each group of Phi bins, shape (n_groups, n_pix)."""
     total = maps[0].astype(float, copy=False) if len(maps) == 1 else maps.sum(axis=0, dtype=float)
     return total if starts.size == len(total) else np.add.reduceat(total, starts, axis=0)
@@ -390,9 +427,14 @@ def _all_positive(pattern: Array) -> bool:
 
 
 def _coarser(pattern: Array, nside: int, nest: bool) -> Array:
-    """The pattern averaged over the smallest larger pixels that are all positive."""
+    """The pattern averaged over the smallest larger pixels that are all positive.
+
+    Over all of it where nside is 0: its cells are not the pixels of a whole sphere.
+    """
     import healpy as hp
 
+    if not nside:
+        return np.full(pattern.size, pattern.mean())
     centres = hp.pix2vec(nside, np.arange(pattern.size), nest=nest)
     while nside > 1:
         nside //= 2

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..histograms.read import EventHistogram
 from ..io.progress import Progress, say
+from .axes import partial_sky
 from .filters import Filter, apply_filter
 from .record import FilterScore
 
@@ -34,11 +35,14 @@ class FilteredSums:
     maps, variances : ndarray
     n_pooled : int
         Slices whose total was not positive and was pooled with its neighbours.
+    moved : float
+        Largest relative change of the total of such a neighbour.
     """
 
     maps: Array
     variances: Array
     n_pooled: int
+    moved: float
 
 
 def filter_sums(
@@ -47,6 +51,8 @@ def filter_sums(
     variances: Array,
     chosen: Filter,
     progress: Progress | None = None,
+    *,
+    overwrite: bool = False,
 ) -> FilteredSums:
     """Apply a filter to a weighted sum of energy slices.
 
@@ -55,6 +61,8 @@ def filter_sums(
     Parameters
     ----------
     contents, variances : ndarray, shape events.other_shape
+    overwrite : bool
+        Put the result into these arrays instead of new ones.
     progress : Progress, optional
     """
     labels = [str(axis.label) for axis in events.other_axes]
@@ -75,18 +83,31 @@ def filter_sums(
         moved = array.reshape([contents.shape[i] for i in order])
         return moved.transpose(np.argsort(order))
 
-    axis = events.other_axes[labels.index("PsiChi")] if "PsiChi" in labels else None
+    axis = events.other_axes[labels.index("PsiChi")] if spatial else None
     nest = str(getattr(axis, "scheme", "RING")).upper().startswith("NEST")
     filtered = apply_filter(
-        to_slices(contents), to_slices(variances), chosen, nest=nest, progress=progress
+        to_slices(contents),
+        to_slices(variances),
+        chosen,
+        nest=nest,
+        sphere=not (spatial and partial_sky(axis)),
+        overwrite=overwrite,
+        progress=progress,
     )
-    return FilteredSums(back(filtered.maps), back(filtered.variances), len(filtered.pooled))
+    result = [back(filtered.maps), back(filtered.variances)]
+    if overwrite:
+        for given, array in zip((contents, variances), result, strict=True):
+            if not np.may_share_memory(given, array):  # the order of axes asked for copies
+                given[...] = array
+        result = [contents, variances]
+    return FilteredSums(result[0], result[1], len(filtered.pooled), filtered.moved)
 
 
-def ladder(n_phi: int, n_time: int = 1) -> list[Filter]:
+def ladder(n_phi: int, n_time: int = 1, sphere: bool = True) -> list[Filter]:
     """The filters that `choose_filter` tries, the unfiltered template first.
 
-    With several Time (or ScAtt) bins each is tried with and without pooling all of them.
+    With several Time (or ScAtt) bins each is tried with and without pooling all of them; without
+    a whole sphere nothing is smoothed.
     """
     filters = []
     for pool in (None, n_time) if n_time > 1 else (None,):
@@ -94,8 +115,9 @@ def ladder(n_phi: int, n_time: int = 1) -> list[Filter]:
             if pooled == 1:
                 continue
             filters.append(Filter(None, None, pooled, pool))
-            filters += [Filter(width, None, pooled, pool) for width in WIDTHS]
-            filters += [Filter(None, cut, pooled, pool) for cut in CUTS]
+            if sphere:
+                filters += [Filter(width, None, pooled, pool) for width in WIDTHS]
+                filters += [Filter(None, cut, pooled, pool) for cut in CUTS]
     return filters
 
 
@@ -137,7 +159,7 @@ def choose_filter(
     scores = []
     times = [i for i, label in enumerate(labels) if label in ("Time", "ScAtt")]
     n_time = target.shape[times[0]] if len(times) == 1 else 1
-    candidates = ladder(n_phi, n_time)
+    candidates = ladder(n_phi, n_time, partial_sky(events.other_axes[pixels]) is None)
     for number, candidate in enumerate(candidates, start=1):
         say(progress, f"trying filter {number} of {len(candidates)}: {candidate.describe()}")
         mixture = np.zeros(target.shape)

@@ -17,7 +17,7 @@ from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
 from ..histograms.axes import read_axes
 from ..histograms.read import open_file
-from ..histograms.write import make_histogram
+from ..histograms.write import make_histogram, write_maps
 from ..io import checks
 from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
@@ -419,7 +419,8 @@ class BackgroundTemplate:
 
     def compare(self, observed: Any, *, name: str | None = None, nside: int = 4) -> Any:
         """The template against the observed counts of the source range: totals, Phi, PsiChi; see
-        `comparison.compare`."""
+        `comparison.compare`.
+        """
         from .comparison import compare
 
         return compare(self, observed, name=name, nside=nside)
@@ -519,11 +520,19 @@ class BackgroundTemplate:
         from ..consumers.unbinned import BackgroundDensity
         from .energies import energy_densities
 
+        densities = energy_densities(
+            self.fit,
+            self.axes,
+            self.source_range,
+            self.labels,
+            self.unknown,
+            self.record.line_ratio,
+        )
         return BackgroundDensity(
             self,
             events,
             sc_history,
-            energy_densities(self),
+            densities,
             prefix=prefix,
             livetime_fraction=livetime_fraction,
             outside=outside,
@@ -562,6 +571,20 @@ class BackgroundTemplate:
 
         return deconvolution_input(self, event_histogram, components=components)
 
+    def deconvolution_ranges(
+        self, keys: Sequence[str], *, n_sigma: float = 5.0
+    ) -> dict[str, list[float]]:
+        """What image deconvolution may do to the norms; see `imaging.deconvolution_ranges`."""
+        from ..consumers.imaging import deconvolution_ranges
+
+        return deconvolution_ranges(self, keys, n_sigma=n_sigma)
+
+    def threemlfit_background(self, time_range: Sequence[Any]) -> Histogram:
+        """What cosi-threemlfit reads; see `programs.threemlfit_background`."""
+        from ..consumers.programs import threemlfit_background
+
+        return threemlfit_background(self, time_range)
+
     def __repr__(self) -> str:
         parts = ", ".join(
             f"{label} {self._counts[label]:.1f} +- {error:.1f}"
@@ -584,8 +607,11 @@ class BackgroundTemplate:
         import h5py
 
         with whole_hdf5(path) as whole:
-            for label, histogram in self.components.items():
-                histogram.write(whole, name=f"components/{label}")
+            for label in self.labels:
+                contents, sumw2 = self._maps[label]
+                factor = (self._counts[label] or 1.0) / self._sums[label]
+                maps = {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
+                write_maps(whole, f"components/{label}", self.axes, maps)
                 whole.check()
             with h5py.File(whole, "a") as file:
                 file.attrs["format"] = FORMAT

@@ -13,9 +13,10 @@ import pytest
 from binned import COARSE, EDGES, N, dense, reference
 from event_lists import START, make_events, special_events, write_fits, write_hdf5
 from numpy.testing import assert_array_equal
-from told import Told
+from progress import Told
 
 from cosi_linebkg_plugin import bin_events
+from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.errors import (
     DataError,
     FileError,
@@ -107,10 +108,54 @@ def test_scatt_bins_come_from_their_column(columns, tmp_path):
     assert binned.report.outside["ScAtt"] == (N // 5, N // 5)
 
 
-def test_no_event_inside_gives_an_empty_histogram(path):
-    histogram = bin_events(path, energy_edges=[8000, 9000], phi_pix_size=30, nside=1)
-    assert dense(histogram).sum() == 0
-    assert dense(histogram).shape == (1, 6, 12)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(energy_edges=[8000, 9000]), "None of the 20000 events .*: 20000 below the Em axis"),
+        (dict(energy_edges=[0.1, 1]), "20000 on or above the last edge of the Em axis"),
+        (dict(tmin=START + 5000), "20000 removed by the selection of time.* to inf s"),
+        (dict(phi_range=(179.999999, 180)), "20000 removed by the selection of phi"),
+        (
+            dict(good_times=np.array([[START, START + 500]]) / 86400),
+            "removed by the selection of good_times. Times from 21243.95833 to 21243.96412 s are "
+            "selected; the first event is at 1835478000 s",
+        ),
+        (
+            dict(good_times=np.array([[START, START + 500]]) * 1000),
+            r"from 1.835478e\+12 to 1.8354785e\+12 s .* the first event is at 1835478000 s",
+        ),
+        (dict(time_edges=[0, 100]), "last edge of the Time axis.*Times from 0 to 100 s"),
+    ],
+)  # fmt: skip
+def test_a_binning_that_keeps_no_event_is_an_error(path, options, message):
+    with pytest.raises(DataError, match=f"{message}.*Correct the axes and selections"):
+        bin_events(path, **(COARSE | options))
+
+
+def test_bin_that_keeps_no_event_writes_nothing_and_exits_with_2(path, tmp_path, capsys):
+    command = ["bin", str(path), "--out", str(tmp_path / "out.hdf5"), "--energy-edges", "1,2"]
+    assert main([*command, "--phi-pix-size", "30", "--nside", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "None of the 20000 events is in the histogram" in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_without_events_are_refused(columns, tmp_path):
+    empty = {name: values[:0] for name, values in columns.items()}
+    for file in (
+        write_hdf5(tmp_path / "a.hdf5", empty, compression=None),
+        write_fits(tmp_path / "b.fits", empty),
+    ):
+        with pytest.raises(DataError, match="there are no events at all"):
+            bin_events(file, **COARSE)
+        some = write_hdf5(tmp_path / "some.hdf5", columns)
+        assert dense(bin_events([file, some], **COARSE)).sum() > 0  # one empty list does no harm
+
+
+def test_not_even_one_event_in_parallel(path):
+    pytest.importorskip("dask")
+    with pytest.raises(DataError, match="None of the 20000 events"):
+        bin_events(path, **(COARSE | dict(energy_edges=[8000, 9000])), scheduler="threads")
 
 
 # ---------------------------------------------------------------------------- properties
@@ -175,7 +220,7 @@ def test_every_file_is_looked_at_before_any_is_binned(path, columns, tmp_path):
     told = Told()
     with pytest.raises(DataError, match="lacks the column"):
         bin_events([path, write_hdf5(tmp_path / "b.hdf5", some)], **COARSE, progress=told)
-    assert told.counted == []
+    assert told.counts == []
 
 
 # ---------------------------------------------------------------------------- files
@@ -231,12 +276,11 @@ def test_killed_in_the_middle_leaves_the_old_output_as_it_was(path, tmp_path, sc
 
 
 def test_interrupted_leaves_nothing_behind(path, tmp_path):
-    class Interrupting(Told):
-        def count(self, done, total, what=""):
-            raise KeyboardInterrupt
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bin_events(path, **COARSE, progress=Interrupting())
+        bin_events(path, **COARSE, progress=Told(interrupt))
     out = tmp_path / "folder" / "out.hdf5"
     binned = bin_event_files(path, BinningOptions(**COARSE))
     with pytest.raises(FileError, match="Cannot write"):
@@ -249,5 +293,5 @@ def test_progress_counts_every_event(path, tmp_path, columns):
     second = write_fits(tmp_path / "b.fits.gz", columns)
     told = Told()
     bin_events([path, second], **COARSE, progress=told)
-    assert told.counted[-1] == (2 * N, 2 * N, "events")
-    assert [done for done, *_ in told.counted] == sorted({done for done, *_ in told.counted})
+    assert told.counts[-1] == (2 * N, 2 * N) and told.what == {"events"}
+    assert [done for done, _ in told.counts] == sorted({done for done, _ in told.counts})

@@ -22,6 +22,7 @@ from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.spectrum.components import range_counts
+from cosi_linebkg_plugin.spectrum.statistic import deviance_residuals
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
 MASK = (1790.0, 1825.0)
@@ -281,6 +282,46 @@ def test_what_cannot_be_tested_is_said():
     assert "cannot be used" in replace(fit, valid=False, message="lost").summary()
 
 
+def test_every_p_value_says_what_it_is_of():
+    """ "p = 0.082" stood beside "its p-value 0.7": three times the smallest of three, unsaid."""
+    fit = fit_spectrum(MODEL, spectrum(1))
+    a = fit.adequacy
+    assert [t.name for t in a.tests] == ["deviance", "runs of equal signs", "largest residual"]
+    assert a.tests[0].p_value == fit.p_value == a.deviance_p_value
+    assert a.p_value == min(1.0, 3 * min(t.p_value for t in a.tests))
+    text = fit.summary()
+    assert f"{a.deviance / a.dof:.2f} (p = {fit.p_value:.2g}, chi-square law); all tests: p = " in (
+        text
+    )
+    assert (
+        f"p = {a.p_value:.2g} (3 times the smallest of deviance, runs of equal signs and " in text
+    )
+    data = json.loads(fit.to_json())
+    assert data["p_value"] == data["adequacy"]["deviance_p_value"] == fit.p_value
+    assert data["adequacy"]["p_value"] == a.p_value and a.combination in data["adequacy"].values()
+    model, few = thin(3e-4, 3)
+    toyed = with_toys(fit_spectrum(model, few), 50, rng=1)
+    assert f"(p = {toyed.p_value:.2g}, 50 toys)" in toyed.summary()
+    assert "2 times the smallest of deviance and largest residual" in toyed.summary()
+    assert toyed.adequacy.tests[1].law == "counts too low"
+
+
+def test_the_worst_residual_is_one_of_the_residuals_shown():
+    """In the text it was scaled by what the fit absorbs (-4.09), in the figure not (-3.3)."""
+    fit = fit_spectrum(line_model([LINES[0], LINES[2]], sigma=2.9), spectrum(3))
+    used, a = fit.spectrum.used, fit.adequacy
+    shown = fit.residuals
+    k = np.flatnonzero(used)[np.abs(shown[used]).argmax()]
+    assert shown[k] == a.worst and a.worst_range == (EDGES[k], EDGES[k + 1])
+    assert f"{a.worst:+.1f} sigma" in fit.summary()
+    assert np.isfinite(shown).all()
+    plain = deviance_residuals(fit.spectrum.counts, fit.expected_total)
+    assert np.array_equal(shown[~used], plain[~used]) and np.all(
+        np.abs(shown[used]) >= np.abs(plain[used])
+    )
+    assert np.array_equal(replace(fit, valid=False).residuals, plain)
+
+
 # --- few counts ----------------------------------------------------------------------------------
 
 
@@ -301,7 +342,7 @@ def test_few_counts_are_judged_by_toys():
     assert "use toys" in fit.summary()
     toyed = with_toys(fit, 50, rng=1)
     assert toyed.adequacy.n_toys == 50 and toyed.p_value == toyed.adequacy.deviance_p_value
-    assert "(50 toys)" in toyed.summary() and toyed.adequacy.is_adequate()
+    assert "50 toys)" in toyed.summary() and toyed.adequacy.is_adequate()
     back = LineBackgroundFit.from_json(toyed.to_json())
     assert back.toys == toyed.toys and back.summary() == toyed.summary()
 
@@ -318,7 +359,7 @@ def test_the_command_line_makes_its_toys_itself(tmp_path):
         tmp_path,
     )
     fit = fit_config(config, prepare(config).spectrum)
-    assert fit.toys is not None and fit.toys[1] == 200 and "(200 toys)" in fit.summary()
+    assert fit.toys is not None and fit.toys[1] == 200 and "200 toys)" in fit.summary()
     assert fit_config(config, prepare(config).spectrum).toys == fit.toys  # seeded
 
 

@@ -201,7 +201,7 @@ def test_a_model_with_a_functional_link_travels():
     assert len(copy.derived) == 1
     theta = linked.values
     theta[linked.names.index("mu_2")] = 1613.0
-    moved = copy.bind(EDGES).resolve(theta)
+    moved = copy.resolve(theta)
     assert moved[copy.names.index("mu_3")] == 1636.0
     assert np.array_equal(copy.bind(EDGES).counts(theta), linked.bind(EDGES).counts(theta))
 

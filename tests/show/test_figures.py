@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import astropy.units as u
 import histpy
@@ -17,7 +18,7 @@ from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.show.figure import LABEL_SIZE, save_figure
-from cosi_linebkg_plugin.show.spectrum import _isotope, plot_spectrum
+from cosi_linebkg_plugin.show.spectrum import isotope_label, plot_spectrum
 from cosi_linebkg_plugin.show.template import plot_projection, plot_weights
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import SpectralModel
@@ -105,19 +106,57 @@ def test_spectrum_shows_data_model_and_components(fit):
     assert_allclose(curve(upper, "continuum"), fit.component_spectra[0])
     lines = next(p for p in upper.patches if p.get_label() == "lines (energies in keV)").get_data()
     assert_allclose(lines.values - lines.baseline, fit.component_spectra[1:].sum(axis=0), atol=1e-9)
-    assert legend(upper) == ["data", "model", "lines (energies in keV)", "continuum", "masked"]
+    assert legend(upper) == [
+        "data", "model", r"its error (1 $\sigma$)", "lines (energies in keV)", "continuum", "masked"
+    ]  # fmt: skip
     assert upper.get_ylabel() == "counts per 5 keV bin"
     assert upper.get_xlim() == (1600.0, 1900.0)
     low, high = upper.get_ylim()
-    assert low < fit.spectrum.counts.min() and high > fit.spectrum.counts.max()
+    assert low == 0 and high > fit.spectrum.counts.max()
+
+
+def test_the_band_is_the_error_of_the_model(fit):
+    upper, lower = plot_spectrum(fit).axes
+    band = next(p for p in upper.patches if p.get_label().startswith("its error")).get_data()
+    half = 0.5 * (band.values - band.baseline)
+    assert_allclose(0.5 * (band.values + band.baseline), fit.expected)
+    for i in (3, 40):  # by the errors of expected counts, which know nothing of this figure
+        counts = fit.expected_counts((EDGES[i], EDGES[i + 1]))
+        assert half[i] == pytest.approx(counts.total_error, rel=1e-6)
+    shares = next(p.get_data() for p in lower.patches if hasattr(p, "get_data"))
+    assert_allclose(shares.values, half / np.sqrt(fit.expected))
+
+
+def test_a_zero_that_is_left_out_is_marked():
+    edges = np.linspace(1600.0, 1900.0, 61)
+    flat = simulated_spectrum(line_model([], k=2e4), edges, np.random.default_rng(5))
+    upper, _ = plot_spectrum(fit_spectrum(line_model([], k=2e4), flat)).axes
+    assert upper.get_ylim()[0] > 0
+    assert upper.get_ylabel() == "counts per 5 keV bin, zero suppressed"
+
+
+def test_a_known_source_is_part_of_the_model(fit):
+    """The model was drawn without it, far below the data that it was fitted to."""
+    offset = 500.0 * np.exp(-0.5 * ((fit.spectrum.centers - 1700.0) / 5.0) ** 2)
+    spectrum = replace(fit.spectrum, counts=fit.spectrum.counts + np.round(offset))
+    with_source = fit_spectrum(MODEL, spectrum, offset=offset)
+    upper, _ = plot_spectrum(with_source).axes
+    assert_allclose(curve(upper, "model"), with_source.expected + offset)
+    area = next(p for p in upper.patches if p.get_label() == "known source").get_data()
+    assert_allclose(area.values - area.baseline, offset, atol=1e-9)
 
 
 def test_spectrum_residuals_are_signed_deviances_and_masked_bins_hollow(fit):
     lower = plot_spectrum(fit).axes[1]
     residuals = deviance_residuals(fit.spectrum.counts, fit.expected)
+    pulls = fit.adequacy.residuals
     filled, hollow = (line for line in lower.lines if line.get_marker() == "o")
     assert_array_equal(filled.get_xdata(), fit.spectrum.centers[fit.spectrum.used])
-    assert_allclose(filled.get_ydata(), residuals[fit.spectrum.used])
+    # one definition for figure, summary and report: over what the fit leaves of a bin's noise
+    assert_allclose(filled.get_ydata(), pulls[fit.spectrum.used])
+    assert np.abs(filled.get_ydata()).max() == abs(fit.adequacy.worst)
+    shown = residuals[fit.spectrum.mask]
+    assert_allclose(hollow.get_ydata(), shown)
     assert_array_equal(hollow.get_xdata(), fit.spectrum.centers[fit.spectrum.mask])
     assert hollow.get_markerfacecolor() == "white" != filled.get_markerfacecolor()
     assert lower.get_xlabel() == "energy [keV]"
@@ -129,7 +168,7 @@ def test_ranges_come_from_the_template_unless_named(fit, template):
     for axes in (upper, lower):
         assert_allclose(spans(axes, "masked"), fit.mask)
         assert_allclose(spans(axes, "source range"), [SOURCE])
-    assert_allclose(spans(upper, "sidebands"), BANDS)
+    assert_allclose(spans(upper, "energies used"), BANDS)
     figure = plot_spectrum(
         fit, template=template, source_range=(1.8, 1.81) * u.MeV, sidebands=[(1610, 1620)]
     )
@@ -171,7 +210,7 @@ def test_lines_that_the_catalogue_knows_are_named(fit):
 
 def test_isotopes_are_written_as_such():
     names = ["24mNa", "206Bi?", "e+e-", ""]
-    assert [_isotope(name) for name in names] == [
+    assert [isotope_label(name) for name in names] == [
         "$^{\\mathrm{24m}}$Na ", "$^{\\mathrm{206}}$Bi? ", "$e^+e^-$ ", ""
     ]  # fmt: skip
 
@@ -296,11 +335,13 @@ def test_chi_divides_by_the_error_of_what_is_compared(template):
     figure = plot_projection(template, observed=counts + 7.0, truth=counts - 3.0)
     upper, lower = figure.axes
     by_label = {line.get_label().split(":")[0]: line.get_ydata() for line in lower.lines}
-    assert_allclose(by_label["truth"], 3.0 / np.sqrt(errors**2 + counts))
+    # the truth has no noise, and is compared at the template's total: its shape is judged
+    truth = (counts - 3.0) * counts.sum() / (counts - 3.0).sum()
+    assert_allclose(by_label["truth at the template's total"], (counts - truth) / errors)
     assert_allclose(by_label["observed"], -7.0 / np.sqrt(errors**2 + counts))
     assert {"observed", "truth"} <= set(legend(upper))
-    chi2 = np.sum(9.0 / (errors**2 + counts))
-    assert legend(lower)[1] == f"truth: $\\chi^2$ / bins = {chi2:.1f} / 6"
+    chi2 = np.sum(((counts - truth) / errors) ** 2)
+    assert legend(lower)[1] == f"truth at the template's total: $\\chi^2$ / bins = {chi2:.1f} / 6"
     assert lower.get_ylabel() == r"$\chi$"
 
 
@@ -310,6 +351,8 @@ class EmptyBins:
     def __init__(self):
         self.axes = {"Phi": histpy.Axis(np.array([0.0, 90.0, 180.0]) * u.deg, label="Phi")}
 
+        self.labels, self.unknown, self.counts, self.total_error = ("a",), (), {"a": 4.0}, 2.0
+
     def project(self, axis):
         return np.array([4.0, 0.0]), np.array([2.0, 0.0])
 
@@ -318,7 +361,7 @@ def test_bins_without_error_have_no_chi():
     lower = plot_projection(EmptyBins(), truth=[2.0, 1.0]).axes[1]
     chi = next(line for line in lower.lines if line.get_label().startswith("truth"))
     assert_array_equal(chi.get_xdata(), [45.0])
-    assert_allclose(chi.get_ydata(), [2.0 / np.sqrt(8.0)])
+    assert_allclose(chi.get_ydata(), [(4.0 - 2.0 * 4.0 / 3.0) / 2.0])
 
 
 def test_comparison_of_the_wrong_length_is_refused(template):

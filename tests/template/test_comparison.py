@@ -16,7 +16,8 @@ from templates import axes, axis, cells, histogram_of, template_of
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.write import write_histogram
-from cosi_linebkg_plugin.show.template import plot_comparison, plot_maps
+from cosi_linebkg_plugin.show.comparison import plot_comparison
+from cosi_linebkg_plugin.show.maps import plot_maps
 from cosi_linebkg_plugin.template.comparison import (
     MIN_EXPECTED,
     compare,
@@ -216,8 +217,11 @@ def test_the_figure_of_a_comparison(name):
         low, high = panel.get_ylim()
         assert -low == high > np.abs(part.chi).max()
         title = panel.get_title(loc="left")
-        assert title.startswith(f"{row.name}: total {row.difference_percent:+.1f}")
+        assert title.startswith(f"{row.name}: its own total {row.counts:,.0f}, observed 40,0")
+        assert f"({row.difference_percent:+.1f} ± {row.difference_error_percent:.1f} %)" in title
+        assert f"drawn times {row.observed / row.counts:.3g}\n" in title
         assert f"{part.chi2:.0f}/{part.dof}" in title
+    assert "templates scaled" in upper.get_ylabel()
     labels = [text.get_text() for text in upper.get_legend().get_texts()]
     assert {"a", "b", "observed"} == set(labels)
     expected = [line for line in upper.lines if line.get_label() == "b"]
@@ -237,14 +241,27 @@ def test_maps_of_template_observed_and_chi():
     figure = plot_maps(template, observed=observed)
     assert isinstance(figure, Figure)
     maps = [a for a in figure.axes if a.name == "mollweide"]
-    assert [a.get_title() for a in maps] == ["template", "observed", "chi, nside 4"]
+    assert [a.get_title() for a in maps] == [
+        "template", "template at the observed total", "observed", "chi, nside 4"
+    ]  # fmt: skip
     shown = [a.collections[0].get_array() for a in maps]
     sums = pattern().sum(axis=(0, 1))
     assert shown[0].max() == pytest.approx(sums.max()) and shown[0].min() == pytest.approx(
         sums.min()
     )
-    low, high = maps[2].collections[0].get_clim()
-    assert -low == high >= np.abs(shown[2]).max()
+    low, high = maps[3].collections[0].get_clim()
+    assert -low == high >= np.abs(shown[3]).max()
+    # side by side at one scale, and the same total
+    limits = [maps[i].collections[0].get_clim() for i in (1, 2)]
+    assert (
+        limits[0]
+        == limits[1]
+        == (min(shown[1].min(), shown[2].min()), max(shown[1].max(), shown[2].max()))
+    )
+    assert [a.get_xlabel() for a in maps] == 4 * ["$l$ (Galactic)"]
+    assert [t.get_text() for t in maps[0].get_xticklabels()] == [
+        "120°", "60°", "0°", "300°", "240°"
+    ]  # fmt: skip
 
 
 def test_the_sky_is_drawn_with_longitude_to_the_left():

@@ -1,0 +1,152 @@
+"""Maps of a template over the directions of the scattered photons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TemplateError
+from ..template.axes import partial_sky
+from .figure import LABEL_SIZE, axis_edges, sum_to
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..template.template import BackgroundTemplate
+
+#: Names of a frame and of its coordinates, by that of astropy's frame.
+_FRAMES = {
+    "galactic": ("Galactic", "$l$", "$b$"),
+    "icrs": ("ICRS", "RA", "Dec"),
+    "spacecraftframe": ("spacecraft", "lon", "lat"),
+}
+
+_COUNTS = "counts per pixel"
+
+
+def plot_maps(
+    template: BackgroundTemplate,
+    *,
+    observed: Any = None,
+    phi_bins: Sequence[int] | None = None,
+    label: str | None = None,
+    nside: int = 4,
+) -> Figure:
+    """PsiChi maps in Mollweide projection, summed over all axes or one for each Phi bin.
+
+    Parameters
+    ----------
+    template : BackgroundTemplate
+    observed : histpy.Histogram or path, optional
+        Counts of the source range: they, the template at their total, and chi are drawn beside
+        it, all down-graded. Not with `phi_bins`.
+    phi_bins : sequence of int, optional
+        Draws a grid of maps of these Phi bins instead of the sum.
+    label : str, optional
+        One component; default: the sum at the current norms.
+    nside : int
+        Of the maps beside the template's; see `comparison.compare`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Longitude grows to the left; maps with pixels of one size share one scale.
+    """
+    from matplotlib.figure import Figure
+
+    names = [str(axis.label) for axis in template.axes]
+    if "PsiChi" not in names:
+        raise TemplateError(f"The template has no PsiChi; its axes are {', '.join(names)}.")
+    reason = partial_sky(template.axes["PsiChi"])
+    if reason:
+        raise TemplateError(f"Maps need the whole sphere, but PsiChi of the template is {reason}.")
+    if label is not None and label not in template.labels:
+        raise TemplateError(
+            f"The template has no component {label!r}; it has {', '.join(template.labels)}."
+        )
+    chosen = template.histogram if label is None else template.components[label]
+    contents = np.asarray(chosen.contents)
+    axis = template.axes["PsiChi"]
+    maps: list[tuple[str, NDArray[np.float64], Any, str]] = []
+    if phi_bins is not None:
+        n_phi = template.axes["Phi"].nbins if "Phi" in names else 0
+        if not len(phi_bins) or not all(0 <= i < n_phi for i in phi_bins):
+            raise TemplateError(
+                f"phi_bins must be numbers of the template's {n_phi} Phi bins, got {phi_bins!r}."
+            )
+        edges, _ = axis_edges(template.axes["Phi"], "Phi")
+        slices = np.moveaxis(contents, names.index("Phi"), 0)
+        rest = [n for n in names if n != "Phi"]
+        for i in phi_bins:
+            title = rf"$\phi$ = {edges[i]:g}-{edges[i + 1]:g}°"
+            maps.append((title, sum_to(slices[i], rest, "PsiChi"), axis, _COUNTS))
+    else:
+        maps.append((label or "template", sum_to(contents, names, "PsiChi"), axis, _COUNTS))
+        if observed is not None:
+            part = template.compare(observed, nside=nside).projections["PsiChi"]
+            coarse = int(part.nside or nside)
+            unit = f"{_COUNTS}, nside {coarse}"
+            maps.append(("template at the observed total", part.expected, coarse, unit))
+            maps.append(("observed", part.observed, coarse, unit))
+            maps.append((f"chi, nside {coarse}", part.chi, coarse, r"$\chi$, observed - template"))
+    columns = 2 if observed is not None and phi_bins is None else min(3, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(0.4 + 3.6 * columns, 2.9 * rows))
+    figure.set_layout_engine("constrained", hspace=0.12)
+    grid = figure.subplots(
+        rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}
+    ).ravel()
+    frame = str(getattr(getattr(axis, "coordsys", None), "name", "") or "")
+    for panel, (title, values, pixels, unit) in zip(grid, maps, strict=False):
+        alike = [v for _, v, _, u in maps if u == unit and u.startswith(_COUNTS)]
+        span = (min(v.min() for v in alike), max(v.max() for v in alike)) if alike else None
+        image = _draw_map(panel, values, pixels, span)
+        panel.set_title(title, fontsize=9)
+        _label_frame(panel, frame, "white" if alike else "black")
+        bar = figure.colorbar(image, ax=panel, orientation="horizontal", shrink=0.7, pad=0.08)
+        bar.set_label(unit, fontsize=LABEL_SIZE)
+        bar.ax.tick_params(labelsize=LABEL_SIZE)
+    for panel in grid[len(maps) :]:
+        panel.set_visible(False)
+    return figure
+
+
+def _draw_map(
+    panel: Any, values: NDArray[np.float64], pixels: Any, span: tuple[float, float] | None
+) -> Any:
+    """A healpix map on Mollweide axes, longitude growing to the left as on the sky.
+
+    `pixels` is the axis, or the nside of a RING map in the frame of a figure beside it. Without a
+    `span` the map is one of chi, whose scale is symmetric.
+    """
+    import healpy as hp
+
+    nside = pixels if isinstance(pixels, int) else pixels.nside
+    nest = not isinstance(pixels, int) and str(pixels.scheme).upper() == "NESTED"
+    lon, lat = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-90, 90, 361))
+    centers = 0.5 * (lon[:-1, 1:] + lon[:-1, :-1]), 0.5 * (lat[1:, :-1] + lat[:-1, :-1])
+    shown = values[hp.ang2pix(nside, -centers[0], centers[1], nest=nest, lonlat=True)]
+    limit = max(3.0, float(np.abs(values).max()))
+    low, high = span or (-limit, limit)
+    return panel.pcolormesh(
+        np.radians(lon), np.radians(lat), shown, cmap="cividis" if span else "RdBu_r",
+        vmin=low, vmax=high, rasterized=True,
+    )  # fmt: skip
+
+
+def _label_frame(panel: Any, frame: str, color: str) -> None:
+    """Grid, its longitudes and latitudes in degrees, and the name of the frame."""
+    name, lon, lat = _FRAMES.get(frame.lower(), (frame or "frame not known", "lon", "lat"))
+    panel.grid(visible=True, color=color, lw=0.4, alpha=0.5)
+    longitudes = np.array([-120, -60, 0, 60, 120])
+    panel.set_xticks(np.radians(longitudes), [f"{-x % 360}°" for x in longitudes])
+    latitudes = np.array([-60, -30, 0, 30, 60])
+    panel.set_yticks(np.radians(latitudes), [f"{x}°" for x in latitudes])
+    panel.tick_params(labelsize=6)
+    for label in panel.get_xticklabels():
+        label.set(color=color, alpha=0.9)
+    panel.set_xlabel(f"{lon} ({name})", fontsize=LABEL_SIZE)
+    panel.set_ylabel(lat, fontsize=LABEL_SIZE, labelpad=1)
