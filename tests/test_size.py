@@ -32,7 +32,6 @@ TESTED_ELSEWHERE = {
 
 #: What is still to be mended. Nothing is added here.
 TO_MEND = {
-    "app.simulation.simulate",
     "fit.adequacy.judge",
     "fit.minimise.fit_spectrum",
     "fit.posterior.sample_posterior",
