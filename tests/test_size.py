@@ -43,13 +43,6 @@ TO_MEND = {
     "template.template.BackgroundTemplate.__init__",
 }
 WITHOUT_TESTS = {
-    "app.bin_command",
-    "app.compare",
-    "app.demo",
-    "app.fitting",
-    "app.pipeline",
-    "app.tables",
-    "app.terminal",
     "consumers.event_kernels",
     "consumers.rates",
     "fit.guess",
