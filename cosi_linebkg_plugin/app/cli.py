@@ -8,10 +8,10 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import BinningError, FitError, LineBackgroundError, one_line
@@ -28,6 +28,11 @@ from .tables import (
     summary,
 )
 from .terminal import telling
+
+if TYPE_CHECKING:
+    from ..histograms.read import EventHistogram
+    from .config import Config
+    from .pipeline import Outcome
 
 _NUMBER = r"(\d+\.?\d*|\.\d+)"
 
@@ -159,25 +164,47 @@ def _run(options: argparse.Namespace, progress: Progress) -> list[str]:
 
     configs = load_regions(options.config)
     several = "" not in configs and options.region is None
+    config = next(iter(configs.values()))
     if not several:
-        configs = {"": load_config(options.config, options.region)}
+        config = load_config(options.config, options.region)
     progress.say("loading libraries")
-    from .pipeline import run, run_regions
-
     title = options.config.stem
-    if not several:
-        config = configs[""]
-        title = f"{title}: {options.region}" if options.region else title
-        outcome = run(config, options.out, progress=progress, title=title)
-        notes = () if outcome.template else outcome.events.notes  # a template repeats them
-        lines = summary(outcome.fit, outcome.template, outcome.files, notes)
-        return [*_binned(config, outcome.events), *lines]
-    outcomes = run_regions(configs, options.out, progress=progress, title=title)
-    config, first = next(iter(configs.values())), next(iter(outcomes.values()))
-    repeated = any(outcome.template for outcome in outcomes.values())  # its notes have them
-    said = [] if repeated else [f"note: {note}" for note in first.events.notes]
-    written = f"written to {options.out}: report.html, " + ", ".join(f"{n}/" for n in outcomes)
-    return [*_binned(config, first.events), *said, *regions_table(outcomes), "", written]
+    if several:
+        from .regions import run_regions
+
+        outcomes = run_regions(configs, options.out, progress=progress, title=title)
+        first = next(iter(outcomes.values()))
+        repeated = any(outcome.template for outcome in outcomes.values())  # its notes have them
+        said = [] if repeated else [f"note: {note}" for note in first.events.notes]
+        written = f"written to {options.out}: report.html, " + ", ".join(f"{n}/" for n in outcomes)
+        return [*_binned(config, first.events), *said, *regions_table(outcomes), "", written]
+    outcome = _run_one(options, configs, config, progress)
+    of_events = () if outcome.template else outcome.events.notes  # a template repeats them
+    notes = (*outcome.notes, *of_events)
+    lines = summary(outcome.fit, outcome.template, outcome.files, notes)
+    return [*_binned(config, outcome.events), *lines]
+
+
+def _run_one(
+    options: argparse.Namespace,
+    configs: Mapping[str, Config],
+    config: Config,
+    progress: Progress,
+) -> Outcome:
+    """The job of one region, or of a configuration without any."""
+    title = options.config.stem
+    if options.region is not None:
+        from .regions import holds_regions, run_regions
+
+        if holds_regions(options.out, configs):
+            outcomes = run_regions(
+                configs, options.out, progress=progress, title=title, only=options.region
+            )
+            return outcomes[options.region]
+        title = f"{title}: {options.region}"
+    from .pipeline import run
+
+    return run(config, options.out, progress=progress, title=title)
 
 
 def _fit(options: argparse.Namespace, progress: Progress) -> list[str]:
@@ -186,22 +213,25 @@ def _fit(options: argparse.Namespace, progress: Progress) -> list[str]:
     config = load_config(options.config, options.region)
     progress.say("loading libraries")
     from ..io.atomic import output_folder, together
-    from ..show.figure import save_figure
-    from ..show.spectrum import plot_spectrum
     from . import pipeline
+    from .fitting import fit_config
 
     pipeline.check_outputs(options.out, config)
     with output_folder(options.out, pipeline.RESULTS) as folder:
-        plugin = pipeline.prepare(config, progress).plugin
+        prepared = pipeline.prepare(config, progress)
         with pipeline.keeping_fit(folder) as kept:
-            fit = pipeline.fit_config(config, plugin, progress)
+            fit = fit_config(config, prepared.spectrum, progress)
             kept.append(fit)
+            from ..show.figure import save_figure
+            from ..show.spectrum import plot_spectrum
+
             figure = plot_spectrum(fit, source_range=config.source_range, names=True)
             files = [folder / "fit.json", folder / "spectrum.png"]
             with together(folder, stale=pipeline.RESULTS):
                 fit.to_json(files[0], source_range=config.source_range)
                 save_figure(figure, files[1])
-    return [*_binned(config, plugin.events), *summary(fit, None, files, plugin.events.notes)]
+    notes = (*prepared.notes, *prepared.events.notes)
+    return [*_binned(config, prepared.events), *summary(fit, None, files, notes)]
 
 
 def _template(options: argparse.Namespace, progress: Progress) -> list[str]:
@@ -213,22 +243,23 @@ def _template(options: argparse.Namespace, progress: Progress) -> list[str]:
     progress.say("loading libraries")
     from ..io.atomic import output_folder, together
     from . import pipeline
+    from .fitting import require_fit_of
 
     pipeline.check_outputs(options.out, config)
     with output_folder(options.out, pipeline.RESULTS) as folder:
         prepared = pipeline.prepare(config, progress)
-        plugin = prepared.plugin
-        pipeline.require_fit_of(config, plugin, fit)
+        require_fit_of(prepared.spectrum, fit)
         progress.say("making the template")
         template = pipeline.template_config(pipeline.require_plan(prepared), fit, progress)
         with together(folder, stale=set(pipeline.RESULTS) - set(pipeline.FIT_FIGURES)):
             files = pipeline.write_results(folder, template.fit, template)
-    return [*_binned(config, plugin.events), *summary(template.fit, template, files)]
+    lines = summary(template.fit, template, files, prepared.notes)
+    return [*_binned(config, prepared.events), *lines]
 
 
 def _compare(options: argparse.Namespace, progress: Progress) -> list[str]:
     progress.say("loading libraries")
-    from .pipeline import compare_files
+    from .compare import compare_files
 
     paths = [options.template, *options.more]
     rows, files = compare_files(paths, options.observed, options.out, nside=options.nside)
@@ -247,7 +278,7 @@ def _demo(options: argparse.Namespace, progress: Progress) -> list[str]:
     return [*lines, "", "compared with the simulated truth:", *demo_table(rows)]
 
 
-def _binned(config: Any, events: Any) -> list[str]:
+def _binned(config: Config, events: EventHistogram) -> list[str]:
     """What became of the events, where they were binned here."""
     return [events.description, ""] if config.binning is not None else []
 

@@ -387,6 +387,10 @@ class BinningSection(OptionsSection):
     """How event lists are binned: the options of `bin_events`, with the same names."""
 
 
+#: Stands for the mask that is not given.
+_SOURCE_RANGE: Any = object()
+
+
 class Config(_Section):
     """The configuration of a run; energies in keV, times in s, paths absolute.
 
@@ -397,7 +401,12 @@ class Config(_Section):
     events: EventFiles = Field(description="The data; several files are summed.")
     binning: BinningSection | None = Field(default=None, description="Where events are lists.")
     source_range: Range | None = Field(default=None, description="Energies [keV] of the source.")
-    mask: Ranges = Field(default=(), description="Energies [keV] that the fit leaves out.")
+    mask: Ranges = Field(
+        default=_SOURCE_RANGE,
+        validate_default=True,
+        description="Energies [keV] that the fit leaves out; default: the source range. [] is no "
+        "mask.",
+    )
     model: ModelSection = ModelSection()
     engine: Engine = Field(default="minuit", description="What fits the model.")
     template: TemplateSection | None = Field(default=None, validate_default=True)
@@ -411,6 +420,19 @@ class Config(_Section):
             if path in events[:i]:
                 _refuse(str(path), f"events[{events.index(path)}] is this file already", i)
         return events
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _source_range_by_default(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not _SOURCE_RANGE:
+            return value
+        source_range = info.data.get("source_range")
+        return () if source_range is None else (source_range,)
+
+    @property
+    def masks_source_by_default(self) -> bool:
+        """Whether the source range is masked because no mask was given."""
+        return "mask" not in self.model_fields_set and bool(self.mask)
 
     @field_validator("template", mode="before")
     @classmethod

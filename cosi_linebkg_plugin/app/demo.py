@@ -13,6 +13,9 @@ from ..errors import FileError
 from ..histograms.write import sparse_histogram, write_histogram
 from ..io.atomic import output_folder, together, whole_file
 from ..io.progress import Progress, say
+from ..template.build import make_template
+from ..template.options import TemplateOptions
+from ..template.plan import plan_for_fit
 from ..template.template import BackgroundTemplate
 from .config import load_config
 from .pipeline import RESULTS, Outcome, prepare, run
@@ -101,12 +104,12 @@ def _run_demo(
     def compare(template: BackgroundTemplate) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         from ..show.template import plot_projection
 
-        plugin = prepare(config).plugin
+        prepared = prepare(config)
         rows.append(compare_with_truth(template, simulation))
         for method in ("interpolated", "sideband"):
-            other = plugin.background_template(
-                template.fit, SOURCE_RANGE, method=method, sidebands=SIDEBANDS
-            )
+            options = TemplateOptions(method, SIDEBANDS)
+            plan = plan_for_fit(prepared.events, template.fit, SOURCE_RANGE, options)
+            other = make_template(plan, template.fit)
             rows.append(compare_with_truth(other, simulation))
         truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
         return rows, {"phi_truth": plot_projection(template, "Phi", truth=truth)}

@@ -53,8 +53,8 @@ def regions_table(outcomes: Mapping[str, Outcome]) -> list[str]:
     lines = text_table(list(rows[0]), [list(row.values()) for row in rows], range(1, len(rows[0])))
     for name, outcome in outcomes.items():
         lines += ["", f"{name}: {outcome.fit.summary()}"]
-        notes = outcome.template.notes if outcome.template else ()
-        lines += [f"note: {note}" for note in notes]
+        of_template = outcome.template.notes if outcome.template else ()
+        lines += [f"note: {note}" for note in (*outcome.notes, *of_template)]
     return lines
 
 

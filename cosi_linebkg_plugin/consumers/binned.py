@@ -62,7 +62,7 @@ class BinnedBackground(BackgroundNorms):
         prefix: str = "",
         followed: Followed | None = None,
         outside: str = "raise",
-    ):
+    ) -> None:
         if template.livetime is None:
             raise TemplateError(
                 "cosipy 0.4.3 takes norms as rates, but the template has no livetime; make it with "
@@ -71,8 +71,7 @@ class BinnedBackground(BackgroundNorms):
         super().__init__(template, float(template.livetime), prefix, followed)
         histogram = None if data is None else histogram_of(data)
         self._cells = ConsumerCells.of(template, histogram, outside, own_order(histogram))
-        self._amounts: Array | None = None
-        self._expectation: Histogram | None = None
+        self._last: tuple[Array, Histogram] | None = None
         self.axes: Axes = self._cells.axes
 
     def expectation(self, copy: bool = True) -> Histogram:
@@ -86,10 +85,9 @@ class BinnedBackground(BackgroundNorms):
         amounts = self.amounts()
         if copy:
             return self._make(amounts)
-        known = self._amounts is not None and np.array_equal(amounts, self._amounts)
-        if self._expectation is None or not known:
-            self._expectation, self._amounts = self._make(amounts), amounts
-        return self._expectation
+        if self._last is None or not np.array_equal(amounts, self._last[0]):
+            self._last = amounts, self._make(amounts)
+        return self._last[1]
 
     def _make(self, amounts: Array) -> Histogram:
         return make_histogram(self.axes, self._cells.sum(amounts / self._cells.units))

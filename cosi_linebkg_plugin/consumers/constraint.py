@@ -60,7 +60,7 @@ class NormConstraint(PluginPrototype):
         mean: ArrayLike | None = None,
         nuisance: Mapping[str, Parameter] | None = None,
         check: Callable[[Mapping[str, Parameter]], None] | None = None,
-    ):
+    ) -> None:
         if isinstance(parameters, str):
             parameters = [parameters]
         self._paths = tuple(parameters)
@@ -193,7 +193,8 @@ def _inverse(covariance: NDArray[np.float64], paths: Sequence[str]) -> NDArray[n
     if np.all(np.isfinite(covariance)) and np.allclose(covariance, covariance.T) and errors.all():
         correlation = covariance / np.outer(errors, errors)  # norms differ by orders of magnitude
         if not len(paths) or np.linalg.eigvalsh(correlation)[0] > 1e-12:
-            return np.linalg.inv(correlation) / np.outer(errors, errors)
+            precision: NDArray[np.float64] = np.linalg.inv(correlation) / np.outer(errors, errors)
+            return precision
     raise TemplateError(
         f"The covariance of {', '.join(paths)} must be finite, symmetric and positive definite; "
         f"got the variances {np.diag(covariance).tolist()}. Leave out what is unknown."

@@ -121,7 +121,7 @@ class ComponentMix:
         data: Histogram | None = None,
         outside: str = "raise",
         followed: Followed | None = None,
-    ):
+    ) -> None:
         _require_identifier(name, "constraint plugin")
         self._cells = ConsumerCells.of(template, data, outside)
         self._followed = followed

@@ -108,7 +108,7 @@ class BackgroundNorms:
         livetime: float,
         prefix: str = "",
         followed: Followed | None = None,
-    ):
+    ) -> None:
         self.labels = tuple(template.labels)
         self._livetime = livetime
         self._prefix = prefix

@@ -13,7 +13,15 @@ from ..events.kernels import add_bins
 from ..events.sums import ColumnAxis
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
 from .cells import ConsumerCells, check_outside
-from .event_kernels import add_densities, place_in_time, sky_vectors
+from .event_kernels import (
+    Array,
+    Integers,
+    Singles,
+    fill_densities,
+    place_in_time,
+    sky_vectors,
+    weighted_densities,
+)
 from .rates import BackgroundNorms
 
 if TYPE_CHECKING:
@@ -25,9 +33,6 @@ if TYPE_CHECKING:
 
     from ..template.energies import EnergyDensity
     from ..template.template import BackgroundTemplate
-
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 #: Events that are worked on at a time; more only cost memory.
 _BLOCK = 1 << 17
@@ -130,7 +135,7 @@ class BackgroundDensity(BackgroundNorms):
         prefix: str = "",
         livetime_fraction: bool = True,
         outside: str = "raise",
-    ):
+    ) -> None:
         check_outside(outside)
         self._events_class = type(events)
         self._event_type = _event_type(events)
@@ -170,7 +175,8 @@ class BackgroundDensity(BackgroundNorms):
         """
         rates = self._rates()
         if self._last is None or not np.array_equal(rates, self._last[0]):
-            density = rates @ self._densities
+            density = np.empty(self.nevents)
+            weighted_densities(rates, self._densities, density)
             density.flags.writeable = False
             self._last = rates, density
         return self._last[1]
@@ -189,10 +195,10 @@ class BackgroundDensity(BackgroundNorms):
         columns: dict[str, Array],
         livetime_fraction: bool,
         outside: str,
-    ) -> Array:
+    ) -> Singles:
         """Densities at 1 Hz of each component, shape (n_labels, n_inside)."""
         n, filled = self.inside.size, 0
-        densities = np.empty((len(self.labels), n))
+        densities = np.empty((len(self.labels), n), np.float32)
         counted = np.zeros(len(_REASONS) + 1, np.int64)
         for start in range(0, n, _BLOCK):
             block = {name: column[start : start + _BLOCK] for name, column in columns.items()}
@@ -204,14 +210,13 @@ class BackgroundDensity(BackgroundNorms):
             self.inside[start : start + _BLOCK] = good
             factors = pointing.live[interval] if livetime_fraction else np.ones(interval.size)
             stop = filled + int(good.sum())
-            add_densities(
+            fill_densities(
                 flat[good],
                 energy_bins[good],
                 block["energy"][good],
                 factors[good],
                 cells.maps,
-                cells.lows,
-                cells.steps,
+                cells.grid,
                 cells.tables,
                 densities[:, filled:stop],
             )
@@ -234,7 +239,9 @@ class BackgroundDensity(BackgroundNorms):
 class _Cells:
     """The template's maps as densities, and how events find their cell in them."""
 
-    def __init__(self, template: BackgroundTemplate, densities: Sequence[EnergyDensity | None]):
+    def __init__(
+        self, template: BackgroundTemplate, densities: Sequence[EnergyDensity | None]
+    ) -> None:
         cells = ConsumerCells.of(template, None, None)
         axes, self.source_range = cells.axes, template.source_range
         self._psichi = axes["PsiChi"]
@@ -246,14 +253,13 @@ class _Cells:
         shares = rows / rows.sum(axis=(1, 2, 3), keepdims=True)
         self.maps = (shares / widths[:, None]).reshape(len(cells.labels), -1)
         longest = max(d.density.shape[1] for d in densities if d is not None)
-        self.lows = np.zeros(len(densities))
-        self.steps = np.ones(len(densities))
+        self.grid = np.array([np.zeros(len(densities)), np.ones(len(densities))])
         self.tables = np.zeros((len(cells.labels), len(densities), longest))
         for i, d in enumerate(densities):
             if d is not None:
                 middles = (np.arange(longest) + 0.5) / longest * d.density.shape[1] - 0.5
                 known = np.arange(d.density.shape[1])
-                self.lows[i], self.steps[i] = d.low, (d.high - d.low) / longest
+                self.grid[:, i] = d.low, (d.high - d.low) / longest
                 for row, values in zip(self.tables[:, i], d.density, strict=True):
                     row[:] = np.interp(middles, known, values)
 
@@ -301,7 +307,7 @@ class _Cells:
             vectors = np.empty((3, good.size))
             quaternions = pointing.quaternions(self._frame)
             where = interval[good], fraction[good]
-            sky_vectors(longitude[good], latitude[good], quaternions, *where, *vectors)
+            sky_vectors(longitude[good], latitude[good], quaternions, *where, vectors)
             pixels[good] = hp.vec2pix(nside, *vectors, nest=nested)
         return pixels
 
@@ -309,7 +315,7 @@ class _Cells:
 class _Pointing:
     """Orientation and livetime of a history at the times of events."""
 
-    def __init__(self, history: History):
+    def __init__(self, history: History) -> None:
         import astropy.units as u
 
         time = history.obstime.utc

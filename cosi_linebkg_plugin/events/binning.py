@@ -24,7 +24,7 @@ from ..options import options_of, takes_options
 from .files import EventFile, find_event_files, open_event_file
 from .kernels import unravel
 from .options import BinningJob, BinningOptions
-from .sums import GALACTIC, Sums, sum_events
+from .sums import GALACTIC, Binning, Sums, sum_events
 
 if TYPE_CHECKING:
     from histpy import Histogram
@@ -73,15 +73,18 @@ class BinningReport:
         """In one line: how many events were read, and how many are in the histogram."""
         return f"{self.read} events read from {len(self.files)} file(s), {self.kept} binned"
 
-    def __str__(self) -> str:
-        lines = [self.summary]
+    @property
+    def left_out(self) -> list[tuple[str, int]]:
+        """What became of the events that are not in the histogram: (what, how many)."""
         rows = [(f"{column} is not a number", n) for column, n in self.not_a_number.items() if n]
         rows += [(f"removed by the selection of {name}", n) for name, n in self.removed.items()]
         for axis, (below, above) in self.outside.items():
             rows += [(f"below the {axis} axis", below)] * (below > 0)
             rows += [(f"on or above the last edge of the {axis} axis", above)] * (above > 0)
-        rows += [("without a possible direction", self.impossible)] * (self.impossible > 0)
-        return "\n".join(lines + [f"  {n:>12} {what}" for what, n in rows])
+        return rows + [("without a possible direction", self.impossible)] * (self.impossible > 0)
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *(f"  {n:>12} {what}" for what, n in self.left_out)])
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def bin_events(paths: Any, job: BinningJob) -> Histogram:
     BinningError
         Options that cannot be.
     DataError
-        Columns that are missing (with those found), or events that cannot be used.
+        Columns that are missing (with those found), events that cannot be used, or none that is
+        inside the axes and selections.
     FileError
         A file that is missing, truncated or damaged; names it, and how far it was read.
 
@@ -215,6 +219,8 @@ def bin_event_files(
 
         sums = sum_in_parallel(options.binning, files, scheduler, workers, done)
     report = _report(options, files, sums)
+    if report.kept == 0:
+        raise DataError(_why_none(report, options.binning, files))
     # The flat cells are taken apart in the memory of the result, which is most of all memory.
     (cells, counts, *_), axes = sums, options.axes()
     del sums
@@ -272,6 +278,34 @@ def _report(options: BinningOptions, files: list[EventFile], sums: Sums) -> Binn
         impossible=impossible,
         notes=tuple(notes),
     )
+
+
+def _why_none(report: BinningReport, binning: Binning, files: list[EventFile]) -> str:
+    """Why no event is in the histogram, and the cure."""
+    if report.read == 0:
+        return f"{', '.join(report.files)}: there are no events at all. Give lists that hold some."
+    most = sorted(report.left_out, key=lambda row: -row[1])[:3]
+    text = f"None of the {report.read} events is in the histogram: "
+    text += ", ".join(f"{n} {what}" for what, n in most if n) + "."
+    limits = _time_limits(binning)
+    if limits is not None:
+        first = next(files[0].blocks(("TimeTags",), 0, 1))["TimeTags"][0]
+        text += (
+            f" Times from {limits[0]:.10g} to {limits[1]:.10g} s are selected; the first event is "
+            f"at {first:.10g} s (Unix times)."
+        )
+    return f"{text} Correct the axes and selections, or give other events."
+
+
+def _time_limits(binning: Binning) -> tuple[float, float] | None:
+    """Between which times events are taken; None if nothing limits them."""
+    chosen = [np.array(binning.selections.time)] if binning.selections.time else []
+    if binning.selections.good_times is not None:
+        chosen.append(binning.selections.good_times.ravel())
+    chosen += [axis.edges for axis in binning.axes if axis.label == "Time"]
+    if not chosen:
+        return None
+    return max(float(c[0]) for c in chosen), min(float(c[-1]) for c in chosen)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, FileError, LineBackgroundError
 from ..io.guard import brief, is_plain, listed, plain_unit, reading, require_file
 from ..io.hdf5 import DEFLATE, REAL, opened, require_stored
+from ..io.time_header import KEYWORDS, TimeReference, time_reference
 
 if TYPE_CHECKING:
     import h5py
@@ -43,8 +44,8 @@ ENDINGS = (".fits", ".fits.gz", ".hdf5", ".h5")
 #: Events read at once: 1 MB per column.
 BLOCK = 1 << 17
 
-#: The columns of an event list and their units. FITS files may say another unit; what says none
-#: is in these.
+#: The columns of an event list and their units; what says no unit is in these. Times are Unix
+#: times unless the header says what they are (`io.time_header`).
 COLUMNS = {
     "Energies": "keV",
     "TimeTags": "s",
@@ -95,6 +96,7 @@ class EventFile:
     columns: Mapping[str, str]
     divisible: bool
     _table: _Table | None  # of a FITS file
+    _times: TimeReference | None = None  # None: they are Unix times in s
 
     def require(self, names: Iterable[str]) -> None:
         """Refuse the file if one of these columns is missing."""
@@ -143,8 +145,10 @@ class EventFile:
                 raise
             except Exception as error:  # libraries answer damage with nearly any
                 raise self._damaged(done, error) from error
-            yield block
             done += len(next(iter(block.values())))
+            if self._times is not None and "TimeTags" in block:
+                block["TimeTags"] = self._times.unix(block["TimeTags"])
+            yield block
         try:
             next(blocks, None)  # what is checked after the last event
         except _STREAM_ERRORS as error:
@@ -366,6 +370,10 @@ def _open_hdf5(path: Path) -> EventFile:
             require_stored(datasets[name], path)
             _require_column(plain, datasets[name].dtype, datasets[name].shape[1:], path)
             _factor(plain, datasets[name].attrs.get("unit"), path)
+        times = None
+        if "TimeTags" in columns:
+            dataset = datasets[columns["TimeTags"]]
+            times = _times(path, dataset.attrs.get("unit"), file.attrs, dataset.attrs)
     n_events = lengths[columns["Energies"]]
     for name in columns.keys() & COLUMNS.keys():
         if lengths[columns[name]] != n_events:
@@ -374,7 +382,7 @@ def _open_hdf5(path: Path) -> EventFile:
                 f"{name!r} {lengths[columns[name]]}. Write the file again."
             )
     columns = {name: key for name, key in columns.items() if lengths[key] == n_events}
-    return EventFile(path, n_events, columns, True, None)
+    return EventFile(path, n_events, columns, True, None, times)
 
 
 def _require_column(name: str, dtype: np.dtype, shape: tuple[int, ...], path: Path) -> None:
@@ -435,7 +443,10 @@ def _open_fits(path: Path) -> EventFile:
     }
     with open(path, "rb") as file:
         compressed = file.read(2) == _GZIP
-    events = EventFile(path, n_events, numbers, not compressed, table)
+    times = None
+    if "TimeTags" in numbers:
+        times = _times(path, layout[numbers["TimeTags"]].unit, primary, header)
+    events = EventFile(path, n_events, numbers, not compressed, table, times)
     size = path.stat().st_size
     if not compressed and n_events * row > size - offset:
         raise events._damaged(max(size - offset, 0) // row, "the file ends there")
@@ -488,9 +499,20 @@ def _plain(name: str) -> str:
     return _BRACKETS.sub("", name)
 
 
+def _times(path: Path, unit: object, *headers: Mapping[str, Any]) -> TimeReference | None:
+    """How TimeTags count, by headers of which the last comes first; None: Unix times in s."""
+    known = {
+        key: value.decode() if isinstance(value, bytes) else value
+        for header in headers
+        for key, value in ((key, header[key]) for key in KEYWORDS if key in header)
+    }
+    times = time_reference(known, unit, f"{path}: the column 'TimeTags'")
+    return None if times.changes_nothing else times
+
+
 def _factor(name: str, unit: Any, path: Path | None = None) -> float:
-    """What takes a column in this unit to its unit in COLUMNS."""
-    wanted = COLUMNS.get(name)
+    """What takes a column in this unit to its unit in COLUMNS; times are left to `_times`."""
+    wanted = COLUMNS.get(name) if name != "TimeTags" else None
     if wanted is None or (isinstance(unit, str | None) and unit in (None, "", wanted)):
         return 1.0
     import astropy.units as u

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..histograms.orientation import Pointing
-from ..io.guard import reading, require_file
-
-#: The modified Julian date of the Unix epoch, which event times count from.
-_UNIX_MJD = 40587.0
+from ..histograms.orientation import Pointing, merged
+from ..io.guard import brief, listed, reading, require_file, shown
+from ..io.time_header import time_reference
 
 #: Good times are a few kB; a larger file, packed or not, is another one.
 _MAX_BYTES = 100_000_000
+
+#: Names of the columns of a table GTI: those of the OGIP standard, and cosipy's.
+_GTI_COLUMNS = (("START", "STOP"), ("TSTART", "TSTOP"))
 
 Range = tuple[float, float]
 
@@ -56,9 +57,11 @@ def good_times(source: Any) -> NDArray[np.float64]:
 
     Parameters
     ----------
-    source : array_like, shape (n, 2), s, Unix time; or path
-        A text file holds a start and a stop a line (``#`` begins a comment); a FITS file a table
-        GTI with columns START and STOP.
+    source : path; or array_like, shape (n, 2), s, Unix time, or pairs of quantities or times
+        A text file holds a start and a stop a line, Unix times in s (``#`` begins a comment). A
+        FITS file has a table GTI with the columns START and STOP, or TSTART and TSTOP, whose
+        header says what they count (`io.time_header`). astropy times are pairs as well, and so is
+        cosipy's GoodTimeInterval.
 
     Returns
     -------
@@ -84,26 +87,21 @@ def good_times(source: Any) -> NDArray[np.float64]:
 
 
 def as_intervals(source: Any) -> NDArray[np.float64]:
-    """An array of shape (n, 2), s, from pairs of numbers or of quantities."""
+    """Unix times in s, shape (n, 2), from pairs of numbers, quantities or astropy times."""
     try:
-        values = np.asarray(
-            [[float(getattr(t, "to_value", lambda _, t=t: t)("s")) for t in pair]
-             for pair in source],
-        )  # fmt: skip
+        pairs = [[_seconds(time) for time in pair] for pair in source]
+        values = np.asarray(pairs, np.float64)
         return values.reshape(-1, 2) if values.size == 0 else values.reshape(len(values), 2)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"Good times are a list of [start, stop] in s, got {source!r} ({error})."
+            f"Good times are a list of [start, stop] in s, got {shown(source)} ({brief(error)})."
         ) from error
 
 
-def merged(intervals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sorted intervals, shape (n, 2); those that overlap or touch become one."""
-    intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
-    ends = np.maximum.accumulate(intervals[:, 1])
-    begins_new = np.append(True, intervals[1:, 0] > ends[:-1])
-    last = np.append(np.flatnonzero(begins_new)[1:] - 1, len(intervals) - 1)
-    return np.stack([intervals[begins_new, 0], ends[last]], axis=1)
+def _seconds(time: Any) -> float:
+    if hasattr(time, "unix"):  # an astropy Time, of any system
+        return float(time.utc.unix)
+    return float(time.to_value("s") if hasattr(time, "to_value") else time)
 
 
 def within(intervals: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
@@ -114,7 +112,9 @@ def within(intervals: NDArray[np.float64], low: float, high: float) -> NDArray[n
 
 def _read_good_times(path: Path) -> NDArray[np.float64]:
     require_file(path, "give a file of good times.")
-    cure = "Give a start and a stop [s] a line, or a FITS table GTI with columns START and STOP."
+    cure = (
+        "Give a start and a stop [s] a line, or a FITS table GTI with the columns START and STOP."
+    )
     with reading(path, "cannot be read as good times", cure), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a file without lines; none is refused by the caller
         raw = _unpacked(path)
@@ -144,19 +144,19 @@ def _read_gti_table(path: Path, raw: bytes) -> NDArray[np.float64]:
         n_bytes = table.header["NAXIS1"] * table.header["NAXIS2"]
         if not 0 <= n_bytes <= len(raw):
             raise ValueError(f"its table says {n_bytes} bytes, but the file holds {len(raw)}")
-        epoch = table.header.get("MJDREF")
-        if epoch is None and "MJDREFI" in table.header:
-            epoch = table.header["MJDREFI"] + table.header.get("MJDREFF", 0.0)
-        if epoch is not None and epoch != _UNIX_MJD:
-            raise DataError(
-                f"{path}: its times count from MJD {epoch:.9g}, but event times are Unix times "
-                f"(MJD {_UNIX_MJD:.0f}). Convert them first."
-            )
-        zero = float(table.header.get("TIMEZERO", 0.0))
-        columns = [np.asarray(table.data[name]) for name in ("START", "STOP")]
-        if any(c.ndim != 1 or c.dtype.kind not in "iuf" for c in columns):
-            raise ValueError("START and STOP are no columns of numbers")
-        return np.stack(columns, axis=1).astype(float) + zero
+        names = {name.upper(): name for name in table.columns.names}
+        pair = next((p for p in _GTI_COLUMNS if set(p) <= names.keys()), None)
+        if pair is None:
+            raise ValueError(f"its table GTI has the columns {listed(names)}")
+        bounds = []
+        for name in (names[column] for column in pair):
+            values = np.asarray(table.data[name])
+            if values.ndim != 1 or values.dtype.kind not in "iuf":
+                raise ValueError(f"{name} is no column of numbers")
+            unit = table.columns[name].unit
+            times = time_reference(table.header, unit, f"{path}: the column {name!r} of GTI")
+            bounds.append(times.unix(values))
+        return np.stack(bounds, axis=1)
 
 
 def checked_range(value: Sequence[Any] | None, what: str, unit: str) -> Range | None:

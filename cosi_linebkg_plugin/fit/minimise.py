@@ -383,6 +383,12 @@ def _negative_continuum(objective: Objective, theta: NDArray[np.float64]) -> str
     return f"the continuum is negative at {spectrum.centers[counts.argmin()]:.1f} keV"
 
 
+def check_fit(model: SpectralModel, spectrum: EnergySpectrum) -> None:
+    """Refuse what `fit_spectrum` would refuse, without any work."""
+    check_degrees_of_freedom(model, spectrum)
+    _check_lines_are_seen(Objective(model, spectrum))
+
+
 def check_degrees_of_freedom(model: SpectralModel, spectrum: EnergySpectrum) -> None:
     """Refuse a fit with fewer unmasked bins than free parameters.
 

@@ -230,7 +230,17 @@ class EventHistogram:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know of how the events were binned."""
-        return tuple(note for part in self._parts for note in part.notes)
+        notes = [note for part in self._parts for note in part.notes]
+        with_livetime = sum(part.livetime is not None for part in self._parts)
+        if with_livetime and self.livetime is None:
+            why = "their times overlap"
+            if with_livetime < len(self._parts):
+                why = f"only {with_livetime} of {len(self._parts)} say one"
+            notes.append(
+                f"the livetime of the sum cannot be told from its histograms, since {why}: it is "
+                "what livetime (template: livetime) says, in s"
+            )
+        return tuple(notes)
 
     def annotated(
         self, livetime: Livetime | None, notes: Sequence[str], description: str
@@ -424,10 +434,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 def _require_counts(unit: Any, where: str) -> None:
     import astropy.units as u
 
-    if unit is not None and u.Unit(unit) != u.dimensionless_unscaled:
+    if unit is not None and u.Unit(unit) not in (u.dimensionless_unscaled, u.ct):
         raise DataError(
             f"The contents of the histogram ({where}) have the unit {unit}, but counts have none. "
-            "Give event counts, not rates or fluxes."
+            "Give event counts, not rates, fluxes or parts."
         )
 
 
@@ -457,12 +467,13 @@ def files_kept_open() -> Iterator[None]:
     if _KEPT.get() is not None:  # within another
         yield
         return
-    with ExitStack() as stack:
-        token = _KEPT.set((stack, {}))
-        try:
-            yield
-        finally:
-            _KEPT.reset(token)
+    stack = ExitStack()
+    token = _KEPT.set((stack, {}))
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+        stack.close()  # what failed here is no fault of the files
 
 
 @contextmanager

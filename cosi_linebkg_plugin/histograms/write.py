@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io.atomic import whole_hdf5
+from ..io.atomic import ForgivingFile, whole_hdf5
 from .axes import load_histpy
 
 if TYPE_CHECKING:
@@ -65,6 +66,53 @@ def sparse_histogram(
     as_it_is = "copy_contents" in signature(histogram).parameters
     options = {"copy_contents": False} if as_it_is else {}
     return histogram(axes, contents=contents, track_overflow=False, **options)
+
+
+def write_maps(
+    filename: str | os.PathLike[str] | ForgivingFile,
+    name: str,
+    axes: Axes,
+    maps: Mapping[str, tuple[NDArray, float]],
+) -> None:
+    """Write a dense histpy histogram of scaled arrays, a part at a time, without a copy of them.
+
+    Parameters
+    ----------
+    filename : path, or what `whole_hdf5` yields
+        The file is made, or added to.
+    name : str
+        The histogram's group.
+    axes : histpy.Axes
+    maps : mapping of "contents" and, where known, "sumw2" to (ndarray, float)
+        An array of one value per cell, and the factor on it.
+    """
+    import h5py
+
+    none = np.zeros((len(list(axes)), 0), np.int64)
+    # histpy writes the axes; cells are put in place of its empty ones
+    sparse_histogram(axes, none, np.zeros(0), in_order=True).write(filename, name=name)
+    with h5py.File(filename, "a") as file:
+        group = file[name]
+        del group["contents"]
+        group.attrs["format"] = "dense"
+        for key, (array, factor) in maps.items():
+            dataset = group.create_dataset(key, array.shape, float, track_times=False)
+            for block in _blocks(array.shape):
+                dataset[block] = array[block] * factor
+
+
+def _blocks(shape: tuple[int, ...], cells: int = 1 << 18) -> Iterator[tuple[slice | int, ...]]:
+    """Blocks of an array that follow each other in memory, of so many cells or fewer."""
+    whole = len(shape)
+    while whole and math.prod(shape[whole - 1 :]) <= cells:
+        whole -= 1
+    if not whole:
+        yield ()
+        return
+    step = max(cells // math.prod(shape[whole:]), 1)
+    for outer in np.ndindex(*shape[: whole - 1]):
+        for start in range(0, shape[whole - 1], step):
+            yield (*outer, slice(start, start + step))
 
 
 def write_histogram(

@@ -113,11 +113,11 @@ def _function(part: Part) -> Function1D:
         # Limits before the value: astromodels' default maximum of K is 1e3; a minimum of 1e3 or
         # more breaks clone_model. A line's energy, which starts at 0, goes the other way round.
         if wanted.low <= parameter.value <= wanted.high:
-            parameter.bounds = limits
+            parameter.min_value, parameter.max_value = limits
             parameter.value = wanted.value
         else:
             parameter.value = wanted.value
-            parameter.bounds = limits
+            parameter.min_value, parameter.max_value = limits
         parameter.free = wanted.free
         if wanted.name in _STEPS:
             parameter.delta = _STEPS[wanted.name]

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from astromodels.functions.function import Function1D, FunctionMeta
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from astropy.units import UnitBase as Unit
+
+#: Energies [keV] or densities, of any shape; quantities where astromodels works with units.
+Energies = NDArray[np.float64] | Any
 
 
 class TailedGaussian(Function1D, metaclass=FunctionMeta):
@@ -50,14 +59,16 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """  # noqa: E501
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.sigma.unit = x_unit
         self.fraction.unit = ""
         self.length.unit = x_unit
 
-    def evaluate(self, x, F, mu, sigma, fraction, length):
+    def evaluate(
+        self, x: Energies, F: float, mu: float, sigma: float, fraction: float, length: float
+    ) -> Energies:
         """Density at x; see `lineshapes` for the formula."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
@@ -101,13 +112,13 @@ class LinearGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
         self.b.unit = x_unit
 
-    def evaluate(self, x, F, mu, a, b):
+    def evaluate(self, x: Energies, F: float, mu: float, a: float, b: float) -> Energies:
         """Density at x."""
         variance = a + b * mu
         return F * np.exp(-0.5 * (x - mu) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
@@ -163,7 +174,7 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
@@ -171,7 +182,9 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
         self.fraction.unit = ""
         self.length.unit = x_unit
 
-    def evaluate(self, x, F, mu, a, b, fraction, length):
+    def evaluate(
+        self, x: Energies, F: float, mu: float, a: float, b: float, fraction: float, length: float
+    ) -> Energies:
         """Density at x."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
@@ -224,14 +237,16 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.K.unit = y_unit
         self.piv.unit = x_unit
         self.index.unit = ""
         self.c2.unit = ""
         self.c3.unit = ""
 
-    def evaluate(self, x, K, piv, index, c2, c3):
+    def evaluate(
+        self, x: Energies, K: float, piv: float, index: float, c2: float, c3: float
+    ) -> Energies:
         """Density at x."""
         t = x / piv - 1.0
         return K * (x / piv) ** index * (1.0 + t**2 * (c2 + c3 * t))

@@ -143,7 +143,7 @@ def _continuum(kind: str, pivot: float) -> Part:
     return _part(
         kind,
         {
-            "K": Parameter("", 1000.0, "1 / keV", low=1e-10),
+            "K": Parameter("", 1000.0, "counts / keV", low=1e-10),
             "piv": Parameter("", pivot, "keV", free=False),
             "index": index,
             "alpha": index,
@@ -159,7 +159,7 @@ def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
     kind = f"{'linear_' if linear else ''}{'tailed_' if tail else ''}gaussian"
     low, high = SIGMA_LIMITS
     parameters = {
-        "F": Parameter("", 1000.0, "", low=0.0),
+        "F": Parameter("", 1000.0, "counts", low=0.0),
         "mu": Parameter("", line.energy, "keV", *line.window),
         "sigma": Parameter("", sigma, "keV", low, high),
         # half of the variance from either term, in limits that hold sigma within its own

@@ -43,7 +43,7 @@ RESIDUAL_REACH = 3.5  # standard deviations, at least
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure whole or not at all: PNG (150 dpi), or what the suffix of `path` says.
+    """Write a figure whole or not at all: PNG (200 dpi), or what the suffix of `path` says.
 
     Parameters
     ----------
@@ -59,10 +59,16 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     known = figure.canvas.get_supported_filetypes()
     if kind not in known:
         raise FileError(f"Cannot write a figure as {path}; known are {', '.join(known)}.")
-    buffer = BytesIO()  # Pillow does not say why it could not write
-    figure.savefig(buffer, format=kind, dpi=150)
+    picture = rendered(figure, kind)  # Pillow does not say why it could not write
     with whole_file(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+        temporary.write_bytes(picture)
+
+
+def rendered(figure: Figure, kind: str = "png") -> bytes:
+    """A figure as the bytes of a file of this kind, at 200 dpi."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format=kind, dpi=200)
+    return buffer.getvalue()
 
 
 # --- panels ---------------------------------------------------------------------------------------

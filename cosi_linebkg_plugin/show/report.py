@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from ..fit.words import chance
 from ..io.atomic import whole_file
 from ..lines.identify import identify_lines
 from ..units import in_kev
+from .figure import rendered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def write_report(
     template: BackgroundTemplate | None = None,
     config_text: str | None = None,
     comparison: Sequence[Mapping[str, Any]] | None = None,
-    figures: Mapping[str, Figure] | None = None,
+    figures: Mapping[str, Figure | bytes] | None = None,
     title: str = "Line background",
     notes: Sequence[str] = (),
     source_range: Sequence[Any] | None = None,
@@ -86,7 +86,7 @@ def write_report(
         Rows of a table, its columns named by the keys. A number goes with its error as
         ``(value, error)``, or as ``counts`` beside the key ``error``.
     figures : dict of str to Figure, optional
-        In order; the names are captions, or keys of `CAPTIONS`.
+        In order; the names are captions, or keys of `CAPTIONS`. A figure may be the bytes of a PNG.
     title : str
     notes : sequence of str
         Shown below the summary.
@@ -326,8 +326,7 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
     return _DASH if value is None else str(value)
 
 
-def _png(figure: Figure) -> str:
-    """The figure as base64 of a PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=200)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def _png(figure: Figure | bytes) -> str:
+    """A figure, or the PNG that it was drawn as, in base64."""
+    picture = figure if isinstance(figure, bytes) else rendered(figure)
+    return base64.b64encode(picture).decode("ascii")

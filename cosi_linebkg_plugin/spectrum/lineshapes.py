@@ -27,6 +27,7 @@ or, if that is less, to the two edge terms whose difference it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ def tail_folds(reach: float) -> float:
 
 
 def _run(
-    edges: ArrayLike, theta: NDArray[np.float64], rows: ArrayLike
+    edges: ArrayLike, theta: NDArray[np.float64], rows: Iterable[Iterable[int]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     grid = EnergyGrid.from_edges(edges)
     n_bins = grid.log_mid.size

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Steps of a table in one width of the narrowest line: linear interpolation is then right to 1e-4.
-_STEPS_PER_SIGMA = 50
+#: Steps of a table in one width of the narrowest line: linear interpolation is right to 1e-4 then,
+#: in the tails too.
+_STEPS_PER_SIGMA = 200
 
 _FEWEST_STEPS, _MOST_STEPS = 256, 200_000
 #: Of a function read back from a file, whose integrals cost more.

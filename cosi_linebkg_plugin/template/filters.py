@@ -121,6 +121,8 @@ class Filtered:
     pooled : tuple of (int, int)
         Time and Phi index of the slices whose total was not positive. Theirs, and that of the
         neighbours they were pooled with, changed; no other.
+    moved : float
+        Largest relative change of the total of such a neighbour; 0 if nothing was pooled.
     shrinkage : ndarray, shape (n_time, n_phi)
         λ, between 0 (left alone) and 1 (the pooled pattern).
     clipped : ndarray, shape (n_time, n_phi)
@@ -131,16 +133,18 @@ class Filtered:
     maps: Array
     variances: Array
     pooled: tuple[tuple[int, int], ...]
+    moved: float
     shrinkage: Array
     clipped: Array
 
 
 def apply_filter(
-    maps: NDArray,
-    variances: NDArray,
+    maps: Array,
+    variances: Array,
     options: Filter,
     *,
     nest: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Filtered:
     """Filter a template slice by slice; the module's docstring says how.
@@ -152,12 +156,14 @@ def apply_filter(
     options : Filter
     nest : bool
         Whether pixels are in NESTED order, not RING.
+    overwrite : bool
+        Put the result into `maps` and `variances`, of float64, instead of new arrays.
     progress : Progress, optional
 
     Returns
     -------
     Filtered
-        New arrays. Their sum, and that of every slice that is not pooled, is the input's.
+        The sum, and that of every slice that is not pooled, is the input's.
 
     Raises
     ------
@@ -175,7 +181,8 @@ def apply_filter(
     window = options.window(nside)
     untouched = (totals == own) & (window is None and rebin == pool == 1)
     let_through = 1.0 if window is None else (2 * np.arange(window.size) + 1) @ window**2 / n_pix
-    filtered, overall = np.empty(maps.shape), np.zeros(n_pix)
+    filtered = maps if overwrite else np.empty(maps.shape)
+    overall = np.zeros(n_pix)
     buffer = np.empty((starts.size, n_pix))  # fresh memory takes longer than what is done in it
     noise, shrinkage, clipped = np.zeros((3, *own.shape))
 
@@ -209,23 +216,44 @@ def apply_filter(
         )
     overall = overall if _all_positive(overall) else _coarser(overall, nside, nest)
     for times in (group for group in time_groups if shrinkage[group].any()):
-        q = filtered[times].sum(axis=(0, 1))
-        q = q if _all_positive(q) else overall
-        for t in range(times.start, times.stop):
-            rows = np.flatnonzero(shrinkage[t])
-            scale = totals[t, rows, None]
-            p, shrinkage[t, rows] = _shrink(
-                filtered[t, rows] / scale, q / q.sum(), noise[t, rows], shrinkage[t, rows]
-            )
-            filtered[t, rows] = scale * p
-
-    spread_out = filtered * (total_variances / totals)[:, :, None]
-    np.copyto(spread_out, variances, where=untouched[:, :, None])
+        _fill_empty(filtered[times], totals[times], noise[times], shrinkage[times], overall)
+    spread_out = variances if overwrite else np.empty(maps.shape)
+    for t in range(n_time):
+        rows = np.flatnonzero(~untouched[t])
+        if not overwrite:
+            spread_out[t] = variances[t]
+        spread_out[t, rows] = filtered[t, rows] * (total_variances / totals)[t, rows, None]
     pooled = tuple((t, phi) for t, phi in np.argwhere(own <= SMALLEST_TOTAL).tolist())
-    return Filtered(filtered, spread_out, pooled, shrinkage, clipped)
+    positive = own > SMALLEST_TOTAL
+    moved = np.abs(totals[positive] / own[positive] - 1.0).max(initial=0.0)
+    return Filtered(filtered, spread_out, pooled, float(moved), shrinkage, clipped)
 
 
-def smooth(maps: NDArray, options: Filter, *, nest: bool = False, out: Any = None) -> Array:
+def _fill_empty(
+    filtered: Array, totals: Array, noise: Array, shrinkage: Array, overall: Array
+) -> None:
+    """Step 4 for the slices of one group of times, in place.
+
+    Parameters
+    ----------
+    filtered : ndarray, shape (n_times, n_phi, n_pix), counts
+    totals, noise, shrinkage : ndarray, shape (n_times, n_phi)
+        `shrinkage` holds the least λ of each slice, 0 where nothing is empty; becomes λ.
+    overall : ndarray, shape (n_pix,)
+        Pooled pattern of all times.
+    """
+    q = filtered.sum(axis=(0, 1))
+    q = q if _all_positive(q) else overall
+    for t in range(len(filtered)):
+        rows = np.flatnonzero(shrinkage[t])
+        scale = totals[t, rows, None]
+        p, shrinkage[t, rows] = _shrink(
+            filtered[t, rows] / scale, q / q.sum(), noise[t, rows], shrinkage[t, rows]
+        )
+        filtered[t, rows] = scale * p
+
+
+def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None) -> Array:
     """Multiply the multipoles of maps by the filter's window; cells may come out negative.
 
     Parameters
@@ -290,7 +318,7 @@ def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
     return analysis, synthesis
 
 
-def _nside(maps: NDArray, variances: NDArray, nest: bool) -> int:
+def _nside(maps: Array, variances: Array, nest: bool) -> int:
     import healpy as hp
 
     shape = np.shape(maps)
@@ -304,7 +332,7 @@ def _nside(maps: NDArray, variances: NDArray, nest: bool) -> int:
     )
 
 
-def _slice_totals(maps: NDArray, variances: NDArray) -> Array:
+def _slice_totals(maps: Array, variances: NDArray) -> Array:
     """Sum of each slice and its variance, shape (2, n_time, n_phi)."""
     both = np.stack([maps.sum(axis=2, dtype=float), variances.sum(axis=2, dtype=float)])
     total, error = both[0].sum(axis=1).sum(), np.sqrt(np.abs(both[1].sum()))
@@ -359,7 +387,7 @@ def _pool_neighbours(totals: Array, variances: Array, target: Array) -> tuple[Ar
     return new, new_variances
 
 
-def _group_sums(maps: NDArray, starts: NDArray[np.int64]) -> Array:
+def _group_sums(maps: Array, starts: NDArray[np.int64]) -> Array:
     """Sum over the times, and of each group of Phi bins, shape (n_groups, n_pix)."""
     total = maps[0].astype(float, copy=False) if len(maps) == 1 else maps.sum(axis=0, dtype=float)
     return total if starts.size == len(total) else np.add.reduceat(total, starts, axis=0)

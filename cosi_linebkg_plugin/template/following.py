@@ -35,7 +35,7 @@ class FollowedAmounts:
         spectrum does not know.
     """
 
-    def __init__(self, template: Any, plugin: Any, line_ratio: Any = None):
+    def __init__(self, template: Any, plugin: Any, line_ratio: Any = None) -> None:
         if template.record.split:
             raise TemplateError(
                 "A split template cannot follow a spectrum, which knows nothing of its parts; use "

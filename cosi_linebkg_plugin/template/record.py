@@ -40,6 +40,8 @@ class Record:
         Of ``smoothing="auto"``, the unfiltered template first.
     pooled_slices : int
         Slices whose total was not positive, and that were pooled with their neighbours.
+    pooling_moved_percent : float
+        By how much that changed the total of such a neighbour, at most.
     order : int or None
         Degree in energy of the continuum's change ("components").
     tracers : tuple of float, keV
@@ -67,6 +69,7 @@ class Record:
     filter: str = "no filter"
     filter_scores: tuple[FilterScore, ...] = ()
     pooled_slices: int = 0
+    pooling_moved_percent: float = 0.0
     order: int | None = None
     tracers: tuple[float, ...] = ()
     line_ratio: LineRatio | None = None
@@ -95,7 +98,13 @@ class Record:
         for name in ("tracers", "sky_norm"):
             if getattr(self, name):
                 details[name] = list(getattr(self, name))
-        for name in ("shift", "sky_norm_removed", "livetime_from", "split"):
+        for name in (
+            "pooling_moved_percent",
+            "shift",
+            "sky_norm_removed",
+            "livetime_from",
+            "split",
+        ):
             if getattr(self, name):
                 details[name] = getattr(self, name)
         return details
@@ -121,6 +130,9 @@ class Record:
             filter=checks.text(details.get("filter", "no filter"), "filter"),
             filter_scores=tuple(_score(row) for row in details.get("filter_scores", ())),
             pooled_slices=_whole(details.get("pooled_slices", 0), "pooled_slices"),
+            pooling_moved_percent=checks.number(
+                details.get("pooling_moved_percent", 0.0), "pooling_moved_percent", 0.0
+            ),
             order=None if order is None else _whole(order, "order"),
             tracers=tuple(
                 checks.numbers(list(details.get("tracers", ())), "tracers", (None,)).tolist()

@@ -34,11 +34,14 @@ class FilteredSums:
     maps, variances : ndarray
     n_pooled : int
         Slices whose total was not positive and was pooled with its neighbours.
+    moved : float
+        Largest relative change of the total of such a neighbour.
     """
 
     maps: Array
     variances: Array
     n_pooled: int
+    moved: float
 
 
 def filter_sums(
@@ -47,6 +50,8 @@ def filter_sums(
     variances: Array,
     chosen: Filter,
     progress: Progress | None = None,
+    *,
+    overwrite: bool = False,
 ) -> FilteredSums:
     """Apply a filter to a weighted sum of energy slices.
 
@@ -55,6 +60,8 @@ def filter_sums(
     Parameters
     ----------
     contents, variances : ndarray, shape events.other_shape
+    overwrite : bool
+        Put the result into these arrays instead of new ones.
     progress : Progress, optional
     """
     labels = [str(axis.label) for axis in events.other_axes]
@@ -78,9 +85,20 @@ def filter_sums(
     axis = events.other_axes[labels.index("PsiChi")] if "PsiChi" in labels else None
     nest = str(getattr(axis, "scheme", "RING")).upper().startswith("NEST")
     filtered = apply_filter(
-        to_slices(contents), to_slices(variances), chosen, nest=nest, progress=progress
+        to_slices(contents),
+        to_slices(variances),
+        chosen,
+        nest=nest,
+        overwrite=overwrite,
+        progress=progress,
     )
-    return FilteredSums(back(filtered.maps), back(filtered.variances), len(filtered.pooled))
+    result = [back(filtered.maps), back(filtered.variances)]
+    if overwrite:
+        for given, array in zip((contents, variances), result, strict=True):
+            if not np.may_share_memory(given, array):  # the order of axes asked for copies
+                given[...] = array
+        result = [contents, variances]
+    return FilteredSums(result[0], result[1], len(filtered.pooled), filtered.moved)
 
 
 def ladder(n_phi: int, n_time: int = 1) -> list[Filter]:

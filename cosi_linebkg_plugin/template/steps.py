@@ -91,11 +91,14 @@ class FilteredMaps:
         Of the first component's map.
     n_pooled : int
         Slices whose total was not positive.
+    moved : float
+        Largest relative change of the total of a slice that they were pooled with.
     """
 
     maps: dict[str, tuple[Array, Array]]
     total: float
     n_pooled: int
+    moved: float
 
 
 def filtered_maps(
@@ -111,7 +114,7 @@ def filtered_maps(
     sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
     if sky is not None:
         sums -= sky
-    maps, n_pooled = {}, 0
+    maps, n_pooled, moved = {}, 0, 0.0
     for k, label in enumerate(recipe.weights.labels):
         contents, variance = sums[k, ...], variances[k, ...]
         if not contents.sum() > 0:
@@ -120,11 +123,12 @@ def filtered_maps(
                 f"({contents.sum():.3g}); widen the sidebands or the window, or leave the "
                 "weakest lines out of the model."
             )
-        filtered = filter_sums(plan.events, contents, variance, recipe.filter, progress)
-        n_pooled += filtered.n_pooled
-        contents[...], variance[...] = filtered.maps, filtered.variances  # saves their memory
+        filtered = filter_sums(
+            plan.events, contents, variance, recipe.filter, progress, overwrite=True
+        )
+        n_pooled, moved = n_pooled + filtered.n_pooled, max(moved, filtered.moved)
         maps[label] = plan.place(contents), plan.place(variance)
-    return FilteredMaps(maps, float(sums[0].sum()), n_pooled)
+    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved)
 
 
 def amounts_of(plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps) -> ExpectedAmounts:
@@ -163,6 +167,7 @@ def assemble(
         filter=recipe.filter.describe(),
         filter_scores=recipe.scores,
         pooled_slices=filtered.n_pooled,
+        pooling_moved_percent=100.0 * filtered.moved,
         order=plan.options.order if plan.options.method == "components" else None,
         tracers=recipe.weights.tracers,
         line_ratio=ratio,

@@ -17,7 +17,7 @@ from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
 from ..histograms.axes import read_axes
 from ..histograms.read import open_file
-from ..histograms.write import make_histogram
+from ..histograms.write import make_histogram, write_maps
 from ..io import checks
 from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
@@ -299,10 +299,11 @@ class BackgroundTemplate:
 
         A component whose norm is 0 is given at 1 count, so that its shape is not lost.
         """
-        return {
-            label: make_histogram(self.axes, *self._scaled(label, self._counts[label] or 1.0))
-            for label in self.labels
-        }
+        return {label: self.component(label) for label in self.labels}
+
+    def component(self, label: str) -> Any:
+        """One of `components`, made alone: each is as large as the template."""
+        return make_histogram(self.axes, *self._scaled(label, self._counts[label] or 1.0))
 
     @property
     def histogram(self) -> Any:
@@ -583,8 +584,11 @@ class BackgroundTemplate:
         import h5py
 
         with whole_hdf5(path) as whole:
-            for label, histogram in self.components.items():
-                histogram.write(whole, name=f"components/{label}")
+            for label in self.labels:
+                contents, sumw2 = self._maps[label]
+                factor = (self._counts[label] or 1.0) / self._sums[label]
+                maps = {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
+                write_maps(whole, f"components/{label}", self.axes, maps)
                 whole.check()
             with h5py.File(whole, "a") as file:
                 file.attrs["format"] = FORMAT

@@ -168,6 +168,43 @@ def test_bad_input_exits_2_with_one_line_and_no_file(demo, tmp_path, capsys, cha
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+def test_the_source_range_is_masked_by_default_and_it_is_said(demo, tmp_path, capsys):
+    import yaml
+
+    few = {"model": {"pivot": 1800, "lines": [1764.3, 1779.0]}, "template": {"order": 0}}
+    path = write_config(demo, tmp_path, **few)
+    config = yaml.safe_load(path.read_text())
+    del config["mask"]
+    said = "mask: the source range 1805-1812 keV is left out of the fit, as no mask is given"
+    for mask, masked in ((None, [[1803.03, 1813.13]]), ([], [])):
+        path.write_text(yaml.safe_dump(config if mask is None else config | {"mask": mask}))
+        for command in ("fit", "run"):
+            out = tmp_path / f"{command}-{mask}"
+            assert main([command, str(path), "--out", str(out)]) == 0
+            assert (said in capsys.readouterr().out) == (mask is None)
+            found = json.loads((out / "fit.json").read_text())["mask"]
+            assert found == [pytest.approx(m, abs=0.01) for m in masked]
+        assert (said in (out / "report.html").read_text()) == (mask is None)
+        assert ("- [1805.0, 1812.0]" in (out / "report.html").read_text()) == (mask is None)
+
+
+@pytest.mark.parametrize("command", ["run", "fit"])
+def test_a_spectrum_without_counts_is_refused(demo, tmp_path, capsys, command):
+    events = histpy.Histogram.open(str(demo / "events.hdf5"))
+    nothing = make_histogram(events.axes, np.zeros([axis.nbins for axis in events.axes]))
+    write_histogram(tmp_path / "events.hdf5", nothing)
+    path = write_config(demo, tmp_path, events=str(tmp_path / "events.hdf5"))
+    assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "events: There is no count from 1500 to 2000 keV" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    few = np.zeros([axis.nbins for axis in events.axes])
+    few[60] = 1  # masked
+    write_histogram(tmp_path / "events.hdf5", make_histogram(events.axes, few))
+    assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "events: There is no count outside the mask" in capsys.readouterr().err
+
+
 def test_a_damaged_event_file_is_named(demo, tmp_path, capsys):
     damaged = tmp_path / "events.hdf5"
     damaged.write_bytes((demo / "events.hdf5").read_bytes()[:20000])
@@ -185,7 +222,7 @@ def test_an_output_folder_that_cannot_be_written_is_named(demo, tmp_path, capsys
 
 def test_a_fit_that_fails_exits_1(demo, tmp_path, capsys):
     blend = [1666.0, 1667.5, 1669.0]  # within one bin
-    path = write_config(demo, tmp_path, model__lines=blend)
+    path = write_config(demo, tmp_path, model__lines=blend, template={})
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
     assert "do not tell apart F_2, F_3" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -235,7 +272,7 @@ def test_verbose_prints_the_steps_with_their_time(demo, tmp_path, capsys):
 
 
 def test_a_template_of_a_fit_with_another_mask_is_refused(demo, tmp_path, capsys):
-    path = write_config(demo, tmp_path, mask=[[1600, 1700]])
+    path = write_config(demo, tmp_path, mask=[[1590, 1605]])
     arguments = [str(path), "--fit", str(demo / "fit.json"), "--out", str(tmp_path / "out")]
     assert main(["template", *arguments]) == 2
     assert "mask: the fit was made with 1787.88-1828.28 keV masked" in capsys.readouterr().err

@@ -141,6 +141,19 @@ def test_bad_input_is_one_line_and_exit_code_2(folder, tmp_path, capsys):
     assert not (tmp_path / "out.hdf5").exists()
 
 
+@pytest.mark.parametrize(
+    "selection",
+    [["--tmin", "1", "--tmax", "2"], ["--energy-range", "1", "2"], ["--phi-range", "500", "600"]],
+)
+def test_a_histogram_without_events_is_not_written(folder, tmp_path, capsys, selection):
+    command = ["bin", str(folder / "events.hdf5"), "--out", str(tmp_path / "out.hdf5")]
+    command += ["--energy-edges", "1500:2000:5", "--nside", "2", "--phi-pix-size", "30"]
+    assert main([*command, *selection]) == 2
+    error = capsys.readouterr().err
+    assert "No event is left" in error and "20000 removed by" in error and error.count("\n") == 1
+    assert not (tmp_path / "out.hdf5").exists()
+
+
 def test_options_replace_their_rivals_in_a_file(folder, tmp_path, capsys):
     config = write(folder, "rivals.yaml", {"events": "events.hdf5", "binning": BINNING})
     out = tmp_path / "out.hdf5"

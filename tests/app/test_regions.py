@@ -10,7 +10,8 @@ from event_lists import make_events, write_hdf5
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_config, load_regions
 from cosi_linebkg_plugin.app.demo import simulated_events
-from cosi_linebkg_plugin.app.pipeline import run, run_regions
+from cosi_linebkg_plugin.app.pipeline import prepare, run
+from cosi_linebkg_plugin.app.regions import run_regions
 from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.errors import (
     BinningError,
@@ -139,18 +140,81 @@ def test_nothing_is_written_if_a_region_is_wrong(folder, write, capsys):
     assert not out.exists()
 
 
+BLEND = {"mask": [[1790, 1825]], "model": {"lines": [1666.0, 1667.5, 1669.0]}}  # within one bin
+
+
 def test_a_region_that_fails_midway_is_named_and_leaves_no_old_page(folder, write, capsys):
-    ratio = {"line": 1850, "tracer": 1600, "value": 0.1}
-    bad = [
-        REGIONS[0],
-        {"name": "b", "source_range": [1845, 1855], "template": {"line_ratio": ratio}},
-    ]
+    bad = [REGIONS[0], {"name": "b", "source_range": [1845, 1855]} | BLEND]
     out = folder / "midway"
     out.mkdir()
     (out / "report.html").write_text("old")
-    assert main(["run", str(write(bad)), "--out", str(out)]) == 2
-    assert "region b: template: line_ratio names a line at 1600 keV" in capsys.readouterr().err
+    assert main(["run", str(write(bad)), "--out", str(out)]) == 1
+    assert "cosi-linebkg: region b: The fit did not converge" in capsys.readouterr().err
     assert (out / "al26" / "report.html").exists() and not (out / "report.html").exists()
+
+
+RATIO = {"line": 1850, "tracer": 1600, "value": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"template": {"line_ratio": RATIO}}, "template: line_ratio names a line at 1600 keV"),
+        ({"template": {"tracers": [1779, 1700]}}, "template: tracers names a line at 1700 keV"),
+        ({"model": {"lines": [1810]}}, "model: The line at 1810 keV (mu_2) lies in the mask"),
+        ({"model": {"lines": [2500]}}, "model: The line at 2500 keV (mu_2) lies in the mask"),
+        ({"template": {"window": [1845, 1855]}}, "template: No unmasked energy bin of the window"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_any_fit(folder, write, capsys, change, message):
+    """None of these waits for the fit of the first region."""
+    out = folder / "refused"
+    bad = [REGIONS[0], {"name": "b", "source_range": [1845, 1855]} | change]
+    assert main(["run", str(write(bad)), "--out", str(out)]) == 2
+    assert f"region b: {message}" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_tracer_that_the_fit_may_reach_is_not_refused(folder, write):
+    """The line starts 9 keV away; its window lets it come."""
+    ratio = {"line": 1850, "tracer": 1779, "value": 0.1}
+    config = load_config(
+        write(
+            [
+                {
+                    "name": "a",
+                    "source_range": [1845, 1855],
+                    "model": {"lines": [{"energy": 1770, "window": [1765, 1785]}]},
+                    "template": {"line_ratio": ratio},
+                }
+            ]
+        ),
+        "a",
+    )
+    assert prepare(config).notes == ()
+
+
+def test_one_region_of_a_folder_of_all_is_updated_with_the_page(folder, write, capsys):
+    out = folder / "updated"
+    assert main(["run", str(write()), "--out", str(out), "--quiet"]) == 0
+    page, other = (out / "report.html").read_text(), (out / "al26" / "fit.json").read_bytes()
+    changed = [REGIONS[0], REGIONS[1] | {"source_range": [1850, 1860]}]
+    path = str(write(changed))
+    assert main(["run", path, "--out", str(out), "--region", "upper"]) == 0
+    assert f"written to {out / 'upper'}: fit.json" in capsys.readouterr().out
+    assert sorted(p.name for p in out.iterdir()) == ["al26", "report.html", "upper"]
+    new = (out / "report.html").read_text()
+    assert new != page and "1850\u20131860 keV" in new and "1805\u20131812 keV" in new
+    assert new.count("data:image/png") == 2 and new.index("al26/") < new.index("upper/")
+    assert (out / "al26" / "fit.json").read_bytes() == other
+    # a region that is missing is left out of the page; one that is damaged is named before work
+    (out / "al26" / "fit.json").unlink()
+    assert main(["run", path, "--out", str(out), "--region", "upper", "--quiet"]) == 0
+    assert (out / "report.html").read_text().count("data:image/png") == 1
+    (out / "al26" / "fit.json").write_text("{}")
+    assert main(["run", path, "--out", str(out), "--region", "upper", "--quiet"]) == 2
+    assert "al26/fit.json" in capsys.readouterr().err
+    assert (out / "report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +240,7 @@ def test_an_error_of_a_region_keeps_its_class(folder, write, region, kind, line)
 
 
 def test_a_fit_that_fails_keeps_its_result_and_its_region(folder, write):
-    bad = {"name": "b", "mask": [[1790, 1825]], "model": {"lines": [1666.0, 1667.5, 1669.0]}}
+    bad = {"name": "b"} | BLEND
     with pytest.raises(FitError) as caught:
         run_regions(load_regions(write([{"name": "a"}, bad])), folder / "failing")
     assert one_line(caught.value).startswith("region b: ") and not caught.value.result.valid

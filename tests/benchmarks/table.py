@@ -1,13 +1,14 @@
 """All benchmarks in one table.
 
-``python tests/benchmarks/table.py [--quick] [--only NAME ...] [--peers PYTHON] [--dir DIR]
+``python tests/benchmarks/table.py [--quick] [--only NAME ...] [--peers PYTHON ...] [--dir DIR]
 [--write]`` prints it; with ``--write`` it goes into docs/benchmarks.md. A full run takes eleven
 minutes on two quiet cores with the event lists in DIR; those that are missing are simulated first
 (5 GB), and kept.
 
-cosipy 0.3.4 needs numpy < 2, so that it lives in an environment of its own: ``--peers`` is the
-Python of that one. Each group of rows runs in a new process of one of the two, from this
-repository's code. A row that fails shows its error, the others go on, and the exit status is 1.
+cosipy 0.3.4 needs numpy < 2 and 0.4.3 Python 3.12, so that they live in environments of their own:
+``--peers`` are the Pythons of those. Each group of rows runs in a new process of one of them, from
+this repository's code. A row that fails shows its error, the others go on, and the exit status
+is 1.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import subprocess
@@ -39,6 +39,8 @@ PACKAGES = ("numpy", "numba", "histpy", "cosipy", "threeML", "iminuit", "numba-s
 #: Seconds after which a group is given up.
 PATIENCE = 900
 MILLION = 1_000_000
+#: The versions of cosipy that rows run beside.
+OLD, NEW = "0.3.4", "0.4.3"
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,11 @@ class Bench:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that run in one process, with cosipy 0.3.4 or without."""
+    """Rows that run in one process, beside the cosipy of that version where one is named."""
 
     title: str
     benches: tuple[Bench, ...]
-    cosipy: bool = False
+    cosipy: str = ""
 
 
 _listed = partial(Bench, in_folder=True)
@@ -104,7 +106,7 @@ GROUPS = {
     "fit-cosipy": Group(
         "Likelihood and fit",
         (Bench("bench_fit:cosipys_class", quick=None, headline=True),),
-        cosipy=True,
+        cosipy=OLD,
     ),
     "sampling": Group(
         "Likelihood and fit",
@@ -125,7 +127,16 @@ GROUPS = {
         ),
     ),
     "template-cosipy": Group(
-        "Templates", (Bench("bench_template:one_time_bin", {"aim": 6}),), cosipy=True
+        "Templates", (Bench("bench_template:one_time_bin", {"aim": 6}),), cosipy=OLD
+    ),
+    "unbinned": Group(
+        "Unbinned background",
+        (
+            Bench("bench_unbinned:set_up_and_call", {"aims": (8, 2)},
+                  {"n_events": MILLION // 10, "repeats": 1}, headline=True),
+            Bench("bench_unbinned:memory_of_density", {}, {"n_events": MILLION // 10}),
+        ),
+        cosipy=NEW,
     ),
     "file": Group(
         "Templates",
@@ -167,7 +178,7 @@ GROUPS = {
                     headline=True),
             _listed("bench_events:against_cosipy", {"kind": "plain", "aim": 45}, {"n": MILLION}),
         ),
-        cosipy=True,
+        cosipy=OLD,
     ),
     "events-parallel": Group(
         "Event lists",
@@ -337,6 +348,13 @@ def headlines(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def cosipy_of(python: str) -> str:
+    """The version of cosipy in a Python's environment, or ""."""
+    ask = "import importlib.metadata as m; print(m.version('cosipy'))"
+    found = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
+
+
 def write_between_marks(page: Path, text: str) -> None:
     head, rest = page.read_text(encoding="utf-8").split(BEGIN)
     tail = rest.split(END, 1)[1]
@@ -382,7 +400,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, without the long rows")
     parser.add_argument("--only", nargs="+", choices=GROUPS, metavar="NAME", help=", ".join(GROUPS))
-    parser.add_argument("--peers", metavar="PYTHON", help="of an environment with cosipy 0.3.4")
+    parser.add_argument(
+        "--peers", nargs="+", default=[], metavar="PYTHON", help=f"beside cosipy {OLD} and {NEW}"
+    )
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md")
     parser.add_argument("--dir", type=Path, help="folder of the event lists, which are kept")
     parser.add_argument("--work", choices=GROUPS, help=argparse.SUPPRESS)
@@ -392,27 +412,26 @@ def main(arguments: list[str] | None = None) -> int:
     if options.work:
         work(GROUPS[options.work].benches, folder, options.quick, options.out)
         return 0
-    beside_cosipy = importlib.util.find_spec("cosipy") is not None
+    pythons = {cosipy_of(python): python for python in (*options.peers, sys.executable)}
     if options.write and options.only:
         parser.error("--write takes all rows, without --only")
-    if options.write and not (options.peers or beside_cosipy):
-        parser.error("--write needs cosipy's rows: give --peers PYTHON")
+    if options.write and not {OLD, NEW} <= set(pythons):
+        parser.error(f"--write needs the rows beside cosipy {OLD} and {NEW}: give --peers")
 
     folder.mkdir(parents=True, exist_ok=True)
     began, start, of_machine = datetime.now(UTC), time.monotonic(), machine()
     results: list[Result] = []
     for name in options.only or GROUPS:
-        python = sys.executable
-        if GROUPS[name].cosipy and not beside_cosipy:
-            if not options.peers:
-                print(f"{name}: left out, it needs cosipy 0.3.4 (--peers)", file=sys.stderr)
-                continue
-            python = options.peers
+        needed = GROUPS[name].cosipy
+        if needed and needed not in pythons:
+            print(f"{name}: left out, it needs cosipy {needed} (--peers)", file=sys.stderr)
+            continue
+        python = pythons[needed] if needed else sys.executable
         since = time.monotonic()
         results += run_group(name, python, folder, options.quick)
         print(f"{name}: {time.monotonic() - since:.0f} s", file=sys.stderr, flush=True)
     flags = " --quick" * options.quick + " --write" * options.write
-    flags += " --peers PYTHON" if options.peers else ""
+    flags += " --peers PYTHON ..." if options.peers else ""
     spectrum = "DC3's" if DATA.is_dir() else "simulated"
     minutes = (time.monotonic() - start) / 60
     text = (

@@ -16,6 +16,7 @@ from numpy.testing import assert_array_equal
 from told import Told
 
 from cosi_linebkg_plugin import bin_events
+from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.errors import (
     DataError,
     FileError,
@@ -107,10 +108,54 @@ def test_scatt_bins_come_from_their_column(columns, tmp_path):
     assert binned.report.outside["ScAtt"] == (N // 5, N // 5)
 
 
-def test_no_event_inside_gives_an_empty_histogram(path):
-    histogram = bin_events(path, energy_edges=[8000, 9000], phi_pix_size=30, nside=1)
-    assert dense(histogram).sum() == 0
-    assert dense(histogram).shape == (1, 6, 12)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(energy_edges=[8000, 9000]), "None of the 20000 events .*: 20000 below the Em axis"),
+        (dict(energy_edges=[0.1, 1]), "20000 on or above the last edge of the Em axis"),
+        (dict(tmin=START + 5000), "20000 removed by the selection of time.* to inf s"),
+        (dict(phi_range=(179.999999, 180)), "20000 removed by the selection of phi"),
+        (
+            dict(good_times=np.array([[START, START + 500]]) / 86400),
+            "removed by the selection of good_times. Times from 21243.95833 to 21243.96412 s are "
+            "selected; the first event is at 1835478000 s",
+        ),
+        (
+            dict(good_times=np.array([[START, START + 500]]) * 1000),
+            r"from 1.835478e\+12 to 1.8354785e\+12 s .* the first event is at 1835478000 s",
+        ),
+        (dict(time_edges=[0, 100]), "last edge of the Time axis.*Times from 0 to 100 s"),
+    ],
+)  # fmt: skip
+def test_a_binning_that_keeps_no_event_is_an_error(path, options, message):
+    with pytest.raises(DataError, match=f"{message}.*Correct the axes and selections"):
+        bin_events(path, **(COARSE | options))
+
+
+def test_bin_that_keeps_no_event_writes_nothing_and_exits_with_2(path, tmp_path, capsys):
+    command = ["bin", str(path), "--out", str(tmp_path / "out.hdf5"), "--energy-edges", "1,2"]
+    assert main([*command, "--phi-pix-size", "30", "--nside", "1"]) == 2
+    error = capsys.readouterr().err
+    assert "None of the 20000 events is in the histogram" in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_without_events_are_refused(columns, tmp_path):
+    empty = {name: values[:0] for name, values in columns.items()}
+    for file in (
+        write_hdf5(tmp_path / "a.hdf5", empty, compression=None),
+        write_fits(tmp_path / "b.fits", empty),
+    ):
+        with pytest.raises(DataError, match="there are no events at all"):
+            bin_events(file, **COARSE)
+        some = write_hdf5(tmp_path / "some.hdf5", columns)
+        assert dense(bin_events([file, some], **COARSE)).sum() > 0  # one empty list does no harm
+
+
+def test_not_even_one_event_in_parallel(path):
+    pytest.importorskip("dask")
+    with pytest.raises(DataError, match="None of the 20000 events"):
+        bin_events(path, **(COARSE | dict(energy_edges=[8000, 9000])), scheduler="threads")
 
 
 # ---------------------------------------------------------------------------- properties

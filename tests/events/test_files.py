@@ -1,11 +1,15 @@
-"""Event lists on disk: blocks, units, damaged files."""
+"""Event lists on disk: blocks, units, times, damaged files."""
+
+import gzip
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
-from binned import COARSE, N, dense
-from event_lists import write_fits, write_hdf5
-from numpy.testing import assert_array_equal
+from binned import COARSE, N, dense, reference
+from event_lists import START, make_events, write_fits, write_hdf5
+from numpy.testing import assert_allclose, assert_array_equal
 
 from cosi_linebkg_plugin import bin_events
 from cosi_linebkg_plugin.errors import (
@@ -156,3 +160,100 @@ def test_files_that_are_no_event_lists(path, tmp_path, columns):
     short = columns | {"Phi": columns["Phi"][:-1]}
     with pytest.raises(DataError, match="'Energies' has 20000 events, 'Phi' 19999"):
         bin_events(write_hdf5(tmp_path / "short.hdf5", short), **COARSE)
+
+
+def test_the_standard_library_unpacks_where_isal_is_missing(columns, tmp_path):
+    files = [
+        write_hdf5(tmp_path / "a.hdf5", columns),
+        write_fits(tmp_path / "b.fits.gz", columns),
+    ]
+    code = (
+        "import sys; sys.modules['isal'] = None\n"
+        "import numpy as np\n"
+        "from cosi_linebkg_plugin import bin_events\n"
+        "from cosi_linebkg_plugin.events import files\n"
+        "assert files.gzip.__name__ == 'gzip' and files.deflate.__name__ == 'zlib'\n"
+        "options = dict(energy_edges=[200, 1000, 5000], phi_pix_size=30, nside=2)\n"
+        "binned = [bin_events(path, **options).contents.todense() for path in sys.argv[2:]]\n"
+        "np.save(sys.argv[1], binned)"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "out.npy", *files]
+    subprocess.run(command, check=True)
+    expected = reference(columns, edges=[200, 1000, 5000], n_phi=6, nside=2)
+    for found in np.load(tmp_path / "out.npy"):
+        assert_array_equal(found, expected)
+
+
+# ---------------------------------------------------------------------------- times
+
+
+def rewritten(path, columns, *, unit="s", where=1, **cards):
+    """A FITS event list whose header says more of its times."""
+    from astropy.io import fits
+
+    write_fits(path, columns)
+    with fits.open(path, mode="update") as hdus:
+        hdus[1].columns["TimeTags"].unit = unit
+        for key, value in cards.items():
+            hdus[where].header[key if len(key) <= 8 else f"HIERARCH {key}"] = value
+    return path
+
+
+@pytest.mark.parametrize(
+    ("cards", "unit", "count"),
+    [
+        (dict(TIMEUNIT="d"), None, lambda t: t / 86400),
+        ({}, "ms", lambda t: t * 1000),
+        (dict(TIMEZERO=START), "s", lambda t: t - START),
+        (dict(MJDREFI=40587, TIMESYS="UTC", TIMEZERO=START), "s", lambda t: t - START),
+        # Fermi's reference: 2001 in UTC, with five leap seconds since then
+        (
+            dict(MJDREFI=51910, MJDREFF=7.428703703703703e-4, TIMESYS="TT"), "s",
+            lambda t: t - 978307200 + 5,
+        ),
+        (dict(TIMEFORMAT="mjd", TIMESYS="UTC"), "d", lambda t: t / 86400 + 40587),
+        (dict(TIMEFORMAT="mjd", TIMESYS="TT"), "d", lambda t: (t + 69.184) / 86400 + 40587),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["fits", "fits.gz", "primary", "hdf5"])
+def test_times_are_converted_by_the_header(tmp_path, kind, cards, unit, count):
+    columns = make_events(3_000, duration=1000.0)
+    other = columns | {"TimeTags": count(columns["TimeTags"])}
+    if kind == "hdf5":
+        path = write_hdf5(tmp_path / "a.hdf5", other)
+        with h5py.File(path, "a") as file:
+            file.attrs.update(cards)
+            if unit:
+                file["TimeTags"].attrs["unit"] = unit
+    else:
+        where = 0 if kind == "primary" else 1
+        path = rewritten(tmp_path / "a.fits", other, unit=unit, where=where, **cards)
+        if kind == "fits.gz":
+            path = tmp_path / "a.fits.gz"
+            path.write_bytes(gzip.compress((tmp_path / "a.fits").read_bytes()))
+    blocks = open_event_file(path).blocks(("TimeTags",), size=1_000)
+    times = np.concatenate([block["TimeTags"] for block in blocks])
+    assert_allclose(times, columns["TimeTags"], rtol=0, atol=2e-6)
+    edges = np.linspace(START, START + 1000, 6)
+    histogram = bin_events(path, **COARSE, time_edges=edges)
+    expected, _ = np.histogram(columns["TimeTags"], edges)
+    far = np.abs(columns["TimeTags"][:, None] - edges).min(axis=1) > 1e-5
+    assert far.sum() > 2_990
+    found = dense(histogram).sum(axis=(1, 2, 3))
+    assert_allclose(found, expected, atol=(~far).sum() + (columns["Energies"] >= 5000).sum())
+
+
+@pytest.mark.parametrize(
+    ("cards", "unit", "message"),
+    [
+        (dict(MJDREFI=51544, TIMESYS="UTC"), "s", "across . leap seconds"),
+        (dict(TIMESYS="UT1", MJDREFI=51544), "s", "time system 'UT1'"),
+        (dict(TIMESYS="TT"), "s", "not where times count from"),
+        ({}, "keV", "no unit of time"),
+        (dict(TIMEREF="SOLARSYSTEM", TIMESYS="TDB", MJDREFI=51544), "s", "not those of the tele"),
+    ],
+)  # fmt: skip
+def test_times_that_cannot_be_converted_are_refused(columns, tmp_path, cards, unit, message):
+    path = rewritten(tmp_path / "a.fits", columns, unit=unit, **cards)
+    with pytest.raises(DataError, match=rf"a\.fits: the column 'TimeTags': .*{message}"):
+        bin_events(path, **COARSE, tmin=START)

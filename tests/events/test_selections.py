@@ -7,7 +7,7 @@ from binned import COARSE, N, dense, reference
 from event_lists import START
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from cosi_linebkg_plugin.errors import (
     DataError,
@@ -48,9 +48,10 @@ def test_good_times_from_files(tmp_path):
     table.write(tmp_path / "c.fits")
     for name in ("a.txt", "b.csv", "c.fits"):
         assert good_times(tmp_path / name).tolist() == expected
+    table["START"], table["STOP"] = table["START"] + 8e8, table["STOP"] + 8e8
     table.meta["MJDREF"] = 51544.0
     table.write(tmp_path / "d.fits")
-    with pytest.raises(DataError, match="count from MJD 51544"):
+    with pytest.raises(DataError, match="from MJD 51544, across 5 leap seconds"):
         good_times(tmp_path / "d.fits")
     (tmp_path / "e.txt").write_text("a b\n")
     with pytest.raises(FileError, match=r"e\.txt cannot be read as good times"):
@@ -82,3 +83,81 @@ def test_each_selection_keeps_what_it_says_and_reports_the_rest(columns, path):
         own = {key: values[kept] for key, values in columns.items()}
         expected = reference(own, edges=[200, 1000, 5000], n_phi=6, nside=2)
         assert_array_equal(dense(binned.histogram), expected)
+
+
+def gti(path, columns, unit, **cards):
+    """A FITS file with a table GTI."""
+    from astropy.io import fits
+
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column(name, "D", unit=unit, array=values) for name, values in columns.items()],
+        name="GTI",
+    )
+    for key, value in cards.items():
+        table.header[key if len(key) <= 8 else f"HIERARCH {key}"] = value
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(path)
+    return path
+
+
+TIMES = np.array([START, START + 100.0])
+
+
+@pytest.mark.parametrize("names", [("START", "STOP"), ("TSTART", "TSTOP"), ("Start", "Stop")])
+@pytest.mark.parametrize(
+    ("unit", "cards", "count"),
+    [
+        (None, {}, lambda t: t),
+        ("s", dict(TIMESYS="UTC", TIMEUNIT="s", TIMEFORMAT="unix"), lambda t: t),
+        ("s", dict(TIMESYS="TT", TIMEUNIT="s", TIMEFORMAT="unix"), lambda t: t),
+        ("d", dict(TIMESYS="UTC", TIMEUNIT="d", TIMEFORMAT="mjd"), lambda t: t / 86400 + 40587),
+        ("d", dict(TIMESYS="TT", TIMEFORMAT="mjd"), lambda t: (t + 69.184) / 86400 + 40587),
+        ("d", {}, lambda t: t / 86400),
+        ("ms", {}, lambda t: t * 1000),
+        (None, dict(TIMEUNIT="d"), lambda t: t / 86400),
+        ("s", dict(MJDREFI=51910, MJDREFF=7.428703703703703e-4, TIMESYS="TT"),
+         lambda t: t - 978307200 + 5),
+    ],
+)  # fmt: skip
+def test_good_times_are_converted_by_the_header(tmp_path, names, unit, cards, count):
+    columns = dict(zip(names, (count(TIMES), count(TIMES + 50)), strict=True))
+    found = good_times(gti(tmp_path / "a.fits", columns, unit, **cards))
+    assert_allclose(found, np.stack([TIMES, TIMES + 50], axis=1), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("names", "unit", "cards", "error", "message"),
+    [
+        (("BEGIN", "END"), "s", {}, FileError, "GTI has the columns BEGIN, END"),
+        (("START", "STOP"), "keV", {}, DataError, "'START' of GTI: .*no unit of time"),
+        (("START", "STOP"), "s", dict(TIMESYS="UT1"), DataError, "time system 'UT1'"),
+        (("TSTART", "TSTOP"), "s", dict(TIMESYS="TT"), DataError, "not where times count from"),
+        (("START", "STOP"), "s", dict(MJDREF=51544.0), DataError, "leap seconds"),
+    ],
+)
+def test_good_times_that_cannot_be_converted_are_refused(
+    tmp_path, names, unit, cards, error, message
+):
+    columns = dict(zip(names, (TIMES, TIMES + 50), strict=True))
+    with pytest.raises(error, match=rf"a\.fits.*{message}"):
+        good_times(gti(tmp_path / "a.fits", columns, unit, **cards))
+
+
+def test_good_times_of_any_type():
+    from astropy.time import Time
+
+    expected = [[START, START + 50], [START + 100, START + 150]]
+    pairs = np.array(expected)
+    for source in (
+        pairs,
+        pairs.tolist(),
+        pairs * u.s,
+        (pairs / 86400) * u.d,
+        (pairs * 1000) * u.ms,
+        [[start * u.s, stop / 86400 * u.d] for start, stop in pairs],
+        Time(pairs, format="unix"),
+        [tuple(Time(pair, format="unix").tt) for pair in pairs],  # as cosipy's GTI is iterated
+    ):
+        assert_allclose(good_times(source), expected, rtol=0, atol=2e-6)
+    for wrong in (5, [[1, 2, 3]], [["a", "b"]], pairs * u.keV, [START, START + 1]):
+        with pytest.raises(DataError, match=r"Good times are a list of \[start, stop\] in s"):
+            good_times(wrong)

@@ -14,7 +14,8 @@ from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.config import parse_config
-from cosi_linebkg_plugin.app.pipeline import fit_config, prepare
+from cosi_linebkg_plugin.app.fitting import fit_config
+from cosi_linebkg_plugin.app.pipeline import prepare
 from cosi_linebkg_plugin.fit.adequacy import LEVEL, TOLERABLE, runs_test
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
@@ -357,9 +358,9 @@ def test_the_command_line_makes_its_toys_itself(tmp_path):
         },
         tmp_path,
     )
-    fit = fit_config(config, prepare(config).plugin)
+    fit = fit_config(config, prepare(config).spectrum)
     assert fit.toys is not None and fit.toys[1] == 200 and "200 toys)" in fit.summary()
-    assert fit_config(config, prepare(config).plugin).toys == fit.toys  # seeded
+    assert fit_config(config, prepare(config).spectrum).toys == fit.toys  # seeded
 
 
 def test_a_burst_of_counts_in_one_bin_is_seen_without_toys():

@@ -110,11 +110,55 @@ def special_events(nside: int, energies: list[float], times: list[float]) -> dic
     return columns
 
 
-def write_orientation(path, times, livetimes, z_lat, z_lon):
-    """A file in cosipy's format; z_lat and z_lon in deg."""
+def write_orientation(path, times, livetimes, z_lat, z_lon, x_lat=None, x_lon=None):
+    """A file in cosipy's format; angles in deg."""
     lines = ["Type OrientationsGalactic"]
-    for row in zip(times, z_lat, z_lon, livetimes, strict=True):
-        time, lat, lon, live = map(float, row)
-        lines.append(f"OG {time!r} 0.0 0.0 {lat!r} {lon!r} 550.0 0.0 0.0 {live!r}")
+    nothing = np.zeros(len(times))
+    x_lat, x_lon = (nothing if x is None else x for x in (x_lat, x_lon))
+    for row in zip(times, x_lat, x_lon, z_lat, z_lon, livetimes, strict=True):
+        *angles, live = (repr(float(x)) for x in row)
+        lines.append(f"OG {' '.join(angles)} 550.0 0.0 0.0 {live}")
     path.write_text("\n".join([*lines, "EN"]) + "\n")
     return path
+
+
+def write_fits_orientation(path, times, livetimes, z, units=None, **cards):
+    """A file in the layout of cosipy 0.4.3's SpacecraftHistory; z as (longitude, latitude)."""
+    from astropy.io import fits
+
+    units = {"TimeStamp": "s", "ZPointings": "deg", "LiveTime": "s"} | (units or {})
+    columns = {
+        "TimeStamp": times, "XPointings": np.zeros_like(z), "ZPointings": z,
+        "EarthZenith": np.zeros_like(z), "Altitude": np.full(len(z), 550.0), "LiveTime": livetimes,
+    }  # fmt: skip
+    table = fits.BinTableHDU.from_columns(
+        [
+            fits.Column(name, "D" if np.ndim(values) == 1 else f"{np.shape(values)[1]}D",
+                        unit=units.get(name), array=values)
+            for name, values in columns.items()
+        ]
+    )  # fmt: skip
+    table.header["VERSION"] = "20260130"
+    table.header.update(cards)
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(plain, overwrite=True)
+    if plain != path:
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+        plain.unlink()
+    return path
+
+
+def rocking_orbit(times):
+    """Unit vectors of the x and z axes, shape (n, 3), of a zenith scan that rocks by 22 deg.
+
+    Each orbit of 5700 s turns the attitude through all signs of its quaternions.
+    """
+    angle, inclination = 2 * np.pi * times / 5700, np.radians(28)
+    zenith = np.stack(
+        [np.cos(angle), np.sin(angle) * np.cos(inclination), np.sin(angle) * np.sin(inclination)],
+        axis=1,
+    )
+    normal = np.array([0.0, -np.sin(inclination), np.cos(inclination)])
+    tilt = np.radians(22) * np.sin(2 * np.pi * times / 11400)[:, None]
+    x = np.cos(tilt) * normal - np.sin(tilt) * zenith
+    return x, np.cos(tilt) * zenith + np.sin(tilt) * normal

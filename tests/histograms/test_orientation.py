@@ -1,9 +1,18 @@
 """Livetime: from orientation files, in histogram files, in templates."""
 
+import gzip
+
 import h5py
 import numpy as np
 import pytest
-from event_lists import START, make_events, write_hdf5, write_orientation
+from event_lists import (
+    START,
+    make_events,
+    rocking_orbit,
+    write_fits_orientation,
+    write_hdf5,
+    write_orientation,
+)
 from numpy.testing import assert_allclose
 
 from cosi_linebkg_plugin.errors import DataError, FileError, LineBackgroundWarning
@@ -14,6 +23,7 @@ from cosi_linebkg_plugin.histograms.orientation import (
     Pointing,
     livetime_of_sum,
     read_orientation,
+    unit_vectors,
 )
 from cosi_linebkg_plugin.histograms.read import open_events
 
@@ -76,11 +86,100 @@ def test_times_that_the_file_does_not_cover_are_refused(orientation, events):
         bin_event_files(events, dead)
 
 
+# ---------------------------------------------------------------------------- files
+
+ROWS = [f"OG {START + i} 0 0 {i} {10 * i} 550 0 0 {0.5 + 0.1 * i}" for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Type OrientationsGalactic", *ROWS, "EN"],
+        ["Type OrientationsGalactic ", *ROWS, "EN", ""],
+        ["Geo time lat_x lon_x lat_z lon_z altitude Earth_lat Earth_lon SAA", *ROWS, "EN"],
+        ["", *ROWS, "EN"],
+        ["# made on \xe9", *ROWS, "EN"],
+        [*ROWS, "EN"],
+        ["anything", "", "# a comment", ROWS[0], "  ", *ROWS[1:], "#", "EN", "rest"],
+        ["anything", *(row + " # said" for row in ROWS)],
+        ["anything", *(f"\t{row.replace(' ', '  ')} " for row in ROWS), "EN"],
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_lines_of_text(tmp_path, lines, packed):
+    raw = "\n".join(lines).encode("utf-8")
+    path = tmp_path / "a.ori"
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    read = read_orientation(path)
+    assert read.times.tolist() == [START + i for i in range(4)]
+    assert_allclose(read.livetimes, [0.5, 0.6, 0.7])
+    angles = np.radians([[0, 0], [1, 10], [2, 20], [3, 30]])
+    assert_allclose(read.z_axis, unit_vectors(angles[:, 1], angles[:, 0]))
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.fits.gz", "a.anything"])
+def test_fits_as_cosipy_writes_it(tmp_path, orientation, name):
+    path = tmp_path / name
+    times, live = START + 100.0 * np.arange(11), [*(90.0 - 10.0 * np.arange(10)), 0.0]
+    z = np.stack([10.0 * np.arange(11), np.zeros(11)], axis=1)
+    write_fits_orientation(path, times, live, z)
+    read, text = read_orientation(path), read_orientation(orientation)
+    assert_allclose(read.times, text.times)
+    assert_allclose(read.livetimes, text.livetimes)
+    assert_allclose(read.z_axis, text.z_axis, atol=1e-15)
+    assert read.livetime([[START + 50, START + 250]]).seconds == pytest.approx(45 + 80 + 35)
+
+
+def test_units_and_times_of_fits_are_followed(tmp_path, orientation):
+    times, live = START + 100.0 * np.arange(11), np.append(90.0 - 10.0 * np.arange(10), 0.0)
+    z = np.radians(np.stack([10.0 * np.arange(11), np.zeros(11)], axis=1))
+    path, text = tmp_path / "a.fits", read_orientation(orientation)
+    units = {"LiveTime": "ms", "ZPointings": "rad"}
+    for cards, stamps in (
+        (dict(TIMEZERO=START), times - START),
+        (dict(MJDREFI=51910, MJDREFF=7.428703703703703e-4, TIMESYS="TT"), times - 978307200 + 5),
+    ):
+        write_fits_orientation(path, stamps, live * 1000, z, units, **cards)
+        read = read_orientation(path)
+        assert_allclose(read.times, text.times, rtol=0, atol=1e-6)
+        assert_allclose(read.livetimes, text.livetimes)
+        assert_allclose(read.z_axis, text.z_axis, atol=1e-15)
+
+
+def test_fits_that_is_no_orientation(tmp_path):
+    from astropy.table import Table
+
+    path = tmp_path / "a.fits"
+    Table({"TimeStamp": [1.0, 2.0]}).write(path)
+    with pytest.raises(FileError, match=r"a\.fits is no orientation file: .* holds TimeStamp"):
+        read_orientation(path)
+    times, z = np.arange(3.0), np.zeros((3, 2))
+    for units, message in (
+        ({"LiveTime": "keV"}, "cannot be read as an orientation"),
+        ({"TimeStamp": "keV"}, "'TimeStamp': .*no unit of time"),
+    ):
+        write_fits_orientation(path, times, np.ones(3), z, units)
+        with pytest.raises((FileError, DataError), match=rf"a\.fits.*{message}"):
+            read_orientation(path)
+    write_fits_orientation(path, times, np.ones(3), np.zeros((3, 3)))
+    with pytest.raises(FileError, match=r"ZPointings holds >f8 of shape \(3,\)"):
+        read_orientation(path)
+    write_fits_orientation(path, times, np.ones(3), z)
+    whole = path.read_bytes()
+    for size, message in ((5000, "holds no table"), (5800, "cannot be read as an orientation")):
+        path.write_bytes(whole[:size])
+        with pytest.raises(FileError, match=message):
+            read_orientation(path)
+
+
 @pytest.mark.parametrize(
     "text, error, message",
     [
         ("nonsense\n", FileError, "no orientation file"),
         ("Type OrientationsGalactic\nOG 1 2 3\n", FileError, "nine"),
+        ("Type OrientationsGalactic\nOL 1 0 0 0 0 0 0 0 0\n", FileError, "line 2 begins"),
+        ("a\nOG 1 0 0 0 0 0 0 0 0\nmore\n", FileError, "line 3 begins with 'more'"),
+        ("a\nOG 1 0 0 0 0 0 0 0\nOG 2 0 0 0 0 0 0 0\nEN", FileError, "nine"),
         ("Type OrientationsGalactic\nOG 1 0 0 0 0 0 0 0 0\nEN\n", DataError, "needs two"),
         (
             "Type OrientationsGalactic\nOG 1 0 0 0 0 0 0 0 1\nOG 2 0 0 0 0 0 0 0 1\n"
@@ -158,6 +257,49 @@ def test_a_file_with_an_impossible_livetime_is_refused(orientation, events, tmp_
         open_events(path)
 
 
+def test_a_cone_that_is_crossed_between_two_samples(tmp_path):
+    """The share of each step is that of many small steps, on great circles of any kind."""
+    rng = np.random.default_rng(4)
+    n = 200
+    vectors = rng.normal(size=(n, 3))
+    vectors[50] = vectors[49]  # at rest
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    lat, lon = (
+        np.degrees(np.arcsin(vectors[:, 2])),
+        np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])),
+    )
+    read = read_orientation(
+        write_orientation(tmp_path / "o.ori", np.arange(n), np.append(np.ones(n - 1), 0), lat, lon)
+    )
+    for pointing in (Pointing(30, 20, 5), Pointing(200, -60, 90), Pointing(0, 90, 150)):
+        fractions = (np.arange(2000) + 0.5) / 2000
+        for i in range(n - 1):
+            turn = np.arccos(np.clip(vectors[i] @ vectors[i + 1], -1, 1))
+            path = vectors[i : i + 1]
+            if turn > 1e-6:
+                weights = [np.sin((1 - fractions) * turn), np.sin(fractions * turn)]
+                path = np.stack(weights, axis=1) @ vectors[i : i + 2] / np.sin(turn)
+            expected = np.mean(path @ pointing.axis >= pointing.cosine)
+            assert read.livetime([[i, i + 1]], pointing).seconds == pytest.approx(
+                expected, abs=2e-3
+            )
+
+
+def test_a_cone_on_an_orbit_whose_quaternions_change_sign(tmp_path):
+    """A scan that rocks, in 10-s samples, against the same in steps of 10 ms."""
+    coarse, fine = 10.0 * np.arange(1141), 0.01 * (np.arange(1_140_000) + 0.5)
+    _, z = rocking_orbit(coarse)
+    lat, lon = np.degrees(np.arcsin(z[:, 2])), np.degrees(np.arctan2(z[:, 1], z[:, 0]))
+    live = np.append(np.full(1140, 7.0), 0)
+    read = read_orientation(write_orientation(tmp_path / "o.ori", coarse, live, lat, lon))
+    _, directions = rocking_orbit(fine)
+    for pointing in (Pointing(0, 0, 20), Pointing(90, 60, 33), Pointing(270, -80, 60)):
+        expected = 0.7 * 0.01 * np.count_nonzero(directions @ pointing.axis >= pointing.cosine)
+        assert expected > 200
+        found = read.livetime([[0, 11400]], pointing).seconds
+        assert found == pytest.approx(expected, abs=0.05)
+
+
 def test_livetime_of_summed_histograms():
     def of(seconds, *intervals):
         return Livetime(seconds, np.array(intervals, float))
@@ -169,6 +311,23 @@ def test_livetime_of_summed_histograms():
     assert livetime_of_sum([of(5, [0, 10]), of(4, [5, 15])]) is None
     assert livetime_of_sum([of(5, [0, 10]), None]) is None
     assert livetime_of_sum([None]) is None
+    one, two = of(5, [0, 10]), of(7, [20, 30])
+    for many in ([one, one, two], [two, one, one, two], [one, two, one]):  # source, background
+        assert livetime_of_sum(many).seconds == 12
+    # a source of all times, and a background day by day
+    whole = of(12, [0, 10], [20, 30])
+    for many in ([whole, one, two], [one, whole, two, one, two], [whole, whole]):
+        total = livetime_of_sum(many)
+        assert total.seconds == 12 and total.intervals.tolist() == [[0, 10], [20, 30]]
+    touching = livetime_of_sum([of(12, [0, 20]), of(5, [0, 10]), of(7, [10, 20]), of(1, [30, 40])])
+    assert touching.seconds == 13
+    for many in (
+        [one, of(4, [0, 10])],  # the same time, but another livetime
+        [whole, one],  # a background that lacks a day
+        [of(12, [0, 20]), of(5, [0, 10]), of(6, [10, 20])],
+        [of(12, [0, 20]), of(5, [0, 11]), of(7, [10, 20])],
+    ):
+        assert livetime_of_sum(many) is None
 
 
 def test_files_of_different_times_add_up(events, orientation, tmp_path):
@@ -179,3 +338,19 @@ def test_files_of_different_times_add_up(events, orientation, tmp_path):
         )
         bin_event_files(events, options).write(path)
     assert open_events(paths).livetime.seconds == pytest.approx(240)
+    assert open_events([*paths, paths[0]]).livetime.seconds == pytest.approx(240)
+
+
+def test_a_livetime_that_cannot_be_told_is_said(events, orientation, tmp_path):
+    paths = [tmp_path / "a.hdf5", tmp_path / "b.hdf5", tmp_path / "c.hdf5"]
+    limits = [dict(tmax=START + 200), dict(tmin=START + 100), None]
+    for path, limit in zip(paths, limits, strict=True):
+        times = {} if limit is None else dict(orientation=orientation, **limit)
+        bin_event_files(events, BinningOptions(**OPTIONS, **times)).write(path)
+    for chosen, why in ((paths[:2], "their times overlap"), (paths[1:], "only 1 of 2 say one")):
+        opened = open_events(chosen)
+        assert opened.livetime is None
+        (note,) = opened.notes
+        assert why in note and "template: livetime" in note
+    assert open_events(paths[2]).notes == ()
+    assert open_events(paths[0]).notes == ()

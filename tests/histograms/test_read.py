@@ -255,6 +255,64 @@ def test_contents_must_be_counts(tmp_path):
             open_events(source)
 
 
+@pytest.mark.parametrize("unit", ["1/s", "1/keV", "ct/s", "%", "cm2", "erg", "photon", "10"])
+@pytest.mark.parametrize("filled", ["sparse", "dense"])
+def test_contents_with_a_unit_are_refused(tmp_path, filled, unit):
+    histogram = make_events(filled=filled)
+    histogram = histpy.Histogram(
+        list(histogram.axes), histogram.contents, unit=u.Unit(unit), track_overflow=False
+    )
+    path = tmp_path / "a.hdf5"
+    write_histogram(path, histogram)
+    for source in (histogram, path):
+        with pytest.raises(DataError, match="have the unit .*, but counts have none"):
+            open_events(source)
+
+
+def test_the_unit_ct_is_counts(tmp_path):
+    counts = histpy.Histogram([make_axis("Em")], np.ones(4), unit=u.ct, track_overflow=False)
+    write_histogram(tmp_path / "a.hdf5", counts)
+    for source in (counts, tmp_path / "a.hdf5"):
+        assert open_events(source).energy_counts().tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("unit", ["s", "cm", "Hz", "1/keV", "keV2", "", "%"])
+def test_energies_in_other_units_are_refused(tmp_path, unit):
+    axes = [make_axis("Phi"), histpy.Axis(EDGES * u.Unit(unit), label="Em")]
+    histogram = histpy.Histogram(axes, np.ones((6, 4)), track_overflow=False)
+    histogram.write(str(tmp_path / "a.hdf5"))
+    with pytest.raises(DataError, match="which is no energy. Give it keV, MeV"):
+        open_events(histogram)
+    with pytest.raises(DataError, match=r"a\.hdf5: The Em axis has the unit"):
+        open_events(tmp_path / "a.hdf5")
+
+
+@pytest.mark.parametrize("unit", ["eV", "MeV", "GeV", "erg", "J"])
+def test_energies_in_other_units_of_energy_are_converted(tmp_path, unit):
+    histogram = make_events(("Em", "Phi"), unit=u.Unit(unit))
+    histogram.write(str(tmp_path / "a.hdf5"))
+    for source in (histogram, tmp_path / "a.hdf5"):
+        np.testing.assert_allclose(open_events(source).energy_edges, EDGES, rtol=1e-12)
+
+
+@pytest.mark.parametrize("unit", [None, u.one])
+def test_psichi_as_a_plain_axis(tmp_path, unit):
+    """Older files number the pixels: 0 ... 192."""
+    edges = np.arange(13) if unit is None else np.arange(13) * unit
+    axes = [make_axis("Em"), make_axis("Phi"), histpy.Axis(edges, label="PsiChi")]
+    contents = np.random.default_rng(8).poisson(1.0, (4, 6, 12)).astype(float)
+    histogram = histpy.Histogram(axes, contents, track_overflow=False)
+    histogram.write(str(tmp_path / "a.hdf5"))
+    for source in (histogram, tmp_path / "a.hdf5"):
+        events = open_events(source)
+        assert events.labels == ("Em", "Phi", "PsiChi")
+        np.testing.assert_array_equal(events.energy_counts(), contents.sum(axis=(1, 2)))
+        sums, _ = events.weighted_sums(WEIGHTS[0])
+        np.testing.assert_allclose(sums[0], np.einsum("e,epq->pq", WEIGHTS[0], contents))
+        with pytest.raises(DataError, match="differs in the axis PsiChi: kind"):
+            open_events([source, make_events(("Em", "Phi", "PsiChi"))])
+
+
 def test_energy_axis_is_found_and_checked():
     with pytest.raises(DataError, match=r"no axis 'Em'; its axes are \['Phi'\]"):
         open_events(histpy.Histogram([make_axis("Phi")], np.ones(6), track_overflow=False))

@@ -83,7 +83,7 @@ def test_a_bad_window_is_named():
 
 def test_a_configuration_names_them(tmp_path):
     from cosi_linebkg_plugin.app.config import parse_config
-    from cosi_linebkg_plugin.app.pipeline import model_of
+    from cosi_linebkg_plugin.app.fitting import model_of
     from cosi_linebkg_plugin.errors import ConfigError
 
     (tmp_path / "total.hdf5").touch()

@@ -442,3 +442,39 @@ def test_memory_is_the_output_and_a_few_time_bins(options):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < result.maps.nbytes + result.variances.nbytes + 10 * maps[0].nbytes
+
+
+@pytest.mark.parametrize(
+    "options", [Filter(), Filter(l_cut=4), Filter(rebin_phi=4, pool=7), Filter(smoothing_fwhm=40.0)]
+)
+def test_overwriting_gives_the_same_without_new_maps(options):
+    rng = np.random.default_rng(11)
+    maps = rng.poisson(0.6, (9, 8, 48)).astype(float) - 0.3 * rng.poisson(0.5, (9, 8, 48))
+    maps[4] = 0.0
+    variances = np.abs(maps) + 0.1
+    fresh = apply_filter(maps.copy(), variances.copy(), options)
+    kept, spread = maps.copy(), variances.copy()
+    again = apply_filter(kept, spread, options, overwrite=True)
+    assert again.maps is kept and again.variances is spread
+    np.testing.assert_array_equal(kept, fresh.maps)
+    np.testing.assert_array_equal(spread, fresh.variances)
+    assert again.pooled == fresh.pooled and again.moved == fresh.moved
+    tracemalloc.start()
+    apply_filter(maps, variances, options, overwrite=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < maps.nbytes + variances.nbytes
+
+
+def test_what_pooling_moves_is_said():
+    """A slice of -3 counts takes them from a neighbour of 13, which keeps less than 10."""
+    maps = np.full((1, 3, 12), 100.0)
+    maps[0, 1], maps[0, 2] = -3.0 / 12.0, 13.0 / 12.0
+    result = apply_filter(maps, np.abs(maps), Filter())
+    totals = result.maps.sum(axis=2)[0]
+    assert result.pooled == ((0, 1),)
+    before = maps.sum(axis=2)[0]
+    changed = [abs(totals[i] / before[i] - 1.0) for i in (0, 2)]
+    assert result.moved == pytest.approx(max(changed)) and result.moved > 0
+    assert totals.sum() == pytest.approx(before.sum())
+    assert apply_filter(np.abs(maps), np.abs(maps), Filter()).moved == 0.0

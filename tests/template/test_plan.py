@@ -11,7 +11,9 @@ from cosi_linebkg_plugin.app.config import load_config
 from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
 from cosi_linebkg_plugin.app.pipeline import run
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
+from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.axes import source_axis
+from cosi_linebkg_plugin.histograms.read import files_kept_open, open_events
 from cosi_linebkg_plugin.histograms.write import make_histogram, write_histogram
 
 pytestmark = pytest.mark.filterwarnings(
@@ -66,3 +68,22 @@ def test_a_run_opens_each_file_once(job, tmp_path, monkeypatch):
     assert outcome.template.record.sky_norm is not None
     files = ("events", "sky", "sky_in_range", "observed")
     assert opened == {f"{name}.hdf5": 1 for name in files}
+
+
+def test_files_kept_open_are_closed_and_are_not_blamed(job):
+    """An error that has nothing to do with a file that is open does not name it."""
+    path = job.parent / "observed.hdf5"
+    with pytest.raises(TemplateError, match="^something else$"), files_kept_open():
+        open_events(path).energy_counts()
+        raise TemplateError("something else")
+    with h5py.File(path, "r+"):  # HDF5 would refuse if it were open for reading
+        pass
+
+
+def test_a_file_that_is_written_anew_is_opened_anew(job):
+    path, other = job.parent / "observed.hdf5", job.parent / "sky_in_range.hdf5"
+    with files_kept_open():
+        before = open_events(path).energy_counts()
+        other.replace(path)
+        after = open_events(path).energy_counts()
+    assert before != after

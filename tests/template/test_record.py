@@ -14,6 +14,7 @@ FULL = Record(
     filter="multipoles up to l = 4",
     filter_scores=(FilterScore("no filter", 0.0), FilterScore("multipoles up to l = 4", 12.5)),
     pooled_slices=3,
+    pooling_moved_percent=11.0,
     order=2,
     tracers=(1778.97, 1764.5),
     line_ratio=LineRatio(1808.65, 1778.97, 0.149, 0.015),
