@@ -52,7 +52,7 @@ class Objective:
         spectrum: EnergySpectrum,
         grid: EnergyGrid | None = None,
         offset: Array | None = None,
-    ):
+    ) -> None:
         model.require_functions()
         self.model, self.spectrum = model, spectrum
         self.offset = np.zeros(spectrum.n_bins) if offset is None else offset

@@ -191,6 +191,113 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
         return F * tailed_gaussian_density(x, mu, np.sqrt(a + b * mu), fraction, length)
 
 
+class LineStep(Function1D, metaclass=FunctionMeta):
+    r"""
+    description :
+
+        The step that a line's scattered photons make in the continuum below it
+
+    latex : $ \frac{F s}{2}\,{\rm erfc}\left(\frac{x-\mu}{\sqrt2\sigma}\right) $
+
+    parameters :
+
+        F :
+
+            desc : Integral of the line between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        sigma :
+
+            desc : Standard deviation of the line
+            initial value : 1.0
+            min : 1e-12
+
+        step :
+
+            desc : Height far below the line over the integral of the line
+            initial value : 0.001
+            min : 0
+
+    tests :
+        - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
+
+    """
+
+    def _set_units(self, x_unit, y_unit):
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.sigma.unit = x_unit
+        self.step.unit = x_unit**-1
+
+    def evaluate(self, x, F, mu, sigma, step):
+        """Density at x."""
+        from ..spectrum.lineshapes import step_density
+
+        return F * step_density(x, mu, sigma, step)
+
+
+class LinearLineStep(Function1D, metaclass=FunctionMeta):
+    r"""
+    description :
+
+        The step below a line with a variance that is linear in its energy
+
+    latex : $ {\rm LineStep}(F,\mu,\sigma,s),\ \sigma^2 = a + b\mu $
+
+    parameters :
+
+        F :
+
+            desc : Integral of the line between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        a :
+
+            desc : Variance of the width at energy 0
+            initial value : 1.0
+            min : 0
+
+        b :
+
+            desc : Growth of the variance with energy
+            initial value : 0.0
+            min : 0
+
+        step :
+
+            desc : Height far below the line over the integral of the line
+            initial value : 0.001
+            min : 0
+
+    tests :
+        - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
+
+    """
+
+    def _set_units(self, x_unit, y_unit):
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.a.unit = x_unit**2
+        self.b.unit = x_unit
+        self.step.unit = x_unit**-1
+
+    def evaluate(self, x, F, mu, a, b, step):
+        """Density at x."""
+        from ..spectrum.lineshapes import step_density
+
+        return F * step_density(x, mu, np.sqrt(a + b * mu), step)
+
+
 class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
     r"""
     description :

@@ -17,7 +17,14 @@ from ..spectrum.components import ROLES, Component, Parameter, SpectralModel
 from ..spectrum.laws import FUNCTIONS, Law
 from ..spectrum.priors import FUNCTIONS as PRIORS
 from ..spectrum.priors import Prior
-from .functions import LinearGaussian, LinearTailedGaussian, PowerlawPolynomial, TailedGaussian
+from .functions import (
+    LinearGaussian,
+    LinearLineStep,
+    LinearTailedGaussian,
+    LineStep,
+    PowerlawPolynomial,
+    TailedGaussian,
+)
 
 #: astromodels classes with a closed-form integral, by the kind of component that they become.
 _CLOSED_FORMS: dict[type, str] = {
@@ -26,6 +33,8 @@ _CLOSED_FORMS: dict[type, str] = {
     TailedGaussian: "tailed_gaussian",
     LinearGaussian: "linear_gaussian",
     LinearTailedGaussian: "linear_tailed_gaussian",
+    LineStep: "step",
+    LinearLineStep: "linear_step",
     Broken_powerlaw: "broken_powerlaw",
     PowerlawPolynomial: "powerlaw_polynomial",
 }
@@ -34,7 +43,7 @@ _CLOSED_FORMS: dict[type, str] = {
 #: source, and a spectrum on a PointSource would have lines in 1/(s cm2).
 _UNITS = {
     **dict.fromkeys(("mu", "sigma", "length", "b", "piv", "xb"), "keV"),
-    **{"K": "counts / keV", "F": "counts", "a": "keV2"},
+    **{"K": "counts / keV", "F": "counts", "a": "keV2", "step": "1 / keV"},
 }
 
 # --- reading a model ------------------------------------------------------------------------------

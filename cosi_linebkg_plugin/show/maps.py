@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
+from ..template.axes import partial_sky
 from .figure import LABEL_SIZE, axis_edges, sum_to
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def plot_maps(
     names = [str(axis.label) for axis in template.axes]
     if "PsiChi" not in names:
         raise TemplateError(f"The template has no PsiChi; its axes are {', '.join(names)}.")
+    reason = partial_sky(template.axes["PsiChi"])
+    if reason:
+        raise TemplateError(f"Maps need the whole sphere, but PsiChi of the template is {reason}.")
     if label is not None and label not in template.labels:
         raise TemplateError(
             f"The template has no component {label!r}; it has {', '.join(template.labels)}."

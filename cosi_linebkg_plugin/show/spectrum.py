@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from ..fit.result import LineBackgroundFit
 from ..lines.identify import identify_lines
@@ -196,6 +195,8 @@ def _label_lines(
         return
     energies = np.array([energy for energy, _ in chosen])
     offsets = step * np.arange(energies.size)
+    from scipy.optimize import isotonic_regression
+
     places = isotonic_regression(energies - offsets).x
     places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
     bins = np.searchsorted(edges, energies, side="right") - 1

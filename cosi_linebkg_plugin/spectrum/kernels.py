@@ -333,7 +333,8 @@ def _erfcx_rest(a):
 @_inner
 def _tail_at(y, z, sigma, length, d):
     """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
-    exp(y/length + d^2) and erfc(|a|)/2."""
+    exp(y/length + d^2) and erfc(|a|)/2.
+    """
     a = z * _SQRT_HALF + d
     gauss = math.exp(-0.5 * z * z)
     n = _INV_SQRT_2PI * gauss / sigma
@@ -348,7 +349,7 @@ def _tail_at(y, z, sigma, length, d):
 
 @_inner
 def _tail_slopes(z, a, n, g, rest, sigma, length, d):
-    """sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
+    """Sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
     if a >= _FAR:
         change = z * _SQRT_HALF + d * rest
         return -sigma * n * change / (a * length), 2.0 * n * d * d * rest

@@ -96,6 +96,17 @@ def phi_degrees(axis: Axis) -> Array:
     return np.asarray(axis.edges if axis.unit is None else axis.edges.to_value("deg"), dtype=float)
 
 
+def partial_sky(axis: Axis) -> str | None:
+    """Why what needs the whole sphere does not work on a PsiChi axis; None if it covers it."""
+    nside = getattr(axis, "nside", None)
+    if nside is None:
+        return f"a plain axis of {axis.nbins} bins, of which it is not known where they lie"
+    whole = 12 * int(nside) ** 2
+    if axis.nbins == whole:
+        return None
+    return f"{axis.nbins} of the {whole} pixels of nside {nside}"
+
+
 def observed_counts(events: EventHistogram, source_range: Sequence[Any]) -> Histogram:
     """The events of a source range on edges of the energy axis, as a dense histpy.Histogram.
 

@@ -47,6 +47,14 @@ FEATURES = (
 )
 
 
+#: Photons absorbed in the first site that move fastest, -0.05 and -0.07 deg/keV at 1809 keV: both
+#: annihilation photons together, and one of 60Co. Hardly any sidebands keep them in their bins.
+FIRST_DEPOSITS = (
+    Feature(2 * ELECTRON_MASS, False, "E1 = 1022 keV"),
+    Feature(1173.228, False, "E1 = 1173 keV"),
+)
+
+
 def feature_angle(energy: ArrayLike, photon: float, scattered: bool) -> Array:
     """Angle of a first Compton scatter in which one photon has a fixed energy.
 
@@ -137,7 +145,7 @@ def shift_matrices(
     source_energy: float,
     counts: ArrayLike,
     *,
-    features: Sequence[Feature] = FEATURES,
+    features: Sequence[Feature] = FEATURES + FIRST_DEPOSITS,
     width: float = FEATURE_WIDTH,
 ) -> Array:
     """Matrices that move the features of each energy slice to where they are at another energy.

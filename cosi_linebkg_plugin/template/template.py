@@ -419,7 +419,8 @@ class BackgroundTemplate:
 
     def compare(self, observed: Any, *, name: str | None = None, nside: int = 4) -> Any:
         """The template against the observed counts of the source range: totals, Phi, PsiChi; see
-        `comparison.compare`."""
+        `comparison.compare`.
+        """
         from .comparison import compare
 
         return compare(self, observed, name=name, nside=nside)
