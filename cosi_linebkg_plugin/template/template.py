@@ -520,11 +520,19 @@ class BackgroundTemplate:
         from ..consumers.unbinned import BackgroundDensity
         from .energies import energy_densities
 
+        densities = energy_densities(
+            self.fit,
+            self.axes,
+            self.source_range,
+            self.labels,
+            self.unknown,
+            self.record.line_ratio,
+        )
         return BackgroundDensity(
             self,
             events,
             sc_history,
-            energy_densities(self),
+            densities,
             prefix=prefix,
             livetime_fraction=livetime_fraction,
             outside=outside,
@@ -562,6 +570,20 @@ class BackgroundTemplate:
         from ..consumers.imaging import deconvolution_input
 
         return deconvolution_input(self, event_histogram, components=components)
+
+    def deconvolution_ranges(
+        self, keys: Sequence[str], *, n_sigma: float = 5.0
+    ) -> dict[str, list[float]]:
+        """What image deconvolution may do to the norms; see `imaging.deconvolution_ranges`."""
+        from ..consumers.imaging import deconvolution_ranges
+
+        return deconvolution_ranges(self, keys, n_sigma=n_sigma)
+
+    def threemlfit_background(self, time_range: Sequence[Any]) -> Histogram:
+        """What cosi-threemlfit reads; see `programs.threemlfit_background`."""
+        from ..consumers.programs import threemlfit_background
+
+        return threemlfit_background(self, time_range)
 
     def __repr__(self) -> str:
         parts = ", ".join(
