@@ -46,7 +46,7 @@ _LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
 _MAX_SEARCHES = 5
 
 
-class LineBackgroundLike(PluginPrototype):
+class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     """Poisson likelihood of the energies around a line, for any threeML session.
 
     Parameters

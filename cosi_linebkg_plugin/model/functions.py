@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Energies = NDArray[np.float64] | Any
 
 
-class TailedGaussian(Function1D, metaclass=FunctionMeta):
+class TailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -57,7 +57,7 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):
     tests :
         - { x : 0.0, function value: 0.328403400, tolerance: 1e-8}
 
-    """  # noqa: E501
+    """  # noqa: D400, E501
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -75,7 +75,7 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):
         return F * tailed_gaussian_density(x, mu, sigma, fraction, length)
 
 
-class LinearGaussian(Function1D, metaclass=FunctionMeta):
+class LinearGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -110,7 +110,7 @@ class LinearGaussian(Function1D, metaclass=FunctionMeta):
     tests :
         - { x : 0.0, function value: 0.3989422804, tolerance: 1e-8}
 
-    """
+    """  # noqa: D400
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -124,7 +124,7 @@ class LinearGaussian(Function1D, metaclass=FunctionMeta):
         return F * np.exp(-0.5 * (x - mu) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
 
 
-class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
+class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -172,7 +172,7 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
     tests :
         - { x : 0.0, function value: 0.328403400, tolerance: 1e-8}
 
-    """
+    """  # noqa: D400
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -191,7 +191,7 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
         return F * tailed_gaussian_density(x, mu, np.sqrt(a + b * mu), fraction, length)
 
 
-class LineStep(Function1D, metaclass=FunctionMeta):
+class LineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -226,22 +226,22 @@ class LineStep(Function1D, metaclass=FunctionMeta):
     tests :
         - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
 
-    """
+    """  # noqa: D400
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.sigma.unit = x_unit
         self.step.unit = x_unit**-1
 
-    def evaluate(self, x, F, mu, sigma, step):
+    def evaluate(self, x: Energies, F: float, mu: float, sigma: float, step: float) -> Energies:
         """Density at x."""
         from ..spectrum.lineshapes import step_density
 
         return F * step_density(x, mu, sigma, step)
 
 
-class LinearLineStep(Function1D, metaclass=FunctionMeta):
+class LinearLineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -282,23 +282,25 @@ class LinearLineStep(Function1D, metaclass=FunctionMeta):
     tests :
         - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
 
-    """
+    """  # noqa: D400
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
         self.b.unit = x_unit
         self.step.unit = x_unit**-1
 
-    def evaluate(self, x, F, mu, a, b, step):
+    def evaluate(
+        self, x: Energies, F: float, mu: float, a: float, b: float, step: float
+    ) -> Energies:
         """Density at x."""
         from ..spectrum.lineshapes import step_density
 
         return F * step_density(x, mu, np.sqrt(a + b * mu), step)
 
 
-class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
+class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -342,7 +344,7 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
     tests :
         - { x : 1.0, function value: 1.0, tolerance: 1e-12}
 
-    """
+    """  # noqa: D400
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.K.unit = y_unit
