@@ -66,7 +66,9 @@ class DemoLine(NamedTuple):
 
 
 class Ridge(NamedTuple):
-    """Photon energy [keV], whether it is the scattered photon (E2) or the first deposit (E1),
+    """A feature that is sharp in Phi.
+
+    Photon energy [keV], whether it is the scattered photon (E2) or the first deposit (E1),
     standard deviation in Phi [deg], and the share of each component's events.
     """
 

@@ -32,7 +32,12 @@ from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.kernels import FLOOR
-from ..spectrum.statistic import CHI2_MIN_EXPECTED, chi2_p_value, deviance_residuals, half_deviance
+from ..spectrum.statistic import (
+    CHI2_MIN_EXPECTED,
+    chi2_p_value,
+    deviance_residuals,
+    half_deviance,
+)
 from .score import Residuals, log_chance
 
 Array = NDArray[np.float64]
@@ -267,7 +272,7 @@ def judge(
         p-value of the deviance from simulated spectra, and their number.
     """
     edges, counts, used = spectrum.edges, spectrum.counts, spectrum.used
-    deviance = 2.0 * half_deviance(counts, used, expected)
+    deviance = 2.0 * float(half_deviance(counts, used, expected))
     n, mu = counts[used], np.maximum(expected[used], FLOOR)
     fitted = Residuals.of(n, mu, jacobian[:, used])
     q = fitted.basis

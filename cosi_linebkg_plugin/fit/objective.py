@@ -22,7 +22,7 @@ _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 Array = NDArray[np.float64]
 
 #: Numbers and whole numbers, as `kernels.pack` gives them.
-CompiledArguments = tuple[Array, NDArray[np.int64]]
+CompiledArguments = tuple[Array, NDArray[np.int64], NDArray[np.int64] | None]
 
 
 class Objective:

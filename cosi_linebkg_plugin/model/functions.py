@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from astromodels.functions.function import Function1D, FunctionMeta
+
+#: Numbers, arrays, or astropy quantities: astromodels hands over all three.
+Values = Any
 
 
 class TailedGaussian(Function1D, metaclass=FunctionMeta):
@@ -50,14 +55,16 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """  # noqa: E501
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.sigma.unit = x_unit
         self.fraction.unit = ""
         self.length.unit = x_unit
 
-    def evaluate(self, x, F, mu, sigma, fraction, length):
+    def evaluate(
+        self, x: Values, F: Values, mu: Values, sigma: Values, fraction: Values, length: Values
+    ) -> Values:
         """Density at x; see `lineshapes` for the formula."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
@@ -101,13 +108,13 @@ class LinearGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
         self.b.unit = x_unit
 
-    def evaluate(self, x, F, mu, a, b):
+    def evaluate(self, x: Values, F: Values, mu: Values, a: Values, b: Values) -> Values:
         """Density at x."""
         variance = a + b * mu
         return F * np.exp(-0.5 * (x - mu) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
@@ -163,7 +170,7 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
@@ -171,7 +178,16 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
         self.fraction.unit = ""
         self.length.unit = x_unit
 
-    def evaluate(self, x, F, mu, a, b, fraction, length):
+    def evaluate(
+        self,
+        x: Values,
+        F: Values,
+        mu: Values,
+        a: Values,
+        b: Values,
+        fraction: Values,
+        length: Values,
+    ) -> Values:
         """Density at x."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
@@ -215,13 +231,13 @@ class LineStep(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.sigma.unit = x_unit
         self.step.unit = x_unit**-1
 
-    def evaluate(self, x, F, mu, sigma, step):
+    def evaluate(self, x: Values, F: Values, mu: Values, sigma: Values, step: Values) -> Values:
         """Density at x."""
         from ..spectrum.lineshapes import step_density
 
@@ -271,14 +287,16 @@ class LinearLineStep(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
         self.b.unit = x_unit
         self.step.unit = x_unit**-1
 
-    def evaluate(self, x, F, mu, a, b, step):
+    def evaluate(
+        self, x: Values, F: Values, mu: Values, a: Values, b: Values, step: Values
+    ) -> Values:
         """Density at x."""
         from ..spectrum.lineshapes import step_density
 
@@ -331,14 +349,16 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
         self.K.unit = y_unit
         self.piv.unit = x_unit
         self.index.unit = ""
         self.c2.unit = ""
         self.c3.unit = ""
 
-    def evaluate(self, x, K, piv, index, c2, c3):
+    def evaluate(
+        self, x: Values, K: Values, piv: Values, index: Values, c2: Values, c3: Values
+    ) -> Values:
         """Density at x."""
         t = x / piv - 1.0
         return K * (x / piv) ** index * (1.0 + t**2 * (c2 + c3 * t))

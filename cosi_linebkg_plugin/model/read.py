@@ -88,7 +88,7 @@ class SpectrumReader:
         shapes: Sequence[Function1D],
         substitutes: Mapping[int, AstroParameter] | None = None,
         prefixes: Sequence[str] | None = None,
-    ):
+    ) -> None:
         self._substitutes = substitutes or {}
         self._prefix = ""
         self.sources: list[AstroParameter] = []
@@ -315,7 +315,9 @@ def _is_identity(law: Any) -> bool:
     )
 
 
-def _evaluate(part, own, energies, values):
+def _evaluate(
+    part: Function1D, own: Sequence[AstroParameter], energies: np.ndarray, values: np.ndarray
+) -> np.ndarray:
     """Density at `energies` [keV] with the given parameter values, which are then put back."""
     before = [p.value for p in own]
     settable = [not p.has_auxiliary_variable for p in own]
@@ -330,7 +332,7 @@ def _evaluate(part, own, energies, values):
                 _set_value(p, value)
 
 
-def _set_value(parameter, value):
+def _set_value(parameter: AstroParameter, value: float) -> None:
     """Set a value within its bounds, which a rounding error may have left."""
     low, high = parameter.bounds
     value = value if low is None else max(value, float(low))

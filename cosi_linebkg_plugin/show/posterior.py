@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, LineBackgroundError
 from ..fit.result import LineBackgroundFit
@@ -26,6 +27,35 @@ from .figure import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+def _drawn_names(fit: LineBackgroundFit, names: Sequence[str] | None) -> Sequence[str]:
+    """The free parameters asked for; by default those of no single line."""
+    free = fit.free_names
+    if names is None:
+        lines = [fit.model.components[i] for i in fit.model.lines]
+        of_lines = {fit.model.names[slot] for c in lines for slot in (c.area, c.energy)}
+        return [n for n in free if n not in of_lines]
+    unknown = [n for n in names if n not in free]
+    if unknown:
+        raise DataError(
+            f"{', '.join(unknown)} is no free parameter of the fit; these are {', '.join(free)}."
+        )
+    return names
+
+
+def _range_columns(
+    fit: LineBackgroundFit, source_range: Sequence[Any], reference: LineBackgroundFit | None
+) -> Iterator[tuple[str, NDArray[np.float64], float | None]]:
+    """Label, sampled counts in the source range, and those of the reference."""
+    known = None if reference is None else reference.expected_counts(source_range)
+    labels = fit.expected_counts(source_range).labels
+    for label, column in zip(labels, fit.sampled_counts(source_range).T, strict=True):
+        if np.std(column) > 0.1:  # counts; the tails of far lines are left out
+            mark = None
+            if known is not None and label in known.labels:
+                mark = float(known.values[known.labels.index(label)])
+            yield label, column, mark
 
 
 def plot_corner(
@@ -67,29 +97,17 @@ def plot_corner(
     corner = _corner()
 
     samples, free = fit.thinned_samples(), fit.free_names
-    if names is None:
-        lines = [fit.model.components[i] for i in fit.model.lines]
-        of_lines = {fit.model.names[slot] for c in lines for slot in (c.area, c.energy)}
-        names = [n for n in free if n not in of_lines]
-    unknown = [n for n in names if n not in free]
-    if unknown:
-        raise DataError(
-            f"{', '.join(unknown)} is no free parameter of the fit; these are {', '.join(free)}."
-        )
+    names = _drawn_names(fit, names)
     units = {n: fit.parameters[n].unit for n in names}
     labels = [f"{n} [{units[n].replace(' ', '')}]" if units[n] else n for n in names]
     columns = [samples[:, free.index(n)] for n in names]
     marks = None if reference is None else [reference.values.get(n) for n in names]
     if source_range is not None:
-        known = None if reference is None else reference.expected_counts(source_range)
-        counts = fit.expected_counts(source_range)
-        for label, column in zip(counts.labels, fit.sampled_counts(source_range).T, strict=True):
-            if np.std(column) > 0.1:  # counts; the tails of far lines are left out
-                columns.append(column)
-                labels.append(f"{label} [counts]")
-                if marks is not None and known is not None:
-                    has = label in known.labels
-                    marks.append(known.values[known.labels.index(label)] if has else None)
+        for label, column, mark in _range_columns(fit, source_range, reference):
+            columns.append(column)
+            labels.append(f"{label} [counts]")
+            if marks is not None:
+                marks.append(mark)
     if not columns:
         raise DataError("Nothing is left to draw: name a free parameter, or give source_range=.")
     size = 1.6 + 1.7 * len(columns)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ..fit.result import LineBackgroundFit
 from ..lines.identify import identify_lines
-from ..spectrum.statistic import deviance_residuals
 from .figure import (
     BLACK,
     BLUE,
@@ -67,7 +66,7 @@ def plot_spectrum(
         Above: counts with the central 68.3 % interval of a Poisson mean (Garwood 1936), and the
         model with its standard error, systematic error included. Below: signed deviance
         residuals, those of fitted bins over the standard deviation that the fit leaves them, as
-        in `Adequacy.residuals`; masked bins are hollow, triangles lie beyond the axis. The
+        in `LineBackgroundFit.residuals`; masked bins are hollow, triangles lie beyond the axis. The
         coloured band is the model's error over the Poisson error of a bin.
     """
     used_name = "sidebands"
@@ -132,9 +131,7 @@ def _draw_counts(ax: Axes, fit: LineBackgroundFit, names: bool) -> None:
 
 def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
     spectrum = fit.spectrum
-    residuals = deviance_residuals(spectrum.counts, fit.expected_total)
-    if fit.adequacy is not None:  # as the tests judge them
-        residuals = np.where(spectrum.used, fit.adequacy.residuals, residuals)
+    residuals = fit.residuals
     share = _model_error(fit) / np.sqrt(np.maximum(fit.expected_total, 1.0))
     band: dict[str, Any] = {"fill": True, "alpha": 0.3, "lw": 0, "zorder": 0.3}
     ax.stairs(share, spectrum.edges, baseline=-share, color=VERMILLION, **band)

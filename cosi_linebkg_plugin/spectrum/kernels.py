@@ -689,7 +689,9 @@ def half_deviances(counts, expected):
 # --- closed-form components: everything compiled -------------------------------------------------
 
 
-def pack(data, kernel, prior):
+def pack(
+    data: tuple[Any, ...], kernel: tuple[Any, ...], prior: tuple[Any, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64] | None]:
     """What the functions below take as `args`: few arrays are handed over faster than twelve.
 
     Parameters

@@ -170,7 +170,7 @@ def tailed_gaussian_density(
     z = (energies.ravel() - mu) / sigma
     tail = tail_densities(z, float(sigma), float(length))
     gauss = np.exp(-0.5 * z * z) / (np.sqrt(2.0 * np.pi) * sigma)
-    return ((1.0 - fraction) * gauss + fraction * tail).reshape(energies.shape)
+    return np.asarray((1.0 - fraction) * gauss + fraction * tail).reshape(energies.shape)
 
 
 def step_counts(
@@ -196,7 +196,7 @@ def step_counts(
 
 def step_density(energies: ArrayLike, mu: float, sigma: float, step: float) -> NDArray[np.float64]:
     """Density [1/keV] of the step under a line of one count at `energies` [keV], any shape."""
-    return step * ndtr((mu - np.asarray(energies, dtype=float)) / sigma)
+    return np.asarray(step * ndtr((mu - np.asarray(energies, dtype=float)) / sigma))
 
 
 def _run_lines(
