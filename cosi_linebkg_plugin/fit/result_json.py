@@ -163,7 +163,7 @@ def fields_of(data: Any) -> dict[str, Any]:
         file = FitFile.model_validate(dict(data))
     except pydantic.ValidationError as error:
         raise ValueError(_first_problem(error)) from None
-    return file.fields()
+    return file.fields() | {"line_search": data.get("line_search")}  # checked, and kept as it is
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:
@@ -363,7 +363,7 @@ class FitFile(_Row):
     line_search: LineSearchRow | None = None
 
     def fields(self) -> dict[str, Any]:
-        """What `FitNumbers` takes."""
+        """What `FitNumbers` takes, but for the line search."""
         rows = self.parameters
         own = [name for name, row in rows.items() if row.link is None]
         links = {
@@ -382,7 +382,7 @@ class FitFile(_Row):
         )
         free = [p.name for p in model.parameters if p.free]
         names, covariance = self._covariance(free)
-        samples, offset, search = self.samples, self.spectrum.offset, self.line_search
+        samples, offset = self.samples, self.spectrum.offset
         return {
             "model": model,
             "spectrum": EnergySpectrum(
@@ -406,7 +406,6 @@ class FitFile(_Row):
             "n_calls": int(self.n_calls),
             "offset": None if offset is None else checks.numbers(offset, "the offset", (n_bins,)),
             "toys": None if self.toys is None else (self.toys[0], int(self.toys[1])),
-            "line_search": None if search is None else search.model_dump(),
             "versions": dict(self.versions),
         }
 

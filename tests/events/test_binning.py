@@ -669,3 +669,11 @@ def test_only_the_columns_that_are_needed_are_read():
 def test_bad_edges_are_binning_errors():
     with pytest.raises(BinningError):
         BinningOptions(energy_edges=[1.0], phi_pix_size=3, nside=1)
+
+
+def test_selections_with_good_times_can_be_compared():
+    """The truth value of two arrays is ambiguous."""
+    a = Selections(energy=(1500.0, 2000.0), good_times=np.array([[0.0, 1.0], [2.0, 3.0]]))
+    assert a == Selections(energy=(1500.0, 2000.0), good_times=a.good_times.copy())
+    assert a != Selections(energy=(1500.0, 2000.0)) and Selections() == Selections()
+    assert a != Selections(energy=(1500.0, 2000.0), good_times=a.good_times + 1)
