@@ -139,13 +139,12 @@ def fit_from_text(kind: type[Fit], text: str, where: str) -> Fit:
     """A fit of the class `kind` from JSON text; `where` it comes from is for the message."""
     with reading(where, "is not JSON", _CURE):
         data = parse_json(text)
-    with reading(where, "is no fit of this package, or damaged", _CURE):
+    with reading(where, "is no fit of this package, or damaged", _CURE), np.errstate(all="ignore"):
         fit = kind(**fields_of(data))
-        with np.errstate(all="ignore"):
-            if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():
-                raise ValueError("its parameters give no finite counts")
-            if fit.adequacy is not None:  # a fit that cannot be judged in numbers is none
-                json.dumps(fit.adequacy.to_dict(), allow_nan=False)
+        if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():
+            raise ValueError("its parameters give no finite counts")
+        if fit.adequacy is not None:  # a fit that cannot be judged in numbers is none
+            json.dumps(fit.adequacy.to_dict(), allow_nan=False)
     return fit
 
 
@@ -204,15 +203,15 @@ class LawRow(_Row):
 
     of: Text
     function: Text
-    values: Vector
+    values: list[Number]
     tangent: Truth = False
 
     def law(self) -> Law:
         """The law, evaluated without astromodels."""
         checks.text(self.function, "the function of a law", FUNCTIONS)
-        if self.values.size != len(FUNCTIONS[self.function][0]):
+        if len(self.values) != len(FUNCTIONS[self.function][0]):
             raise ValueError(f"{self.function} has {len(FUNCTIONS[self.function][0])} values")
-        return Law(self.function, tuple(self.values.tolist()), tangent=self.tangent)
+        return Law(self.function, tuple(self.values), tangent=self.tangent)
 
 
 class PriorRow(_Row):
