@@ -23,7 +23,9 @@ LONG_FILES = {
     "spectrum.kernels": "compiled code that calls itself across files is compiled more than once",
 }
 #: Public functions whose options are keywords; everything else groups what belongs together.
-MANY_PARAMETERS: dict[str, str] = {}
+MANY_PARAMETERS: dict[str, str] = {
+    "app.simulation.simulate": "every part of the simulated sky and instrument may be replaced",
+}
 #: Modules without a test file of their own: where they are tested, and why there.
 TESTED_ELSEWHERE = {
     "errors": ("spectrum/test_axis.py", "each is raised and looked at where it belongs"),
