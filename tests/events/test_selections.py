@@ -18,7 +18,7 @@ from cosi_linebkg_plugin.events.kernels import (
     keep_intervals,
 )
 from cosi_linebkg_plugin.events.options import BinningOptions
-from cosi_linebkg_plugin.events.selections import good_times
+from cosi_linebkg_plugin.events.selections import Selections, good_times
 
 
 @given(
