@@ -254,8 +254,9 @@ def _plain(value: Any) -> Any:
 
 
 def _at_total(template: Any, axis: str, total: float) -> Array:
-    expected = template.project(axis)[0]
-    return expected * (total / expected.sum())
+    expected: Array = template.project(axis)[0]
+    expected = expected * (total / expected.sum())
+    return expected
 
 
 def _project(

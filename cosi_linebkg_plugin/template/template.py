@@ -694,7 +694,7 @@ def _split_covariance(covariance: Array, rows: Array, shares: Array, noise: Arra
     """
     unknown = np.isinf(np.diag(covariance))
     finite = np.where(np.isfinite(covariance), covariance, 0.0)
-    out = finite[np.ix_(rows, rows)] * np.outer(shares, shares)
+    out: Array = finite[np.ix_(rows, rows)] * np.outer(shares, shares)
     for row in np.unique(rows):
         own = np.flatnonzero(rows == row)
         p, d = shares[own], noise[own]
