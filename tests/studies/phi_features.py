@@ -11,7 +11,7 @@ the mean over the seeds. A template without bias scores "floor", not 1. Columns:
 
 none     the slices as they are
 warp     the Phi axis around the three known features is moved, with all that lies there
-shift    `shift_matrices` with the three known features
+shift    `shift_matrices` with its five features
 shift-3  ... of those of 511 keV photons alone
 """
 
