@@ -48,6 +48,8 @@ template:
   window: [1750, 1870]
   shift: true                  # features in Phi that move with energy
   l_cut: 4
+  # the ratio that the simulator put in; yours comes from a calculation or a measurement for your
+  # instrument and orbit: a copied one invents background
   line_ratio: {{line: 1808.65, tracer: 1778.97, value: {DEMO_LINE_RATIO}, error: 0.015}}
   livetime: 7776000
 """

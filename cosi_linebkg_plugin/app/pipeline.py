@@ -140,14 +140,13 @@ def run(
             fit = fit_config(config, prepared.spectrum, progress)
             kept.append(fit)
             template = None
-            plan = prepared.plan
-            if plan is not None:
+            if prepared.plan is not None:
                 say(progress, "making the template")
-                template = template_config(plan, fit, progress)
+                template = template_config(prepared.plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
             say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
-            observed = plan.observed if plan is not None else None
+            observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template)

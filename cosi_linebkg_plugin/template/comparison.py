@@ -254,9 +254,8 @@ def _plain(value: Any) -> Any:
 
 
 def _at_total(template: Any, axis: str, total: float) -> Array:
-    expected: Array = template.project(axis)[0]
-    expected = expected * (total / expected.sum())
-    return expected
+    expected = template.project(axis)[0]
+    return np.asarray(expected * (total / expected.sum()))
 
 
 def _project(

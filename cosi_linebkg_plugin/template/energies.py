@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
 from ..spectrum.components import Parameter, SpectralModel, range_counts
 from ..spectrum.kernels import FULL_REACH
-from .amounts import nearest_line
+from .amounts import LineRatio, nearest_line
 
 if TYPE_CHECKING:
-    from .template import BackgroundTemplate
+    from histpy import Axes
+
+    from ..fit.result import LineBackgroundFit
 
 Array = NDArray[np.float64]
 
@@ -45,7 +48,14 @@ class EnergyDensity:
     density: Array
 
 
-def energy_densities(template: BackgroundTemplate) -> list[EnergyDensity | None]:
+def energy_densities(
+    fit: LineBackgroundFit,
+    axes: Axes,
+    source_range: tuple[float, float],
+    labels: Sequence[str],
+    unknown: Sequence[str],
+    ratio: LineRatio | None,
+) -> list[EnergyDensity | None]:
     """The distribution of each component's energies, from the fitted spectrum.
 
     "continuum" and "lines" have those of their part of the fitted model, with the line that a
@@ -54,71 +64,75 @@ def energy_densities(template: BackgroundTemplate) -> list[EnergyDensity | None]
 
     Parameters
     ----------
-    template : BackgroundTemplate
+    fit : LineBackgroundFit
+    axes : histpy.Axes
+        Of the template.
+    source_range : (low, high), keV
+    labels, unknown : sequence of str
+        The template's components, and those of which the amount is not known.
+    ratio : LineRatio, optional
 
     Returns
     -------
-    list of EnergyDensity or None, one per energy bin
+    list of EnergyDensity or None, one per energy bin of the axes
         None for bins outside the source range.
     """
-    edges = axis_in_kev(template.axes[ENERGY_LABEL])
-    low, high = template.source_range
+    hidden = set(unknown) if ratio is None else set()
     densities: list[EnergyDensity | None] = []
-    for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        a, b = max(a, low), min(b, high)
-        densities.append(None if a >= b else EnergyDensity(a, b, _density(template, a, b)))
+    for a, b in itertools.pairwise(axis_in_kev(axes[ENERGY_LABEL]).tolist()):
+        low, high = max(a, source_range[0]), min(b, source_range[1])
+        if low >= high:
+            densities.append(None)
+            continue
+        bins = np.linspace(low, high, _n_steps(fit, high - low) + 1)
+        parts = _parts(fit, bins, ratio)
+        rows = [np.ones(bins.size - 1) if x in hidden else _of_label(x, parts) for x in labels]
+        density = np.array([row / (row.sum() * (bins[1] - bins[0])) for row in rows])
+        densities.append(EnergyDensity(low, high, density))
     return densities
 
 
-def _density(template: BackgroundTemplate, low: float, high: float) -> Array:
-    fit = template.fit
-    bins = np.linspace(low, high, _n_steps(fit.model, fit.theta, high - low) + 1)
-    lines = set(fit.model.lines)
-    parts = {
-        "continuum": _counts(template, bins, [i for i in range(len(fit.model.components))
-                                              if i not in lines]),
-        "lines": _counts(template, bins, sorted(lines)) + _ratio_counts(template, bins),
-    }  # fmt: skip
-    rows = []
-    for label in template.labels:
-        kind = label.split("_")[0]  # split() appends the axis and a number
-        row = parts.get(kind, parts["continuum"] + parts["lines"])
-        hidden = label in template.unknown and template.record.line_ratio is None
-        if hidden or not row.sum() > 0:
-            row = np.ones(bins.size - 1)
-        rows.append(row / (row.sum() * (bins[1] - bins[0])))
-    return np.array(rows)
+def _parts(fit: LineBackgroundFit, bins: Array, ratio: LineRatio | None) -> dict[str, Array]:
+    """Counts of continuum and lines in each step."""
+    lines = fit.model.lines
+    others = [i for i in range(len(fit.model.components)) if i not in lines]
+    of_lines = _counts(fit, bins, lines)
+    if ratio is not None:
+        of_lines += _ratio_counts(fit, bins, ratio)
+    return {"continuum": _counts(fit, bins, others), "lines": of_lines}
 
 
-def _n_steps(model: SpectralModel, theta: Array, width: float) -> int:
+def _of_label(label: str, parts: dict[str, Array]) -> Array:
+    kind = label.split("_")[0]  # split() appends the axis and a number
+    row = parts.get(kind, parts["continuum"] + parts["lines"])
+    return row if row.sum() > 0 else np.ones(row.size)
+
+
+def _n_steps(fit: LineBackgroundFit, width: float) -> int:
+    model = fit.model
     if any(c.table is not None for c in model.components):
         return _STEPS_OF_TABLES
-    widths = [model.components[i].sigma(theta) for i in model.lines]
+    widths = [model.components[i].sigma(fit.theta) for i in model.lines]
     steps = np.ceil(_STEPS_PER_SIGMA * width / min(widths)) if widths else 0
     return int(np.clip(steps, _FEWEST_STEPS, _MOST_STEPS))
 
 
-def _counts(template: BackgroundTemplate, bins: Array, components: Sequence[int]) -> Array:
+def _counts(fit: LineBackgroundFit, bins: Array, components: Sequence[int]) -> Array:
     """Expected counts of some of the fitted components, shape (n_steps,)."""
-    fit = template.fit
     total = np.zeros(bins.size - 1)
     direct = [i for i in components if fit.model.components[i].table is None]
     if direct:
         total += fit.model.select(direct).bind(bins, FULL_REACH).counts(fit.theta)
     for i in set(components) - set(direct):
         one = fit.model.select([i])
-        for k in range(total.size):
-            a, b = float(bins[k]), float(bins[k + 1])
+        for k, (a, b) in enumerate(itertools.pairwise(bins.tolist())):
             total[k] += range_counts(one, fit.theta, a, b, fit.spectrum.edges)[0][0]
     return total
 
 
-def _ratio_counts(template: BackgroundTemplate, bins: Array) -> Array:
+def _ratio_counts(fit: LineBackgroundFit, bins: Array, ratio: LineRatio) -> Array:
     """What a line ratio adds: a line with the shape of its tracer."""
-    ratio = template.record.line_ratio
-    if ratio is None:
-        return np.zeros(bins.size - 1)
-    model, theta = template.fit.model, template.fit.theta
+    model, theta = fit.model, fit.theta
     tracer = model.components[nearest_line(model, theta, ratio.tracer, "line_ratio")]
     n = len(model.parameters)
     line = replace(tracer, slots=(n, n + 1, *tracer.slots[2:]))

@@ -107,8 +107,7 @@ class Filter:
         degree = np.arange(3 * nside)
         if self.smoothing_fwhm is not None:
             sigma = np.radians(self.smoothing_fwhm) / np.sqrt(8 * np.log(2))
-            factor: Array = np.exp(-0.5 * degree * (degree + 1) * sigma**2)
-            return factor
+            return np.asarray(np.exp(-0.5 * degree * (degree + 1) * sigma**2))
         return None if self.l_cut is None else np.where(degree <= self.l_cut, 1.0, 0.0)
 
 
@@ -293,7 +292,7 @@ def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None)
 
 @lru_cache(maxsize=4)
 def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
-    """healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
+    """Healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
 
     Returns
     -------
@@ -440,8 +439,7 @@ def _coarser(pattern: Array, nside: int, nest: bool) -> Array:
     while nside > 1:
         nside //= 2
         parent = hp.vec2pix(nside, *centres)
-        coarse: Array = np.bincount(parent, pattern) / np.bincount(parent)
+        coarse = np.bincount(parent, pattern) / np.bincount(parent)
         if _all_positive(coarse):
-            coarse = coarse[parent]
-            return coarse
+            return np.asarray(coarse[parent])
     return np.full(pattern.size, pattern.mean())  # fewer counts than the sphere has faces

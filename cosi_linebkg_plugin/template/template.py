@@ -83,7 +83,7 @@ class BackgroundTemplate:
         record: Record,
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
-    ):
+    ) -> None:
         self.axes = axes
         self.labels = tuple(maps)
         self._maps = dict(maps)
@@ -110,7 +110,7 @@ class BackgroundTemplate:
 
     @property
     def method(self) -> str:
-        """ "components", "interpolated" or "sideband"."""
+        """The method: "components", "interpolated" or "sideband"."""
         return self._record.method
 
     def with_fit(self, fit: LineBackgroundFit) -> BackgroundTemplate:
@@ -418,8 +418,10 @@ class BackgroundTemplate:
         )
 
     def compare(self, observed: Any, *, name: str | None = None, nside: int = 4) -> Any:
-        """The template against the observed counts of the source range: totals, Phi, PsiChi; see
-        `comparison.compare`."""
+        """Compare with the observed counts of the source range: totals, Phi, PsiChi.
+
+        See `comparison.compare`.
+        """
         from .comparison import compare
 
         return compare(self, observed, name=name, nside=nside)
@@ -442,8 +444,9 @@ class BackgroundTemplate:
         outside: str = "raise",
         follow: Any = None,
     ) -> Any:
-        """A background for COSILike whose components have norms of their own that the session
-        fits, or follow its spectrum; see `consumers.ComponentMix`.
+        """Make a background for COSILike with a norm for each component.
+
+        The session fits the norms, or they follow its spectrum; see `consumers.ComponentMix`.
 
         Parameters
         ----------
@@ -519,11 +522,19 @@ class BackgroundTemplate:
         from ..consumers.unbinned import BackgroundDensity
         from .energies import energy_densities
 
+        densities = energy_densities(
+            self.fit,
+            self.axes,
+            self.source_range,
+            self.labels,
+            self.unknown,
+            self.record.line_ratio,
+        )
         return BackgroundDensity(
             self,
             events,
             sc_history,
-            energy_densities(self),
+            densities,
             prefix=prefix,
             livetime_fraction=livetime_fraction,
             outside=outside,
@@ -561,6 +572,20 @@ class BackgroundTemplate:
         from ..consumers.imaging import deconvolution_input
 
         return deconvolution_input(self, event_histogram, components=components)
+
+    def deconvolution_ranges(
+        self, keys: Sequence[str], *, n_sigma: float = 5.0
+    ) -> dict[str, list[float]]:
+        """What image deconvolution may do to the norms; see `imaging.deconvolution_ranges`."""
+        from ..consumers.imaging import deconvolution_ranges
+
+        return deconvolution_ranges(self, keys, n_sigma=n_sigma)
+
+    def threemlfit_background(self, time_range: Sequence[Any]) -> Histogram:
+        """What cosi-threemlfit reads; see `programs.threemlfit_background`."""
+        from ..consumers.programs import threemlfit_background
+
+        return threemlfit_background(self, time_range)
 
     def __repr__(self) -> str:
         parts = ", ".join(

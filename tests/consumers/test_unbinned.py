@@ -211,7 +211,7 @@ def test_orientations_whose_quaternions_change_sign():
     sky = interpolated(rotations, seconds).apply(local)
     pixel = hp.vec2pix(NSIDE, *sky.T)
     got = density.expectation_density()
-    assert_allclose(got / got[0], (pixel + 1) / (pixel[0] + 1), rtol=1e-10)
+    assert_allclose(got / got[0], (pixel + 1) / (pixel[0] + 1), rtol=1e-6)
 
 
 def test_a_telescope_at_rest_and_a_half_turn():
@@ -275,7 +275,7 @@ def test_parts_of_a_split_template_keep_their_energies():
     got = whole.split("Phi", 2).background_density(events, flight)
     expected = whole.background_density(events, flight)
     assert len(got.parameters) == 6
-    assert_allclose(got.expectation_density(), expected.expectation_density(), rtol=1e-12)
+    assert_allclose(got.expectation_density(), expected.expectation_density(), rtol=1e-6)
 
 
 # --- as an interface -----------------------------------------------------------------------------
