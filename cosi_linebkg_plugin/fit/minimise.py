@@ -270,16 +270,21 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
             return theta, interior, covariance, ""  # rounding is all that is left
         else:
             damping = max(10.0 * damping, 1e-3)
-    # Limits or rounding kept the steps from getting there: judge the point that was reached.
+    # Limits or rounding kept the steps from getting there.
+    return theta, interior, *_judged(objective, theta, interior, steps)
+
+
+def _judged(objective: Objective, theta: Array, interior: Slots, steps: Array) -> tuple[Array, str]:
+    """Covariance at a point, and what is wrong with it as a minimum, or ""."""
     hessian = objective.hessian(theta, interior, steps)
     covariance, singular = _inverse(objective.model, hessian, interior, 0.0)
     if not singular:
         gradient = objective.gradient(theta)[interior]
         edm = 0.5 * float(gradient @ covariance @ gradient)
         if edm < _EDM_ACCEPTED:
-            return theta, interior, covariance, ""
+            return covariance, ""
     problem = singular or f"the estimated distance to the minimum is {edm:.2g}"
-    return theta, interior, np.full((interior.size, interior.size), np.nan), problem
+    return np.full((interior.size, interior.size), np.nan), problem
 
 
 def _can_move(

@@ -171,7 +171,6 @@ def log_chance(u: float, segments: int, length: float) -> float:
 
 def threshold(false_alarm: float, segments: int, length: float) -> float:
     """The u at which p(u) is the false-alarm probability (0 where it is below that everywhere)."""
-
     from scipy.optimize import brentq
 
     def above(u: float) -> float:

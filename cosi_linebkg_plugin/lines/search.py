@@ -140,7 +140,7 @@ def check_search(spectrum: EnergySpectrum, **options: Any) -> None:
 class _Search:
     """The state of a search: lines, shared shape, fit, and energies that were ruled out."""
 
-    def __init__(self, spectrum: EnergySpectrum, settings: Settings):
+    def __init__(self, spectrum: EnergySpectrum, settings: Settings) -> None:
         self.spectrum, self.settings = spectrum, settings
         self.segments = bins_to_ranges(spectrum.edges, spectrum.used)
         self.bin_width = float(np.median(spectrum.widths[spectrum.used]))
@@ -300,8 +300,9 @@ class _Search:
         return fit is not None
 
     def _settle(self, near: list[TrialLine]) -> None:
-        """Let windows follow the lines; drop those that end on a limit, and of those around the
-        lines `near` those that explain nothing.
+        """Let windows follow the lines, and drop lines.
+
+        Those that end on a limit, and of those around the lines `near` those that explain nothing.
         """
         moves = 0
         while self.lines:

@@ -57,7 +57,7 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,m
     tests :
         - { x : 0.0, function value: 0.328403400, tolerance: 1e-8}
 
-    """  # noqa: D400, E501
+    """  # noqa: E501
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -110,7 +110,7 @@ class LinearGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,m
     tests :
         - { x : 0.0, function value: 0.3989422804, tolerance: 1e-8}
 
-    """  # noqa: D400
+    """
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -172,7 +172,7 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[
     tests :
         - { x : 0.0, function value: 0.328403400, tolerance: 1e-8}
 
-    """  # noqa: D400
+    """
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -226,7 +226,7 @@ class LineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metacla
     tests :
         - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
 
-    """  # noqa: D400
+    """
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -282,7 +282,7 @@ class LinearLineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,m
     tests :
         - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
 
-    """  # noqa: D400
+    """
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
@@ -344,7 +344,7 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):  # type: ignore[mi
     tests :
         - { x : 1.0, function value: 1.0, tolerance: 1e-12}
 
-    """  # noqa: D400
+    """
 
     def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.K.unit = y_unit

@@ -88,7 +88,7 @@ def _bins_of_coarser(own: Axis, coarse: Axis) -> NDArray[np.int64] | None:
         return None
     if nearest[0] != 0 or nearest[-1] != fine.size - 1:
         return None
-    return nearest[:-1]
+    return np.asarray(nearest[:-1])
 
 
 def phi_degrees(axis: Axis) -> Array:

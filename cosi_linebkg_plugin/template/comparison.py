@@ -255,7 +255,7 @@ def _plain(value: Any) -> Any:
 
 def _at_total(template: Any, axis: str, total: float) -> Array:
     expected = template.project(axis)[0]
-    return expected * (total / expected.sum())
+    return np.asarray(expected * (total / expected.sum()))
 
 
 def _project(

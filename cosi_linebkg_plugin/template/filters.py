@@ -107,7 +107,7 @@ class Filter:
         degree = np.arange(3 * nside)
         if self.smoothing_fwhm is not None:
             sigma = np.radians(self.smoothing_fwhm) / np.sqrt(8 * np.log(2))
-            return np.exp(-0.5 * degree * (degree + 1) * sigma**2)
+            return np.asarray(np.exp(-0.5 * degree * (degree + 1) * sigma**2))
         return None if self.l_cut is None else np.where(degree <= self.l_cut, 1.0, 0.0)
 
 
@@ -341,7 +341,7 @@ def _nside(maps: Array, variances: Array, nest: bool, sphere: bool) -> int:
     )
 
 
-def _slice_totals(maps: Array, variances: NDArray) -> Array:
+def _slice_totals(maps: Array, variances: Array) -> Array:
     """Sum of each slice and its variance, shape (2, n_time, n_phi)."""
     both = np.stack([maps.sum(axis=2, dtype=float), variances.sum(axis=2, dtype=float)])
     total, error = both[0].sum(axis=1).sum(), np.sqrt(np.abs(both[1].sum()))
@@ -441,5 +441,5 @@ def _coarser(pattern: Array, nside: int, nest: bool) -> Array:
         parent = hp.vec2pix(nside, *centres)
         coarse = np.bincount(parent, pattern) / np.bincount(parent)
         if _all_positive(coarse):
-            return coarse[parent]
+            return np.asarray(coarse[parent])
     return np.full(pattern.size, pattern.mean())  # fewer counts than the sphere has faces

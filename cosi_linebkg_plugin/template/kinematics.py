@@ -313,7 +313,7 @@ def _moved(angles: Array, phi: Array, width: float) -> Array:
     change = 0.5 * np.abs(profile[:, :-1] - profile[:, -1:]).sum(axis=-1)
     absent = np.isnan(angles[:, :-1]) & np.isnan(angles[:, -1:])
     change = np.where(absent, 0.0, np.nan_to_num(change, nan=1.0)).max(axis=0, initial=0.0)
-    return np.maximum(change[:-1], change[1:])  # a bin at the worse of its edges
+    return np.asarray(np.maximum(change[:-1], change[1:]))  # a bin at the worse of its edges
 
 
 def _check(
