@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from .model.build import background_model
     from .model.functions import (
         LinearGaussian,
+        LinearLineStep,
         LinearTailedGaussian,
+        LineStep,
         PowerlawPolynomial,
         TailedGaussian,
     )
@@ -52,7 +54,9 @@ _HOME = {
     "LineBackgroundFit": "fit.result",
     "LineBackgroundLike": "plugin",
     "LineBackgroundWarning": "errors",
+    "LineStep": "model.functions",
     "LinearGaussian": "model.functions",
+    "LinearLineStep": "model.functions",
     "LinearTailedGaussian": "model.functions",
     "ModelError": "errors",
     "PowerlawPolynomial": "model.functions",
@@ -77,7 +81,9 @@ __all__ = [
     "LineBackgroundFit",
     "LineBackgroundLike",
     "LineBackgroundWarning",
+    "LineStep",
     "LinearGaussian",
+    "LinearLineStep",
     "LinearTailedGaussian",
     "ModelError",
     "PowerlawPolynomial",

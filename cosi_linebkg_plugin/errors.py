@@ -38,7 +38,7 @@ class FitError(LineBackgroundError):
         What the fit reached, for inspection; its ``valid`` is False.
     """
 
-    def __init__(self, message: str, result: Any = None):
+    def __init__(self, message: str, result: Any = None) -> None:
         super().__init__(message)
         self.result = result
 
@@ -52,7 +52,7 @@ class FitInterrupted(KeyboardInterrupt):
         What there was at that time; its ``message`` says how far it came.
     """
 
-    def __init__(self, message: str, result: Any):
+    def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
         self.result = result
 

@@ -34,6 +34,7 @@ from .template.template import BackgroundTemplate
 from .units import in_kev
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from threeML import BayesianAnalysis, JointLikelihood
 
 
@@ -45,7 +46,7 @@ _LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
 _MAX_SEARCHES = 5
 
 
-class LineBackgroundLike(PluginPrototype):
+class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     """Poisson likelihood of the energies around a line, for any threeML session.
 
     Parameters
@@ -76,7 +77,7 @@ class LineBackgroundLike(PluginPrototype):
         *,
         source: str = DEFAULT_SOURCE,
         spectrum: Any = None,
-    ):
+    ) -> None:
         if not (isinstance(name, str) and name.isidentifier()):
             raise LineBackgroundError(
                 f"A plugin's name must be of letters, digits and _, got {name!r}."
@@ -162,7 +163,9 @@ class LineBackgroundLike(PluginPrototype):
         """Unmasked energy bins."""
         return int(self._spectrum.used.sum())
 
-    def get_simulated_dataset(self, new_name: str | None = None, **kwargs: Any):
+    def get_simulated_dataset(
+        self, new_name: str | None = None, **kwargs: Any
+    ) -> LineBackgroundLike:
         """A new plugin with counts drawn from the current model; the mask is kept.
 
         Parameters
@@ -182,7 +185,7 @@ class LineBackgroundLike(PluginPrototype):
         simulated._draws = self._draws.child()
         return simulated
 
-    def display_model(self, **kwargs: Any):
+    def display_model(self, **kwargs: Any) -> Figure:
         """The spectrum with the current model, as a matplotlib Figure."""
         from .show.spectrum import plot_spectrum
 
@@ -428,7 +431,7 @@ class LineBackgroundLike(PluginPrototype):
     def _checked(
         self, result: LineBackgroundFit, analysis: JointLikelihood, reader: SpectrumReader
     ) -> LineBackgroundFit:
-        """A session's result beside the direct fit: is there a lower minimum, is its matrix right?
+        """Hold a session's result against the direct fit: its minimum and its covariance matrix.
 
         The session's other plugins and their parameters stay as they are; what the direct fit
         finds is better only if the likelihood of the whole session is.
@@ -473,15 +476,14 @@ class LineBackgroundLike(PluginPrototype):
         centred = tuple(
             replace(p, value=float(v)) for p, v in zip(model.parameters, values, strict=True)
         )
-        best = None
+        fits = []
         for start in (model, replace(model, parameters=centred)):
             try:
-                fit = fit_spectrum(start, self._spectrum)
+                fits.append(fit_spectrum(start, self._spectrum))
             except (FitError, ModelError):
                 continue
-            if best is None or fit.deviance < best.deviance - 1e-3:
-                best = fit
-        return best
+        objective = Objective(model, self._spectrum)  # priors count as well as the data
+        return min(fits, key=lambda fit: objective.value(fit.theta), default=None)
 
     def _read(self, model: Model) -> SpectrumReader:
         if self._shape is None:
@@ -548,7 +550,7 @@ def _at_limit(parameter: Parameter, value: float) -> bool:
 
 
 def _external_slope(parameter: AstroParameter) -> float:
-    """d value / d internal value: threeML's covariance is that of log10 K, not of K.
+    """Slope d value / d internal value: threeML's covariance is that of log10 K, not of K.
 
     astromodels keeps the internal value even where its transformations are switched off.
     """

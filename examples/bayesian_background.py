@@ -31,6 +31,7 @@ template = linebkg.background_template(
     posterior,
     source_range,
     l_cut=4,
+    # the simulator's truth; a real one comes from a calculation or a measurement
     line_ratio={"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015},
 )
 print(posterior)

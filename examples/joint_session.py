@@ -32,6 +32,7 @@ template = linebkg.background_template(
     fit,
     source_range,
     l_cut=4,
+    # the simulator's truth; a real one comes from a calculation or a measurement
     line_ratio={"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015},
     livetime=DEMO_LIVETIME,
 )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 
 import pydantic
 import yaml
-from astropy import units as u
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -56,6 +55,15 @@ def _refuse(got: Any, allowed: str, *where: str | int) -> NoReturn:
     raise PydanticCustomError("refused", "{reason}", {"reason": reason, "where": where})
 
 
+def _factor(given: str, unit: str) -> float:
+    """How many `unit` there are in the unit `given`; "" is `unit` itself."""
+    if given in ("", unit):
+        return 1.0
+    from astropy import units as u
+
+    return float(u.Unit(given).to(unit))
+
+
 def _in_unit(value: Any, unit: str, allowed: str, *where: int) -> float:
     """A positive number in `unit`, from a number or a string with or without a unit."""
     number, factor = value, 1.0
@@ -63,7 +71,7 @@ def _in_unit(value: Any, unit: str, allowed: str, *where: int) -> float:
     if is_short and (match := _QUANTITY.fullmatch(value)):
         number = float(match[1])
         try:
-            factor = u.Unit(match[2] or unit).to(unit)
+            factor = _factor(match[2], unit)
         except ValueError:
             _refuse(value, f"{match[2]} does not convert to {unit}: {allowed}", *where)
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
@@ -271,6 +279,7 @@ class ModelSection(_Section):
         default="constant", description="Of the lines; linear: sigma^2 = a + b E."
     )
     tail: pydantic.StrictBool = Field(default=False, description="Lines with a low-energy tail.")
+    step: pydantic.StrictBool = Field(default=False, description="A step under each line.")
     continuum: Literal["powerlaw", "broken_powerlaw", "powerlaw_polynomial"] = Field(
         default="powerlaw", description="Under the lines."
     )

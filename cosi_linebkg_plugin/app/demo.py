@@ -45,7 +45,11 @@ model:
 engine: minuit
 template:
   method: components
+  window: [1750, 1870]
+  shift: true                  # features in Phi that move with energy
   l_cut: 4
+  # the ratio that the simulator put in; yours comes from a calculation or a measurement for your
+  # instrument and orbit: a copied one invents background
   line_ratio: {{line: 1808.65, tracer: 1778.97, value: {DEMO_LINE_RATIO}, error: 0.015}}
   livetime: 7776000
 """
@@ -155,14 +159,13 @@ def compare_with_truth(template: BackgroundTemplate, simulation: Simulation) -> 
     -------
     dict
         template, counts, error, truth, difference_percent, and phi_chi2_per_bin: of the Phi
-        projection against the truth at the same total, as an observation of the source range
-        would show it (the variance is that of the template plus the expected counts).
+        projection against the noiseless truth at the same total, with the template's own errors.
     """
     truth = simulation.expected_background(*template.source_range)
     counts, errors = template.project("Phi")
     expected = truth.sum(axis=-1)
     expected = expected * counts.sum() / expected.sum()
-    chi2 = np.mean((counts - expected) ** 2 / (errors**2 + expected))
+    chi2 = np.mean((counts - expected) ** 2 / errors**2)
     total = float(truth.sum())
     return {
         "template": template.method,

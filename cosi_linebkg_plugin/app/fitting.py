@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, FitError
 from ..fit.minimise import fit_spectrum
 from ..fit.result import LineBackgroundFit
-from ..fit.toys import with_toys
 from ..io.progress import Progress, say
 from ..model.spec import numerical_model, spectrum_parts
 from ..spectrum.axis import EnergySpectrum
@@ -20,16 +19,17 @@ from .terminal import quiet_threeml
 if TYPE_CHECKING:
     from astromodels import Model
 
-    from ..lines.search import LineSearch
+    from ..lines.found import LineSearch
 
 
 def spectral_model(config: Config, search: LineSearch | None = None) -> SpectralModel:
     """The model that a configuration describes, with the lines of a search if given.
 
-    A search knows a power law and a constant width; what it finds goes into the model asked for.
+    A search knows a power law and a constant width, and no step; what it finds goes into the model
+    asked for.
     """
     m = config.model
-    if search is not None and (m.width, m.continuum) == ("constant", "powerlaw"):
+    if search is not None and (m.width, m.continuum, m.step) == ("constant", "powerlaw", False):
         return search.numerical_model()
     model = numerical_model(spectrum_parts(_lines(config, search), **_options(config)))
     if search is None:
@@ -59,8 +59,8 @@ def _lines(config: Config, search: LineSearch | None) -> Sequence[Any]:
 def _options(config: Config) -> dict[str, Any]:
     """What the spectrum is made of, apart from its lines."""
     m = config.model
-    options = {"sigma": m.sigma, "width": m.width, "tail": m.tail, "continuum": m.continuum}
-    return options | {"pivot": pivot_of(config)}
+    options = {"sigma": m.sigma, "width": m.width, "tail": m.tail, "step": m.step}
+    return options | {"continuum": m.continuum, "pivot": pivot_of(config)}
 
 
 def pivot_of(config: Config) -> float | None:
@@ -98,6 +98,8 @@ def with_p_value(fit: LineBackgroundFit, progress: Progress | None) -> LineBackg
     """The fit with a p-value: from toys, where counts are too low for the chi-square law."""
     if fit.p_value is not None or fit.dof <= 0:
         return fit
+    from ..fit.toys import with_toys
+
     say(progress, "simulating spectra, as counts are low")
     return with_toys(fit, rng=1, progress=progress)
 

@@ -140,14 +140,13 @@ def run(
             fit = fit_config(config, prepared.spectrum, progress)
             kept.append(fit)
             template = None
-            plan = prepared.plan
-            if plan is not None:
+            if prepared.plan is not None:
                 say(progress, "making the template")
-                template = template_config(plan, fit, progress)
+                template = template_config(prepared.plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
             say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
-            observed = plan.observed if plan is not None else None
+            observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template)
@@ -402,11 +401,12 @@ def _figures(
     if template is not None:
         from ..show.maps import plot_maps
         from ..show.template import plot_filter_scores, plot_projection, plot_weights
+        from ..template.axes import partial_sky
 
         axes = [axis.label for axis in template.axes]
         if "Phi" in axes:
             figures["phi"] = plot_projection(template, "Phi")
-        if "PsiChi" in axes:
+        if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:

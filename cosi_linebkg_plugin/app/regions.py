@@ -22,7 +22,7 @@ Result = tuple[LineBackgroundFit, BackgroundTemplate | None]
 class _OfRegion:
     """A progress that says of which region it speaks."""
 
-    def __init__(self, progress: Progress, prefix: str):
+    def __init__(self, progress: Progress, prefix: str) -> None:
         self._progress, self._prefix = progress, prefix
         self.count = progress.count
 

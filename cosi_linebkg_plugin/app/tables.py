@@ -163,7 +163,7 @@ def summary(
     """What a fit, and a template, say of themselves, and the files that they are in."""
     lines = [*(f"note: {note}" for note in notes), str(fit)]
     if fit.line_search is not None:
-        from ..lines.search import search_table
+        from ..lines.found import search_table
 
         lines += ["", "line search:", search_table(fit.line_search), ""]
     if template is not None:

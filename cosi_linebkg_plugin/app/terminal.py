@@ -38,7 +38,7 @@ class OnTerminal:
     bar : rich.progress.Progress
     """
 
-    def __init__(self, bar: Bar):
+    def __init__(self, bar: Bar) -> None:
         self._bar, self._task = bar, bar.add_task("starting", rate="")
         self.say("starting")
 

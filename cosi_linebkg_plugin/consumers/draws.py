@@ -25,7 +25,7 @@ class Draws:
         As of `numpy.random.default_rng`.
     """
 
-    def __init__(self, seed: Seed = None):
+    def __init__(self, seed: Seed = None) -> None:
         self._process, self._generator = os.getpid(), np.random.default_rng(seed)
 
     def __reduce__(self) -> tuple[Callable[[], Draws], tuple[()]]:

@@ -151,7 +151,7 @@ def fill_densities(
 
 @njit(cache=True, nogil=True)
 def weighted_densities(rates: Array, densities: Singles, out: Array) -> None:
-    """out = rates @ densities, summed in double precision.
+    """Out = rates @ densities, summed in double precision.
 
     Parameters
     ----------

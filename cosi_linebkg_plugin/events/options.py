@@ -126,8 +126,8 @@ class BinningOptions:
     orientation: Any = field(
         default=None,
         metadata=about(
-            "Orientation file (.ori), for the livetime of the selected times. Without another "
-            "limit, its first and last time are tmin and tmax.",
+            "Orientation file (.ori or FITS), for the livetime of the selected times. Without "
+            "another limit, its first and last time are tmin and tmax.",
             "file",
         ),
     )

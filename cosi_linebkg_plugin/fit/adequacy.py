@@ -28,12 +28,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
-from ..spectrum.axis import bins_to_ranges
+from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.kernels import FLOOR
-from ..spectrum.statistic import CHI2_MIN_EXPECTED, deviance_residuals
+from ..spectrum.statistic import CHI2_MIN_EXPECTED, chi2_p_value, deviance_residuals, half_deviance
 from .score import Residuals, log_chance
 
 Array = NDArray[np.float64]
@@ -227,37 +226,48 @@ class Adequacy:
         }
 
 
+def deviance_p_value(
+    deviance: float, dof: int, expected: Array, toys: tuple[float, int] | None
+) -> float | None:
+    """Chance of a larger deviance: from toys, else by the chi-square law where that holds.
+
+    Parameters
+    ----------
+    expected : ndarray, shape (n_used,), counts
+        Of the fitted bins.
+    toys : (p-value, their number) or None
+    """
+    return chi2_p_value(deviance, dof, expected) if toys is None else toys[0]
+
+
 def judge(
-    edges: Array,
-    counts: Array,
-    used: NDArray[np.bool_],
+    spectrum: EnergySpectrum,
     expected: Array,
     jacobian: Array,
     of_continuum: NDArray[np.bool_],
-    *,
-    deviance: float,
-    dof: int,
-    deviance_p_value: float | None,
-    n_toys: int = 0,
     line_width: Callable[[Array], Array],
+    *,
+    dof: int,
+    toys: tuple[float, int] | None = None,
 ) -> Adequacy:
     """Judge a fit by its numbers.
 
     Parameters
     ----------
-    edges : ndarray, shape (n_bins + 1,), keV
-    counts, expected : ndarray, shape (n_bins,)
-    used : ndarray of bool, shape (n_bins,)
-        The fitted bins.
+    spectrum : EnergySpectrum
+    expected : ndarray, shape (n_bins,), counts
     jacobian : ndarray, shape (n_free, n_bins)
         Derivatives of the expected counts to the parameters that were free to move.
     of_continuum : ndarray of bool, shape (n_free,)
         Which of these belong to the continuum.
-    deviance, dof, deviance_p_value, n_toys
-        As in `Adequacy`.
     line_width : callable
         Width [keV] of a line at each of some energies [keV].
+    dof : int
+    toys : (float, int), optional
+        p-value of the deviance from simulated spectra, and their number.
     """
+    edges, counts, used = spectrum.edges, spectrum.counts, spectrum.used
+    deviance = 2.0 * float(half_deviance(counts, used, expected))
     n, mu = counts[used], np.maximum(expected[used], FLOOR)
     fitted = Residuals.of(n, mu, jacobian[:, used])
     q = fitted.basis
@@ -274,8 +284,8 @@ def judge(
     return Adequacy(
         deviance,
         dof,
-        deviance_p_value,
-        n_toys,
+        deviance_p_value(deviance, dof, expected[used], toys),
+        0 if toys is None else toys[1],
         residuals,
         runs,
         expected_runs,
@@ -324,11 +334,11 @@ def runs_test(residuals: Array) -> tuple[int, float, float]:
 
 
 def _log_binomial(n: int, k: NDArray[np.int64]) -> Array:
-    """ln C(n, k), minus infinity outside 0 <= k <= n."""
+    """Logarithm of C(n, k), minus infinity outside 0 <= k <= n."""
     inside = (k >= 0) & (k <= n)
     safe = np.where(inside, k, 0)
     value = gammaln(n + 1) - gammaln(safe + 1) - gammaln(n - safe + 1)
-    return np.where(inside, value, -np.inf)
+    return np.asarray(np.where(inside, value, -np.inf), dtype=float)
 
 
 def _pulls(n: Array, mu: Array, spread: Array) -> Array:
@@ -359,7 +369,7 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
         return 0.0, (0.0, math.inf)
 
     def excess(s: float, quantile: float | None = None) -> float:
-        """sum r^2/v minus its expectation, or minus a quantile of its distribution."""
+        """The sum of r^2/v minus its expectation, or minus a quantile of its distribution."""
         v = 1.0 + s * s * mu
         weighted = q.T @ (q / v[:, None])
         # R = v - Q (vQ)^T - (vQ) Q^T + Q (Q^T v Q) Q^T: traces from matrices of size 2 rank
@@ -372,10 +382,12 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
         variance = 2.0 * (n + 2.0 * float(np.trace(product)) + float(np.sum(product * product.T)))
         found = float(np.sum(r * r / v))
         if quantile is None:
-            return found - mean
+            return float(found - mean)
         # the law of a sum of squares: a scaled chi-square of the same mean and variance
         shape, scale = mean**2 / variance, variance / mean
-        return found - scale * float(gammainccinv(shape, 1.0 - quantile))
+        return float(found - scale * float(gammainccinv(shape, 1.0 - quantile)))
+
+    from scipy.optimize import brentq
 
     def solve(quantile: float | None) -> float:
         if excess(0.0, quantile) <= 0.0:
@@ -401,7 +413,8 @@ def _excesses(
 
     def shapes(energies: Array) -> Array:
         width = line_width(energies)[:, None]
-        return np.diff(ndtr((edges - energies[:, None]) / width), axis=1)[:, used]
+        below: Array = ndtr((edges - energies[:, None]) / width)
+        return np.diff(below, axis=1)[:, used]
 
     grids, finest = [], float(np.median(np.diff(edges)))
     for low, high in bins_to_ranges(edges, used):
@@ -436,4 +449,4 @@ def _energies(
     while energies[-1] < high:
         width = float(line_width(np.array(energies[-1:]))[0])
         energies.append(energies[-1] + 0.5 * max(width, finest))
-    return np.minimum(energies, high)
+    return np.asarray(np.minimum(energies, high), dtype=float)

@@ -10,6 +10,10 @@ from ..spectrum.components import Component, SpectralModel
 from ..spectrum.kernels import place_lines, scan_window
 from .objective import Objective, amplitude_slots, start_inside
 
+Array = NDArray[np.float64]
+Slots = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
 #: Widths tried for free sigmas, in median bin widths.
 _TRIAL_WIDTHS = np.array([0.3, 0.6, 1.2, 3.0])
 
@@ -52,7 +56,7 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
     free = np.array([p.free for p in model.parameters])
     areas = slots[free[slots[:, 0]], 0]
     theta[areas] = np.maximum(low[areas], 0.0)
-    windows = _windows(theta, low, high, free, slots, spectrum, bin_width)
+    windows = _windows(objective, theta, free, slots, bin_width)
     theta = _guess_continuum(objective, theta, windows, bin_width)
     if not lines:
         return theta
@@ -72,7 +76,9 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
     return best
 
 
-def _with_width(lines: list[Component], theta, width, free, low, high):
+def _with_width(
+    lines: list[Component], theta: Array, width: float, free: Flags, low: Array, high: Array
+) -> Array:
     """`theta` with every free width [keV] set; a and b share the variance at the mean energy."""
     theta = theta.copy()
     groups: dict[tuple[int, ...], list[float]] = {}
@@ -111,7 +117,7 @@ def place_missed_line(
             continue
         slots = np.array([(f, mu)], dtype=np.int64)
         low, high = objective.low, objective.high
-        window = _windows(theta, low, high, free, slots, spectrum, bin_width)[0]
+        window = _windows(objective, theta, free, slots, bin_width)[0]
         own = component.width_slots
         fixed = (
             len(own) > 1 or not free[own[0]] or sum(own[0] in c.slots for c in model.components) > 1
@@ -131,11 +137,14 @@ def place_missed_line(
     return best
 
 
-def _windows(theta, low, high, free, slots, spectrum, bin_width):
+def _windows(
+    objective: Objective, theta: Array, free: Flags, slots: Slots, bin_width: float
+) -> Array:
     """Energies that each line may take, shape (n_lines, 2), keV.
 
     Two bins around its start where a line is unlimited.
     """
+    low, high, spectrum = objective.low, objective.high, objective.spectrum
     mu = slots[:, 1]
     start = theta[mu]
     below = np.where(np.isfinite(low[mu]), low[mu], start - 2 * bin_width)
@@ -145,7 +154,7 @@ def _windows(theta, low, high, free, slots, spectrum, bin_width):
     return np.column_stack([below, np.maximum(above, below)])
 
 
-def _guess_continuum(objective, theta, windows, bin_width):
+def _guess_continuum(objective: Objective, theta: Array, windows: Array, bin_width: float) -> Array:
     """Fit the continuum alone, away from the lines and without the bins that stand out."""
     model, spectrum = objective.model, objective.spectrum
     free = np.array([s for s in model.free if s in model.continuum_slots], dtype=np.int64)
@@ -184,7 +193,9 @@ def _guess_continuum(objective, theta, windows, bin_width):
     return min(trials, key=only.value)
 
 
-def _fit_continuum(only, theta, free, amplitudes, used, enough):
+def _fit_continuum(
+    only: Objective, theta: Array, free: Slots, amplitudes: Slots, used: Flags, enough: int
+) -> Array:
     """Fit the continuum to the bins `used`, dropping those that stand out."""
     spectrum = only.spectrum
     for _ in range(3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,12 @@ from ..spectrum.components import SpectralModel
 from .guess import guess_start, place_missed_line
 from .objective import Objective, amplitude_slots, start_inside
 from .result import LineBackgroundFit
+
+if TYPE_CHECKING:
+    from iminuit import Minuit
+
+Array = NDArray[np.float64]
+Slots = NDArray[np.int64]
 
 #: Estimated distance to the minimum, in log-likelihood, that counts as converged: half the
 #: square of 1e-4 standard errors. From below _EDM_OF_ONE_STEP one Newton step gets there.
@@ -42,7 +49,7 @@ def fit_spectrum(
     spectrum: EnergySpectrum,
     *,
     minos: bool = False,
-    offset: NDArray[np.float64] | None = None,
+    offset: Array | None = None,
 ) -> LineBackgroundFit:
     """Fit a model to the unmasked bins of a spectrum.
 
@@ -71,8 +78,6 @@ def fit_spectrum(
     FitError
         No valid minimum; its ``result`` holds what was reached.
     """
-    from iminuit import Minuit
-
     require_counts(spectrum)
     check_degrees_of_freedom(model, spectrum)
     objective = Objective(model, spectrum, offset=offset)
@@ -85,51 +90,13 @@ def fit_spectrum(
         )
 
     theta = _best_start(objective, theta)
-
-    parameters = [model.parameters[i] for i in free]
     _, _, information = objective.scoring(theta)
     curvature = np.maximum(np.diag(information)[free], 1e-300)
-    sigma = 1.0 / np.sqrt(curvature)
-
-    tried = theta.copy()  # MINOS still moves it when the result stands in theta
-
-    def value(x):
-        tried[free] = x
-        return objective.value(tried)
-
-    def gradient(x):
-        tried[free] = x
-        return objective.gradient(tried)[free]
-
-    def second(_):
-        return curvature
-
-    minuit = Minuit(
-        value,
-        theta[free].copy(),
-        grad=gradient,
-        g2=second,
-        name=[p.name for p in parameters],
-    )
-    minuit.errordef = Minuit.LIKELIHOOD
-    minuit.strategy = 0
-    minuit.print_level = 0
-    minuit.limits = [p.limits for p in parameters]
-    spans = [0.1 * (high - low) for low, high in minuit.limits]
-    minuit.errors = np.minimum(spans, sigma)
+    minuit = _minuit_of(objective, theta, curvature)
     # A handful of calls from here; where limits make it crawl, the Newton steps take over.
     minuit.migrad(ncall=1000 + 50 * free.size)
     theta[free] = np.array(minuit.values)
-    theta, interior, covariance, problem = _polish(objective, theta, sigma)
-    for _ in range(_MAX_RESCANS):
-        found = place_missed_line(objective, theta)
-        if found is None:
-            break
-        better, _ = objective.score_to_minimum(found, free)
-        again = _polish(objective, better, sigma)
-        if again[3] or not objective.value(again[0]) < objective.value(theta) - _EDM_ACCEPTED:
-            break
-        theta, interior, covariance, problem = again
+    theta, interior, covariance, problem = _optimum(objective, theta, 1.0 / np.sqrt(curvature))
     problem = problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
     names = tuple(model.parameters[i].name for i in interior)
     errors: dict[str, tuple[float, float]] = {}
@@ -157,14 +124,65 @@ def fit_spectrum(
     return result
 
 
-def _best_start(objective: Objective, theta: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The best of the scored starts: the caller's, the one guessed from the data, and, where lines
-    have widths of their own, those two with all widths set to their weighted median."""
+def _minuit_of(objective: Objective, theta: Array, curvature: Array) -> Minuit:
+    """A Minuit of the free parameters, started at `theta`; it leaves `theta` alone."""
+    from iminuit import Minuit
+
+    free = objective.model.free
+    parameters = [objective.model.parameters[i] for i in free]
+    tried = theta.copy()
+
+    def value(x: Array) -> float:
+        tried[free] = x
+        return objective.value(tried)
+
+    def gradient(x: Array) -> Array:
+        tried[free] = x
+        return objective.gradient(tried)[free]
+
+    minuit = Minuit(
+        value,
+        theta[free].copy(),
+        grad=gradient,
+        g2=lambda _: curvature,
+        name=[p.name for p in parameters],
+    )
+    minuit.errordef = Minuit.LIKELIHOOD
+    minuit.strategy = 0
+    minuit.print_level = 0
+    minuit.limits = [p.limits for p in parameters]
+    spans = 0.1 * (objective.high - objective.low)[free]
+    minuit.errors = np.minimum(spans, 1.0 / np.sqrt(curvature))
+    return minuit
+
+
+def _optimum(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Slots, Array, str]:
+    """What `_polish` finds, with lines that ended at 0 looked for once more."""
+    best = _polish(objective, theta, sigma)
+    for _ in range(_MAX_RESCANS):
+        found = place_missed_line(objective, best[0])
+        if found is None:
+            break
+        better, _ = objective.score_to_minimum(found, objective.model.free)
+        again = _polish(objective, better, sigma)
+        gained = objective.value(again[0]) < objective.value(best[0]) - _EDM_ACCEPTED
+        if again[3] or not gained:
+            break
+        best = again
+    return best
+
+
+def _best_start(objective: Objective, theta: Array) -> Array:
+    """The best of the scored starts.
+
+    The caller's, the one guessed from the data, and, where lines have widths of their own, those
+    two with all widths set to their weighted median.
+    """
     free, amplitudes = objective.model.free, amplitude_slots(objective.model)
     widths = _free_widths(objective.model)
-    ends: list[tuple[NDArray[np.float64], float]] = []
+    ends: list[tuple[Array, float]] = []
 
-    def score(start: NDArray[np.float64]) -> None:
+    def score(start: Array) -> None:
         if amplitudes.size:  # first the amplitudes: a convex problem, whatever the rest
             start, _ = objective.score_to_minimum(start, amplitudes)
         ends.append(objective.score_to_minimum(start, free))
@@ -197,7 +215,7 @@ def _free_widths(model: SpectralModel) -> NDArray[np.int64]:
     return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 2)
 
 
-def _polish(objective, theta, sigma):
+def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Slots, Array, str]:
     """Newton steps with the exact Hessian to the minimum within the limits.
 
     Parameters
@@ -222,11 +240,7 @@ def _polish(objective, theta, sigma):
     damping = 0.0
     for _ in range(_MAX_NEWTON_STEPS):
         gradient = objective.gradient(theta)[free]
-        slack = np.minimum(1e-6 * sigma, 1e-6 * np.maximum(np.abs(theta[free]), 1e-3))
-        held = ((theta[free] - low <= slack) & (gradient >= 0)) | (
-            (high - theta[free] <= slack) & (gradient <= 0)
-        )
-        moving = ~held & ~_idle(objective.model, theta, free)
+        moving = _can_move(objective, theta, gradient, sigma)
         interior = free[moving]
         if interior.size == 0:
             return theta, interior, np.zeros((0, 0)), ""
@@ -256,19 +270,37 @@ def _polish(objective, theta, sigma):
             return theta, interior, covariance, ""  # rounding is all that is left
         else:
             damping = max(10.0 * damping, 1e-3)
-    # Limits or rounding kept the steps from getting there: judge the point that was reached.
+    # Limits or rounding kept the steps from getting there.
+    return theta, interior, *_judged(objective, theta, interior, steps)
+
+
+def _judged(objective: Objective, theta: Array, interior: Slots, steps: Array) -> tuple[Array, str]:
+    """Covariance at a point, and what is wrong with it as a minimum, or ""."""
     hessian = objective.hessian(theta, interior, steps)
     covariance, singular = _inverse(objective.model, hessian, interior, 0.0)
     if not singular:
         gradient = objective.gradient(theta)[interior]
         edm = 0.5 * float(gradient @ covariance @ gradient)
         if edm < _EDM_ACCEPTED:
-            return theta, interior, covariance, ""
+            return covariance, ""
     problem = singular or f"the estimated distance to the minimum is {edm:.2g}"
-    return theta, interior, np.full((interior.size, interior.size), np.nan), problem
+    return np.full((interior.size, interior.size), np.nan), problem
 
 
-def _inverse(model, hessian, interior, damping):
+def _can_move(
+    objective: Objective, theta: Array, gradient: Array, sigma: Array
+) -> NDArray[np.bool_]:
+    """True for free parameters that act, and sit on no limit that the gradient pushes against."""
+    free = objective.model.free
+    low, high, x = objective.low[free], objective.high[free], theta[free]
+    slack = np.minimum(1e-6 * sigma, 1e-6 * np.maximum(np.abs(x), 1e-3))
+    held = ((x - low <= slack) & (gradient >= 0)) | ((high - x <= slack) & (gradient <= 0))
+    return np.asarray(~held & ~_idle(objective.model, theta, free), dtype=bool)
+
+
+def _inverse(
+    model: SpectralModel, hessian: Array, interior: Slots, damping: float
+) -> tuple[Array, str]:
     """Covariance from a Hessian (damped on its diagonal), and what is wrong with it, or ''."""
     nothing = np.full_like(hessian, np.nan)
     root = np.sqrt(np.abs(np.diag(hessian)))
@@ -288,9 +320,9 @@ def _inverse(model, hessian, interior, damping):
     return inverse / np.outer(root, root), ""
 
 
-def _idle(model, theta, slots):
+def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]:
     """True for parameters that act only through lines or power laws of zero amplitude."""
-    acting = set()
+    acting: set[int] = set()
     for c in model.components:
         if c.amplitude is None or c.kind == "function" or theta[c.amplitude] != 0.0:
             acting.update(c.slots)
@@ -302,7 +334,9 @@ def _idle(model, theta, slots):
     return np.array([slot not in acting for slot in slots])
 
 
-def _minos(minuit, best, interior, covariance):
+def _minos(
+    minuit: Minuit, best: Array, interior: NDArray[np.bool_], covariance: Array
+) -> dict[str, tuple[float, float]]:
     """Profile-likelihood errors around the polished minimum, by parameter name."""
     minuit.reset()
     minuit.values = best
@@ -325,17 +359,17 @@ def _minos(minuit, best, interior, covariance):
     return found
 
 
-def _free_lines(model: SpectralModel, theta):
+def _free_lines(model: SpectralModel, theta: Array) -> tuple[Slots, Array]:
     """Slots of F and mu, shape (n, 2), and widths [keV] of the lines with a free amplitude."""
     lines = [c for c in model.components if c.is_line and model.parameters[c.area].free]
     slots = np.array([(c.area, c.energy) for c in lines], dtype=np.int64).reshape(-1, 2)
     return slots, np.array([c.sigma(theta) for c in lines])
 
 
-def _seen_shares(spectrum, mu, sigma):
+def _seen_shares(spectrum: EnergySpectrum, mu: Array, sigma: Array) -> Array:
     """Share of each line's counts in fitted bins, shape of `mu`; its last axis that of `sigma`."""
     below = ndtr((spectrum.edges - mu[..., None]) / sigma[:, None])
-    return np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1)
+    return np.asarray(np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1), dtype=float)
 
 
 def _check_lines_are_seen(objective: Objective) -> None:
@@ -360,7 +394,7 @@ def _check_lines_are_seen(objective: Objective) -> None:
             )
 
 
-def _lost_line(objective: Objective, theta: NDArray[np.float64]) -> str:
+def _lost_line(objective: Objective, theta: Array) -> str:
     """What is wrong if a line ended where no fitted bin sees it, or ''."""
     lines, sigma = _free_lines(objective.model, theta)
     seen = _seen_shares(objective.spectrum, theta[lines[:, 1]], sigma)
@@ -371,7 +405,7 @@ def _lost_line(objective: Objective, theta: NDArray[np.float64]) -> str:
     return f"the line {name} moved to {theta[lost[0, 1]]:.1f} keV, where no fitted bin sees it"
 
 
-def _negative_continuum(objective: Objective, theta: NDArray[np.float64]) -> str:
+def _negative_continuum(objective: Objective, theta: Array) -> str:
     """What is wrong if the continuum falls below 0 anywhere on the axis, or ''."""
     model, spectrum = objective.model, objective.spectrum
     continuum = model.continuum

@@ -16,14 +16,11 @@ from ..errors import DataError
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
 from ..spectrum.priors import Prior
-from ..spectrum.statistic import (
-    chi2_p_value,
-    deviance_residuals,
-    half_deviance,
-    saturated_log_likelihood,
-)
+from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
-from .adequacy import Adequacy, judge
+from .adequacy import Adequacy, deviance_p_value, judge
+
+Array = NDArray[np.float64]
 
 #: Width of a line that is looked for where the model has none [keV].
 DEFAULT_WIDTH = 3.0
@@ -88,11 +85,11 @@ class RangeCounts:
     """
 
     labels: tuple[str, ...]
-    values: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    values: Array
+    covariance: Array
 
     @property
-    def errors(self) -> NDArray[np.float64]:
+    def errors(self) -> Array:
         """Standard errors, shape (n_labels,)."""
         return np.sqrt(np.diag(self.covariance))
 
@@ -143,17 +140,17 @@ class FitNumbers:
 
     model: SpectralModel
     spectrum: EnergySpectrum
-    theta: NDArray[np.float64]
+    theta: Array
     covariance_names: tuple[str, ...]
-    covariance: NDArray[np.float64]
+    covariance: Array
     valid: bool = True
     engine: str = "minuit"
     message: str = ""
     at_limits: tuple[str, ...] = ()
     minos: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    samples: NDArray[np.float64] | None = None
+    samples: Array | None = None
     n_calls: int = 0
-    offset: NDArray[np.float64] | None = None
+    offset: Array | None = None
     toys: tuple[float, int] | None = None
     line_search: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
@@ -218,27 +215,27 @@ class FitNumbers:
         return self.spectrum.masked_ranges()
 
     @property
-    def expected(self) -> NDArray[np.float64]:
+    def expected(self) -> Array:
         """Expected counts per energy bin, masked bins included, shape (n_bins,)."""
-        return self.component_spectra.sum(axis=0)
+        return np.asarray(self.component_spectra.sum(axis=0), dtype=float)
 
     @property
-    def expected_total(self) -> NDArray[np.float64]:
+    def expected_total(self) -> Array:
         """Background and offset: what the data are compared with, shape (n_bins,)."""
         return self.expected if self.offset is None else self.expected + self.offset
 
     @property
-    def component_spectra(self) -> NDArray[np.float64]:
+    def component_spectra(self) -> Array:
         """Expected counts per component and energy bin, shape (n_components, n_bins)."""
         return self._bins[0]
 
     @property
-    def bin_jacobian(self) -> NDArray[np.float64]:
+    def bin_jacobian(self) -> Array:
         """Derivatives of `expected` to every parameter, shape (n_parameters, n_bins)."""
         return self._bins[1]
 
     @cached_property
-    def _bins(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _bins(self) -> tuple[Array, Array]:
         spectra, jac = bin_counts(self.model, self.theta, self.spectrum.edges)
         spectra.flags.writeable = jac.flags.writeable = False
         return spectra, jac
@@ -272,12 +269,11 @@ class FitNumbers:
         From `toys` if there are any, else by the chi-square law; None where a fitted bin expects
         fewer than 5 counts.
         """
-        if self.toys is not None:
-            return self.toys[0]
-        return chi2_p_value(self.deviance, self.dof, self.expected_total[self.spectrum.used])
+        expected = self.expected_total[self.spectrum.used]
+        return deviance_p_value(self.deviance, self.dof, expected, self.toys)
 
     @property
-    def residuals(self) -> NDArray[np.float64]:
+    def residuals(self) -> Array:
         """Residuals for texts, tables and figures, shape (n_bins,), in sigma.
 
         In fitted bins those of `adequacy`, if there is one: deviance residuals over the standard
@@ -296,19 +292,14 @@ class FitNumbers:
         """
         if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
             return None
-        s = self.spectrum
         return judge(
-            s.edges,
-            s.counts,
-            s.used,
+            self.spectrum,
             self.expected_total,
             self.bin_jacobian[self.columns],
             np.isin(self.columns, self.model.continuum_slots),
-            deviance=self.deviance,
+            self._line_width,
             dof=self.dof,
-            deviance_p_value=self.p_value,
-            n_toys=0 if self.toys is None else self.toys[1],
-            line_width=self._line_width,
+            toys=self.toys,
         )
 
     @property
@@ -321,12 +312,12 @@ class FitNumbers:
             if c.is_line and theta[c.area] > 0
         ]
 
-    def _line_width(self, energies: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _line_width(self, energies: Array) -> Array:
         """Width [keV] of a further line at `energies` [keV]: that of the nearest line."""
         finest = 0.5 * float(np.median(self.spectrum.widths))
         table = np.array(self.lines or [(0.0, DEFAULT_WIDTH)])
         nearest = np.abs(energies[:, None] - table[:, 0]).argmin(axis=1)
-        return np.maximum(table[nearest, 1], finest)
+        return np.asarray(np.maximum(table[nearest, 1], finest), dtype=float)
 
     @property
     def systematic(self) -> float:
@@ -337,9 +328,7 @@ class FitNumbers:
         """
         return 0.0 if self.adequacy is None else self.adequacy.applied
 
-    def systematic_covariance(
-        self, jac: NDArray[np.float64], inside: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def systematic_covariance(self, jac: Array, inside: Array) -> Array:
         """What the systematic error adds to the covariance of some expected counts.
 
         The true content of bin i is mu_i (1 + s g_i) with independent g of unit variance. It
@@ -395,9 +384,7 @@ class FitNumbers:
             covariance = covariance + self.systematic_covariance(jac, inside)
         return RangeCounts(unique, value, covariance)
 
-    def sampled_counts(
-        self, energy_range: Sequence[Any], *, by: str = "label"
-    ) -> NDArray[np.float64]:
+    def sampled_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> Array:
         """Expected counts in an energy range for each posterior sample.
 
         Parameters
@@ -421,9 +408,9 @@ class FitNumbers:
         for sample in self.thinned_samples():
             theta[free] = sample
             rows.append(range_counts(self.model, theta, low, high, self.spectrum.edges)[0])
-        return np.array(rows) @ self._collected(by)[1].T
+        return np.asarray(np.array(rows) @ self._collected(by)[1].T, dtype=float)
 
-    def thinned_samples(self, at_most: int = 2000) -> NDArray[np.float64]:
+    def thinned_samples(self, at_most: int = 2000) -> Array:
         """Posterior samples, evenly spread over the chain, shape (n, n_free).
 
         Raises
@@ -437,9 +424,10 @@ class FitNumbers:
                 "engine: bayesian, or with a BayesianAnalysis and plugin.result()."
             )
         number = min(at_most, len(self.samples))
-        return self.samples[np.linspace(0, len(self.samples) - 1, number).round().astype(int)]
+        rows = np.linspace(0, len(self.samples) - 1, number).round().astype(int)
+        return np.asarray(self.samples[rows], dtype=float)
 
-    def _collected(self, by: str) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    def _collected(self, by: str) -> tuple[tuple[str, ...], Array]:
         """Names, and which components belong to each, shape (n_names, n_components)."""
         components = self.model.components
         if by not in ("label", "component"):

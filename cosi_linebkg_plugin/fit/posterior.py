@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -34,8 +35,6 @@ def sample_posterior(
     fit: Fit, *, n_samples: int = 4000, seed: Any = None, progress: Progress | None = None
 ) -> Fit:
     """What `LineBackgroundFit.sample` does."""
-    import emcee
-
     if n_samples < 1:
         raise DataError(f"n_samples must be 1 or more, got {n_samples!r}.")
     if not fit.free_names:
@@ -44,22 +43,7 @@ def sample_posterior(
             "exactly. Free a parameter and fit again, or use the fit as it is."
         )
     rng = np.random.default_rng(seed)
-    objective = Objective(fit.model, fit.spectrum, offset=fit.offset)
-    free = fit.model.free
-    low, high = objective.low[free], objective.high[free]
-    start = _starting_points(fit, objective, max(2 * free.size + 2, 32), rng)
-    log_posterior = _log_posterior(objective, fit.theta, free, low, high)
-    moves: Any = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
-    thin_by = _THIN
-    if objective.is_compiled:
-        scale = start.std(axis=0)
-        moves = _CompiledMoves(objective.compiled_arguments, fit.theta, free, low, high, scale)
-        thin_by = 1  # each of these is as many steps already
-    sampler = emcee.EnsembleSampler(
-        len(start), free.size, log_posterior, vectorize=True, moves=moves
-    )
-    sampler.log_prob_fn = log_posterior  # without emcee's wrapper, which prints at Ctrl-C
-    sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
+    sampler, start, thin_by = _sampler_of(fit, rng)
     state, converged, time, steps, kept = start, False, np.inf, 0, 0
     interrupt: KeyboardInterrupt | None = None
     try:
@@ -79,7 +63,7 @@ def sample_posterior(
     chain = sampler.get_chain(discard=_burn_in(time, steps) // _THIN, flat=True)
     samples = chain[:: max(1, len(chain) // n_samples)]
     theta = fit.theta.copy()
-    theta[free] = np.median(samples, axis=0)
+    theta[fit.model.free] = np.median(samples, axis=0)
     problem = "" if converged else f"the chain is only {steps / time:.0f} times as long"
     if interrupt is not None:
         problem = f"interrupted after {steps} steps"
@@ -93,6 +77,7 @@ def sample_posterior(
         message=problem,
         at_limits=(),
         minos={},
+        toys=None,  # of another deviance
         samples=samples,
         n_calls=steps * len(start),
     )
@@ -105,6 +90,29 @@ def sample_posterior(
             result,
         )
     return result
+
+
+def _sampler_of(fit: FitNumbers, rng: np.random.Generator) -> tuple[Any, Array, int]:
+    """The sampler, the points where its walkers start, and every how many steps it keeps one."""
+    import emcee
+
+    objective = Objective(fit.model, fit.spectrum, offset=fit.offset)
+    free = fit.model.free
+    low, high = objective.low[free], objective.high[free]
+    start = _starting_points(fit, objective, max(2 * free.size + 2, 32), rng)
+    log_posterior = _log_posterior(objective, fit.theta, free, low, high)
+    moves: Any = [(emcee.moves.DEMove(), 0.8), (emcee.moves.DESnookerMove(), 0.2)]
+    thin_by = _THIN
+    if objective.is_compiled:
+        scale = start.std(axis=0)
+        moves = _CompiledMoves(objective.compiled_arguments, fit.theta, free, low, high, scale)
+        thin_by = 1  # each of these is as many steps already
+    sampler = emcee.EnsembleSampler(
+        len(start), free.size, log_posterior, vectorize=True, moves=moves
+    )
+    sampler.log_prob_fn = log_posterior  # without emcee's wrapper, which prints at Ctrl-C
+    sampler.random_state = np.random.RandomState(rng.integers(2**31)).get_state()
+    return sampler, start, thin_by
 
 
 def _burn_in(time: float, steps: int) -> int:
@@ -120,7 +128,7 @@ def _autocorrelation_time(sampler: Any) -> float:
 class _CompiledMoves:
     """What emcee takes as a move: many at once, since a step in Python costs more than the rest."""
 
-    def __init__(self, *arguments: Any):
+    def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
 
     def propose(self, model: Any, state: Any) -> tuple[Any, NDArray[np.bool_]]:
@@ -186,7 +194,9 @@ def posterior_predictive(
     return PosteriorPredictive(np.array(rows), larger / len(rows))
 
 
-def _log_posterior(objective, theta, free, low, high):
+def _log_posterior(
+    objective: Objective, theta: Array, free: NDArray[np.int64], low: Array, high: Array
+) -> Callable[[Array], Array]:
     args = objective.compiled_arguments
     others = [
         (int(np.flatnonzero(free == i)[0]), x) for i, x in objective.other_priors if i in free
@@ -213,7 +223,9 @@ def _log_posterior(objective, theta, free, low, high):
     return log_posterior
 
 
-def _starting_points(fit, objective, n_walkers, rng):
+def _starting_points(
+    fit: FitNumbers, objective: Objective, n_walkers: int, rng: np.random.Generator
+) -> Array:
     """Points scattered around the fit by its errors, mirrored into the limits."""
     free = fit.model.free
     low, high = objective.low[free], objective.high[free]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DataError
 from ..io.atomic import whole_file
 from ..io.guard import require_file
 from . import words
@@ -29,7 +30,8 @@ class LineBackgroundFit(FitNumbers):
     ) -> LineBackgroundFit:
         """Sample the posterior with emcee on the compiled likelihood, starting around this fit.
 
-        Priors are flat within the limits of each parameter, times its Gaussian prior if it has one.
+        Each parameter has its own prior (kept in JSON, see docs/spectrum.md), or a flat one within
+        its limits.
 
         Parameters
         ----------
@@ -49,7 +51,9 @@ class LineBackgroundFit(FitNumbers):
         Raises
         ------
         DataError
-            If n_samples is below 1.
+            If n_samples is below 1, or no parameter is free.
+        ModelError
+            If the fit was read from a file that could not keep its function, law or prior.
         FitError
             If the chain is still shorter than 30 autocorrelation times after 20,000 steps; its
             ``result`` holds the samples.
@@ -101,8 +105,19 @@ class LineBackgroundFit(FitNumbers):
         Returns
         -------
         str
+
+        Raises
+        ------
+        DataError
+            If the fit holds infinite numbers.
         """
-        text = json.dumps(self.to_dict(source_range), indent=1, allow_nan=False)
+        try:
+            text = json.dumps(self.to_dict(source_range), indent=1, allow_nan=False)
+        except ValueError as error:
+            raise DataError(
+                "The fit cannot be written: it holds infinite numbers, so far is its model from "
+                "the data. Fit again from other start values (plugin.fit, plugin.guess)."
+            ) from error
         if path is not None:
             with whole_file(path) as temporary:
                 temporary.write_text(text + "\n", encoding="utf-8")

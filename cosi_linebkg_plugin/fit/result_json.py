@@ -293,14 +293,14 @@ class ComponentRow(_Row):
 
 
 class CovarianceRow(_Row):
-    """ "covariance" """
+    """The covariance of the free parameters that sit on no limit."""
 
     names: Any
     matrix: Any
 
 
 class SpectrumRow(_Row):
-    """ "spectrum" """
+    """The energy spectrum and its mask."""
 
     energy_edges: Vector
     counts: Vector
@@ -309,7 +309,7 @@ class SpectrumRow(_Row):
 
 
 class SamplesRow(_Row):
-    """ "samples" """
+    """Posterior samples of the free parameters."""
 
     values: Any
 
@@ -336,7 +336,7 @@ class FoundLineRow(_Row):
 
 
 class LineSearchRow(_Row):
-    """ "line_search", as `LineSearch.to_dict` gives it."""
+    """A line search, as `LineSearch.to_dict` gives it."""
 
     false_alarm: Number
     threshold: Number

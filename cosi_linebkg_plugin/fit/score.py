@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtri_exp
 
 from ..spectrum.kernels import FLOOR
@@ -172,6 +171,7 @@ def log_chance(u: float, segments: int, length: float) -> float:
 
 def threshold(false_alarm: float, segments: int, length: float) -> float:
     """The u at which p(u) is the false-alarm probability (0 where it is below that everywhere)."""
+    from scipy.optimize import brentq
 
     def above(u: float) -> float:
         return log_chance(u, segments, length) - math.log(false_alarm)

@@ -38,6 +38,8 @@ def toy_p_value(
 
     Raises
     ------
+    ModelError
+        If the fit was read from a file that could not keep its function, law or prior.
     FitInterrupted
         At Ctrl-C; its ``result`` is the fit, with the toys so far.
     """

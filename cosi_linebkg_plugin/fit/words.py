@@ -52,11 +52,12 @@ def goodness(adequacy: Adequacy) -> str:
     a = adequacy
     text = f"deviance/dof = {a.deviance:.1f}/{a.dof} = {a.deviance / a.dof:.2f}"
     own = a.tests[0]
-    text += f" ({own.law})" if own.p_value is None else f" (p {_chance(own.p_value)}, {own.law})"
-    return f"{text}; all tests: p {_chance(a.p_value)} ({a.combination})"
+    text += f" ({own.law})" if own.p_value is None else f" (p {chance(own.p_value)}, {own.law})"
+    return f"{text}; all tests: p {chance(a.p_value)} ({a.combination})"
 
 
-def _chance(p_value: float) -> str:
+def chance(p_value: float) -> str:
+    """A p-value behind the letter p: "= 0.012", or "< 1e-300" where it cannot be told from 0."""
     return f"= {p_value:.2g}" if p_value > 1e-300 else "< 1e-300"
 
 

@@ -72,7 +72,7 @@ def write_maps(
     filename: str | os.PathLike[str] | ForgivingFile,
     name: str,
     axes: Axes,
-    maps: Mapping[str, tuple[NDArray, float]],
+    maps: Mapping[str, tuple[NDArray[Any], float]],
 ) -> None:
     """Write a dense histpy histogram of scaled arrays, a part at a time, without a copy of them.
 

@@ -43,7 +43,8 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        peek: Any = self.peek_event  # it has no types
+        event = peek()
         if getattr(event, "anchor", None) is not None or getattr(event, "tag", None) is not None:
             problem = "anchors, aliases and tags are not allowed; write the value itself"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)

@@ -13,7 +13,14 @@ from astromodels.core.parameter import Parameter as AstroParameter
 from astromodels.functions.function import CompositeFunction, Function, Function1D
 
 from ..errors import ModelError
-from .functions import LinearGaussian, LinearTailedGaussian, PowerlawPolynomial, TailedGaussian
+from .functions import (
+    LinearGaussian,
+    LinearLineStep,
+    LinearTailedGaussian,
+    LineStep,
+    PowerlawPolynomial,
+    TailedGaussian,
+)
 from .spec import Part, spectrum_parts
 
 DEFAULT_SOURCE = "linebkg"
@@ -27,6 +34,8 @@ _FUNCTIONS: dict[str, type[Function1D]] = {
     "tailed_gaussian": TailedGaussian,
     "linear_gaussian": LinearGaussian,
     "linear_tailed_gaussian": LinearTailedGaussian,
+    "step": LineStep,
+    "linear_step": LinearLineStep,
 }
 
 #: First steps of threeML's minimisers.
@@ -40,6 +49,7 @@ def background_model(
     sigma: Any = 3.0,
     width: str = "constant",
     tail: bool = False,
+    step: bool = False,
     continuum: Any = "powerlaw",
     source: str = DEFAULT_SOURCE,
 ) -> Model:
@@ -63,6 +73,10 @@ def background_model(
         windows over which the resolution changes.
     tail : bool
         Give the lines a shared exponential low-energy tail.
+    step : bool
+        Put a step under each line, where photons of the line that were scattered on their way
+        end: ``F step erfc[(E - mu)/(sqrt2 sigma)]/2``, the one `step` (1/keV) shared by all
+        lines. It belongs to the continuum, and F stays the area of the peak.
     continuum : str or astromodels Function1D
         "powerlaw"; "broken_powerlaw"; "powerlaw_polynomial", a power law times
         ``1 + c2 t^2 + c3 t^3`` with ``t = E/pivot - 1``; or a function in counts/keV, which keeps
@@ -75,7 +89,8 @@ def background_model(
     astromodels.Model
         Parameters ``K_1, piv_1, index_1, F_2, mu_2, sigma_2, F_3 ...``; sigma_3, sigma_4 ... are
         linked to sigma_2, or a_3, b_3 ... to a_2 and b_2. K in counts/keV, F in counts, energies
-        in keV.
+        in keV. Steps come last, after n lines the first of them as number n + 2: step_(n+2), to
+        which those of the other steps are linked, and F, mu and sigma linked to those of the line.
 
     Raises
     ------
@@ -84,7 +99,7 @@ def background_model(
     """
     own = isinstance(continuum, Function)
     parts = spectrum_parts(
-        lines, pivot=pivot, sigma=sigma, width=width, tail=tail,
+        lines, pivot=pivot, sigma=sigma, width=width, tail=tail, step=step,
         continuum=None if own else continuum,
     )  # fmt: skip
     if not (isinstance(source, str) and source.isidentifier()):
@@ -98,6 +113,8 @@ def background_model(
     for number, part in enumerate(parts, start=1 + before):
         for role in part.shared:
             shared.setdefault(role, []).append(parameters[f"{role}_{number}"])
+        for role in part.taken:
+            model.link(parameters[f"{role}_{number}"], parameters[f"{role}_{number - part.behind}"])
     for group in shared.values():
         if len(group) > 1:
             model.link(group[1:], group[0])

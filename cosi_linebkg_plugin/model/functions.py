@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from astromodels.functions.function import Function1D, FunctionMeta
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from astropy.units import UnitBase as Unit
+
+#: Energies [keV] or densities, of any shape; quantities where astromodels works with units.
+Energies = NDArray[np.float64] | Any
 
 
-class TailedGaussian(Function1D, metaclass=FunctionMeta):
+class TailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -50,21 +59,23 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """  # noqa: E501
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.sigma.unit = x_unit
         self.fraction.unit = ""
         self.length.unit = x_unit
 
-    def evaluate(self, x, F, mu, sigma, fraction, length):
+    def evaluate(
+        self, x: Energies, F: float, mu: float, sigma: float, fraction: float, length: float
+    ) -> Energies:
         """Density at x; see `lineshapes` for the formula."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
         return F * tailed_gaussian_density(x, mu, sigma, fraction, length)
 
 
-class LinearGaussian(Function1D, metaclass=FunctionMeta):
+class LinearGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -101,19 +112,19 @@ class LinearGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
         self.b.unit = x_unit
 
-    def evaluate(self, x, F, mu, a, b):
+    def evaluate(self, x: Energies, F: float, mu: float, a: float, b: float) -> Energies:
         """Density at x."""
         variance = a + b * mu
         return F * np.exp(-0.5 * (x - mu) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
 
 
-class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
+class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -163,7 +174,7 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
@@ -171,14 +182,125 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
         self.fraction.unit = ""
         self.length.unit = x_unit
 
-    def evaluate(self, x, F, mu, a, b, fraction, length):
+    def evaluate(
+        self, x: Energies, F: float, mu: float, a: float, b: float, fraction: float, length: float
+    ) -> Energies:
         """Density at x."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
         return F * tailed_gaussian_density(x, mu, np.sqrt(a + b * mu), fraction, length)
 
 
-class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
+class LineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
+    r"""
+    description :
+
+        The step that a line's scattered photons make in the continuum below it
+
+    latex : $ \frac{F s}{2}\,{\rm erfc}\left(\frac{x-\mu}{\sqrt2\sigma}\right) $
+
+    parameters :
+
+        F :
+
+            desc : Integral of the line between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        sigma :
+
+            desc : Standard deviation of the line
+            initial value : 1.0
+            min : 1e-12
+
+        step :
+
+            desc : Height far below the line over the integral of the line
+            initial value : 0.001
+            min : 0
+
+    tests :
+        - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
+
+    """
+
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.sigma.unit = x_unit
+        self.step.unit = x_unit**-1
+
+    def evaluate(self, x: Energies, F: float, mu: float, sigma: float, step: float) -> Energies:
+        """Density at x."""
+        from ..spectrum.lineshapes import step_density
+
+        return F * step_density(x, mu, sigma, step)
+
+
+class LinearLineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
+    r"""
+    description :
+
+        The step below a line with a variance that is linear in its energy
+
+    latex : $ {\rm LineStep}(F,\mu,\sigma,s),\ \sigma^2 = a + b\mu $
+
+    parameters :
+
+        F :
+
+            desc : Integral of the line between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        a :
+
+            desc : Variance of the width at energy 0
+            initial value : 1.0
+            min : 0
+
+        b :
+
+            desc : Growth of the variance with energy
+            initial value : 0.0
+            min : 0
+
+        step :
+
+            desc : Height far below the line over the integral of the line
+            initial value : 0.001
+            min : 0
+
+    tests :
+        - { x : 0.0, function value: 0.0005, tolerance: 1e-12}
+
+    """
+
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.a.unit = x_unit**2
+        self.b.unit = x_unit
+        self.step.unit = x_unit**-1
+
+    def evaluate(
+        self, x: Energies, F: float, mu: float, a: float, b: float, step: float
+    ) -> Energies:
+        """Density at x."""
+        from ..spectrum.lineshapes import step_density
+
+        return F * step_density(x, mu, np.sqrt(a + b * mu), step)
+
+
+class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -224,14 +346,16 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit, y_unit):
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.K.unit = y_unit
         self.piv.unit = x_unit
         self.index.unit = ""
         self.c2.unit = ""
         self.c3.unit = ""
 
-    def evaluate(self, x, K, piv, index, c2, c3):
+    def evaluate(
+        self, x: Energies, K: float, piv: float, index: float, c2: float, c3: float
+    ) -> Energies:
         """Density at x."""
         t = x / piv - 1.0
         return K * (x / piv) ** index * (1.0 + t**2 * (c2 + c3 * t))

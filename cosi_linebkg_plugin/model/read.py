@@ -10,13 +10,21 @@ import numpy as np
 from astromodels import Broken_powerlaw, Gaussian, Model, Powerlaw
 from astromodels.core.parameter import Parameter as AstroParameter
 from astromodels.functions.function import CompositeFunction, Function, Function1D
+from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..spectrum.components import ROLES, Component, Parameter, SpectralModel
 from ..spectrum.laws import FUNCTIONS, Law
 from ..spectrum.priors import FUNCTIONS as PRIORS
 from ..spectrum.priors import Prior
-from .functions import LinearGaussian, LinearTailedGaussian, PowerlawPolynomial, TailedGaussian
+from .functions import (
+    LinearGaussian,
+    LinearLineStep,
+    LinearTailedGaussian,
+    LineStep,
+    PowerlawPolynomial,
+    TailedGaussian,
+)
 
 #: astromodels classes with a closed-form integral, by the kind of component that they become.
 _CLOSED_FORMS: dict[type, str] = {
@@ -25,6 +33,8 @@ _CLOSED_FORMS: dict[type, str] = {
     TailedGaussian: "tailed_gaussian",
     LinearGaussian: "linear_gaussian",
     LinearTailedGaussian: "linear_tailed_gaussian",
+    LineStep: "step",
+    LinearLineStep: "linear_step",
     Broken_powerlaw: "broken_powerlaw",
     PowerlawPolynomial: "powerlaw_polynomial",
 }
@@ -33,7 +43,7 @@ _CLOSED_FORMS: dict[type, str] = {
 #: source, and a spectrum on a PointSource would have lines in 1/(s cm2).
 _UNITS = {
     **dict.fromkeys(("mu", "sigma", "length", "b", "piv", "xb"), "keV"),
-    **{"K": "counts / keV", "F": "counts", "a": "keV2"},
+    **{"K": "counts / keV", "F": "counts", "a": "keV2", "step": "1 / keV"},
 }
 
 # --- reading a model ------------------------------------------------------------------------------
@@ -79,7 +89,7 @@ class SpectrumReader:
         shapes: Sequence[Function1D],
         substitutes: Mapping[int, AstroParameter] | None = None,
         prefixes: Sequence[str] | None = None,
-    ):
+    ) -> None:
         self._substitutes = substitutes or {}
         self._prefix = ""
         self.sources: list[AstroParameter] = []
@@ -100,7 +110,7 @@ class SpectrumReader:
             tuple(self._derived),
         )
 
-    def values(self) -> np.ndarray:
+    def values(self) -> NDArray[np.float64]:
         """Current values of all parameters, shape (n_parameters,)."""
         return np.array([p.value for p in self.sources])
 
@@ -122,7 +132,7 @@ class SpectrumReader:
             tuple((slot, source, _as_it_is(law)) for slot, source, law in self.model.derived),
         )
 
-    def set_values(self, theta: np.ndarray) -> None:
+    def set_values(self, theta: NDArray[np.float64]) -> None:
         """Write values back into the free astromodels parameters."""
         for parameter, value in zip(self.sources, theta, strict=True):
             if parameter.free and not parameter.has_auxiliary_variable:
@@ -152,7 +162,9 @@ class SpectrumReader:
         slots = tuple(self._slot(p) for p in parameters)
         own = [self._resolve(p)[0] for p in parameters]
 
-        def density(energies: np.ndarray, values: np.ndarray) -> np.ndarray:
+        def density(
+            energies: NDArray[np.float64], values: NDArray[np.float64]
+        ) -> NDArray[np.float64]:
             return _evaluate(part, own, energies, values)
 
         norms = [
@@ -306,7 +318,12 @@ def _is_identity(law: Any) -> bool:
     )
 
 
-def _evaluate(part, own, energies, values):
+def _evaluate(
+    part: Function1D,
+    own: Sequence[AstroParameter],
+    energies: NDArray[np.float64],
+    values: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Density at `energies` [keV] with the given parameter values, which are then put back."""
     before = [p.value for p in own]
     settable = [not p.has_auxiliary_variable for p in own]
@@ -314,14 +331,15 @@ def _evaluate(part, own, energies, values):
         for p, value, ok in zip(own, values, settable, strict=True):
             if ok and p.value != value:
                 _set_value(p, float(value))
-        return np.asarray(part(energies.ravel()), dtype=float).reshape(energies.shape)
+        density: NDArray[np.float64] = np.asarray(part(energies.ravel()), dtype=float)
+        return density.reshape(energies.shape)
     finally:
         for p, value, ok in zip(own, before, settable, strict=True):
             if ok and p.value != value:
                 _set_value(p, value)
 
 
-def _set_value(parameter, value):
+def _set_value(parameter: AstroParameter, value: float) -> None:
     """Set a value within its bounds, which a rounding error may have left."""
     low, high = parameter.bounds
     value = value if low is None else max(value, float(low))

@@ -29,11 +29,14 @@ CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
 
 WIDTHS = ("constant", "linear")
 
+#: Height of the step under a line over the line's area, at most [1/keV].
+MAX_STEP = 0.1
+
 #: A line this close to 511 keV is Doppler-broadened positron annihilation [keV].
 ANNIHILATION, ANNIHILATION_REACH = 511.0, 2.0
 
-#: Parameters that lines have in common, unless a line's width is its own.
-SHARED = ("sigma", "a", "b", "fraction", "length")
+#: Parameters that lines and steps have in common, unless a line's width is its own.
+SHARED = ("sigma", "a", "b", "fraction", "length", "step")
 
 
 class Line(NamedTuple):
@@ -55,11 +58,20 @@ class Part(NamedTuple):
         In the order of its roles, which are their names here.
     shared : tuple of str
         The roles in which it follows the first part that shares them.
+    behind : int
+        Of a step: how many parts ahead its line is, which it takes the rest of its roles from.
     """
 
     kind: str
     parameters: tuple[Parameter, ...]
     shared: tuple[str, ...] = ()
+    behind: int = 0
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """The roles in which it follows its line."""
+        own = (p.name for p in self.parameters if p.name not in self.shared)
+        return tuple(own) if self.behind else ()
 
 
 def spectrum_parts(
@@ -69,13 +81,14 @@ def spectrum_parts(
     sigma: Any = 3.0,
     width: str = "constant",
     tail: bool = False,
+    step: bool = False,
     continuum: str | None = "powerlaw",
 ) -> tuple[Part, ...]:
-    """The continuum, if it is one of `CONTINUA`, and the lines in order of energy.
+    """The continuum, if it is one of `CONTINUA`, the lines in order of energy, and their steps.
 
     Parameters
     ----------
-    lines, pivot, sigma, width, tail
+    lines, pivot, sigma, width, tail, step
         See `background_model`.
     continuum : str or None
         None: the lines alone.
@@ -106,6 +119,8 @@ def spectrum_parts(
         )
     parts = [] if continuum is None else [_continuum(continuum, pivot)]
     parts += [_line(x, start, width == "linear" and not x.own_width, tail) for x in table]
+    if step:
+        parts += [_step(part, len(table)) for part in parts[len(parts) - len(table) :]]
     return tuple(parts)
 
 
@@ -115,27 +130,34 @@ def numerical_model(parts: Sequence[Part]) -> SpectralModel:
     components: list[Component] = []
     links: dict[str, str] = {}
     first: dict[str, int] = {}
+    own: list[dict[str, int]] = []
     for number, part in enumerate(parts, start=1):
         suffix = f"_{number}" if len(parts) > 1 else ""
         slots = []
         for parameter in part.parameters:
             role, name = parameter.name, f"{parameter.name}{suffix}"
-            if role in part.shared and role in first:
-                slots.append(first[role])
-                links[name] = parameters[first[role]].name
+            known = first.get(role) if role in part.shared else None
+            if role in part.taken:
+                known = own[-part.behind][role]
+            if known is not None:
+                slots.append(known)
+                links[name] = parameters[known].name
                 continue
             if role in part.shared:
                 first[role] = len(parameters)
             slots.append(len(parameters))
             parameters.append(replace(parameter, name=name))
+        own.append(dict(zip(ROLES[part.kind], slots, strict=True)))
         components.append(Component(part.kind, tuple(slots)))
     return SpectralModel(tuple(parameters), tuple(components), links)
 
 
-def _part(kind: str, parameters: Mapping[str, Parameter], shared: Iterable[str] = ()) -> Part:
+def _part(
+    kind: str, parameters: Mapping[str, Parameter], shared: Iterable[str] = (), behind: int = 0
+) -> Part:
     roles = ROLES[kind]
     named = tuple(replace(parameters[role], name=role) for role in roles)
-    return Part(kind, named, tuple(role for role in roles if role in shared))
+    return Part(kind, named, tuple(role for role in roles if role in shared), behind)
 
 
 def _continuum(kind: str, pivot: float) -> Part:
@@ -143,7 +165,7 @@ def _continuum(kind: str, pivot: float) -> Part:
     return _part(
         kind,
         {
-            "K": Parameter("", 1000.0, "1 / keV", low=1e-10),
+            "K": Parameter("", 1000.0, "counts / keV", low=1e-10),
             "piv": Parameter("", pivot, "keV", free=False),
             "index": index,
             "alpha": index,
@@ -159,7 +181,7 @@ def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
     kind = f"{'linear_' if linear else ''}{'tailed_' if tail else ''}gaussian"
     low, high = SIGMA_LIMITS
     parameters = {
-        "F": Parameter("", 1000.0, "", low=0.0),
+        "F": Parameter("", 1000.0, "counts", low=0.0),
         "mu": Parameter("", line.energy, "keV", *line.window),
         "sigma": Parameter("", sigma, "keV", low, high),
         # half of the variance from either term, in limits that hold sigma within its own
@@ -169,6 +191,14 @@ def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
         "length": Parameter("", 10.0, "keV", 0.5, 200.0),
     }
     return _part(kind, parameters, [r for r in SHARED if not (r == "sigma" and line.own_width)])
+
+
+def _step(line: Part, behind: int) -> Part:
+    """The step under a line, `behind` parts after it."""
+    kind = "linear_step" if line.kind.startswith("linear") else "step"
+    parameters = {p.name: p for p in line.parameters}
+    parameters["step"] = Parameter("step", 1e-3, "1 / keV", 0.0, MAX_STEP)
+    return _part(kind, parameters, (*line.shared, "step"), behind)
 
 
 def line_table(lines: Iterable[Any]) -> list[Line]:

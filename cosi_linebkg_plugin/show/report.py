@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
+from ..fit.words import chance
 from ..io.atomic import whole_file
 from ..lines.identify import identify_lines
 from ..units import in_kev
@@ -24,15 +25,23 @@ if TYPE_CHECKING:
 #: Captions of the figures that a run makes; any other name is its own caption.
 CAPTIONS = {
     "spectrum": (
-        "Energy spectrum, fitted model and residuals. Masked bins (hollow) take no part in the "
-        "fit; triangles lie beyond the axis."
+        "Energy spectrum, fitted model and residuals, which are in units of the standard deviation "
+        "that the fit leaves each bin. Masked bins (hollow) take no part in the fit; triangles lie "
+        "beyond the axis. The coloured band is the error of the model."
     ),
     "phi": "The template along the Compton scattering angle, with the error of the slices' counts.",
-    "phi_truth": "The template along the Compton scattering angle against the simulated truth.",
-    "maps": "The template over the directions of the scattered photons, summed over other axes.",
+    "phi_truth": (
+        "The template along the Compton scattering angle against the simulated truth, which has no "
+        "noise: chi is in units of the template's own error."
+    ),
+    "maps": (
+        "The template over the directions of the scattered photons, summed over other axes; beside "
+        "observed counts it is drawn at their total."
+    ),
     "weights": "Weights of the energy slices that make up the template.",
     "filter_scores": (
-        "Choice of the filter: how well a template of half of the counts predicts the other half."
+        "Choice of the filter: log-likelihood of half of the counts under a template of the other "
+        "half, above that without a filter; the best one is taken."
     ),
     "posterior": "Posterior of the continuum, the width and the counts in the source range.",
     "predictive": (
@@ -110,6 +119,7 @@ def write_report(
         config_text=config_text,
         versions=installed_versions() | dict(fit.versions),
         number=format_value,
+        chance=chance,
         ranges=format_ranges,
     )
     with whole_file(path) as temporary:
@@ -168,7 +178,10 @@ def region_rows(
             "region": name,
             "source range": "none" if template is None else format_ranges([template.source_range]),
             "deviance / dof": f"{fit.deviance:.1f} / {fit.dof}",
-            "its p-value": _DASH if fit.p_value is None else format_value(fit.p_value, None, 2),
+            "p of the deviance": format_value(fit.p_value, None, 2),
+            "p of all tests": format_value(
+                None if fit.adequacy is None else fit.adequacy.p_value, None, 2
+            ),
             "systematic [%]": f"{100.0 * fit.systematic:.2g}",
         }
         for label in labels:
@@ -254,9 +267,13 @@ def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
     """The fitted lines, and what the catalogue has near them."""
     values, errors = fit.values, fit.errors
     found = {x["parameter"]: x for x in fit.line_search["lines"]} if fit.line_search else {}
+    areas = {
+        fit.model.names[c.energy]: fit.model.names[c.area]
+        for c in (fit.model.components[i] for i in fit.model.lines)
+    }
     rows = []
     for x in identify_lines(fit):
-        counts = x.parameter.replace("mu", "F")
+        counts = areas[x.parameter]
         search = found.get(x.parameter, {})
         levels = [search.get(key) for key in ("significance", "global_significance")]
         agreeing = [m for m in x.matches if m.agrees]
@@ -278,7 +295,7 @@ def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
 def _source_counts(
     fit: LineBackgroundFit, source_range: tuple[float, float]
 ) -> list[tuple[str, float, float]]:
-    """(name, value, error) of the components that matter in the source range, and the total."""
+    """(name, value, error) of the components that matter in the source range, and their total."""
     counts = fit.expected_counts(source_range, by="component")
     rows = [
         (name, float(value), float(error))

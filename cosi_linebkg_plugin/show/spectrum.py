@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from ..fit.result import LineBackgroundFit
 from ..lines.identify import identify_lines
-from ..spectrum.statistic import deviance_residuals
 from .figure import (
     BLACK,
     BLUE,
@@ -68,7 +66,7 @@ def plot_spectrum(
         Above: counts with the central 68.3 % interval of a Poisson mean (Garwood 1936), and the
         model with its standard error, systematic error included. Below: signed deviance
         residuals, those of fitted bins over the standard deviation that the fit leaves them, as
-        in `Adequacy.residuals`; masked bins are hollow, triangles lie beyond the axis. The
+        in `LineBackgroundFit.residuals`; masked bins are hollow, triangles lie beyond the axis. The
         coloured band is the model's error over the Poisson error of a bin.
     """
     used_name = "sidebands"
@@ -133,9 +131,7 @@ def _draw_counts(ax: Axes, fit: LineBackgroundFit, names: bool) -> None:
 
 def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
     spectrum = fit.spectrum
-    residuals = deviance_residuals(spectrum.counts, fit.expected_total)
-    if fit.adequacy is not None:  # as the tests judge them
-        residuals = np.where(spectrum.used, fit.adequacy.residuals, residuals)
+    residuals = fit.residuals
     share = _model_error(fit) / np.sqrt(np.maximum(fit.expected_total, 1.0))
     band: dict[str, Any] = {"fill": True, "alpha": 0.3, "lw": 0, "zorder": 0.3}
     ax.stairs(share, spectrum.edges, baseline=-share, color=VERMILLION, **band)
@@ -199,6 +195,8 @@ def _label_lines(
         return
     energies = np.array([energy for energy, _ in chosen])
     offsets = step * np.arange(energies.size)
+    from scipy.optimize import isotonic_regression
+
     places = isotonic_regression(energies - offsets).x
     places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
     bins = np.searchsorted(edges, energies, side="right") - 1

@@ -187,9 +187,14 @@ class Component:
         """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
         return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
 
-    def sigma(self, theta: NDArray[np.float64]) -> float:
+    @property
+    def tail_slots(self) -> tuple[int, ...]:
+        """Of a line with a low-energy tail: fraction and length."""
+        return self.slots[-2:] if self.kind.endswith("tailed_gaussian") else ()
+
+    def sigma(self, theta: Array) -> float:
         """Of a line or its step: its width [keV]."""
-        return float(line_sigma.py_func(theta, _row(self)[1:]))
+        return float(line_sigma(theta, np.array(_row(self)[1:])))
 
 
 @dataclass(frozen=True)
@@ -218,7 +223,7 @@ class SpectralModel:
             raise ModelError("The background model has no component; add a power law or a line.")
 
     @property
-    def values(self) -> NDArray[np.float64]:
+    def values(self) -> Array:
         """Start values, shape (n_parameters,)."""
         return np.array([p.value for p in self.parameters])
 
@@ -295,7 +300,7 @@ class SpectralModel:
                 "or sampled. Fit the spectrum again with the model itself."
             )
 
-    def component_name(self, index: int, theta: NDArray[np.float64]) -> str:
+    def component_name(self, index: int, theta: Array) -> str:
         """A short name: "continuum", "1778.97 keV", or "step at 1778.97 keV"."""
         component = self.components[index]
         if component.is_line or component.is_step:
@@ -303,7 +308,7 @@ class SpectralModel:
         same = self.smooth_continuum
         return "continuum" if len(same) == 1 else f"continuum {same.index(index) + 1}"
 
-    def bind(self, bins: NDArray[np.float64] | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
+    def bind(self, bins: Array | EnergyGrid, reach: float = FIT_REACH) -> BoundModel:
         """The model on energy bins (edges in keV, or a grid), ready to be evaluated many times."""
         return BoundModel(self, bins, reach)
 
@@ -327,9 +332,9 @@ class BoundModel:
     def __init__(
         self,
         model: SpectralModel,
-        bins: NDArray[np.float64] | EnergyGrid,
+        bins: Array | EnergyGrid,
         reach: float = FIT_REACH,
-    ):
+    ) -> None:
         self.model = model
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
@@ -345,7 +350,7 @@ class BoundModel:
             return None
         return (*self.grid, *self._tables, self._reach, self._folds)
 
-    def counts(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
+    def counts(self, theta: Array) -> Array:
         """Expected counts per bin, shape (n_bins,)."""
         theta = self.model.resolve(theta)
         total = np.zeros(self.n_bins)
@@ -354,9 +359,7 @@ class BoundModel:
             total += _function_counts(component, self.grid.edges, theta)
         return total
 
-    def counts_and_jacobian(
-        self, theta: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def counts_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
         """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
         resolved = self.model.resolve(theta)
         total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
@@ -370,19 +373,17 @@ class BoundModel:
             jac[source] += jac[slot] * law.slope(resolved[source])
         return total, jac
 
-    def _accumulate(
-        self, theta: NDArray[np.float64], total: NDArray[np.float64], jac: NDArray[np.float64]
-    ) -> None:
+    def _accumulate(self, theta: Array, total: Array, jac: Array) -> None:
         accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 
 def range_counts(
     model: SpectralModel,
-    theta: NDArray[np.float64],
+    theta: Array,
     low: float,
     high: float,
-    edges: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    edges: Array,
+) -> tuple[Array, Array]:
     """Expected counts of each component in one energy range, and their derivatives.
 
     Parameters
@@ -418,11 +419,11 @@ def range_counts(
 
 def line_share(
     model: SpectralModel,
-    theta: NDArray[np.float64],
+    theta: Array,
     index: int,
     energy: float,
     energy_range: tuple[float, float],
-) -> tuple[float, NDArray[np.float64]]:
+) -> tuple[float, Array]:
     """Share of a line in an energy range [keV], were it at `energy`, and its derivatives.
 
     Parameters
@@ -444,9 +445,7 @@ def line_share(
     return float(share[0]), slopes[:n, 0]
 
 
-def bin_counts(
-    model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def bin_counts(model: SpectralModel, theta: Array, edges: Array) -> tuple[Array, Array]:
     """Expected counts of each component in each bin of the fit, and derivatives of their sum.
 
     Parameters
@@ -475,11 +474,11 @@ def bin_counts(
 
 def counts_in_bins(
     model: SpectralModel,
-    theta: NDArray[np.float64],
+    theta: Array,
     low: float,
     high: float,
-    edges: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    edges: Array,
+) -> Array:
     """Expected counts of each component in what an energy range [keV] covers of each bin.
 
     Returns
@@ -493,9 +492,7 @@ def counts_in_bins(
     return out
 
 
-def tabulate(
-    model: SpectralModel, theta: NDArray[np.float64], edges: NDArray[np.float64]
-) -> SpectralModel:
+def tabulate(model: SpectralModel, theta: Array, edges: Array) -> SpectralModel:
     """The model with its functions replaced by their values, so that it can go into a file."""
     components = []
     theta = model.resolve(theta)
@@ -519,17 +516,17 @@ def _row(component: Component) -> tuple[int, ...]:
     return row + (-1,) * (ROW - len(row))
 
 
-def _nodes(edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _nodes(edges: Array) -> Array:
     """Gauss-Legendre nodes of each bin, shape (n_bins, N_NODES), keV."""
     half = 0.5 * np.diff(edges)[:, None]
     return edges[:-1, None] + half * (1.0 + _NODES)
 
 
-def _integrate(density: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+def _integrate(density: Array, edges: Array) -> Array:
     return 0.5 * np.diff(edges) * (density @ _NODE_WEIGHTS)
 
 
-def _function_counts(component, edges, theta):
+def _function_counts(component: Component, edges: Array, theta: Array) -> Array:
     if component.density is None:
         raise ModelError(
             "A fit read from a file keeps the counts of its functions, not the functions; "
@@ -538,13 +535,17 @@ def _function_counts(component, edges, theta):
     return _integrate(component.density(_nodes(edges), theta[list(component.slots)]), edges)
 
 
-def _function_counts_and_jacobian(component, edges, theta):
+def _function_counts_and_jacobian(
+    component: Component, edges: Array, theta: Array
+) -> tuple[Array, list[Array]]:
+    counts = _function_counts(component, edges, theta)
     derivatives = _derivatives(component, _nodes(edges), theta)
-    return _function_counts(component, edges, theta), [_integrate(d, edges) for d in derivatives]
+    return counts, [_integrate(d, edges) for d in derivatives]
 
 
-def _derivatives(component, nodes, theta):
+def _derivatives(component: Component, nodes: Array, theta: Array) -> list[Array]:
     """Central differences of a density that comes without derivatives."""
+    assert component.density is not None
     values = theta[list(component.slots)].astype(float)
     rows = []
     for k in range(values.size):
@@ -557,7 +558,7 @@ def _derivatives(component, nodes, theta):
     return rows
 
 
-def _integrate_table(table, edges, low, high):
+def _integrate_table(table: Array, edges: Array, low: float, high: float) -> Array:
     """Integrate tabulated densities over [low, high], exact for the nodes' polynomial."""
     check_edges(edges)
     total = np.zeros(table.shape[0])

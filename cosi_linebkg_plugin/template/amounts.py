@@ -108,7 +108,7 @@ class SourceAmounts:
         edges: Array,
         source_range: Sequence[float],
         ratio: LineRatio | None = None,
-    ):
+    ) -> None:
         self.model, self.ratio = model, ratio
         low, high = source_range
         self.low, self.high = check_inside(edges, low, high, "source range")

@@ -88,12 +88,23 @@ def _bins_of_coarser(own: Axis, coarse: Axis) -> NDArray[np.int64] | None:
         return None
     if nearest[0] != 0 or nearest[-1] != fine.size - 1:
         return None
-    return nearest[:-1]
+    return np.asarray(nearest[:-1])
 
 
 def phi_degrees(axis: Axis) -> Array:
     """Edges of a Phi axis in degrees; without unit they are degrees."""
     return np.asarray(axis.edges if axis.unit is None else axis.edges.to_value("deg"), dtype=float)
+
+
+def partial_sky(axis: Axis) -> str | None:
+    """Why what needs the whole sphere does not work on a PsiChi axis; None if it covers it."""
+    nside = getattr(axis, "nside", None)
+    if nside is None:
+        return f"a plain axis of {axis.nbins} bins, of which it is not known where they lie"
+    whole = 12 * int(nside) ** 2
+    if axis.nbins == whole:
+        return None
+    return f"{axis.nbins} of the {whole} pixels of nside {nside}"
 
 
 def observed_counts(events: EventHistogram, source_range: Sequence[Any]) -> Histogram:

@@ -11,7 +11,7 @@ import warnings
 from ..errors import LineBackgroundWarning, TemplateError
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress
-from .notes import of_systematic_error, unknown_without_sky, unused_options
+from .notes import fitted_source, of_systematic_error, unknown_without_sky, unused_options
 from .plan import TemplatePlan
 from .sky import template_without_sky
 from .steps import Recipe, amounts_of, assemble, filtered_maps, make_recipe
@@ -61,6 +61,7 @@ def _from_spectrum(
     amounts = amounts_of(plan, recipe, filtered)
     fit = recipe.fit
     notes = [*plan.events.notes, *unused_options(plan.options)]
+    notes += fitted_source(plan, fit)
     notes += unknown_without_sky(plan, fit, recipe.source, amounts.counts, recipe.weights.rows)
     if plan.observed is not None:
         notes.append(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..errors import TemplateError
-from .axes import phi_degrees
+from .axes import partial_sky, phi_degrees
 from .filters import Filter
 
 Array = NDArray[np.float64]
@@ -92,7 +92,7 @@ class Comparison:
         Components of which the amount is not known.
     observed : float
     projections : dict of str to Projection
-        By axis, as far as the template has it.
+        By axis, as far as the template has it; PsiChi only where it covers the sphere.
     """
 
     name: str
@@ -180,7 +180,7 @@ def compare(
     labels = [str(axis.label) for axis in template.axes]
     projections: dict[str, Projection] = {}
     for axis in ("Phi", "PsiChi"):
-        if axis in labels:
+        if axis in labels and not (axis == "PsiChi" and partial_sky(template.axes[axis])):
             position = labels.index(axis)
             others = tuple(i for i in range(len(labels)) if i != position)
             expected, errors = template.project(axis)
@@ -255,7 +255,7 @@ def _plain(value: Any) -> Any:
 
 def _at_total(template: Any, axis: str, total: float) -> Array:
     expected = template.project(axis)[0]
-    return expected * (total / expected.sum())
+    return np.asarray(expected * (total / expected.sum()))
 
 
 def _project(

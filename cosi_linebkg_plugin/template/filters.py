@@ -22,7 +22,8 @@ A slice is one (Time or ScAtt, Phi) bin: a map over PsiChi. Each slice is treate
    positive. The lower limit gives an empty cell what one prior count, spread like q, would. After
    smoothing, which leaves tails but no zeros, a cell below mean / (1 + n) is as good as empty.
    q is the sum of all filtered slices of the same time (group of times); if that has empty cells,
-   of all times; if that has some too, the latter averaged over ever larger pixels until none is.
+   of all times; if that has some too, the latter averaged over ever larger pixels until none is
+   (over all cells at once, where these are not the pixels of a whole sphere).
    Patterns without empty cells are not shrunk.
 5. **Variances.** The variance of a slice's total is its own, apportioned like its counts (so that
    projections onto Phi and Time keep their errors; cells are correlated after a filter). Slices
@@ -106,7 +107,7 @@ class Filter:
         degree = np.arange(3 * nside)
         if self.smoothing_fwhm is not None:
             sigma = np.radians(self.smoothing_fwhm) / np.sqrt(8 * np.log(2))
-            return np.exp(-0.5 * degree * (degree + 1) * sigma**2)
+            return np.asarray(np.exp(-0.5 * degree * (degree + 1) * sigma**2))
         return None if self.l_cut is None else np.where(degree <= self.l_cut, 1.0, 0.0)
 
 
@@ -144,6 +145,7 @@ def apply_filter(
     options: Filter,
     *,
     nest: bool = False,
+    sphere: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Filtered:
@@ -156,6 +158,8 @@ def apply_filter(
     options : Filter
     nest : bool
         Whether pixels are in NESTED order, not RING.
+    sphere : bool
+        Whether the pixels are those of a whole sphere, which smoothing needs.
     overwrite : bool
         Put the result into `maps` and `variances`, of float64, instead of new arrays.
     progress : Progress, optional
@@ -170,7 +174,9 @@ def apply_filter(
     TemplateError
         If the arrays are no maps with variances, or add up to no positive number of counts.
     """
-    nside = _nside(maps, variances, nest)
+    nside = _nside(maps, variances, nest, sphere)
+    if not sphere and options.window(1) is not None:
+        raise TemplateError(f"This filter needs maps of the whole sphere: {options.describe()}.")
     own, own_variances = both = _slice_totals(maps, variances)
     totals, total_variances = _positive_totals(own, own_variances)
     n_time, n_phi, n_pix = maps.shape
@@ -286,7 +292,7 @@ def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None)
 
 @lru_cache(maxsize=4)
 def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
-    """healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
+    """Healpy's low-pass filter as two matrices: ``maps @ analysis.T @ synthesis``.
 
     Returns
     -------
@@ -318,11 +324,14 @@ def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
     return analysis, synthesis
 
 
-def _nside(maps: Array, variances: Array, nest: bool) -> int:
+def _nside(maps: Array, variances: Array, nest: bool, sphere: bool) -> int:
+    """The nside of the maps; 0 if they are not of a whole sphere."""
     import healpy as hp
 
     shape = np.shape(maps)
     if len(shape) == 3 and np.shape(variances) == shape and 0 not in shape:
+        if not sphere:
+            return 0
         nside = hp.npix2nside(shape[2]) if hp.isnpixok(shape[2]) else 0
         if hp.isnsideok(nside, nest=nest):
             return int(nside)
@@ -332,7 +341,7 @@ def _nside(maps: Array, variances: Array, nest: bool) -> int:
     )
 
 
-def _slice_totals(maps: Array, variances: NDArray) -> Array:
+def _slice_totals(maps: Array, variances: Array) -> Array:
     """Sum of each slice and its variance, shape (2, n_time, n_phi)."""
     both = np.stack([maps.sum(axis=2, dtype=float), variances.sum(axis=2, dtype=float)])
     total, error = both[0].sum(axis=1).sum(), np.sqrt(np.abs(both[1].sum()))
@@ -418,14 +427,19 @@ def _all_positive(pattern: Array) -> bool:
 
 
 def _coarser(pattern: Array, nside: int, nest: bool) -> Array:
-    """The pattern averaged over the smallest larger pixels that are all positive."""
+    """The pattern averaged over the smallest larger pixels that are all positive.
+
+    Over all of it where nside is 0: its cells are not the pixels of a whole sphere.
+    """
     import healpy as hp
 
+    if not nside:
+        return np.full(pattern.size, pattern.mean())
     centres = hp.pix2vec(nside, np.arange(pattern.size), nest=nest)
     while nside > 1:
         nside //= 2
         parent = hp.vec2pix(nside, *centres)
         coarse = np.bincount(parent, pattern) / np.bincount(parent)
         if _all_positive(coarse):
-            return coarse[parent]
+            return np.asarray(coarse[parent])
     return np.full(pattern.size, pattern.mean())  # fewer counts than the sphere has faces

@@ -227,4 +227,4 @@ def _solve(matrix: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArray[np.
     """Solve on the scale of a unit diagonal, where a constraint may be 1e8 times the data."""
     root = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
     scaled = matrix / np.outer(root, root)
-    return np.linalg.lstsq(scaled, rhs / root, rcond=1e-12)[0] / root
+    return np.asarray(np.linalg.lstsq(scaled, rhs / root, rcond=1e-12)[0] / root)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fit.result import LineBackgroundFit
-from ..spectrum.axis import overlapping_bins
+from ..lines.catalogue import SKY_LINES, SKY_REACH
+from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from .amounts import SourceAmounts
 from .options import TemplateOptions
 from .plan import TemplatePlan
@@ -26,6 +27,40 @@ def unused_options(options: TemplateOptions) -> list[str]:
         ignored[name] = not own and getattr(options, name) != default
     names = [f"{name}=" for name, is_ignored in ignored.items() if is_ignored]
     return [f"method='{options.method}' does not use {', '.join(names)}."] if names else []
+
+
+def fitted_source(plan: TemplatePlan, fit: LineBackgroundFit) -> list[str]:
+    """Notes on photons of sources that the fit, or the component "lines", takes for background."""
+    notes = []
+    fitted = fit.spectrum.used & plan.in_source
+    if fitted.any() and plan.sky is None:
+        notes.append(
+            f"The fit includes the energy bins {_ranges(plan.edges, fitted)} of the source range: "
+            "the photons of a source in it count as background. Mask the source range and fit "
+            "again, or give sky= and observed=."
+        )
+    near = [
+        energy
+        for energy in SKY_LINES
+        if not plan.low - SKY_REACH <= energy <= plan.high + SKY_REACH
+        and (plan.selected & _around(plan.edges, energy)).any()
+    ]
+    if near and plan.sky is None:
+        energies = ", ".join(f"{energy:.2f}" for energy in near)
+        notes.append(
+            f"The energies that the template is made from hold {energies} keV, which is looked for "
+            "in the sky as well: its photons count as background. Mask it if your source emits it, "
+            "or choose a window, sidebands or tracers without it."
+        )
+    return notes
+
+
+def _around(edges: NDArray[np.float64], energy: float) -> NDArray[np.bool_]:
+    return overlapping_bins(edges, energy - SKY_REACH, energy + SKY_REACH)
+
+
+def _ranges(edges: NDArray[np.float64], bins: NDArray[np.bool_]) -> str:
+    return ", ".join(f"{low:.6g}-{high:.6g} keV" for low, high in bins_to_ranges(edges, bins))
 
 
 def unknown_without_sky(

@@ -21,7 +21,7 @@ from ..spectrum.axis import (
     whole_bins,
 )
 from ..units import in_kev
-from .axes import Place, require_axes, target_axes
+from .axes import Place, partial_sky, require_axes, target_axes
 from .options import TemplateOptions
 
 if TYPE_CHECKING:
@@ -186,6 +186,14 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
             raise TemplateError(
                 f"{'Smoothing' if spatial else 'rebin_phi='} works on PsiChi, which the events do "
                 f"not have; their axes are {axes}."
+            )
+    else:
+        spatial = options.smoothing_fwhm or options.l_cut is not None
+        reason = partial_sky(events.axes["PsiChi"])
+        if spatial and reason:
+            raise TemplateError(
+                "smoothing_fwhm= and l_cut= need the whole sphere, but PsiChi of the events is "
+                f"{reason}. Leave them out; rebin_phi= and pool= work on any PsiChi."
             )
     times = [name for name in ("Time", "ScAtt") if name in events.labels]
     if options.pool is not None and len(times) != 1:

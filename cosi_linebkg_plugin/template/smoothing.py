@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..histograms.read import EventHistogram
 from ..io.progress import Progress, say
+from .axes import partial_sky
 from .filters import Filter, apply_filter
 from .record import FilterScore
 
@@ -82,13 +83,14 @@ def filter_sums(
         moved = array.reshape([contents.shape[i] for i in order])
         return moved.transpose(np.argsort(order))
 
-    axis = events.other_axes[labels.index("PsiChi")] if "PsiChi" in labels else None
+    axis = events.other_axes[labels.index("PsiChi")] if spatial else None
     nest = str(getattr(axis, "scheme", "RING")).upper().startswith("NEST")
     filtered = apply_filter(
         to_slices(contents),
         to_slices(variances),
         chosen,
         nest=nest,
+        sphere=not (spatial and partial_sky(axis)),
         overwrite=overwrite,
         progress=progress,
     )
@@ -101,10 +103,11 @@ def filter_sums(
     return FilteredSums(result[0], result[1], len(filtered.pooled), filtered.moved)
 
 
-def ladder(n_phi: int, n_time: int = 1) -> list[Filter]:
+def ladder(n_phi: int, n_time: int = 1, sphere: bool = True) -> list[Filter]:
     """The filters that `choose_filter` tries, the unfiltered template first.
 
-    With several Time (or ScAtt) bins each is tried with and without pooling all of them.
+    With several Time (or ScAtt) bins each is tried with and without pooling all of them; without
+    a whole sphere nothing is smoothed.
     """
     filters = []
     for pool in (None, n_time) if n_time > 1 else (None,):
@@ -112,8 +115,9 @@ def ladder(n_phi: int, n_time: int = 1) -> list[Filter]:
             if pooled == 1:
                 continue
             filters.append(Filter(None, None, pooled, pool))
-            filters += [Filter(width, None, pooled, pool) for width in WIDTHS]
-            filters += [Filter(None, cut, pooled, pool) for cut in CUTS]
+            if sphere:
+                filters += [Filter(width, None, pooled, pool) for width in WIDTHS]
+                filters += [Filter(None, cut, pooled, pool) for cut in CUTS]
     return filters
 
 
@@ -155,7 +159,7 @@ def choose_filter(
     scores = []
     times = [i for i, label in enumerate(labels) if label in ("Time", "ScAtt")]
     n_time = target.shape[times[0]] if len(times) == 1 else 1
-    candidates = ladder(n_phi, n_time)
+    candidates = ladder(n_phi, n_time, partial_sky(events.other_axes[pixels]) is None)
     for number, candidate in enumerate(candidates, start=1):
         say(progress, f"trying filter {number} of {len(candidates)}: {candidate.describe()}")
         mixture = np.zeros(target.shape)

@@ -83,7 +83,7 @@ class BackgroundTemplate:
         record: Record,
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
-    ):
+    ) -> None:
         self.axes = axes
         self.labels = tuple(maps)
         self._maps = dict(maps)
@@ -110,7 +110,7 @@ class BackgroundTemplate:
 
     @property
     def method(self) -> str:
-        """ "components", "interpolated" or "sideband"."""
+        """The method: "components", "interpolated" or "sideband"."""
         return self._record.method
 
     def with_fit(self, fit: LineBackgroundFit) -> BackgroundTemplate:
@@ -418,8 +418,10 @@ class BackgroundTemplate:
         )
 
     def compare(self, observed: Any, *, name: str | None = None, nside: int = 4) -> Any:
-        """The template against the observed counts of the source range: totals, Phi, PsiChi; see
-        `comparison.compare`."""
+        """Compare with the observed counts of the source range: totals, Phi, PsiChi.
+
+        See `comparison.compare`.
+        """
         from .comparison import compare
 
         return compare(self, observed, name=name, nside=nside)
@@ -442,8 +444,9 @@ class BackgroundTemplate:
         outside: str = "raise",
         follow: Any = None,
     ) -> Any:
-        """A background for COSILike whose components have norms of their own that the session
-        fits, or follow its spectrum; see `consumers.ComponentMix`.
+        """Make a background for COSILike with a norm for each component.
+
+        The session fits the norms, or they follow its spectrum; see `consumers.ComponentMix`.
 
         Parameters
         ----------
@@ -716,7 +719,7 @@ def _split_covariance(covariance: Array, rows: Array, shares: Array, noise: Arra
     """
     unknown = np.isinf(np.diag(covariance))
     finite = np.where(np.isfinite(covariance), covariance, 0.0)
-    out = finite[np.ix_(rows, rows)] * np.outer(shares, shares)
+    out: Array = finite[np.ix_(rows, rows)] * np.outer(shares, shares)
     for row in np.unique(rows):
         own = np.flatnonzero(rows == row)
         p, d = shares[own], noise[own]

@@ -29,8 +29,8 @@ template:
 """
 
 MODEL_DEFAULTS = {
-    "pivot": None, "sigma": 3, "width": "constant", "tail": False, "continuum": "powerlaw",
-    "search": None,
+    "pivot": None, "sigma": 3, "width": "constant", "tail": False, "step": False,
+    "continuum": "powerlaw", "search": None,
 }  # fmt: skip
 
 
@@ -230,7 +230,7 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
         (
             "model: {sigm: 3}",
             "model.sigm: unknown key; did you mean sigma? Known here: pivot, sigma, width, tail, "
-            "continuum, lines, search.",
+            "step, continuum, lines, search.",
         ),
         (
             "model: {lines: [1, {energy: 3, windw: [1, 4]}]}",

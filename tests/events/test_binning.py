@@ -13,7 +13,7 @@ import pytest
 from binned import COARSE, EDGES, N, dense, reference
 from event_lists import START, make_events, special_events, write_fits, write_hdf5
 from numpy.testing import assert_array_equal
-from told import Told
+from progress import Told
 
 from cosi_linebkg_plugin import bin_events
 from cosi_linebkg_plugin.app.cli import main
@@ -220,7 +220,7 @@ def test_every_file_is_looked_at_before_any_is_binned(path, columns, tmp_path):
     told = Told()
     with pytest.raises(DataError, match="lacks the column"):
         bin_events([path, write_hdf5(tmp_path / "b.hdf5", some)], **COARSE, progress=told)
-    assert told.counted == []
+    assert told.counts == []
 
 
 # ---------------------------------------------------------------------------- files
@@ -276,12 +276,11 @@ def test_killed_in_the_middle_leaves_the_old_output_as_it_was(path, tmp_path, sc
 
 
 def test_interrupted_leaves_nothing_behind(path, tmp_path):
-    class Interrupting(Told):
-        def count(self, done, total, what=""):
-            raise KeyboardInterrupt
+    def interrupt(*_):
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bin_events(path, **COARSE, progress=Interrupting())
+        bin_events(path, **COARSE, progress=Told(interrupt))
     out = tmp_path / "folder" / "out.hdf5"
     binned = bin_event_files(path, BinningOptions(**COARSE))
     with pytest.raises(FileError, match="Cannot write"):
@@ -294,5 +293,5 @@ def test_progress_counts_every_event(path, tmp_path, columns):
     second = write_fits(tmp_path / "b.fits.gz", columns)
     told = Told()
     bin_events([path, second], **COARSE, progress=told)
-    assert told.counted[-1] == (2 * N, 2 * N, "events")
-    assert [done for done, *_ in told.counted] == sorted({done for done, *_ in told.counted})
+    assert told.counts[-1] == (2 * N, 2 * N) and told.what == {"events"}
+    assert [done for done, _ in told.counts] == sorted({done for done, _ in told.counts})

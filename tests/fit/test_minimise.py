@@ -1,36 +1,24 @@
 """The direct fit: the optimum, its errors, limits, links, priors, failures."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from fits import EDGES, TWO_LINES, function_model, scattered
 from iminuit import Minuit
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.special import xlogy
-from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
+from spectra import dc3_spectrum, line_model, tutorial_model
 
-from cosi_linebkg_plugin.errors import DataError, FileError, FitError, ModelError
+from cosi_linebkg_plugin.errors import DataError, FitError, ModelError
 from cosi_linebkg_plugin.fit.guess import guess_values
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.objective import Objective
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
-from cosi_linebkg_plugin.fit.toys import toy_p_value
 from cosi_linebkg_plugin.lines.search import find_lines
-from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
 from cosi_linebkg_plugin.spectrum.priors import Prior
-
-EDGES = np.linspace(1500.0, 2000.0, 101)
-TWO_LINES = line_model(
-    [(1633.0, 8e3, (1623.0, 1643.0)), (1778.9, 5e3, (1768.0, 1790.0))], sigma=2.9
-)
-
-
-@pytest.fixture(scope="module")
-def two_lines():
-    return simulated_spectrum(TWO_LINES, EDGES, np.random.default_rng(11), [(1790.0, 1825.0)])
 
 
 def reference_minimum(model, spectrum):
@@ -93,20 +81,6 @@ def test_random_starts_reach_the_same_optimum(two_lines, start):
     best = fit_spectrum(TWO_LINES, two_lines).deviance
     fit = fit_spectrum(scattered(TWO_LINES, rng), two_lines)
     assert fit.deviance == pytest.approx(best, abs=1e-4)
-
-
-def scattered(model, rng):
-    """Start values drawn within the limits (amplitudes over five decades)."""
-    drawn = []
-    for p in model.parameters:
-        if not p.free:
-            value = p.value
-        elif np.isfinite(p.high):
-            value = rng.uniform(p.low, p.high)
-        else:
-            value = 10 ** rng.uniform(1, 6)
-        drawn.append(replace(p, value=value))
-    return replace(model, parameters=tuple(drawn))
 
 
 def test_tutorial_model_on_the_real_spectrum(shared_data):
@@ -231,106 +205,12 @@ def test_more_parameters_than_bins_is_refused(two_lines):
         fit_spectrum(TWO_LINES, spectrum)
 
 
-def test_guess_stays_within_limits_and_respects_what_is_fixed(two_lines):
-    rng = np.random.default_rng(3)
-    model = scattered(TWO_LINES, rng)
-    model = replace(
-        model,
-        parameters=tuple(
-            replace(p, free=False, value=1777.0) if p.name == "mu_3" else p
-            for p in model.parameters
-        ),
-    )
-    guess = dict(zip(model.names, guess_values(model, two_lines), strict=True))
-    assert guess["mu_3"] == 1777.0 and guess["piv_1"] == 1800.0
-    assert guess["mu_2"] == pytest.approx(1633.0, abs=2.0)
-    assert guess["K_1"] == pytest.approx(3000.0, rel=0.05)
-    assert guess["F_2"] == pytest.approx(8e3, rel=0.2)
-    for p in model.parameters:
-        assert p.low <= guess[p.name] <= p.high
-
-
-def _function_model():
-    """The power law of TWO_LINES as a Python function."""
-
-    def density(energies, values):
-        return values[0] * (energies / 1800.0) ** values[1]
-
-    first = TWO_LINES.components[0]
-    function = Component("function", (first.slots[0], first.slots[2]), density)
-    return replace(TWO_LINES, components=(function, *TWO_LINES.components[1:]))
-
-
 def test_a_function_by_quadrature_gives_the_closed_forms_fit(two_lines):
-    closed, quadrature = (fit_spectrum(m, two_lines) for m in (TWO_LINES, _function_model()))
+    closed, quadrature = (fit_spectrum(m, two_lines) for m in (TWO_LINES, function_model()))
     assert quadrature.deviance == pytest.approx(closed.deviance, abs=1e-6)
     for name, error in closed.errors.items():
         assert abs(quadrature.values[name] - closed.values[name]) < 1e-3 * error
         assert quadrature.errors[name] == pytest.approx(error, rel=1e-3)
-
-
-def test_expected_counts_anywhere_with_covariance(two_lines):
-    fit = fit_spectrum(TWO_LINES, two_lines)
-    whole = fit.expected_counts((1500.0, 2000.0))
-    assert whole.labels == ("continuum", "lines")
-    assert whole.total == pytest.approx(fit.expected.sum(), rel=1e-12)
-    parts = [fit.expected_counts(r) for r in ((1500, 1777.7), (1777.7, 1778.3), (1778.3, 2000))]
-    assert_allclose(sum(p.values for p in parts), whole.values, rtol=1e-12)
-    by_line = fit.expected_counts((1500, 2000), by="component")
-    assert len(by_line.labels) == 3 and by_line.labels[0] == "continuum"
-    assert by_line.values[1:].sum() == pytest.approx(whole.values[1], rel=1e-12)
-    # the error by brute force: move each parameter along the covariance's eigenvectors
-    values, vectors = np.linalg.eigh(fit.covariance)
-    variance = 0.0
-    for k in range(values.size):
-        shifted = fit.theta.copy()
-        shifted[TWO_LINES.free] += 1e-3 * np.sqrt(values[k]) * vectors[:, k]
-        moved = replace(fit, theta=shifted).expected_counts((1760.0, 1790.0)).total
-        variance += ((moved - fit.expected_counts((1760.0, 1790.0)).total) / 1e-3) ** 2
-    got = fit.expected_counts((1760.0, 1790.0)).total_error
-    assert got == pytest.approx(np.sqrt(variance), rel=0.02)
-
-
-@pytest.mark.parametrize("model", [TWO_LINES, _function_model()], ids=["closed", "function"])
-def test_json_round_trip(two_lines, model, tmp_path):
-    fit = fit_spectrum(model, two_lines)
-    fit.to_json(tmp_path / "fit.json", source_range=(1805, 1812))
-    back = LineBackgroundFit.from_json(tmp_path / "fit.json")
-    assert back.values == fit.values and back.errors == fit.errors
-    assert back.deviance == pytest.approx(fit.deviance, rel=1e-9)
-    assert back.mask == fit.mask and back.valid and back.versions == fit.versions
-    a, b = (f.expected_counts((1805, 1812.3)) for f in (fit, back))
-    assert_allclose(b.values, a.values, rtol=1e-9)
-    assert_allclose(b.covariance, a.covariance, rtol=1e-5)
-    data = json.loads((tmp_path / "fit.json").read_text())
-    assert set(data) >= {"valid", "deviance", "dof", "p_value", "mask", "parameters", "covariance",
-                         "source_counts", "versions"}  # fmt: skip
-    assert data["parameters"]["piv_1"] == {
-        "value": 1800.0, "error": None, "unit": "keV", "free": False, "limits": [None, None]
-    }  # fmt: skip
-    assert data["source_counts"]["continuum"]["value"] == pytest.approx(
-        fit.expected_counts((1805, 1812)).values[0]
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("{]", "is not JSON"), ("{}", "is no fit of this package"), ('{"format": "x"}', "no fit")],
-)
-def test_damaged_json_is_named(tmp_path, text, message):
-    (tmp_path / "fit.json").write_text(text)
-    with pytest.raises(FileError, match=f"fit.json.*{message}"):
-        LineBackgroundFit.from_json(tmp_path / "fit.json")
-    with pytest.raises(FileError, match="missing.json does not exist"):
-        LineBackgroundFit.from_json(tmp_path / "missing.json")
-
-
-def test_toys_agree_with_chi_square_where_that_holds(two_lines):
-    fit = fit_spectrum(TWO_LINES, two_lines)
-    p_value, deviances = toy_p_value(fit, 100, rng=4)
-    # mean deviance of 100 toys: within 4 standard errors of dof, false-alarm rate 6e-5
-    assert abs(deviances.mean() - fit.dof) < 4 * np.sqrt(2 * fit.dof / 100)
-    assert p_value == pytest.approx(fit.p_value, abs=0.2)
 
 
 # --- this used to go wrong ------------------------------------------------------------------------
@@ -369,19 +249,6 @@ def test_minos_with_a_parameter_at_its_limit(two_lines):
     assert set(fit.minos) == set(fit.covariance_names)
 
 
-def test_a_failed_fit_can_be_written(two_lines, tmp_path):
-    parameters = (*TWO_LINES.parameters, Parameter("K_9", 1500.0, "1/keV", 1e-10))
-    _, piv, index = TWO_LINES.components[0].slots
-    same = Component("powerlaw", (len(parameters) - 1, piv, index))
-    model = SpectralModel(parameters, (*TWO_LINES.components, same), TWO_LINES.links)
-    with pytest.raises(FitError) as caught:
-        fit_spectrum(model, two_lines)
-    caught.value.result.to_json(tmp_path / "failed.json")
-    back = LineBackgroundFit.from_json(tmp_path / "failed.json")
-    assert not back.valid and "do not tell apart" in back.message
-    assert np.isnan(back.covariance).all()
-
-
 def test_an_offset_is_not_background(two_lines):
     extra = np.where((EDGES[:-1] >= 1850) & (EDGES[1:] <= 1900), 500.0, 0.0)
     data = replace(two_lines, counts=two_lines.counts + extra)
@@ -404,12 +271,3 @@ def test_a_spectrum_without_counts_is_refused(two_lines):
                 use(TWO_LINES, data)
         with pytest.raises(DataError, match=message):
             find_lines(data)
-
-
-def test_toys_without_counts_are_toys():
-    """At 0.5 expected counts in all, most simulated spectra hold none."""
-    model = line_model([], k=1e-3)
-    data = EnergySpectrum(EDGES, np.where(np.arange(EDGES.size - 1) == 7, 1.0, 0.0))
-    fit = fit_spectrum(model, data)
-    p_value, deviances = toy_p_value(fit, 40, rng=1)
-    assert 0.3 < np.mean(deviances < 1e-3) < 0.8 and 0 < p_value <= 1

@@ -1,6 +1,6 @@
 """What is told of work that takes time."""
 
-from told import Told
+from progress import Told
 
 from cosi_linebkg_plugin.io.progress import count, say
 
@@ -12,4 +12,4 @@ def test_what_is_told_is_handed_on_and_nobody_need_listen():
     say(None, "fitting")
     count(None, 3, 10)
     assert told.said == ["fitting"]
-    assert told.counted == [(3, 10, "toys")]
+    assert told.counts == [(3, 10)] and told.what == {"toys"}

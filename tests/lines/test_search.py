@@ -8,22 +8,20 @@ from types import SimpleNamespace
 import astropy.units as u
 import numpy as np
 import pytest
+from line_spectra import EDGES, draw, expected
 from scipy.stats import norm
 from spectra import TUTORIAL_MASK, dc3_spectrum, line_model
 
-from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
+from cosi_linebkg_plugin import LineBackgroundLike, find_lines
 from cosi_linebkg_plugin.errors import BinningError, DataError, ModelError
 from cosi_linebkg_plugin.lines import search as linesearch
-from cosi_linebkg_plugin.lines.search import FREE_SHARE, SEPARATION, search_table
-from cosi_linebkg_plugin.model import spec as model_module
+from cosi_linebkg_plugin.lines.search import SEPARATION
+from cosi_linebkg_plugin.lines.trial import FREE_SHARE, Settings
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import (
-    gaussian_counts,
-    powerlaw_counts,
     tailed_gaussian_counts,
 )
 
-EDGES = np.linspace(1500.0, 2000.0, 100)
 #: Lines that the published spectrum holds (fits by hand to it), keV.
 DC3_LINES = (1612.0, 1633.0, 1666.0, 1723.0, 1764.0, 1779.0, 1893.0, 1920.0)
 #: 23 lines that 5 keV bins can tell apart: energy [keV], counts; 4 to 200 sigma.
@@ -34,19 +32,6 @@ RESOLVED = tuple(
          5900, 2400, 1500, 3870, 1000, 3530, 2000, 6000, 1400]
     )
 )  # fmt: skip
-
-
-def expected(lines, edges=EDGES, fraction=0.0, sigma=2.9):
-    """Counts per bin of DC3's continuum and some lines with a tail of 12.5 keV."""
-    counts = powerlaw_counts(edges, 3376.0, 1750.0, -1.807)[0]
-    for energy, number in lines:
-        counts = counts + tailed_gaussian_counts(edges, number, energy, sigma, fraction, 12.5)[0]
-    return counts
-
-
-def draw(lines, seed, mask=(), **shape):
-    counts = np.random.default_rng(seed).poisson(expected(lines, **shape)).astype(float)
-    return EnergySpectrum(EDGES, counts).with_mask(mask)
 
 
 @pytest.fixture(scope="module")
@@ -125,25 +110,11 @@ def test_threshold_is_what_the_scan_exceeds_by_chance():
     for _ in range(count):
         search = linesearch._Search(
             EnergySpectrum(EDGES, rng.poisson(level, 99).astype(float)),
-            linesearch._Settings(3.0, False, 0.05, 20, 1750.0),
+            Settings(3.0, False, 0.05, 20, 1750.0),
         )
         z, _, _ = search._scan()
         above += z.max() > search.threshold
     assert 2 < above < 38
-
-
-def test_threshold_grows_with_the_number_of_places():
-    chance = linesearch._log_chance
-    assert math.exp(chance(3.0, 1, 0.0)) == pytest.approx(norm.sf(3.0))
-    assert math.exp(chance(3.0, 2, 100.0)) == pytest.approx(
-        2 * norm.sf(3.0) + 100.0 / (2 * math.pi) * math.exp(-4.5)
-    )
-    for segments, length in ((1, 10.0), (3, 500.0)):
-        u_5 = linesearch._threshold(0.05, segments, length)
-        assert math.exp(chance(u_5, segments, length)) == pytest.approx(0.05, rel=1e-6)
-        assert linesearch._threshold(0.001, segments, length) > u_5
-    assert linesearch._global_significance(200.0, 2, 100.0) == pytest.approx(200.0, abs=0.1)
-    assert linesearch._global_significance(0.1, 2, 100.0) == 0.0
 
 
 def test_spectra_without_lines_hold_none():
@@ -222,41 +193,6 @@ def test_energies_may_be_fixed_to_the_catalogue():
     assert not shape.mu_3.free and shape.mu_3.value == 1778.987
 
 
-@pytest.mark.parametrize("tail", [False, True])
-def test_model_is_the_fit(tail):
-    spectrum = draw([(1633.6, 40900.0), (1778.99, 39500.0)], 3, fraction=0.23 * tail)
-    found = find_lines(spectrum, tail=tail)
-    plugin = LineBackgroundLike("linebkg", spectrum)
-    model = found.model(pivot=1.8 * u.MeV)
-    plugin.set_model(model)
-    assert plugin.get_model() == pytest.approx(found.fit.expected, rel=1e-9)
-    fit = plugin.fit(model)
-    assert fit.deviance == pytest.approx(found.fit.deviance, abs=1e-4)
-    # the lines themselves are lines of a model as well
-    again = background_model(found.lines, tail=tail)
-    assert plugin.fit(again).deviance == pytest.approx(found.fit.deviance, abs=1e-3)
-
-
-@pytest.mark.parametrize("counts", [400.0, 20000.0])
-def test_widths_beside_511_kev_are_those_of_the_search(counts):
-    edges = np.arange(450.0, 651.0, 2.0)
-    mean = powerlaw_counts(edges, 500.0, 550.0, -1.8)[0]
-    mean = mean + gaussian_counts(edges, [counts] * 2, [511.0, 574.0], 2.1)[0]
-    found = find_lines(EnergySpectrum(edges, np.random.default_rng(4).poisson(mean).astype(float)))
-    assert len(found.lines) == 2
-    parameters = found.model().linebkg.spectrum.main.shape.parameters
-    searched = next(p for p in found.fit.model.parameters if p.name == "sigma_2")
-    for name in ("sigma_2", "sigma_3"):
-        assert parameters[name].value == found.fit.values["sigma_2"]
-        assert parameters[name].free == searched.free
-
-
-def test_model_without_lines_is_the_continuum():
-    found = find_lines(draw([], 1))
-    assert found.lines == () and "no line found above" in str(found)
-    assert list(found.model().linebkg.spectrum.main.shape.parameters) == ["K", "piv", "index"]
-
-
 def test_spectra_come_in_many_ways(three):
     spectrum = three.fit.spectrum
     plugin = LineBackgroundLike("linebkg", spectrum)
@@ -300,18 +236,6 @@ def test_a_width_that_outgrows_the_room_takes_the_line_with_it():
     assert found.fit.valid
 
 
-def test_search_as_json_and_text(three):
-    data = json.loads(json.dumps(three.to_dict(), allow_nan=False))
-    assert [x["name"] for x in data["lines"]] == ["20F", "28Al", "203Bi"]
-    text = search_table(data)
-    assert str(three).startswith(text)
-    assert re.search(r"177[89]\.\d\d ± 0\.0\d +39\d\d\d ± \d+ .*28Al +28Al 1778\.99", text)
-
-
-def test_limits_of_the_width_are_those_of_the_model():
-    assert linesearch.SIGMA_LIMITS == model_module.SIGMA_LIMITS
-
-
 SPECTRUM = EnergySpectrum(EDGES, np.full(99, 1e4))
 
 
@@ -346,5 +270,6 @@ def test_no_room_is_no_line():
     assert json.dumps(narrow.to_dict(), allow_nan=False)
 
 
-def test_no_counts_are_no_lines():
-    assert find_lines((EDGES, np.zeros(99))).lines == ()
+def test_no_counts_are_refused():
+    with pytest.raises(DataError, match="hold no counts"):
+        find_lines((EDGES, np.zeros(99)))

@@ -59,6 +59,8 @@ OPTIONS = {
     "own width": dict(lines=[1600, {"energy": 1650, "width": "own"}, 1900], tail=True),
     "broken": dict(lines=[1600], continuum="broken_powerlaw", pivot=1777.0),
     "polynomial": dict(lines=[1600], continuum="powerlaw_polynomial", pivot=1700.0),
+    "step": dict(lines=[1600, {"energy": 1650, "width": "own"}, 1900], step=True),
+    "linear, tail, step": dict(lines=[1600, 1650, 1900], width="linear", tail=True, step=True),
 }
 VALUES = {
     "linear": dict(a_2=1.1, b_2=0.004, F_3=5e3),
@@ -66,6 +68,8 @@ VALUES = {
     "own width": dict(sigma_2=2.0, sigma_3=4.0),
     "broken": dict(alpha_1=-1.2, beta_1=-3.1, xb_1=1712.3),
     "polynomial": dict(index_1=-1.7, c2_1=9.0, c3_1=-40.0),
+    "step": dict(sigma_2=2.0, sigma_3=4.0, step_5=4e-3),
+    "linear, tail, step": dict(a_2=1.1, b_2=0.004, F_3=5e3, fraction_2=0.3, step_5=4e-3),
 }
 
 

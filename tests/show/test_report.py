@@ -12,10 +12,12 @@ from spectra import line_model, simulated_spectrum
 from cosi_linebkg_plugin.errors import FileError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
+from cosi_linebkg_plugin.fit.words import chance
 from cosi_linebkg_plugin.show import report
 from cosi_linebkg_plugin.show.report import format_ranges, format_value, headline, write_report
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.template.amounts import LineRatio
 from cosi_linebkg_plugin.template.record import Record
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
@@ -123,12 +125,13 @@ def test_report_holds_everything(fit, tmp_path):
     assert page.row("sigma_3")[-1] == "equals sigma_2"
     counts = fit.expected_counts(SOURCE)
     value, error = format_value(counts.total, counts.total_error).split(" ± ")
-    assert page.row("total") == [value, f"± {error}"]
+    assert page.row("fitted spectrum") == [value, f"± {error}"]
+    assert page.row("total") == ["2234", "± 21"]  # one total: the template's
     line = fit.expected_counts(SOURCE, by="component")
     value, error = format_value(line.values[-1], line.errors[-1]).split(" ± ")
     assert page.row(f"{p['mu_3'].value:.2f} keV") == [value, f"± {error}"]
     assert page.row("background") == ["2234", "± 21"]
-    assert page.row("energies used") == [format_ranges([(1700, 1750), (1830, 1880)])]
+    assert page.row("sidebands") == [format_ranges([(1700, 1750), (1830, 1880)])]
     assert page.row("axes") == ["Em (1), Phi (3)"]
     assert page.row("live time") == ["7776000 s (90 days)"]
     dash = format_value(None)
@@ -136,6 +139,33 @@ def test_report_holds_everything(fit, tmp_path):
     assert page.row("sideband") == ["2234 ± 21", "2300", "-2.848", "1.045"]
     assert page.row("other") == [dash, "2300 ± 48", dash, dash]
     assert page.tags.count("img") == 2
+
+
+def test_components_may_have_any_name(fit, tmp_path):
+    """A component called "muons" made the report look for "Fons"."""
+    names = {"mu_2": "energy_of_muons", "F_2": "muons", "mu_3": "mu", "F_3": "F_mu"}
+    parameters = tuple(replace(p, name=names.get(p.name, p.name)) for p in fit.model.parameters)
+    renamed = replace(
+        fit,
+        model=replace(fit.model, parameters=parameters),
+        covariance_names=tuple(names.get(n, n) for n in fit.covariance_names),
+    )
+    page = written(tmp_path, fit=renamed)
+    for energy, area in (("energy_of_muons", "muons"), ("mu", "F_mu")):
+        values, errors = renamed.values, renamed.errors
+        energy, error = format_value(values[energy], errors[energy]).split(" ± ")
+        assert page.row(energy)[0] == f"± {error}"
+        counts, error = format_value(values[area], errors[area]).split(" ± ")
+        assert page.row(energy)[1:3] == [counts, f"± {error}"]
+
+
+def test_a_line_from_its_ratio_is_said_to_be_in_the_template_alone(fit, tmp_path):
+    ratio = LineRatio(1808.65, 1778.97, 0.149, 0.015)
+    template = make_template(fit)
+    record = replace(template.record, line_ratio=ratio, line_share=0.4)
+    page = written(tmp_path, fit=fit, template=template._with(record=record))
+    assert "more than the fitted spectrum: a line at\n1808.65 keV" in page.text
+    assert "0.149 ± 0.015 to the line at\n1778.97 keV" in page.text
 
 
 def test_report_of_a_fit_alone(fit, tmp_path):
@@ -204,8 +234,11 @@ def test_report_says_how_adequate_the_fit_is(fit, tmp_path):
     page, a = written(tmp_path, fit=bad), bad.adequacy
     percent = format_value(100 * bad.systematic, None, 3)
     assert page.row("systematic error") == [f"{percent} % of each bin, included below"]
-    assert page.row("runs of signs")[0].startswith(f"{a.runs}, ")
-    assert format_ranges([a.worst_range]) in page.row("largest residual")[0]
+    for test in a.tests:  # each p-value with what it is of
+        (text,) = page.row(test.name)
+        assert text.startswith(f"{test.result}: p {chance(test.p_value)} ({test.law})")
+    assert page.row("all tests together") == [f"p {chance(a.p_value)}: {a.combination}"]
+    assert a.combination in bad.summary() and chance(a.p_value) in bad.summary()
     assert "should NOT be used for a template" in page.text
 
 
@@ -223,7 +256,7 @@ def test_missing_errors_and_impossible_p_values_are_said(fit, tmp_path):
         spoiled(fit, 5.0), covariance_names=(), covariance=np.zeros((0, 0)), at_limits=("mu_2",)
     )
     page = written(tmp_path, fit=bare, source_range=SOURCE)
-    assert page.row("p-value of it") == ["below 1e-300"]
+    assert ": p < 1e-300; there are no other tests" in page.row("deviance")[0]
     assert page.row("K_1")[1] == "not known"
     assert page.row("total")[1] == "not known"
     assert page.row("mu_2")[-1] == "at its limit (1656 to 1676)"

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from spectra import simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin.fit.objective import Objective
+from cosi_linebkg_plugin.spectrum.priors import Prior
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -64,7 +65,7 @@ def test_no_compiled_function_is_a_closure(module):
     assert [f.__name__ for f in functions if f.__closure__] == []
 
 
-@pytest.mark.parametrize("prior", [None, (-2.1, 0.01)])
+@pytest.mark.parametrize("prior", [None, Prior.gaussian(-2.1, 0.01)])
 def test_the_loops_in_python_do_as_the_compiled_ones(prior):
     """Those of models with Python functions, tried on a model without."""
     model = tutorial_model(index=-2.0, sigma=3.0)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from spectra import dc3_spectrum
 
 from cosi_linebkg_plugin import find_lines
-from cosi_linebkg_plugin.lines.search import LineSearch
+from cosi_linebkg_plugin.lines.found import LineSearch
 from cosi_linebkg_plugin.show.figure import save_figure
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 

@@ -1,17 +1,20 @@
 """Templates that take the background apart: weights, amounts, norms, the source's own photons."""
 
+import warnings
 from dataclasses import replace
 
+import astropy.units as u
 import histpy
 import numpy as np
 import pytest
 import sparse
+import yaml
 from numpy.testing import assert_allclose
 from scipy import stats
 from templates import rebuilt
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
-from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.demo import demo_config, resolved_lines, simulated_events
 from cosi_linebkg_plugin.app.simulation import DEMO_LINE_RATIO, SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.histograms.axes import source_axis
@@ -642,3 +645,71 @@ def test_amounts_on_the_real_spectrum(shared_data):
     # what is left of the peak is sky: far more than the background's error
     peak = spectrum.counts[(spectrum.edges[:-1] > 1802) & (spectrum.edges[1:] < 1816)].sum()
     assert peak - 14 / 7 * t.counts["continuum"] - t.counts["lines"] > 20 * t.total_error
+
+
+def notes_of(plugin, fit, source_range=SOURCE_RANGE, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LineBackgroundWarning)
+        return " ".join(plugin.background_template(fit, source_range, **options).notes)
+
+
+def test_a_source_range_that_was_fitted_is_said(bright):
+    """Without a mask the source's photons are in the fit, and count as background."""
+    open_plugin = LineBackgroundLike("bkg", bright.events)
+    model = background_model([*resolved_lines(), 1808.65], pivot=1800)
+    fit = open_plugin.fit(model)
+    edges = fit.spectrum.edges
+    inside = np.flatnonzero((edges[:-1] < SOURCE_RANGE[1]) & (edges[1:] > SOURCE_RANGE[0]))
+    bins = f"{edges[inside[0]]:.6g}-{edges[inside[-1] + 1]:.6g} keV"
+    for options in (
+        dict(),
+        dict(method="interpolated"),
+        dict(method="sideband", sidebands=[(1820, 1875)]),
+    ):
+        assert f"includes the energy bins {bins} of" in notes_of(open_plugin, fit, **options)
+    assert "includes the energy bins" not in notes_of(bright.plugin, bright.fit)
+    # half of it masked: the other half is named
+    open_plugin.set_mask((edges[inside[0]], edges[inside[1]]))
+    fit = open_plugin.fit(model)
+    rest = f"{edges[inside[1]]:.6g}-{edges[inside[-1] + 1]:.6g} keV"
+    assert f"includes the energy bins {rest} of" in notes_of(open_plugin, fit)
+
+
+@pytest.mark.parametrize(
+    "source_range, window, said",
+    [
+        ((1150.0, 1164.0), (1100.0, 1220.0), "1173.23"),  # 44Ti beside 60Fe
+        ((1166.0, 1180.0), (1100.0, 1340.0), "1157.02, 1274.54, 1332.49"),
+        ((1325.0, 1340.0), (1290.0, 1380.0), None),  # its own line is none of its partners
+        ((1200.0, 1210.0), (1190.0, 1240.0), None),
+    ],
+)
+def test_a_sky_line_among_the_energies_used_is_said(source_range, window, said):
+    edges = np.linspace(1050.0, 1450.0, 81)
+    counts = np.round(np.linspace(9000.0, 7000.0, 80))
+    events = make_histogram([histpy.Axis(edges * u.keV, label="Em")], counts)
+    plugin = LineBackgroundLike("bkg", events)
+    plugin.set_mask(source_range)
+    fit = plugin.fit(background_model(pivot=1250))
+    notes = notes_of(plugin, fit, source_range, window=window)
+    assert ("looked for in the sky" in notes) == (said is not None)
+    if said:
+        assert f"hold {said} keV" in notes
+
+
+def test_the_demos_template_has_the_right_phi_distribution():
+    """Against the noiseless truth, with the template's own error: 60 bins, 5 sigma allow 115."""
+    simulation = simulate(1, nside=1)
+    plugin = LineBackgroundLike("bkg", simulated_events(simulation))
+    plugin.set_mask((1790, 1825))
+    fit = plugin.fit(background_model(resolved_lines(), pivot=1800))
+    truth = simulation.expected_background(*SOURCE_RANGE).sum(axis=-1)
+
+    def chi2(**options):
+        template = plugin.background_template(fit, SOURCE_RANGE, line_ratio=RATIO, **options)
+        counts, errors = template.project("Phi")
+        return np.sum(((counts - truth * counts.sum() / truth.sum()) / errors) ** 2)
+
+    settings = yaml.safe_load(demo_config())["template"]
+    assert chi2(window=settings["window"], shift=settings["shift"]) < 115
+    assert chi2() > 300  # what features that move with energy do in the default window

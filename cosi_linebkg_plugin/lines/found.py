@@ -1,0 +1,181 @@
+"""What a search for lines has found: as objects, as a model, as a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from scipy.special import log_ndtr
+
+from ..fit.result import LineBackgroundFit
+from ..model.spec import numerical_model, spectrum_parts
+from ..spectrum.components import SpectralModel
+from ..units import to_kev
+from .identify import IdentifiedLine
+
+if TYPE_CHECKING:
+    from astromodels import Model
+
+
+@dataclass(frozen=True)
+class FoundLine(IdentifiedLine):
+    """A line that `find_lines` found; it may stand among the lines of a `background_model`.
+
+    Attributes
+    ----------
+    parameter, energy, error, matches
+        See `IdentifiedLine`; the error is None for an energy fixed to the catalogue.
+    counts, counts_error : float
+    significance : float
+        Square root of TS, the gain in deviance over the refit without this line: the significance
+        at an energy known beforehand.
+    global_significance : float
+        The same with the chance counted that a candidate may turn up at any energy.
+    window : (low, high), keV
+        Where the last fit let the line move.
+    """
+
+    counts: float
+    counts_error: float | None
+    significance: float
+    global_significance: float
+    window: tuple[float, float]
+
+    @property
+    def global_p_value(self) -> float:
+        """Chance of such a line anywhere in a spectrum without it."""
+        return math.exp(float(log_ndtr(-self.global_significance)))
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """What `find_lines` found.
+
+    Attributes
+    ----------
+    lines : tuple of FoundLine
+        In order of energy.
+    fit : LineBackgroundFit
+        The power law and all lines.
+    false_alarm : float
+        Chance of a false line in a spectrum without further lines.
+    threshold : float
+        The local significance that this asks of a line.
+    stopped : str
+        Why no further line was added.
+    notes : tuple of str
+        What a user must know.
+    """
+
+    lines: tuple[FoundLine, ...]
+    fit: LineBackgroundFit
+    false_alarm: float
+    threshold: float
+    stopped: str
+    notes: tuple[str, ...] = ()
+
+    def model(self, *, pivot: Any = None, source: str | None = None) -> Model:
+        """The astromodels model of the fit, its values set, ready for any threeML session.
+
+        A line at 511 keV gets a width of its own, which the search does not have.
+
+        Parameters
+        ----------
+        pivot : Quantity or float, optional
+            Pivot energy of the power law (keV); default: that of the search.
+        source : str, optional
+            See `background_model`.
+        """
+        from ..model.build import DEFAULT_SOURCE, background_model
+
+        numbers = self.numerical_model(pivot=pivot)
+        source = DEFAULT_SOURCE if source is None else source
+        pivot, tail = self._pivot_and_tail(pivot)
+        model = background_model(self.lines, pivot=pivot, tail=tail, source=source)
+        shape = getattr(model, source).spectrum.main.shape
+        for parameter in numbers.parameters:
+            target = shape.parameters[parameter.name]
+            target.value, target.free = parameter.value, parameter.free
+        return model
+
+    def numerical_model(self, *, pivot: Any = None) -> SpectralModel:
+        """The same model in numbers, which needs no astromodels.
+
+        Parameters
+        ----------
+        pivot : Quantity or float, optional
+            As of `model`.
+        """
+        values, found = self.fit.values, {p.name: p for p in self.fit.model.parameters}
+        pivot, tail = self._pivot_and_tail(pivot)
+        values["K_1"] *= (pivot / values["piv_1"]) ** values["index_1"]
+        values["piv_1"] = pivot
+        model = numerical_model(spectrum_parts(self.lines, pivot=pivot, tail=tail))
+        parameters = []
+        for parameter in model.parameters:
+            name = parameter.name if self.lines else f"{parameter.name}_1"
+            if name.startswith("sigma_"):  # a line at 511 keV has a width of its own
+                name = "sigma_2"
+            parameters.append(replace(parameter, value=values[name], free=found[name].free))
+        return SpectralModel(tuple(parameters), model.components, model.links)
+
+    def _pivot_and_tail(self, pivot: Any) -> tuple[float, bool]:
+        tail = any(c.tail_slots for c in self.fit.model.components)
+        return self.fit.values["piv_1"] if pivot is None else to_kev(pivot), tail
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was found as plain Python types, ready for JSON."""
+        return {
+            "false_alarm": self.false_alarm,
+            "threshold": self.threshold,
+            "stopped": self.stopped,
+            "notes": list(self.notes),
+            "lines": [
+                {
+                    "parameter": x.parameter,
+                    "energy": x.energy,
+                    "error": x.error,
+                    "counts": x.counts,
+                    "counts_error": x.counts_error,
+                    "significance": x.significance,
+                    "global_significance": x.global_significance,
+                    "name": x.name,
+                    "catalogue": [
+                        {"isotope": m.line.isotope, "energy": m.line.energy}
+                        for m in x.matches
+                        if m.agrees
+                    ],
+                }
+                for x in self.lines
+            ],
+        }
+
+    def __str__(self) -> str:
+        return f"{search_table(self.to_dict())}\n{self.fit.summary()}"
+
+
+def search_table(search: Mapping[str, Any]) -> str:
+    """A search as text, from `LineSearch.to_dict` or the key "line_search" of a fit.json."""
+    lines = search["lines"]
+    text = []
+    if lines:
+        text.append(
+            f"{'energy [keV]':<18} {'counts':>15} {'local':>6} {'global':>6}  {'name':<6} "
+            "catalogue [keV]"
+        )
+    for x in lines:
+        energy = f"{x['energy']:.2f} " + ("fixed" if x["error"] is None else f"± {x['error']:.2f}")
+        counts = f"{x['counts']:.0f} ± {x['counts_error'] or 0.0:.0f}"
+        rows = ", ".join(f"{m['isotope']} {m['energy']:.2f}" for m in x["catalogue"])
+        text.append(
+            f"{energy:<18} {counts:>15} {x['significance']:>6.1f} "
+            f"{x['global_significance']:>6.1f}  {x['name'] or '-':<6} {rows or '-'}"
+        )
+    number = {0: "no line", 1: "1 line"}.get(len(lines), f"{len(lines)} lines")
+    text.append(
+        f"{number} found above {search['threshold']:.2f} sigma, the chance of a false one anywhere "
+        f"being {search['false_alarm']:.2g}; {search['stopped']}."
+    )
+    return "\n".join([*text, *(f"note: {note}" for note in search["notes"])])

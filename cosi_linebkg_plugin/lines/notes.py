@@ -1,0 +1,79 @@
+"""What a user must know about the result of a search for lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ..fit.result import LineBackgroundFit
+from ..spectrum.axis import EnergySpectrum
+from .trial import Shape, TrialLine
+
+#: A line this many times weaker than another within this many widths may be that one's shape.
+_SATELLITE_RATIO, _SATELLITE_REACH = 20.0, 8.0
+
+#: Lines closer than this many bins may take as many parameters as they have bins.
+_CROWDED = 2.5
+
+
+def search_notes(
+    fit: LineBackgroundFit, lines: Sequence[TrialLine], shape: Shape, width: float, bin_width: float
+) -> Iterator[str]:
+    """One sentence for each.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+        The last fit of the search.
+    lines : sequence of TrialLine, in order of energy
+    shape : Shape
+    width : float, keV
+        Width of a line as the bins show it.
+    bin_width : float, keV
+    """
+    unknown = "no line is strong enough to tell"
+    if lines and not shape.free_sigma:
+        yield f"the width is held at {shape.sigma:g} keV: {unknown}"
+    if lines and shape.tail and not shape.free_tail:
+        tail = f"a share of {shape.fraction:g} and a length of {shape.length:g} keV"
+        yield f"the tail is held at {tail}: {unknown}"
+    for name in fit.at_limits:
+        yield f"{name} sits on its limit, {fit.values[name]:.5g}"
+    satellites = [
+        f"{x.energy:.1f}"
+        for x in lines
+        if any(
+            abs(x.energy - o.energy) < _SATELLITE_REACH * width
+            and _SATELLITE_RATIO * x.counts < o.counts
+            for o in lines
+        )
+    ]
+    if satellites:
+        yield (
+            f"{', '.join(satellites)} keV: beside a line {_SATELLITE_RATIO:g} times as strong; "
+            "the shape of that one may explain it"
+        )
+    energies = [x.energy for x in lines]
+    crowds = [
+        f"{low:.0f}-{high:.0f}" for low, high in _crowds(fit.spectrum, energies, width, bin_width)
+    ]
+    if crowds:
+        yield (
+            f"{', '.join(crowds)} keV: the lines have as many parameters as bins; residuals of "
+            "0 say nothing there"
+        )
+
+
+def _crowds(
+    spectrum: EnergySpectrum, energies: Sequence[float], width: float, bin_width: float
+) -> Iterator[tuple[float, float]]:
+    """Ranges [keV] in which the lines leave no bins over."""
+    crowd: list[float] = []
+    for energy in [*energies, math.inf]:
+        if crowd and energy - crowd[-1] > _CROWDED * bin_width:
+            low, high = crowd[0] - width, crowd[-1] + width
+            bins = (spectrum.edges[1:] > low) & (spectrum.edges[:-1] < high) & spectrum.used
+            if len(crowd) > 1 and 2 * len(crowd) >= bins.sum():
+                yield low, high
+            crowd = []
+        crowd.append(energy)

@@ -1,0 +1,29 @@
+"""A fit in words: the table of its parameters. What is said of the model: test_adequacy.py."""
+
+from dataclasses import replace
+
+from fits import TWO_LINES
+
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.fit.words import goodness, parameter_table
+from cosi_linebkg_plugin.spectrum.laws import Law
+
+
+def test_the_table_says_what_is_free_fixed_linked_or_follows(two_lines):
+    f2, f3 = (TWO_LINES.names.index(name) for name in ("F_2", "F_3"))
+    parameters = tuple(
+        replace(p, free=False) if p.name in ("F_3", "index_1") else p for p in TWO_LINES.parameters
+    )
+    model = replace(
+        TWO_LINES, parameters=parameters, derived=((f3, f2, Law("Line", (0.0, 0.625))),)
+    )
+    fit = fit_spectrum(model, two_lines)
+    table = parameter_table(fit)
+    rows = {line.split()[0]: line for line in table.splitlines()}
+    assert rows["index_1"].split()[2] == "fixed"
+    assert rows["F_2"].split()[1:3] == [f"{fit.values['F_2']:.7g}", f"{fit.errors['F_2']:.3g}"]
+    assert f"F_3 = {fit.parameters['F_3'].law}" in table
+    assert fit.parameters["F_3"].law == "Line(F_2; a = 0, b = 0.625)"
+    assert "sigma_3 = sigma_2" in table and "sigma_3 " not in table.split("sigma_3 =")[0]
+    lines = str(fit).splitlines()
+    assert lines[-1] == fit.summary() and goodness(fit.adequacy) in lines[-1]

@@ -1,0 +1,52 @@
+"""What a search says beside its table."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cosi_linebkg_plugin.lines.notes import search_notes
+from cosi_linebkg_plugin.lines.trial import Shape, TrialLine
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+
+EDGES = np.linspace(1500.0, 2000.0, 101)
+FITTED = Shape(3.0, 0.2, 10.0, tail=True, free_sigma=True, free_tail=True)
+
+
+def notes(lines, shape=FITTED, at_limits=(), width=3.3, bin_width=5.0):
+    fit = SimpleNamespace(
+        at_limits=at_limits,
+        values=dict.fromkeys(at_limits, 9.0),
+        spectrum=EnergySpectrum(EDGES, np.full(100, 1e3)),
+    )
+    return list(search_notes(fit, [TrialLine(*x) for x in lines], shape, width, bin_width))
+
+
+def test_nothing_is_said_of_lines_that_stand_apart():
+    assert notes([(1600.0, 1e4), (1700.0, 1e3), (1800.0, 2e4)]) == []
+    assert notes([]) == []
+
+
+def test_a_shape_that_is_held_is_named():
+    held = Shape(2.5, 0.2, 10.0, tail=True)
+    width, tail = notes([(1600.0, 1e3)], held)
+    assert width.startswith("the width is held at 2.5 keV")
+    assert tail.startswith("the tail is held at a share of 0.2 and a length of 10 keV")
+    assert notes([], held) == []  # it matters to lines alone
+
+
+def test_limits_are_named():
+    assert notes([], at_limits=("sigma_2",)) == ["sigma_2 sits on its limit, 9"]
+
+
+@pytest.mark.parametrize(("distance", "ratio", "said"), [(20, 25, 1), (20, 15, 0), (40, 25, 0)])
+def test_a_weak_line_beside_a_strong_one_may_be_its_shape(distance, ratio, said):
+    """Within 8 widths of 3.3 keV, and 20 times weaker."""
+    found = notes([(1700.0 - distance, 1e5 / ratio), (1700.0, 1e5)])
+    assert len(found) == said
+    assert all(x.startswith(f"{1700 - distance:.1f} keV: beside a line 20 times") for x in found)
+
+
+def test_lines_with_as_many_parameters_as_bins_are_named():
+    (crowd,) = notes([(1690.0, 1e4), (1700.0, 1e4), (1710.0, 1e4)])
+    assert crowd.startswith("1687-1713 keV: the lines have as many parameters as bins")
