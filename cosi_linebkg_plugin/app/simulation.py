@@ -66,10 +66,10 @@ class DemoLine(NamedTuple):
 
 
 class Ridge(NamedTuple):
-    """A feature that is sharp in Phi.
+    """A feature in Phi where a photon of the first scatter has a fixed energy.
 
-    Photon energy [keV], whether it is the scattered photon (E2) or the first deposit (E1),
-    standard deviation in Phi [deg], and the share of each component's events.
+    Photon energy [keV], whether it is the scattered photon (E2) or the first deposit (E1), standard
+    deviation in Phi [deg], and the share of each component's events.
     """
 
     photon: float
@@ -330,47 +330,21 @@ def simulate(
     energy = check_edges(np.linspace(*DEMO_RANGE, 100) if energy_edges is None else energy_edges)
     check_inside(np.array(DEMO_RANGE), energy[0], energy[-1], "simulated energy axis")
     phi_edges = _check_phi(np.linspace(0.0, 180.0, 61) if phi_edges is None else phi_edges)
-    if not hp.isnsideok(nside, nest=True):
-        raise BinningError(f"nside must be a power of 2 (1, 2, 4, ...), got {nside!r}.")
-    if n_time is not None and not (isinstance(n_time, int | np.integer) and n_time > 0):
-        raise BinningError(f"n_time must be a whole number above 0, or None, got {n_time!r}.")
-    if not (np.isfinite(sky_counts) and sky_counts >= 0):
-        raise DataError(f"sky_counts must be a finite number, 0 or more, got {sky_counts!r}.")
-    if not (np.isfinite(exposure_scale) and exposure_scale > 0):
-        raise DataError(f"exposure_scale must be finite and above 0, got {exposure_scale!r}.")
-    table = _check_table("lines", [line[:2] for line in lines], 2)
-    law = (continuum.K, continuum.piv, continuum.index)
-    if not (np.isfinite(law).all() and continuum.K >= 0 and continuum.piv > 0):
-        raise DataError(f"The continuum must be finite, K >= 0 and piv > 0, got {continuum}.")
-    directions = _check_table("sky", sky, 3)
-    if not directions[:, 2].sum() > 0 or np.abs(directions[:, 1]).max() > 90:
-        raise DataError("sky needs a weight above 0 and latitudes within -90 to 90 deg.")
-    try:
-        rng = np.random.default_rng(seed)
-    except (TypeError, ValueError) as error:
-        raise LineBackgroundError(f"seed must be a whole number >= 0, got {seed!r}.") from error
+    _check_settings(nside, n_time, sky_counts, exposure_scale)
+    table, directions = _check_sources(continuum, lines, sky)
+    rng = _generator(seed)
     if extra_edges is None:
         extra_edges = [e for e in SOURCE_RANGE if energy[0] < e < energy[-1]]
     for edge in extra_edges:
         check_inside(energy, edge - 1e-9, edge + 1e-9, "extra edge")
     slices = np.union1d(energy, np.clip(extra_edges, energy[0], energy[-1]))
     time = np.linspace(0.0, 1.0, (n_time or 1) + 1)
-    swing = _CONTINUUM_SWING / (2 * np.pi) * (1 - np.cos(2 * np.pi * time))
-    build_up = -0.25 * _LINE_BUILD_UP * np.exp(-4 * time)
     tail = TAIL_FRACTION if line_tail else 0.0
-    factors = {
-        "continuum": (partial(_continuum_spectrum, exposure_scale, continuum), time + swing),
-        "lines": (partial(_line_spectrum, table * [1.0, exposure_scale], tail), time + build_up),
+    spectra = {
+        "continuum": partial(_continuum_spectrum, exposure_scale, continuum),
+        "lines": partial(_line_spectrum, table * [1.0, exposure_scale], tail),
     }
-    components = {
-        name: _Component(
-            spectrum,
-            _phi_distribution(name, slices, phi_edges),
-            _pattern(name, phi_edges, nside),
-            _normalised(np.diff(cumulative)),
-        )
-        for name, (spectrum, cumulative) in factors.items()
-    }
+    components = _background(spectra, slices, phi_edges, nside, time)
     sky_phi, sky_pattern = sky_response(directions, phi_edges, nside)
     components["sky"] = _Component(
         partial(sky_spectrum, exposure_scale * sky_counts, tail),
@@ -381,11 +355,8 @@ def simulate(
     events = {name: part.draw(slices, rng) for name, part in components.items()}
     shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, hp.nside2npix(nside))
     fine = (slices.size - 1, shape[0], *shape[2:])
-    index, *cell = np.unravel_index(np.concatenate(list(events.values())), fine)
     em = np.searchsorted(energy, slices[:-1], side="right") - 1
-    flat = np.ravel_multi_index((cell[0], em[index], *cell[1:]), shape)
-    flat, counts = np.unique(flat, return_counts=True)
-    coords = np.stack(np.unravel_index(flat, shape))
+    coords, counts = _cells(np.concatenate(list(events.values())), fine, em, shape)
     livetime = DEMO_LIVETIME * exposure_scale
     return Simulation(
         energy_edges=energy,
@@ -400,6 +371,81 @@ def simulate(
         _components=components,
         _events=events,
     )
+
+
+def _cells(
+    events: NDArray[np.int64], fine: tuple[int, ...], em: NDArray[np.int64], shape: tuple[int, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Coordinates of the cells that hold events, in order, and how many.
+
+    Parameters
+    ----------
+    events : ndarray, shape (n_events,)
+        Flat cells of the slices, whose shape is `fine`.
+    em : ndarray, shape (n_slices,)
+        The energy bin of each slice.
+    """
+    index, *cell = np.unravel_index(events, fine)
+    flat = np.ravel_multi_index((cell[0], em[index], *cell[1:]), shape)
+    flat, counts = np.unique(flat, return_counts=True)
+    return np.stack(np.unravel_index(flat, shape)), counts
+
+
+def _check_settings(
+    nside: int, n_time: int | None, sky_counts: float, exposure_scale: float
+) -> None:
+    if not hp.isnsideok(nside, nest=True):
+        raise BinningError(f"nside must be a power of 2 (1, 2, 4, ...), got {nside!r}.")
+    if n_time is not None and not (isinstance(n_time, int | np.integer) and n_time > 0):
+        raise BinningError(f"n_time must be a whole number above 0, or None, got {n_time!r}.")
+    if not (np.isfinite(sky_counts) and sky_counts >= 0):
+        raise DataError(f"sky_counts must be a finite number, 0 or more, got {sky_counts!r}.")
+    if not (np.isfinite(exposure_scale) and exposure_scale > 0):
+        raise DataError(f"exposure_scale must be finite and above 0, got {exposure_scale!r}.")
+
+
+def _check_sources(
+    continuum: DemoContinuum, lines: Sequence[DemoLine], sky: ArrayLike
+) -> tuple[Array, Array]:
+    """Energies and counts of the lines, and directions and weights of the sky, as arrays."""
+    table = _check_table("lines", [line[:2] for line in lines], 2)
+    law = (continuum.K, continuum.piv, continuum.index)
+    if not (np.isfinite(law).all() and continuum.K >= 0 and continuum.piv > 0):
+        raise DataError(f"The continuum must be finite, K >= 0 and piv > 0, got {continuum}.")
+    directions = _check_table("sky", sky, 3)
+    if not directions[:, 2].sum() > 0 or np.abs(directions[:, 1]).max() > 90:
+        raise DataError("sky needs a weight above 0 and latitudes within -90 to 90 deg.")
+    return table, directions
+
+
+def _generator(seed: int | np.random.Generator) -> np.random.Generator:
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise LineBackgroundError(f"seed must be a whole number >= 0, got {seed!r}.") from error
+
+
+def _background(
+    spectra: Mapping[str, Callable[[Array], Array]],
+    slices: Array,
+    phi_edges: Array,
+    nside: int,
+    time: Array,
+) -> dict[str, _Component]:
+    """Continuum and lines, each with its own course of time."""
+    courses = {
+        "continuum": time + _CONTINUUM_SWING / (2 * np.pi) * (1 - np.cos(2 * np.pi * time)),
+        "lines": time - 0.25 * _LINE_BUILD_UP * np.exp(-4 * time),
+    }
+    return {
+        name: _Component(
+            spectrum,
+            _phi_distribution(name, slices, phi_edges),
+            _pattern(name, phi_edges, nside),
+            _normalised(np.diff(courses[name])),
+        )
+        for name, spectrum in spectra.items()
+    }
 
 
 def _continuum_spectrum(scale: float, law: DemoContinuum, edges: Array) -> Array:

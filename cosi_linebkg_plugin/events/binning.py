@@ -21,12 +21,13 @@ from ..histograms.read import EventHistogram, open_events
 from ..histograms.write import sparse_histogram, write_histogram
 from ..io.progress import Progress, count
 from ..options import options_of, takes_options
-from .files import EventFile, find_event_files, open_event_file
+from .files import EventFile, Paths, find_event_files, open_event_file
 from .kernels import unravel
 from .options import BinningJob, BinningOptions
 from .sums import GALACTIC, Binning, Sums, sum_events
 
 if TYPE_CHECKING:
+    from distributed import Client
     from histpy import Histogram
 
 #: Galactic angles of many events that all lie within this many degrees are radians by mistake:
@@ -128,7 +129,7 @@ class BinnedEvents:
 
 
 @takes_options(BinningJob)
-def bin_events(paths: Any, job: BinningJob) -> Histogram:
+def bin_events(paths: Paths, job: BinningJob) -> Histogram:
     """Bin unbinned events, exactly as cosipy does, in little memory.
 
     Bins are [low, high): an edge belongs to the bin above it, so that an event on the last edge
@@ -173,10 +174,10 @@ def bin_events(paths: Any, job: BinningJob) -> Histogram:
 
 
 def bin_event_files(
-    paths: Any,
+    paths: Paths,
     options: BinningOptions,
     *,
-    scheduler: Any = None,
+    scheduler: str | Client | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> BinnedEvents:
@@ -232,7 +233,7 @@ def bin_event_files(
     return BinnedEvents(histogram, report, livetime, options)
 
 
-def open_event_files(paths: Any, options: BinningOptions) -> list[EventFile]:
+def open_event_files(paths: Paths, options: BinningOptions) -> list[EventFile]:
     """Read the headers of all files, and refuse them before any work if a column is missing."""
     files = [open_event_file(path) for path in find_event_files(paths)]
     for file in files:

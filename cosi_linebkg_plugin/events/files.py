@@ -38,6 +38,9 @@ gzip = _module("isal.igzip", "gzip")
 
 deflate = _module("isal.isal_zlib", "zlib")
 
+#: A path, a pattern, a folder, or several of these.
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
 #: Endings of the files that a folder is searched for.
 ENDINGS = (".fits", ".fits.gz", ".hdf5", ".h5")
 
@@ -274,7 +277,7 @@ def _inflated(raw: bytes, size: int) -> bytes:
 # ---------------------------------------------------------------------------- finding, opening
 
 
-def find_event_files(paths: Any) -> list[Path]:
+def find_event_files(paths: Paths) -> list[Path]:
     """The files that a path, a glob, a folder or a list of these stands for, each once.
 
     Raises
@@ -282,9 +285,8 @@ def find_event_files(paths: Any) -> list[Path]:
     FileError
         A path that leads to no file, or a file that is given twice.
     """
-    single = isinstance(paths, str | os.PathLike)
     found: list[Path] = []
-    for item in [paths] if single else list(paths):
+    for item in [paths] if isinstance(paths, str | os.PathLike) else list(paths):
         if not isinstance(item, str | os.PathLike):
             raise FileError(f"Events must be paths of event lists, got {item!r}.")
         found += _files_of(item)

@@ -127,8 +127,7 @@ class BinningOptions:
         default=None,
         metadata=about(
             "Orientation file (.ori or FITS), for the livetime of the selected times. Without "
-            "another "
-            "limit, its first and last time are tmin and tmax.",
+            "another limit, its first and last time are tmin and tmax.",
             "file",
         ),
     )

@@ -9,6 +9,7 @@ from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import BoundModel, SpectralModel
 from ..spectrum.kernels import (
     FLOOR,
+    CompiledArguments,
     compiled_minimise,
     evaluate,
     pack,
@@ -20,9 +21,6 @@ from ..spectrum.statistic import half_deviance, score_residual
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
 Array = NDArray[np.float64]
-
-#: Numbers and whole numbers, as `kernels.pack` gives them.
-CompiledArguments = tuple[Array, NDArray[np.int64], NDArray[np.int64] | None]
 
 
 class Objective:
@@ -156,7 +154,7 @@ class Objective:
         if slots.size == 0:
             return theta, self.value(theta)
         limits = (self.low[slots], self.high[slots])
-        if self.is_compiled:
+        if self._args is not None and self.is_compiled:
             best, value = compiled_minimise(self._args, theta, slots, *limits)
         else:
             best, value = python_minimise(self, theta, slots, *limits)

@@ -194,7 +194,7 @@ class Component:
 
     def sigma(self, theta: Array) -> float:
         """Of a line or its step: its width [keV]."""
-        return float(line_sigma.py_func(theta, _row(self)[1:]))
+        return float(line_sigma(theta, np.array(_row(self)[1:])))
 
 
 @dataclass(frozen=True)

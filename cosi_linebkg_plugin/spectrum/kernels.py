@@ -9,13 +9,22 @@ Shapes and their formulas are documented in `lineshapes`, the statistic in `stat
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+Slots = NDArray[np.int64]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+#: What `pack` makes for the compiled likelihood.
+CompiledArguments = tuple[Array, Slots, Slots | None]
 
 #: Half-width of the energy range that a line touches in a fit, in sigma: beyond it a Gaussian
 #: holds less than 1e-16 of its counts.
@@ -69,22 +78,31 @@ ROW = 7
 #: Decorator of what Python calls. Division by zero gives infinity, as numpy's does.
 _called = njit(cache=True, error_model="numpy")
 
-#: Decorator of what compiled functions alone call.
+
+#: Nothing is compiled for calls from Python; numba's own stubs do not know of it.
 _WITHOUT_WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-_inner = njit(cache=True, error_model="numpy", **_WITHOUT_WRAPPERS)
+
+
+def _inner(function: _Function) -> _Function:
+    """Decorator of what compiled functions alone call."""
+    compiled: _Function = njit(cache=True, error_model="numpy", **_WITHOUT_WRAPPERS)(function)
+    return compiled
+
 
 # --- power law ----------------------------------------------------------------------------------
 
 
 @_inner
-def _log_of_ratio(x, y):
+def _log_of_ratio(x: float, y: float) -> float:
     """ln(x/y), with all its digits where x is close to y."""
     r = (x - y) / y
     return math.log1p(r) if abs(r) < 0.5 else math.log(x / y)
 
 
 @_inner
-def _log_from(low, high, log_mid, log_width, pivot, log_pivot):
+def _log_from(
+    low: float, high: float, log_mid: float, log_width: float, pivot: float, log_pivot: float
+) -> float:
     """ln(m/pivot) of a bin's logarithmic mid-point m, with all its digits near the pivot."""
     out = log_mid - log_pivot
     if abs(out) < 0.01 and log_width < 0.1:
@@ -93,7 +111,9 @@ def _log_from(low, high, log_mid, log_width, pivot, log_pivot):
 
 
 @_inner
-def _powerlaw_bin(log_ratio, log_width, piv, index):
+def _powerlaw_bin(
+    log_ratio: float, log_width: float, piv: float, index: float
+) -> tuple[float, float]:
     """Integral over one bin of (E/piv)^index, and its derivative to index.
 
     With c = index + 1, m the logarithmic mid-point, ``log_ratio`` = ln(m/piv), and
@@ -115,7 +135,17 @@ def _powerlaw_bin(log_ratio, log_width, piv, index):
 
 
 @_inner
-def _add_powerlaw(edges, log_mid, log_width, K, piv, index, total, jac, slots):
+def _add_powerlaw(
+    edges: Array,
+    log_mid: Array,
+    log_width: Array,
+    K: float,
+    piv: float,
+    index: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
     log_piv = math.log(piv)
     for i in range(log_mid.size):
         log_ratio = _log_from(edges[i], edges[i + 1], log_mid[i], log_width[i], piv, log_piv)
@@ -128,7 +158,19 @@ def _add_powerlaw(edges, log_mid, log_width, K, piv, index, total, jac, slots):
 
 
 @_inner
-def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, slots):
+def _add_broken(
+    edges: Array,
+    log_mid: Array,
+    log_width: Array,
+    K: float,
+    piv: float,
+    alpha: float,
+    xb: float,
+    beta: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
     """K (E/piv)^alpha below xb, and K (xb/piv)^alpha (E/xb)^beta above it.
 
     The upper part has its pivot at the break: there it has no derivative to beta.
@@ -164,7 +206,18 @@ def _add_broken(edges, log_mid, log_width, K, piv, alpha, xb, beta, total, jac, 
 
 
 @_inner
-def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots):
+def _add_polynomial(
+    edges: Array,
+    log_width: Array,
+    K: float,
+    piv: float,
+    index: float,
+    c2: float,
+    c3: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
     """K u^index (1 + c2 (u-1)^2 + c3 (u-1)^3) with u = E/piv.
 
     A sum of power laws loses its digits near the pivot, where u - 1 is small. The integrand is
@@ -204,12 +257,12 @@ def _add_polynomial(edges, log_width, K, piv, index, c2, c3, total, jac, slots):
 
 
 @_inner
-def _is_narrow(z0, z1, dz):
+def _is_narrow(z0: float, z1: float, dz: float) -> bool:
     return dz * max(1.0, min(abs(z0), abs(z1))) < _NARROW
 
 
 @_inner
-def _probability(z0, z1, dz, q0, q1):
+def _probability(z0: float, z1: float, dz: float, q0: float, q1: float) -> float:
     """Probability of a unit Gaussian between z0 and z1 = z0 + dz.
 
     q = erfc(|z|/sqrt2)/2 is the probability outside z; dz comes from the edges, since z1 - z0
@@ -229,7 +282,9 @@ def _probability(z0, z1, dz, q0, q1):
 
 
 @_inner
-def _probability_slopes(z0, z1, dz, p0, p1):
+def _probability_slopes(
+    z0: float, z1: float, dz: float, p0: float, p1: float
+) -> tuple[float, float]:
     """d/dmu and d/dsigma of `_probability`, times sigma; p = exp(-z^2/2)/sqrt(2 pi)."""
     if _is_narrow(z0, z1, dz):
         dp = p0 * math.expm1(-0.5 * dz * (z0 + z1))
@@ -238,7 +293,7 @@ def _probability_slopes(z0, z1, dz, p0, p1):
 
 
 @_inner
-def bins_in_reach(edges, low, high):
+def bins_in_reach(edges: Array, low: float, high: float) -> tuple[int, int]:
     """First and one-past-last bin that overlap [low, high]."""
     n_bins = edges.size - 1
     first, last, beyond = 0, 0, n_bins
@@ -259,7 +314,17 @@ def bins_in_reach(edges, low, high):
 
 
 @_inner
-def _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope):
+def _add_width(
+    jac: Array,
+    mean: int,
+    width: int,
+    growth: int,
+    i: int,
+    d_sigma: float,
+    mu: float,
+    sigma: float,
+    slope: float,
+) -> None:
     """Derivative to the width of a line; with sigma^2 = a + slope mu, to a, slope and mu."""
     if growth < 0:
         jac[width, i] += d_sigma
@@ -271,7 +336,17 @@ def _add_width(jac, mean, width, growth, i, d_sigma, mu, sigma, slope):
 
 
 @_inner
-def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots):
+def _add_gaussian(
+    edges: Array,
+    F: float,
+    mu: float,
+    sigma: float,
+    slope: float,
+    reach: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
     first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
     if first >= last:
         return
@@ -307,7 +382,7 @@ def _add_gaussian(edges, F, mu, sigma, slope, reach, total, jac, slots):
 
 
 @_inner
-def _erfcx_rest(a):
+def _erfcx_rest(a: float) -> tuple[float, float]:
     """1 - s and 1 - 2 a^2 (1 - s), of s = sqrt(pi) a erfcx(a), for a >= _FAR.
 
     Both vanish with a Gaussian-like tail. Asymptotic series, or below 10 the continued fraction
@@ -331,7 +406,9 @@ def _erfcx_rest(a):
 
 
 @_inner
-def _tail_at(y, z, sigma, length, d):
+def _tail_at(
+    y: float, z: float, sigma: float, length: float, d: float
+) -> tuple[float, float, float, float, float]:
     """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
     exp(y/length + d^2) and erfc(|a|)/2.
     """
@@ -348,7 +425,9 @@ def _tail_at(y, z, sigma, length, d):
 
 
 @_inner
-def _tail_slopes(z, a, n, g, rest, sigma, length, d):
+def _tail_slopes(
+    z: float, a: float, n: float, g: float, rest: float, sigma: float, length: float, d: float
+) -> tuple[float, float]:
     """Sigma dt/dE and d(length t)/dlength [1/keV] from `_tail_at`."""
     if a >= _FAR:
         change = z * _SQRT_HALF + d * rest
@@ -357,13 +436,15 @@ def _tail_slopes(z, a, n, g, rest, sigma, length, d):
 
 
 @_inner
-def _beyond_one_fold(y, length, d):
+def _beyond_one_fold(y: float, length: float, d: float) -> float:
     """2 a d + 1, with its digits where a tail's density does not depend on its length."""
     return (y + length) / length + 2.0 * d * d
 
 
 @_inner
-def _narrow_tail(y0, dy, sigma, length, d, with_slopes):
+def _narrow_tail(
+    y0: float, dy: float, sigma: float, length: float, d: float, with_slopes: bool
+) -> tuple[float, float, float, float]:
     """Counts of T in a narrow bin, and the changes of t, sigma dt/dE and d(length t)/dlength."""
     tail = d_t = d_slope = d_length = 0.0
     for k in range(5):
@@ -387,7 +468,7 @@ def _narrow_tail(y0, dy, sigma, length, d, with_slopes):
 
 
 @_inner
-def _tail_above(z, q, a, g, rest, d):
+def _tail_above(z: float, q: float, a: float, g: float, rest: float, d: float) -> float:
     """Counts of T above z >= 0."""
     x = z * _SQRT_HALF
     if x >= 4.0 or (x >= _FAR and d < 0.1):  # both from what is left of 1/x: no digits are lost
@@ -404,7 +485,7 @@ def _tail_above(z, q, a, g, rest, d):
 
 
 @_inner
-def _between(a0, outer0, a1, outer1):
+def _between(a0: float, outer0: float, a1: float, outer1: float) -> float:
     """(erfc(a0) - erfc(a1))/2 without loss on either side of 0, from erfc(|a|)/2."""
     if a0 >= 0.0:
         return outer0 - outer1
@@ -412,7 +493,7 @@ def _between(a0, outer0, a1, outer1):
 
 
 @_inner
-def _change_of_fold(h):
+def _change_of_fold(h: float) -> float:
     """1 - (1 + h) exp(-h)."""
     if h > 0.05:
         return -math.expm1(-h) - h * math.exp(-h)
@@ -421,12 +502,25 @@ def _change_of_fold(h):
 
 
 @_inner
-def _tail_density(z, sigma, length):
+def _tail_density(z: float, sigma: float, length: float) -> float:
     return _tail_at(z * sigma, z, sigma, length, sigma * _SQRT_HALF / length)[2] / length
 
 
 @_inner
-def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, total, jac, slots):
+def _add_tailed(
+    edges: Array,
+    F: float,
+    mu: float,
+    sigma: float,
+    slope: float,
+    fraction: float,
+    length: float,
+    reach: float,
+    folds: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
     below = max(reach * sigma, folds * length)
     first, last = bins_in_reach(edges, mu - below - reach * sigma, mu + reach * sigma)
     if first >= last:
@@ -504,14 +598,14 @@ def _add_tailed(edges, F, mu, sigma, slope, fraction, length, reach, folds, tota
 
 
 @_inner
-def _beyond(z, p, q):
+def _beyond(z: float, p: float, q: float) -> float:
     """Integral of Q from abs(z) on; p and q as in `_probability`."""
     x = abs(z) * _SQRT_HALF
     return p * _erfcx_rest(x)[0] if x >= _FAR else p - abs(z) * q
 
 
 @_inner
-def _below_step(z0, z1, dz, g0, g1):
+def _below_step(z0: float, z1: float, dz: float, g0: float, g1: float) -> float:
     """Integral of Q between z0 and z1 = z0 + dz, from `_beyond` at both."""
     if _is_narrow(z0, z1, dz):
         value = 0.0
@@ -526,7 +620,18 @@ def _below_step(z0, z1, dz, g0, g1):
 
 
 @_inner
-def _add_step(edges, F, mu, sigma, slope, step, reach, total, jac, slots):
+def _add_step(
+    edges: Array,
+    F: float,
+    mu: float,
+    sigma: float,
+    slope: float,
+    step: float,
+    reach: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
     if mu + reach * sigma <= edges[0]:
         return
     first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
@@ -562,16 +667,29 @@ def _add_step(edges, F, mu, sigma, slope, step, reach, total, jac, slots):
 # --- all components in one pass -----------------------------------------------------------------
 
 
-@_inner
-def line_sigma(theta, slots):
+def line_sigma(theta: Array, slots: Slots) -> float:
     """Width of a line [keV] from its slots (F, mu, sigma, -1) or (F, mu, a, b): sqrt(a + b mu)."""
     if slots[3] < 0:
-        return theta[slots[2]]
+        return float(theta[slots[2]])
     return math.sqrt(max(theta[slots[2]] + theta[slots[3]] * theta[slots[1]], 1e-12))
 
 
+_line_sigma = _inner(line_sigma)
+
+
 @_called
-def accumulate(edges, log_mid, log_width, theta, table, rest, reach, folds, total, jac):
+def accumulate(
+    edges: Array,
+    log_mid: Array,
+    log_width: Array,
+    theta: Array,
+    table: Slots,
+    rest: Slots | None,
+    reach: float,
+    folds: float,
+    total: Array,
+    jac: Array,
+) -> None:
     """Add every component's counts to `total`, and derivatives to `jac` unless it is empty.
 
     Parameters
@@ -598,13 +716,23 @@ def accumulate(edges, log_mid, log_width, theta, table, rest, reach, folds, tota
             _add_powerlaw(edges, log_mid, log_width, first, second, third, total, jac, s)
         else:
             slope = 0.0 if s[3] < 0 else theta[s[3]]
-            _add_gaussian(edges, first, second, line_sigma(theta, s), slope, reach, total, jac, s)
+            _add_gaussian(edges, first, second, _line_sigma(theta, s), slope, reach, total, jac, s)
     if rest is not None:
         _add_rest(edges, log_mid, log_width, theta, rest, reach, folds, total, jac)
 
 
 @_inner
-def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac):
+def _add_rest(
+    edges: Array,
+    log_mid: Array,
+    log_width: Array,
+    theta: Array,
+    table: Slots,
+    reach: float,
+    folds: float,
+    total: Array,
+    jac: Array,
+) -> None:
     for row in range(0, table.size, ROW):
         kind, s = table[row], table[row + 1 : row + ROW]
         first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
@@ -618,7 +746,7 @@ def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac)
                 edges, log_width, first, second, third, theta[s[3]], theta[s[4]], total, jac, s
             )
         else:
-            sigma = line_sigma(theta, s)
+            sigma = _line_sigma(theta, s)
             slope = 0.0 if s[3] < 0 else theta[s[3]]
             if kind == TAILED:
                 _add_tailed(
@@ -629,9 +757,7 @@ def _add_rest(edges, log_mid, log_width, theta, table, reach, folds, total, jac)
                 _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 
 
-def tables(
-    rows: Iterable[Iterable[int]],
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+def tables(rows: Iterable[Iterable[int]]) -> tuple[Slots, Slots | None]:
     """What `accumulate` takes as `table` and `rest`.
 
     Parameters
@@ -646,7 +772,7 @@ def tables(
 
 
 @_called
-def tail_densities(z, sigma, length):
+def tail_densities(z: Array, sigma: float, length: float) -> Array:
     out = np.empty(z.size)
     for i in range(z.size):
         out[i] = _tail_density(z[i], sigma, length)
@@ -657,7 +783,7 @@ def tail_densities(z, sigma, length):
 
 
 @_inner
-def _half_deviance_of_bin(n, e):
+def _half_deviance_of_bin(n: float, e: float) -> float:
     """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
 
     With x = (e - n)/n and r = x/(2 + x) = (e - n)/(e + n), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...),
@@ -678,7 +804,7 @@ def _half_deviance_of_bin(n, e):
 
 
 @_called
-def half_deviances(counts, expected):
+def half_deviances(counts: Array, expected: Array) -> Array:
     """Half the deviance of each bin, shape (n_bins,); see `half_deviance`."""
     out = np.empty(counts.size)
     for i in range(counts.size):
@@ -690,8 +816,10 @@ def half_deviances(counts, expected):
 
 
 def pack(
-    data: tuple[Any, ...], kernel: tuple[Any, ...], prior: tuple[Any, ...]
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64] | None]:
+    data: tuple[Array, NDArray[np.bool_], Array],
+    kernel: tuple[Any, ...],
+    prior: tuple[Slots, Array, Array],
+) -> CompiledArguments:
     """What the functions below take as `args`: few arrays are handed over faster than twelve.
 
     Parameters
@@ -709,7 +837,7 @@ def pack(
 
 
 @_called
-def evaluate(args, theta, gradient, information):
+def evaluate(args: CompiledArguments, theta: Array, gradient: Array, information: Array) -> float:
     """Half the deviance of closed-form components plus penalties, and its derivatives.
 
     One function for all three, and no more: whatever calls it is compiled with a copy of all that
@@ -765,7 +893,9 @@ def evaluate(args, theta, gradient, information):
 
 
 @_inner
-def _differentiate(counts, used, expected, jac, gradient, information):
+def _differentiate(
+    counts: Array, used: Slots, expected: Array, jac: Array, gradient: Array, information: Array
+) -> None:
     """Gradient and, unless it is empty, information of half the deviance."""
     n_parameters, n_bins = jac.shape
     slope, weight = np.zeros(n_bins), np.zeros(n_bins)
@@ -797,7 +927,15 @@ def _differentiate(counts, used, expected, jac, gradient, information):
 
 
 @_called
-def _damped_step(information, gradient, theta, slots, low, high, damping):
+def _damped_step(
+    information: Array,
+    gradient: Array,
+    theta: Array,
+    slots: Slots,
+    low: Array,
+    high: Array,
+    damping: float,
+) -> tuple[Array, bool]:
     """`theta` after one Levenberg-Marquardt step within limits; False if nothing can move.
 
     Parameters at a limit that the gradient pushes against stay; the matrix is scaled to
@@ -854,7 +992,9 @@ def _damped_step(information, gradient, theta, slots, low, high, damping):
 # numba never finds such a one in its cache: each process would compile it anew and leave it there.
 
 
-def _scoring_loop(args, theta, slots, low, high):
+def _scoring_loop(
+    args: CompiledArguments, theta: Array, slots: Slots, low: Array, high: Array
+) -> tuple[Array, float]:
     """Levenberg-Marquardt on the expected information, within limits: the point, and its value."""
     damping = 1e-3
     none, nothing = theta[:0], np.zeros((0, 0))
@@ -891,7 +1031,19 @@ python_minimise = FunctionType(_scoring_loop.__code__, _IN_PYTHON)
 
 
 @_called
-def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low, high, theta):
+def place_lines(
+    edges: Array,
+    counts: Array,
+    used: NDArray[np.bool_],
+    expected: Array,
+    slots: Slots,
+    sigmas: Array,
+    windows: Array,
+    free: NDArray[np.bool_],
+    low: Array,
+    high: Array,
+    theta: Array,
+) -> None:
     """Put each line where it gains most, strongest first; `theta` is changed in place.
 
     `slots` are those of F and mu, shape (n_lines, 2); `sigmas` the widths [keV].
@@ -931,7 +1083,7 @@ def place_lines(edges, counts, used, expected, slots, sigmas, windows, free, low
 
 
 @_inner
-def _line(edges, mu, sigma, out):
+def _line(edges: Array, mu: float, sigma: float, out: Array) -> tuple[int, int]:
     """Fill `out` with the counts per bin of a Gaussian of unit amplitude; its first, last bin."""
     first, last = bins_in_reach(edges, mu - _REACH * sigma, mu + _REACH * sigma)
     below = 0.5 * math.erfc((mu - edges[first]) / sigma * _SQRT_HALF)
@@ -943,7 +1095,9 @@ def _line(edges, mu, sigma, out):
 
 
 @_called
-def scan_window(edges, residual, weight, low, high, sigma):
+def scan_window(
+    edges: Array, residual: Array, weight: Array, low: float, high: float, sigma: float
+) -> tuple[float, float, float]:
     """Largest weighted-least-squares gain of a positive line over the energies of a window.
 
     Nearly equal gains go to the energy closest to the middle of the window, so that of two
@@ -971,7 +1125,9 @@ def scan_window(edges, residual, weight, low, high, sigma):
 
 
 @_called
-def compiled_log_posterior(args, theta, free, low, high, points):
+def compiled_log_posterior(
+    args: CompiledArguments, theta: Array, free: Slots, low: Array, high: Array, points: Array
+) -> Array:
     """Log-posterior of each row of `points`, shape (n_points, n_free)."""
     out = np.empty(points.shape[0])
     values, none, nothing = theta.copy(), theta[:0], np.zeros((0, 0))
@@ -987,7 +1143,7 @@ def compiled_log_posterior(args, theta, free, low, high, points):
 
 
 @_inner
-def _other(n, i, j):
+def _other(n: int, i: int, j: int) -> int:
     """A random walker of n that is neither i nor j."""
     while True:
         k = np.random.randint(n)
@@ -996,7 +1152,18 @@ def _other(n, i, j):
 
 
 @_called
-def sweep_walkers(args, theta, free, low, high, scale, walkers, log_posterior, n_sweeps, seed):
+def sweep_walkers(
+    args: CompiledArguments,
+    theta: Array,
+    free: Slots,
+    low: Array,
+    high: Array,
+    scale: Array,
+    walkers: Array,
+    log_posterior: Array,
+    n_sweeps: int,
+    seed: int,
+) -> NDArray[np.bool_]:
     """Move every walker n_sweeps times, in place; true for those that moved.
 
     Four of five moves are differential evolution (ter Braak 2006, Stat. Comput. 16, 239), the rest

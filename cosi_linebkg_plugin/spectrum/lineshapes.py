@@ -168,9 +168,10 @@ def tailed_gaussian_density(
     """Density [1/keV] of a Gaussian with a low-energy tail at `energies` [keV], any shape."""
     energies = np.asarray(energies, dtype=float)
     z = (energies.ravel() - mu) / sigma
-    tail = tail_densities(z, float(sigma), float(length))
+    tail: NDArray[np.float64] = tail_densities(z, float(sigma), float(length))
     gauss = np.exp(-0.5 * z * z) / (np.sqrt(2.0 * np.pi) * sigma)
-    return np.asarray((1.0 - fraction) * gauss + fraction * tail).reshape(energies.shape)
+    density = (1.0 - fraction) * gauss + fraction * tail
+    return np.asarray(density, dtype=float).reshape(energies.shape)
 
 
 def step_counts(
@@ -196,7 +197,8 @@ def step_counts(
 
 def step_density(energies: ArrayLike, mu: float, sigma: float, step: float) -> NDArray[np.float64]:
     """Density [1/keV] of the step under a line of one count at `energies` [keV], any shape."""
-    return np.asarray(step * ndtr((mu - np.asarray(energies, dtype=float)) / sigma))
+    above = ndtr((mu - np.asarray(energies, dtype=float)) / sigma)
+    return np.asarray(step * above, dtype=float)
 
 
 def _run_lines(

@@ -354,3 +354,25 @@ def test_a_livetime_that_cannot_be_told_is_said(events, orientation, tmp_path):
         assert why in note and "template: livetime" in note
     assert open_events(paths[2]).notes == ()
     assert open_events(paths[0]).notes == ()
+
+
+def test_damaged_fits_is_read_or_refused_never_anything_else(tmp_path):
+    path = tmp_path / "o.fits"
+    times, z = START + np.arange(50.0), np.zeros((50, 2))
+    whole = write_fits_orientation(path, times, np.full(50, 0.5), z).read_bytes()
+    rng = np.random.default_rng(6)
+    read = 0
+    for number in range(120):
+        raw = bytearray(whole)
+        if number % 3 == 0:
+            del raw[int(rng.integers(100, len(raw))) :]
+        # cards of the table's header, and its rows
+        for place in rng.integers(2880, min(len(raw), 8000), number % 5) if len(raw) > 2880 else ():
+            raw[place] = int(rng.integers(32, 127)) if place < 5760 else int(rng.integers(256))
+        path.write_bytes(raw)
+        try:
+            read_orientation(path).livetime([[START, START + 10]])
+            read += 1
+        except (FileError, DataError) as error:
+            assert "o.fits" in str(error) and "\n" not in str(error)
+    assert 10 < read < 110

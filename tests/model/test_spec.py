@@ -1,16 +1,12 @@
 """The model in numbers is what is read out of the astromodels composite, for every part of it."""
 
 import itertools
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import yaml
 
-from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
-from cosi_linebkg_plugin.app.config import parse_config
-from cosi_linebkg_plugin.app.fitting import fit_config, model_of, spectral_model
+from cosi_linebkg_plugin import background_model, find_lines
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.model.spec import CONTINUA, WIDTHS, numerical_model, spectrum_parts
@@ -33,8 +29,6 @@ LINES = {
     "own": [{"energy": 511, "width": "shared"}, {"energy": 800, "width": "own"}],
 }
 
-EDGES = np.arange(1500.0, 2000.1, 5.0)
-
 
 @pytest.mark.parametrize("lines", LINES)
 @pytest.mark.parametrize(
@@ -46,60 +40,6 @@ def test_numbers_are_those_of_the_composite(lines, continuum, width, tail):
         composite = background_model(LINES[lines], pivot=pivot, **options)
         numbers = numerical_model(spectrum_parts(LINES[lines], pivot=pivot, **options))
         assert_same(numbers, spectrum_of(composite, "linebkg").current_model())
-
-
-def config_of(folder, **model):
-    (folder / "total.hdf5").touch()
-    return parse_config({"events": "total.hdf5", "model": model}, folder)
-
-
-@pytest.fixture(scope="module")
-def spectrum():
-    truth = {"K_1": 900.0, "index_1": -2.2, "F_2": 2e4, "F_3": 3e4, "sigma_2": 2.9}
-    model = numerical_model(spectrum_parts([1634, 1779], pivot=1750))
-    theta = np.array([truth.get(p.name, p.value) for p in model.parameters])
-    counts = np.random.default_rng(4).poisson(model.bind(EDGES).counts(theta)).astype(float)
-    return EnergySpectrum(EDGES, counts).with_mask([(1790, 1825)])
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        {"lines": [1634, 1779]},
-        {"lines": [1634, {"energy": 1779, "width": "own"}], "continuum": "broken_powerlaw"},
-        {"lines": [1634, 1779], "width": "linear", "continuum": "powerlaw_polynomial"},
-        {"lines": [1634, 1779], "tail": True, "pivot": 1700},
-        {"lines": "auto"},
-        {"lines": "auto", "tail": True, "search": {"fix_to_catalogue": True}},
-        {"lines": "auto", "width": "linear", "search": {"fix_to_catalogue": True}},
-        {"lines": "auto", "search": {"max_lines": 0}},
-    ],
-)
-def test_fits_are_those_of_the_plugin(tmp_path, spectrum, model):
-    config = config_of(tmp_path, **model)
-    direct = fit_config(config, spectrum)
-    search = None
-    if model["lines"] == "auto":
-        options = {"sigma": 3.0, "tail": config.model.tail, **config.model.search.model_dump()}
-        search = find_lines(spectrum, pivot=None, **options)
-    composite = model_of(config, search)
-    assert_same(spectral_model(config, search), spectrum_of(composite, "linebkg").current_model())
-    through = LineBackgroundLike("linebkg", spectrum).fit(composite)
-    for name, error in direct.errors.items():
-        assert abs(direct.values[name] - through.values[name]) < 1e-5 * error
-    np.testing.assert_allclose(direct.covariance, through.covariance, rtol=1e-4, atol=1e-12)
-    a, b = (json.loads(fit.to_json(source_range=(1805, 1812))) for fit in (direct, through))
-    assert a.keys() - {"line_search"} == b.keys()
-    assert a["covariance"]["names"] == b["covariance"]["names"] and a["dof"] == b["dof"]
-    assert a["deviance"] == pytest.approx(b["deviance"], abs=1e-7)
-    for name, row in a["parameters"].items():
-        assert row["unit"] == b["parameters"][name]["unit"]
-        assert row["free"] == b["parameters"][name]["free"]
-    assert list(a["parameters"]) == list(b["parameters"])
-    if search is not None and config.model.continuum == "powerlaw":
-        assert search.numerical_model().names == spectrum_of(search.model(), "linebkg").model.names
-        moved = spectrum_of(search.model(pivot=1700), "linebkg").current_model()
-        assert_same(search.numerical_model(pivot=1700), moved)
 
 
 def test_a_search_from_511_kev_gives_the_same_numbers():
@@ -122,9 +62,3 @@ def test_what_cannot_be_is_refused_alike():
                 make(**bad)
             messages.append(f"{type(caught.value).__name__}: {caught.value}")
         assert messages[0] == messages[1] and messages[0].startswith("ModelError")
-
-
-def test_the_configuration_of_the_composite_loads(tmp_path):
-    config = config_of(tmp_path, lines=[1634, 1779], tail=True)
-    assert yaml.safe_load(config.to_yaml())["model"]["tail"] is True
-    assert list(model_of(config).free_parameters)

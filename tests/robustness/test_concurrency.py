@@ -101,7 +101,8 @@ def folder(tmp_path_factory):
 
 
 def start(code, **environment):
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    folders = [TESTS, TESTS.parent / "helpers", os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(map(str, folders))
     return subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path} | environment,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

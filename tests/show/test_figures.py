@@ -385,7 +385,7 @@ def test_save_figure_writes_whole_files(fit, tmp_path):
     data = (tmp_path / "a.png").read_bytes()
     assert data.startswith(b"\x89PNG")
     width = int.from_bytes(data[16:20], "big")
-    assert width == pytest.approx(150 * figure.get_figwidth(), rel=0.05)  # the box is tight
+    assert width == pytest.approx(200 * figure.get_figwidth(), rel=0.05)  # the box is tight
     save_figure(figure, tmp_path / "a.pdf")
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pdf", "a.png"]

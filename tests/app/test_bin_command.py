@@ -1,6 +1,5 @@
 """Event lists on the command line and in configurations."""
 
-import io
 import re
 import shlex
 from pathlib import Path
@@ -15,7 +14,6 @@ from cosi_linebkg_plugin import BackgroundTemplate, bin_events
 from cosi_linebkg_plugin.app import pipeline
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_config, parse_config
-from cosi_linebkg_plugin.app.terminal import OnTerminal
 from cosi_linebkg_plugin.errors import BinningError, ConfigError, FileError, one_line
 from cosi_linebkg_plugin.histograms.read import open_events
 
@@ -188,25 +186,6 @@ def test_numbers_of_cosipys_configuration(folder, tmp_path, capsys, key, value):
     config = write(folder, "number.yaml", COSIPY | {key: value})
     assert main(["bin", config, "--out", str(tmp_path / "out.hdf5")]) == 2
     assert f"number.yaml: {key}: got" in capsys.readouterr().err
-
-
-def test_the_terminal_shows_events_per_second():
-    from rich.console import Console
-    from rich.progress import Progress
-
-    screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=120)
-    with Progress(console=console, transient=True) as bar:
-        progress = OnTerminal(bar)
-        progress.say("reading events")
-        progress.count(300, 1200, "events")
-        bar.refresh()
-        shown = screen.getvalue()
-        assert "reading events" in shown and "300/1200" in shown and "events/s" in shown
-        screen.truncate(0)
-        progress.say("writing")
-        bar.refresh()
-        assert "writing" in screen.getvalue() and "events/s" not in screen.getvalue()
 
 
 # ---------------------------------------------------------------------------- configurations

@@ -1,0 +1,94 @@
+"""The job of a configuration from Python: what is checked first, what is written, what is drawn."""
+
+import base64
+import re
+
+import pytest
+import yaml
+
+from cosi_linebkg_plugin.app import pipeline
+from cosi_linebkg_plugin.app.config import load_config
+from cosi_linebkg_plugin.app.demo import simulated_events
+from cosi_linebkg_plugin.app.simulation import simulate
+from cosi_linebkg_plugin.errors import FileError, LineBackgroundError, TemplateError
+from cosi_linebkg_plugin.histograms.write import write_histogram
+
+CONFIG = {
+    "events": "events.hdf5",
+    "source_range": [1805, 1812],
+    "mask": [[1500, 1700], [1790, 1825], [1880, 2000]],
+    "model": {"pivot": 1800, "lines": [1723, 1757.5, 1764, 1779]},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline")
+    write_histogram(folder / "events.hdf5", simulated_events(simulate(1, nside=1)))
+    return folder
+
+
+@pytest.fixture
+def load(folder, tmp_path):
+    def load(**changes):
+        path = folder / f"{tmp_path.name}.yaml"
+        path.write_text(yaml.safe_dump(CONFIG | changes))
+        return load_config(path)
+
+    return load
+
+
+class Told:
+    """A progress that keeps what it is told."""
+
+    def __init__(self):
+        self.said, self.counted = [], []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def count(self, done, total, what=""):
+        self.counted.append((done, total, what))
+
+
+def test_a_figure_is_drawn_once_and_the_report_holds_the_same(load, tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (drawn.append(self), savefig(self, *a, **k))[1]
+    )
+    progress = Told()
+    outcome = pipeline.run(load(), tmp_path / "out", progress=progress)
+    pictures = {p.read_bytes() for p in outcome.files if p.suffix == ".png"}
+    report = (tmp_path / "out" / "report.html").read_text()
+    held = {base64.b64decode(x) for x in re.findall(r"data:image/png;base64,([^\"]+)", report)}
+    assert len(drawn) == len(pictures) == 4 and held == pictures
+    assert progress.said[0] == "reading the events" and "making the template" in progress.said
+
+
+def test_everything_is_checked_before_anything_is_fitted(load, monkeypatch):
+    monkeypatch.setattr("cosi_linebkg_plugin.fit.minimise.fit_spectrum", None)
+    prepared = pipeline.prepare(load())
+    assert prepared.plan is not None and prepared.notes == ()
+    assert prepared.spectrum.masked_ranges()[1] == pytest.approx((1787.88, 1828.28), abs=0.01)
+    with pytest.raises(TemplateError, match="line_ratio names a line at 1600 keV"):
+        ratio = {"line": 1808.65, "tracer": 1600, "value": 0.1}
+        pipeline.prepare(load(template={"line_ratio": ratio}))
+    again = pipeline.prepare(load(source_range=[1845, 1855]), known=prepared.events)
+    assert again.events is prepared.events
+
+
+def test_a_configuration_without_a_source_range_has_no_plan(load):
+    prepared = pipeline.prepare(load(source_range=None))
+    with pytest.raises(LineBackgroundError, match="names no source_range"):
+        pipeline.require_plan(prepared)
+
+
+def test_an_output_that_is_read_is_refused(load, folder):
+    (folder / "background.hdf5").write_bytes((folder / "events.hdf5").read_bytes())
+    config = load(events="background.hdf5")
+    pipeline.check_outputs(folder / "elsewhere", config)
+    with pytest.raises(FileError, match="would replace a file that is read"):
+        pipeline.check_outputs(folder, config)
