@@ -23,7 +23,9 @@ LONG_FILES = {
     "spectrum.kernels": "compiled code that calls itself across files is compiled more than once",
 }
 #: Public functions whose options are keywords; everything else groups what belongs together.
-MANY_PARAMETERS: dict[str, str] = {}
+MANY_PARAMETERS = {
+    "app.simulation.simulate": "what is simulated, by keyword",
+}
 #: Modules without a test file of their own: where they are tested, and why there.
 TESTED_ELSEWHERE = {
     "errors": ("spectrum/test_axis.py", "each is raised and looked at where it belongs"),
@@ -32,7 +34,6 @@ TESTED_ELSEWHERE = {
 
 #: What is still to be mended. Nothing is added here.
 TO_MEND = {
-    "app.simulation.simulate",
     "show.report.write_report",
     "template.filters.apply_filter",
     "template.template.BackgroundTemplate.__init__",
