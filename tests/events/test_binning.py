@@ -291,44 +291,7 @@ def test_interrupted_leaves_nothing_behind(path, tmp_path):
 
 def test_progress_counts_every_event(path, tmp_path, columns):
     second = write_fits(tmp_path / "b.fits.gz", columns)
-<<<<<<< HEAD
     told = Told()
     bin_events([path, second], **COARSE, progress=told)
     assert told.counts[-1] == (2 * N, 2 * N) and told.what == {"events"}
     assert [done for done, _ in told.counts] == sorted({done for done, _ in told.counts})
-=======
-    told = []
-    bin_events([path, second], **COARSE, progress=lambda *numbers: told.append(numbers))
-    assert told[-1] == (2 * N, 2 * N)
-    assert [done for done, _ in told] == sorted({done for done, _ in told})
-
-
-def test_ranges_of_events_sum_to_the_whole(path):
-    binning = BinningOptions(**COARSE).binning
-    assert binning.selections == Selections()
-    file = open_event_file(path)
-    parts = [sum_events(binning, [file], *ends) for ends in ((0, 7_000), (7_000, 20_000))]
-    whole = sum_events(binning, [file])
-    cells, counts = merge_sums(*parts[0][:2], *parts[1][:2])
-    assert_array_equal(cells, whole.cells)
-    assert_array_equal(counts, whole.counts)
-    assert_array_equal(parts[0].fates + parts[1].fates, whole.fates)
-
-
-def test_only_the_columns_that_are_needed_are_read():
-    binning = BinningOptions(**COARSE).binning
-    assert binning.columns == ("Energies", "Phi", "Chi galactic", "Psi galactic")
-
-
-def test_bad_edges_are_binning_errors():
-    with pytest.raises(BinningError):
-        BinningOptions(energy_edges=[1.0], phi_pix_size=3, nside=1)
-
-
-def test_selections_with_good_times_can_be_compared():
-    """The truth value of two arrays is ambiguous."""
-    a = Selections(energy=(1500.0, 2000.0), good_times=np.array([[0.0, 1.0], [2.0, 3.0]]))
-    assert a == Selections(energy=(1500.0, 2000.0), good_times=a.good_times.copy())
-    assert a != Selections(energy=(1500.0, 2000.0)) and Selections() == Selections()
-    assert a != Selections(energy=(1500.0, 2000.0), good_times=a.good_times + 1)
->>>>>>> fit
