@@ -406,7 +406,7 @@ class FitFile(_Row):
             "n_calls": int(self.n_calls),
             "offset": None if offset is None else checks.numbers(offset, "the offset", (n_bins,)),
             "toys": None if self.toys is None else (self.toys[0], int(self.toys[1])),
-            "line_search": None if search is None else search.model_dump(),
+            "line_search": None if search is None else search.model_dump(mode="json"),
             "versions": dict(self.versions),
         }
 
