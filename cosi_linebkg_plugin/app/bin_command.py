@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, LineBackgroundError, naming
+from ..errors import LineBackgroundError, naming
 from ..events.options import BinningJob
 from ..io.progress import Progress
 from ..options import Option, options_of
@@ -159,12 +159,6 @@ def _bin(
         workers=job.workers,
         progress=progress,
     )
-    if not binned.report.kept:
-        fate = "; ".join(line.strip() for line in str(binned.report).splitlines())
-        raise DataError(
-            f"No event is left to write: {fate}. Check the axes and the selections, and that times "
-            "are Unix times in s."
-        )
     progress.say("writing the histogram")
     binned.write(out)
     lines = [str(binned.report)]

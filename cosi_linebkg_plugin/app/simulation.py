@@ -333,11 +333,7 @@ def simulate(
     _check_settings(nside, n_time, sky_counts, exposure_scale)
     table, directions = _check_sources(continuum, lines, sky)
     rng = _generator(seed)
-    if extra_edges is None:
-        extra_edges = [e for e in SOURCE_RANGE if energy[0] < e < energy[-1]]
-    for edge in extra_edges:
-        check_inside(energy, edge - 1e-9, edge + 1e-9, "extra edge")
-    slices = np.union1d(energy, np.clip(extra_edges, energy[0], energy[-1]))
+    slices = _slices(energy, extra_edges)
     time = np.linspace(0.0, 1.0, (n_time or 1) + 1)
     tail = TAIL_FRACTION if line_tail else 0.0
     spectra = {
@@ -416,6 +412,15 @@ def _check_sources(
     if not directions[:, 2].sum() > 0 or np.abs(directions[:, 1]).max() > 90:
         raise DataError("sky needs a weight above 0 and latitudes within -90 to 90 deg.")
     return table, directions
+
+
+def _slices(energy: Array, extra_edges: Sequence[float] | None) -> Array:
+    """Edges of the energies that are drawn as one: those of the bins, and extra ones."""
+    if extra_edges is None:
+        extra_edges = [e for e in SOURCE_RANGE if energy[0] < e < energy[-1]]
+    for edge in extra_edges:
+        check_inside(energy, edge - 1e-9, edge + 1e-9, "extra edge")
+    return np.union1d(energy, np.clip(extra_edges, energy[0], energy[-1]))
 
 
 def _generator(seed: int | np.random.Generator) -> np.random.Generator:
