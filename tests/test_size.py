@@ -43,8 +43,6 @@ WITHOUT_TESTS = {
     "show.comparison",
     "show.maps",
     "show.posterior",
-    "show.spectrum",
-    "show.template",
     "template.energies",
     "template.following",
 }
