@@ -23,7 +23,9 @@ LONG_FILES = {
     "spectrum.kernels": "compiled code that calls itself across files is compiled more than once",
 }
 #: Public functions whose options are keywords; everything else groups what belongs together.
-MANY_PARAMETERS: dict[str, str] = {}
+MANY_PARAMETERS: dict[str, str] = {
+    "app.simulation.simulate": "what a data set is made of, as keywords",
+}
 #: Modules without a test file of their own: where they are tested, and why there.
 TESTED_ELSEWHERE = {
     "errors": ("spectrum/test_axis.py", "each is raised and looked at where it belongs"),
