@@ -46,7 +46,7 @@ _LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
 _MAX_SEARCHES = 5
 
 
-class LineBackgroundLike(PluginPrototype):
+class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     """Poisson likelihood of the energies around a line, for any threeML session.
 
     Parameters
@@ -431,7 +431,7 @@ class LineBackgroundLike(PluginPrototype):
     def _checked(
         self, result: LineBackgroundFit, analysis: JointLikelihood, reader: SpectrumReader
     ) -> LineBackgroundFit:
-        """Compare a session's result with the direct fit: a lower minimum, a wrong matrix.
+        """Hold a session's result against the direct fit: its minimum and its covariance matrix.
 
         The session's other plugins and their parameters stay as they are; what the direct fit
         finds is better only if the likelihood of the whole session is.
@@ -550,7 +550,7 @@ def _at_limit(parameter: Parameter, value: float) -> bool:
 
 
 def _external_slope(parameter: AstroParameter) -> float:
-    """D value / d internal value: threeML's covariance is that of log10 K, not of K.
+    """Slope d value / d internal value: threeML's covariance is that of log10 K, not of K.
 
     astromodels keeps the internal value even where its transformations are switched off.
     """

@@ -4,6 +4,7 @@ The demo's spacecraft is at rest in the Galactic frame, so the response of a sky
 Compton cone itself. Phi and PsiChi are coarser than in the demo, which keeps the response at 94 MB.
 """
 
+import itertools
 from pathlib import Path
 
 import astropy.units as u
@@ -11,13 +12,14 @@ import h5py
 import healpy as hp
 import histpy
 import numpy as np
-from astromodels import DiracDelta, ExtendedSource, Model
+from astromodels import DiracDelta, ExtendedSource, LinearPolarization, Model, SpectralComponent
 from astromodels.functions.function import Function2D, FunctionMeta
 
 from cosi_linebkg_plugin.app.simulation import (
     DEMO_LIVETIME,
     DEMO_SKY,
     SKY_ENERGY,
+    simulate,
     sky_response,
     sky_spectrum,
 )
@@ -124,8 +126,25 @@ def sky_model(flux=1e-4):
     spectrum = DiracDelta(zero_point=SKY_ENERGY, value=flux)
     spectrum.value.bounds = (1e-7, 1e-1)
     spectrum.value.delta = 0.1 * flux
-    source = ExtendedSource("al26", spatial_shape=DemoSky(), spectral_shape=spectrum)
+    polarization = LinearPolarization(0.0, 0.0)  # none; cosipy 0.4.3 asks for it
+    polarization.degree.free = polarization.angle.free = False
+    component = SpectralComponent("main", spectrum, polarization)
+    source = ExtendedSource("al26", spatial_shape=DemoSky(), components=[component])
     return Model(source), spectrum.value
+
+
+def sky_folding(data, response):
+    """cosipy 0.4.3's model folding for the response file, and the data as its likelihood wants.
+
+    A new one is needed for each model: cosipy's keeps the source of the first.
+    """
+    from cosipy.data_io import EmCDSBinnedData
+    from cosipy.response import BinnedThreeMLExtendedSourceResponse, BinnedThreeMLModelFolding
+    from cosipy.response.ExtendedSourceResponse import ExtendedSourceResponse
+
+    held = EmCDSBinnedData(data)
+    sky = BinnedThreeMLExtendedSourceResponse(held, ExtendedSourceResponse.open(str(response)))
+    return held, BinnedThreeMLModelFolding(data=held, extended_source_response=sky)
 
 
 def true_flux(sky_counts):
@@ -138,3 +157,92 @@ def _compton_axes():
         histpy.Axis(PHI_EDGES * u.deg, label="Phi"),
         histpy.HealpixAxis(nside=NSIDE, scheme="ring", coordsys="galactic", label="PsiChi"),
     ]
+
+
+# --- without bins --------------------------------------------------------------------------------
+
+
+def demo_events(source_range, seed=1):
+    """The demo's events of the source range one by one, as cosipy 0.4.3 holds them, in any order.
+
+    The demo counts events in fine cells (slices of energy, Phi, PsiChi of nside 16); in them the
+    events are even. The telescope is at rest, its axes are those of the Galactic frame.
+    """
+    from cosipy.data_io.EmCDSUnbinnedData import TimeTagEmCDSEventDataInSCFrameFromArrays
+
+    simulation, rng = simulate(seed), np.random.default_rng(seed)
+    slices = simulation.slice_edges
+    slices = slices[(slices >= source_range[0] - 1e-6) & (slices <= source_range[1] + 1e-6)]
+    columns = []
+    for low, high in itertools.pairwise(slices.tolist()):
+        counts = simulation.observed(low, high)
+        phi, pixel = (np.repeat(i, counts.ravel().astype(int)) for i in _cells(counts.shape))
+        n = phi.size
+        nside = hp.npix2nside(counts.shape[1])
+        part = hp.ring2nest(nside, pixel) * 4096 + rng.integers(0, 4096, n)
+        lon, lat = hp.pix2ang(64 * nside, part, nest=True, lonlat=True)
+        columns.append(
+            [
+                rng.uniform(low, high, n),
+                np.radians(lon),
+                np.radians(lat),
+                (phi + rng.uniform(size=n)) * np.pi / counts.shape[0],
+            ]
+        )
+    columns = np.concatenate(columns, axis=1)
+    times = demo_history().obstime[0] + rng.uniform(0, DEMO_LIVETIME, columns.shape[1]) * u.s
+    return TimeTagEmCDSEventDataInSCFrameFromArrays(times.jd1, times.jd2, *columns)
+
+
+def demo_history():
+    """cosipy's SpacecraftHistory of a telescope at rest, always live."""
+    from astropy.coordinates import GCRS, CartesianRepresentation
+    from astropy.time import Time
+    from cosipy import SpacecraftHistory
+    from scipy.spatial.transform import Rotation
+    from scoords import Attitude
+
+    times = Time("2028-03-01", scale="utc") + np.array([0.0, DEMO_LIVETIME]) * u.s
+    place = GCRS(CartesianRepresentation(np.array([[7000.0] * 2, [0.0] * 2, [0.0] * 2]) * u.km))
+    attitude = Attitude(Rotation.identity(2), "galactic")
+    return SpacecraftHistory(times, attitude, place, np.array([DEMO_LIVETIME]) * u.s)
+
+
+class DemoSkyDensity:
+    """The sky's density at each event: what cosipy's unbinned model folding is for a real one.
+
+    Parameters
+    ----------
+    events : TimeTagEmCDSEventDataInSCFrameFromArrays
+        In the source range, which the exposure is cut to.
+    source_range : (low, high), keV
+    """
+
+    def __init__(self, events, source_range):
+        self.event_type = events.event_type
+        phi, pattern = sky_response(DEMO_SKY, PHI_EDGES, NSIDE)
+        row = (events.scattering_angle_rad / np.pi * phi.size).astype(int)
+        lon, lat = np.degrees(events.scattered_lon_rad_sc), np.degrees(events.scattered_lat_rad_sc)
+        pixel = hp.ang2pix(NSIDE, lon, lat, lonlat=True)
+        cell = np.pi / phi.size * hp.nside2pixarea(NSIDE)
+        # energies: counts in narrow steps around each event
+        step = 0.01
+        edges = np.linspace(*source_range, round((source_range[1] - source_range[0]) / step) + 1)
+        spectrum = sky_spectrum(1.0, 0.0, edges)
+        energy = np.interp(events.energy_keV, 0.5 * (edges[1:] + edges[:-1]), spectrum / step)
+        area = EFFECTIVE_AREA.to_value("cm2")
+        self._density = area * energy * phi[row] * pattern[row, pixel] / cell
+        self._counts = area * DEMO_LIVETIME * spectrum.sum()
+
+    def set_model(self, model):
+        self._flux = model.sources["al26"].spectrum.main.shape.value
+
+    def expected_counts(self):
+        return self._flux.value * self._counts
+
+    def expectation_density(self):
+        return self._flux.value * self._density
+
+
+def _cells(shape):
+    return [i.ravel() for i in np.indices(shape)]

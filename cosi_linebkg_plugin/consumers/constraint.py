@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from ..template.template import BackgroundTemplate
 
 
-class ForbiddenNorm(TemplateError, ModelAssertionViolation):
+class ForbiddenNorm(TemplateError, ModelAssertionViolation):  # type: ignore[misc]
     """A norm below 0; threeML's sessions step back from it and go on."""
 
 
-class NormConstraint(PluginPrototype):
+class NormConstraint(PluginPrototype):  # type: ignore[misc]
     """A Gaussian constraint on parameters of the session, -0.5 d^T C^-1 d with d = values - mean.
 
     threeML ignores priors in maximum-likelihood sessions; this term says the same there:

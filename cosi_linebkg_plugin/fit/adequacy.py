@@ -32,12 +32,7 @@ from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.kernels import FLOOR
-from ..spectrum.statistic import (
-    CHI2_MIN_EXPECTED,
-    chi2_p_value,
-    deviance_residuals,
-    half_deviance,
-)
+from ..spectrum.statistic import CHI2_MIN_EXPECTED, chi2_p_value, deviance_residuals, half_deviance
 from .score import Residuals, log_chance
 
 Array = NDArray[np.float64]

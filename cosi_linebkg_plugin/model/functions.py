@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astromodels.functions.function import Function1D, FunctionMeta
+from numpy.typing import NDArray
 
-#: Numbers, arrays, or astropy quantities: astromodels hands over all three.
-Values = Any
+if TYPE_CHECKING:
+    from astropy.units import UnitBase as Unit
+
+#: Energies [keV] or densities, of any shape; quantities where astromodels works with units.
+Energies = NDArray[np.float64] | Any
 
 
-class TailedGaussian(Function1D, metaclass=FunctionMeta):
+class TailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -55,7 +59,7 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """  # noqa: E501
 
-    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.sigma.unit = x_unit
@@ -63,15 +67,15 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):
         self.length.unit = x_unit
 
     def evaluate(
-        self, x: Values, F: Values, mu: Values, sigma: Values, fraction: Values, length: Values
-    ) -> Values:
+        self, x: Energies, F: float, mu: float, sigma: float, fraction: float, length: float
+    ) -> Energies:
         """Density at x; see `lineshapes` for the formula."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
         return F * tailed_gaussian_density(x, mu, sigma, fraction, length)
 
 
-class LinearGaussian(Function1D, metaclass=FunctionMeta):
+class LinearGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -108,19 +112,19 @@ class LinearGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
         self.b.unit = x_unit
 
-    def evaluate(self, x: Values, F: Values, mu: Values, a: Values, b: Values) -> Values:
+    def evaluate(self, x: Energies, F: float, mu: float, a: float, b: float) -> Energies:
         """Density at x."""
         variance = a + b * mu
         return F * np.exp(-0.5 * (x - mu) ** 2 / variance) / np.sqrt(2.0 * np.pi * variance)
 
 
-class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
+class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -170,7 +174,7 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
@@ -179,22 +183,15 @@ class LinearTailedGaussian(Function1D, metaclass=FunctionMeta):
         self.length.unit = x_unit
 
     def evaluate(
-        self,
-        x: Values,
-        F: Values,
-        mu: Values,
-        a: Values,
-        b: Values,
-        fraction: Values,
-        length: Values,
-    ) -> Values:
+        self, x: Energies, F: float, mu: float, a: float, b: float, fraction: float, length: float
+    ) -> Energies:
         """Density at x."""
         from ..spectrum.lineshapes import tailed_gaussian_density
 
         return F * tailed_gaussian_density(x, mu, np.sqrt(a + b * mu), fraction, length)
 
 
-class LineStep(Function1D, metaclass=FunctionMeta):
+class LineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -231,20 +228,20 @@ class LineStep(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.sigma.unit = x_unit
         self.step.unit = x_unit**-1
 
-    def evaluate(self, x: Values, F: Values, mu: Values, sigma: Values, step: Values) -> Values:
+    def evaluate(self, x: Energies, F: float, mu: float, sigma: float, step: float) -> Energies:
         """Density at x."""
         from ..spectrum.lineshapes import step_density
 
         return F * step_density(x, mu, sigma, step)
 
 
-class LinearLineStep(Function1D, metaclass=FunctionMeta):
+class LinearLineStep(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -287,7 +284,7 @@ class LinearLineStep(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.F.unit = y_unit * x_unit
         self.mu.unit = x_unit
         self.a.unit = x_unit**2
@@ -295,15 +292,15 @@ class LinearLineStep(Function1D, metaclass=FunctionMeta):
         self.step.unit = x_unit**-1
 
     def evaluate(
-        self, x: Values, F: Values, mu: Values, a: Values, b: Values, step: Values
-    ) -> Values:
+        self, x: Energies, F: float, mu: float, a: float, b: float, step: float
+    ) -> Energies:
         """Density at x."""
         from ..spectrum.lineshapes import step_density
 
         return F * step_density(x, mu, np.sqrt(a + b * mu), step)
 
 
-class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
+class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :
 
@@ -349,7 +346,7 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
 
     """
 
-    def _set_units(self, x_unit: Any, y_unit: Any) -> None:
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
         self.K.unit = y_unit
         self.piv.unit = x_unit
         self.index.unit = ""
@@ -357,8 +354,8 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):
         self.c3.unit = ""
 
     def evaluate(
-        self, x: Values, K: Values, piv: Values, index: Values, c2: Values, c3: Values
-    ) -> Values:
+        self, x: Energies, K: float, piv: float, index: float, c2: float, c3: float
+    ) -> Energies:
         """Density at x."""
         t = x / piv - 1.0
         return K * (x / piv) ** index * (1.0 + t**2 * (c2 + c3 * t))

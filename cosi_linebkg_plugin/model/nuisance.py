@@ -8,7 +8,7 @@ from astromodels.functions.function import Function1D
 from .read import SpectrumReader
 
 
-class NuisanceParameter(Parameter):
+class NuisanceParameter(Parameter):  # type: ignore[misc]
     """A parameter that a plugin brings into the session.
 
     Attributes

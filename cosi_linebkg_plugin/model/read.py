@@ -10,6 +10,7 @@ import numpy as np
 from astromodels import Broken_powerlaw, Gaussian, Model, Powerlaw
 from astromodels.core.parameter import Parameter as AstroParameter
 from astromodels.functions.function import CompositeFunction, Function, Function1D
+from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..spectrum.components import ROLES, Component, Parameter, SpectralModel
@@ -109,7 +110,7 @@ class SpectrumReader:
             tuple(self._derived),
         )
 
-    def values(self) -> np.ndarray:
+    def values(self) -> NDArray[np.float64]:
         """Current values of all parameters, shape (n_parameters,)."""
         return np.array([p.value for p in self.sources])
 
@@ -131,7 +132,7 @@ class SpectrumReader:
             tuple((slot, source, _as_it_is(law)) for slot, source, law in self.model.derived),
         )
 
-    def set_values(self, theta: np.ndarray) -> None:
+    def set_values(self, theta: NDArray[np.float64]) -> None:
         """Write values back into the free astromodels parameters."""
         for parameter, value in zip(self.sources, theta, strict=True):
             if parameter.free and not parameter.has_auxiliary_variable:
@@ -161,7 +162,9 @@ class SpectrumReader:
         slots = tuple(self._slot(p) for p in parameters)
         own = [self._resolve(p)[0] for p in parameters]
 
-        def density(energies: np.ndarray, values: np.ndarray) -> np.ndarray:
+        def density(
+            energies: NDArray[np.float64], values: NDArray[np.float64]
+        ) -> NDArray[np.float64]:
             return _evaluate(part, own, energies, values)
 
         norms = [
@@ -316,8 +319,11 @@ def _is_identity(law: Any) -> bool:
 
 
 def _evaluate(
-    part: Function1D, own: Sequence[AstroParameter], energies: np.ndarray, values: np.ndarray
-) -> np.ndarray:
+    part: Function1D,
+    own: Sequence[AstroParameter],
+    energies: NDArray[np.float64],
+    values: NDArray[np.float64],
+) -> NDArray[np.float64]:
     """Density at `energies` [keV] with the given parameter values, which are then put back."""
     before = [p.value for p in own]
     settable = [not p.has_auxiliary_variable for p in own]
@@ -325,7 +331,8 @@ def _evaluate(
         for p, value, ok in zip(own, values, settable, strict=True):
             if ok and p.value != value:
                 _set_value(p, float(value))
-        return np.asarray(part(energies.ravel()), dtype=float).reshape(energies.shape)
+        density: NDArray[np.float64] = np.asarray(part(energies.ravel()), dtype=float)
+        return density.reshape(energies.shape)
     finally:
         for p, value, ok in zip(own, before, settable, strict=True):
             if ok and p.value != value:

@@ -43,7 +43,7 @@ RESIDUAL_REACH = 3.5  # standard deviations, at least
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure whole or not at all: PNG (150 dpi), or what the suffix of `path` says.
+    """Write a figure whole or not at all: PNG (200 dpi), or what the suffix of `path` says.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def rendered(figure: Figure, kind: str = "png") -> bytes:
-    """A figure as the bytes of a file of this kind, at 150 dpi."""
+    """A figure as the bytes of a file of this kind, at 200 dpi."""
     buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=150)
+    figure.savefig(buffer, format=kind, dpi=200)
     return buffer.getvalue()
 
 

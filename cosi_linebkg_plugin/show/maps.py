@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,31 +67,12 @@ def plot_maps(
         raise TemplateError(
             f"The template has no component {label!r}; it has {', '.join(template.labels)}."
         )
-    chosen = template.histogram if label is None else template.components[label]
-    contents = np.asarray(chosen.contents)
-    axis = template.axes["PsiChi"]
-    maps: list[tuple[str, NDArray[np.float64], Any, str]] = []
-    if phi_bins is not None:
-        n_phi = template.axes["Phi"].nbins if "Phi" in names else 0
-        if not len(phi_bins) or not all(0 <= i < n_phi for i in phi_bins):
-            raise TemplateError(
-                f"phi_bins must be numbers of the template's {n_phi} Phi bins, got {phi_bins!r}."
-            )
-        edges, _ = axis_edges(template.axes["Phi"], "Phi")
-        slices = np.moveaxis(contents, names.index("Phi"), 0)
-        rest = [n for n in names if n != "Phi"]
-        for i in phi_bins:
-            title = rf"$\phi$ = {edges[i]:g}-{edges[i + 1]:g}°"
-            maps.append((title, sum_to(slices[i], rest, "PsiChi"), axis, _COUNTS))
-    else:
-        maps.append((label or "template", sum_to(contents, names, "PsiChi"), axis, _COUNTS))
+    maps = _phi_maps(template, label, phi_bins) if phi_bins is not None else []
+    if phi_bins is None:
+        total = sum_to(_contents(template, label), names, "PsiChi")
+        maps.append(_Map(label or "template", total, template.axes["PsiChi"], _COUNTS))
         if observed is not None:
-            part = template.compare(observed, nside=nside).projections["PsiChi"]
-            coarse = int(part.nside or nside)
-            unit = f"{_COUNTS}, nside {coarse}"
-            maps.append(("template at the observed total", part.expected, coarse, unit))
-            maps.append(("observed", part.observed, coarse, unit))
-            maps.append((f"chi, nside {coarse}", part.chi, coarse, r"$\chi$, observed - template"))
+            maps += _observed_maps(template, observed, nside)
     columns = 2 if observed is not None and phi_bins is None else min(3, len(maps))
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(0.4 + 3.6 * columns, 2.9 * rows))
@@ -99,12 +80,14 @@ def plot_maps(
     grid = figure.subplots(
         rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}
     ).ravel()
-    frame = str(getattr(getattr(axis, "coordsys", None), "name", "") or "")
-    for panel, (title, values, pixels, unit) in zip(grid, maps, strict=False):
-        alike = [v for _, v, _, u in maps if u == unit and u.startswith(_COUNTS)]
+    coordsys = getattr(template.axes["PsiChi"], "coordsys", None)
+    frame = str(getattr(coordsys, "name", "") or "")
+    for panel, drawn in zip(grid, maps, strict=False):
+        unit = drawn.unit
+        alike = [m.values for m in maps if m.unit == unit and unit.startswith(_COUNTS)]
         span = (min(v.min() for v in alike), max(v.max() for v in alike)) if alike else None
-        image = _draw_map(panel, values, pixels, span)
-        panel.set_title(title, fontsize=9)
+        image = _draw_map(panel, drawn.values, drawn.pixels, span)
+        panel.set_title(drawn.title, fontsize=9)
         _label_frame(panel, frame, "white" if alike else "black")
         bar = figure.colorbar(image, ax=panel, orientation="horizontal", shrink=0.7, pad=0.08)
         bar.set_label(unit, fontsize=LABEL_SIZE)
@@ -112,6 +95,56 @@ def plot_maps(
     for panel in grid[len(maps) :]:
         panel.set_visible(False)
     return figure
+
+
+class _Map(NamedTuple):
+    """One map: `pixels` is its axis, or the nside of a RING map in the same frame."""
+
+    title: str
+    values: NDArray[np.float64]
+    pixels: Any
+    unit: str
+
+
+def _contents(template: BackgroundTemplate, label: str | None) -> NDArray[np.float64]:
+    chosen = template.histogram if label is None else template.components[label]
+    return np.asarray(chosen.contents, dtype=float)
+
+
+def _phi_maps(
+    template: BackgroundTemplate, label: str | None, phi_bins: Sequence[int]
+) -> list[_Map]:
+    """A map of each of some Phi bins."""
+    names = [str(axis.label) for axis in template.axes]
+    n_phi = template.axes["Phi"].nbins if "Phi" in names else 0
+    if not len(phi_bins) or not all(0 <= i < n_phi for i in phi_bins):
+        raise TemplateError(
+            f"phi_bins must be numbers of the template's {n_phi} Phi bins, got {phi_bins!r}."
+        )
+    edges, _ = axis_edges(template.axes["Phi"], "Phi")
+    slices = np.moveaxis(_contents(template, label), names.index("Phi"), 0)
+    rest = [n for n in names if n != "Phi"]
+    return [
+        _Map(
+            rf"$\phi$ = {edges[i]:g}-{edges[i + 1]:g}°",
+            sum_to(slices[i], rest, "PsiChi"),
+            template.axes["PsiChi"],
+            _COUNTS,
+        )
+        for i in phi_bins
+    ]
+
+
+def _observed_maps(template: BackgroundTemplate, observed: Any, nside: int) -> list[_Map]:
+    """The template at the observed total, the observed counts, and chi, all down-graded."""
+    part = template.compare(observed, nside=nside).projections["PsiChi"]
+    coarse = int(part.nside or nside)
+    unit = f"{_COUNTS}, nside {coarse}"
+    return [
+        _Map("template at the observed total", part.expected, coarse, unit),
+        _Map("observed", part.observed, coarse, unit),
+        _Map(f"chi, nside {coarse}", part.chi, coarse, r"$\chi$, observed - template"),
+    ]
 
 
 def _draw_map(

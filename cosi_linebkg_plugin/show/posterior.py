@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,35 +27,6 @@ from .figure import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-def _drawn_names(fit: LineBackgroundFit, names: Sequence[str] | None) -> Sequence[str]:
-    """The free parameters asked for; by default those of no single line."""
-    free = fit.free_names
-    if names is None:
-        lines = [fit.model.components[i] for i in fit.model.lines]
-        of_lines = {fit.model.names[slot] for c in lines for slot in (c.area, c.energy)}
-        return [n for n in free if n not in of_lines]
-    unknown = [n for n in names if n not in free]
-    if unknown:
-        raise DataError(
-            f"{', '.join(unknown)} is no free parameter of the fit; these are {', '.join(free)}."
-        )
-    return names
-
-
-def _range_columns(
-    fit: LineBackgroundFit, source_range: Sequence[Any], reference: LineBackgroundFit | None
-) -> Iterator[tuple[str, NDArray[np.float64], float | None]]:
-    """Label, sampled counts in the source range, and those of the reference."""
-    known = None if reference is None else reference.expected_counts(source_range)
-    labels = fit.expected_counts(source_range).labels
-    for label, column in zip(labels, fit.sampled_counts(source_range).T, strict=True):
-        if np.std(column) > 0.1:  # counts; the tails of far lines are left out
-            mark = None
-            if known is not None and label in known.labels:
-                mark = float(known.values[known.labels.index(label)])
-            yield label, column, mark
 
 
 def plot_corner(
@@ -92,57 +63,105 @@ def plot_corner(
         If the package corner (the extra "figures") is not installed.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
 
     corner = _corner()
-
-    samples, free = fit.thinned_samples(), fit.free_names
-    names = _drawn_names(fit, names)
-    units = {n: fit.parameters[n].unit for n in names}
-    labels = [f"{n} [{units[n].replace(' ', '')}]" if units[n] else n for n in names]
-    columns = [samples[:, free.index(n)] for n in names]
-    marks = None if reference is None else [reference.values.get(n) for n in names]
+    drawn = _parameters(fit, names, reference)
     if source_range is not None:
-        for label, column, mark in _range_columns(fit, source_range, reference):
-            columns.append(column)
-            labels.append(f"{label} [counts]")
-            if marks is not None:
-                marks.append(mark)
-    if not columns:
+        drawn += _source_counts(fit, source_range, reference)
+    if not drawn:
         raise DataError("Nothing is left to draw: name a free parameter, or give source_range=.")
-    size = 1.6 + 1.7 * len(columns)
+    size = 1.6 + 1.7 * len(drawn)
     figure = Figure(figsize=(size, size))
-    figure.subplots(len(columns), len(columns), squeeze=False)
-    thin = {"linewidth": 1.0}
+    figure.subplots(len(drawn), len(drawn), squeeze=False)
     corner.corner(
-        np.column_stack(columns),
-        labels=labels,
+        np.column_stack([quantity.samples for quantity in drawn]),
+        labels=[quantity.label for quantity in drawn],
         quantiles=(0.1587, 0.5, 0.8413),
         label_kwargs={"fontsize": 9},
         labelpad=0.02,
-        truths=marks,
+        truths=None if reference is None else [quantity.mark for quantity in drawn],
         truth_color=VERMILLION,
         color=BLUE,
         smooth=1.0,
         max_n_ticks=3,
-        hist_kwargs=thin,
+        hist_kwargs={"linewidth": 1.0},
         contour_kwargs={"linewidths": 0.8},
         fig=figure,
     )
     for axes in figure.axes:
-        axes.tick_params(labelsize=7.5, width=0.8)
-        for ticks in (axes.xaxis.get_major_formatter(), axes.yaxis.get_major_formatter()):
-            if isinstance(ticks, ScalarFormatter):
-                ticks.set_useOffset(False)
-        for line in axes.lines:
-            line.set_linewidth(1.0)
-    for label, column, axes in zip(labels, columns, figure.axes[:: len(columns) + 1], strict=True):
-        low, middle, high = np.quantile(column, (0.1587, 0.5, 0.8413))
+        _thin(axes)
+    for quantity, axes in zip(drawn, figure.axes[:: len(drawn) + 1], strict=True):
+        axes.set_title(quantity.title, fontsize=8)
+    return figure
+
+
+class _Quantity(NamedTuple):
+    """One row of a corner figure: its name, unit, samples, and a value to be marked."""
+
+    name: str
+    unit: str
+    samples: NDArray[np.float64]
+    mark: float | None
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} [{self.unit.replace(' ', '')}]" if self.unit else self.name
+
+    @property
+    def title(self) -> str:
+        """Median and central 68.3 %, to two digits of the error."""
+        low, middle, high = np.quantile(self.samples, (0.1587, 0.5, 0.8413))
         digits = max(0, 1 - int(np.floor(np.log10(max(0.5 * (high - low), 1e-300)))))
         plus, minus = f"{high - middle:.{digits}f}", f"{middle - low:.{digits}f}"
-        name = label.partition(" [")[0]
-        axes.set_title(f"{name}\n${middle:.{digits}f}^{{+{plus}}}_{{-{minus}}}$", fontsize=8)
-    return figure
+        return f"{self.name}\n${middle:.{digits}f}^{{+{plus}}}_{{-{minus}}}$"
+
+
+def _parameters(
+    fit: LineBackgroundFit, names: Sequence[str] | None, reference: LineBackgroundFit | None
+) -> list[_Quantity]:
+    """The named free parameters; by default those of no single line."""
+    samples, free = fit.thinned_samples(), fit.free_names
+    if names is None:
+        lines = [fit.model.components[i] for i in fit.model.lines]
+        of_lines = {fit.model.names[slot] for c in lines for slot in (c.area, c.energy)}
+        names = [n for n in free if n not in of_lines]
+    unknown = [n for n in names if n not in free]
+    if unknown:
+        raise DataError(
+            f"{', '.join(unknown)} is no free parameter of the fit; these are {', '.join(free)}."
+        )
+    units = {p.name: p.unit for p in fit.model.parameters}
+    marks = {} if reference is None else reference.values
+    return [_Quantity(n, units[n], samples[:, free.index(n)], marks.get(n)) for n in names]
+
+
+def _source_counts(
+    fit: LineBackgroundFit, source_range: Sequence[Any], reference: LineBackgroundFit | None
+) -> list[_Quantity]:
+    """Expected counts in a range; the tails of far lines are left out."""
+    known: dict[str, float] = {}
+    if reference is not None:
+        counts = reference.expected_counts(source_range)
+        known = dict(zip(counts.labels, counts.values.tolist(), strict=True))
+    labels = fit.expected_counts(source_range).labels
+    columns = fit.sampled_counts(source_range).T
+    return [
+        _Quantity(label, "counts", column, known.get(label))
+        for label, column in zip(labels, columns, strict=True)
+        if np.std(column) > 0.1
+    ]
+
+
+def _thin(axes: Axes) -> None:
+    """Thin lines, and ticks without an offset."""
+    from matplotlib.ticker import ScalarFormatter
+
+    axes.tick_params(labelsize=7.5, width=0.8)
+    for ticks in (axes.xaxis.get_major_formatter(), axes.yaxis.get_major_formatter()):
+        if isinstance(ticks, ScalarFormatter):
+            ticks.set_useOffset(False)
+    for line in axes.lines:
+        line.set_linewidth(1.0)
 
 
 def has_corner() -> bool:

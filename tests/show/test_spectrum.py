@@ -1,101 +1,23 @@
-"""Figures: what is drawn is what was fitted, on any axes, and nothing global is touched."""
+"""The fitted spectrum: what is drawn is what was fitted."""
 
-import subprocess
-import sys
-import warnings
 from dataclasses import replace
 
 import astropy.units as u
-import histpy
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from figures import BANDS, EDGES, MODEL, SOURCE, bare_fit, curve, legend, spans
 from numpy.testing import assert_allclose, assert_array_equal
 from spectra import line_model, simulated_spectrum
 
-from cosi_linebkg_plugin.errors import FileError, LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
-from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.show.figure import LABEL_SIZE, save_figure
 from cosi_linebkg_plugin.show.spectrum import isotope_label, plot_spectrum
-from cosi_linebkg_plugin.show.template import plot_projection, plot_weights
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import SpectralModel
 from cosi_linebkg_plugin.spectrum.statistic import deviance_residuals
-from cosi_linebkg_plugin.template.build import make_template
-from cosi_linebkg_plugin.template.options import TemplateOptions
-from cosi_linebkg_plugin.template.plan import plan_for_fit
 
-EDGES = np.linspace(1600.0, 1900.0, 61)
-MASK = [(1790.0, 1825.0)]
-SOURCE = (1805.0, 1812.0)
-BANDS = [(1700.0, 1750.0), (1830.0, 1880.0)]
-MODEL = line_model(
-    [(1666.0, 9e3, (1656.0, 1676.0)), (1779.0, 6e3, (1770.0, 1788.0))], k=300.0, sigma=3.0
-)
-
-
-@pytest.fixture(autouse=True)
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.simplefilter("error", UserWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)  # of older matplotlib
-        yield
-
-
-@pytest.fixture(scope="module")
-def fit():
-    return fit_spectrum(MODEL, simulated_spectrum(MODEL, EDGES, np.random.default_rng(1), MASK))
-
-
-@pytest.fixture(scope="module")
-def template(fit):
-    rng = np.random.default_rng(2)
-    axes = histpy.Axes(
-        [
-            histpy.Axis(np.array([0.0, 43200.0, 86400.0]) * u.s, label="Time"),
-            histpy.Axis(EDGES * u.keV, label="Em"),
-            histpy.Axis(np.radians(np.linspace(0, 180, 7)) * u.rad, label="Phi"),
-            histpy.HealpixAxis(nside=1, scheme="ring", coordsys="galactic", label="PsiChi"),
-        ]
-    )
-    counts = fit.spectrum.counts.astype(int)
-    spread = rng.multinomial(counts, np.full(144, 1 / 144)).reshape(60, 2, 6, 12)
-    events = histpy.Histogram(axes, contents=np.moveaxis(spread, 0, 1).astype(float))
-    options = TemplateOptions("interpolated", BANDS)
-    with pytest.warns(LineBackgroundWarning, match="The source range is masked"):
-        return make_template(plan_for_fit(open_events(events), fit, SOURCE, options), fit)
-
-
-def bare_fit(counts, edges, model=None, mask=()):
-    """A result that was not fitted: the model's start values on these counts."""
-    model = model or line_model([], k=0.01)
-    spectrum = EnergySpectrum(edges, counts)
-    spectrum = spectrum.with_mask(mask) if mask else spectrum
-    return LineBackgroundFit(model, spectrum, model.values, (), np.zeros((0, 0)))
-
-
-def curve(axes, label):
-    """Values of the steps with this label in the legend."""
-    return next(p for p in axes.patches if p.get_label() == label).get_data().values
-
-
-def spans(axes, label):
-    """(low, high) of the ranges drawn like the one with this label."""
-    first = next(p for p in axes.patches if p.get_label() == label)
-    same = [p for p in axes.patches if p.get_facecolor() == first.get_facecolor()]
-    return [
-        p.get_patch_transform().transform_path(p.get_path()).get_extents().intervalx for p in same
-    ]
-
-
-def legend(axes):
-    return [text.get_text() for text in axes.get_legend().get_texts()]
-
-
-# --- spectrum -------------------------------------------------------------------------------------
+pytestmark = pytest.mark.usefixtures("no_warnings")
 
 
 def test_spectrum_shows_data_model_and_components(fit):
@@ -268,131 +190,3 @@ def test_lines_without_a_continuum_can_be_drawn(fit):
     model = SpectralModel(MODEL.parameters, MODEL.components[1:], MODEL.links)
     upper = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, model)).axes[0]
     assert_array_equal(curve(upper, "continuum"), np.zeros(60))
-
-
-def test_given_axes_are_used_and_no_figure_is_made(fit, template, monkeypatch):
-    figure = Figure()
-    upper, lower, third, fourth = figure.subplots(4)
-    monkeypatch.setattr(Figure, "__init__", lambda *args, **kwargs: pytest.fail("a new figure"))
-    assert plot_spectrum(fit, ax=(upper, lower)) is figure
-    assert plot_projection(template, observed=np.ones(6), ax=third) is figure
-    assert plot_weights(template, ax=fourth) is figure
-    assert len(figure.axes) == 4 and all(axes.has_data() for axes in figure.axes)
-
-
-def test_pyplot_is_never_touched():
-    code = """
-import sys
-import numpy as np
-from cosi_linebkg_plugin.show import spectrum as plot
-assert "matplotlib" not in sys.modules
-from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
-from cosi_linebkg_plugin.fit.result import LineBackgroundFit
-from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
-model = SpectralModel(
-    (Parameter("K_1", 1.0), Parameter("piv_1", 5.0, free=False), Parameter("index_1", -2.0)),
-    (Component("powerlaw", (0, 1, 2)),),
-)
-spectrum = EnergySpectrum([4.0, 5.0, 6.0], [1.0, 2.0])
-plot.plot_spectrum(LineBackgroundFit(model, spectrum, model.values, (), np.zeros((0, 0))))
-assert "matplotlib.pyplot" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# --- template -------------------------------------------------------------------------------------
-
-
-def test_projection_shows_counts_errors_and_degrees(template):
-    (axes,) = plot_projection(template, "Phi").axes
-    counts, errors = template.project("Phi")
-    steps = next(p for p in axes.patches if p.get_label() == "template").get_data()
-    assert_allclose(steps.values, counts)
-    assert_allclose(steps.edges, np.linspace(0, 180, 7))
-    band = next(p for p in axes.patches if p.get_label().startswith(r"template $\pm$")).get_data()
-    assert_allclose(band.values - band.baseline, 2 * errors)
-    assert axes.get_xlabel() == r"$\phi$ [deg]"
-    assert axes.get_xlim() == (0.0, pytest.approx(180.0))
-
-
-@pytest.mark.parametrize(
-    ("axis", "label", "end"),
-    [
-        ("Time", "time since start [d]", 1.0),
-        ("PsiChi", r"$\psi\chi$ [pixel]", 12.0),
-        ("Em", "energy [keV]", 1812.0),
-    ],
-)
-def test_projection_along_any_axis(template, axis, label, end):
-    n_bins = template.project(axis)[0].size
-    figure = plot_projection(template, axis, truth=np.ones(n_bins))
-    assert figure.axes[-1].get_xlabel() == label
-    assert figure.axes[-1].get_xlim()[1] == pytest.approx(end)
-
-
-def test_chi_divides_by_the_error_of_what_is_compared(template):
-    counts, errors = template.project("Phi")
-    figure = plot_projection(template, observed=counts + 7.0, truth=counts - 3.0)
-    upper, lower = figure.axes
-    by_label = {line.get_label().split(":")[0]: line.get_ydata() for line in lower.lines}
-    # the truth has no noise, and is compared at the template's total: its shape is judged
-    truth = (counts - 3.0) * counts.sum() / (counts - 3.0).sum()
-    assert_allclose(by_label["truth at the template's total"], (counts - truth) / errors)
-    assert_allclose(by_label["observed"], -7.0 / np.sqrt(errors**2 + counts))
-    assert {"observed", "truth"} <= set(legend(upper))
-    chi2 = np.sum(((counts - truth) / errors) ** 2)
-    assert legend(lower)[1] == f"truth at the template's total: $\\chi^2$ / bins = {chi2:.1f} / 6"
-    assert lower.get_ylabel() == r"$\chi$"
-
-
-class EmptyBins:
-    """A template whose second bin holds nothing and has no error."""
-
-    def __init__(self):
-        self.axes = {"Phi": histpy.Axis(np.array([0.0, 90.0, 180.0]) * u.deg, label="Phi")}
-
-        self.labels, self.unknown, self.counts, self.total_error = ("a",), (), {"a": 4.0}, 2.0
-
-    def project(self, axis):
-        return np.array([4.0, 0.0]), np.array([2.0, 0.0])
-
-
-def test_bins_without_error_have_no_chi():
-    lower = plot_projection(EmptyBins(), truth=[2.0, 1.0]).axes[1]
-    chi = next(line for line in lower.lines if line.get_label().startswith("truth"))
-    assert_array_equal(chi.get_xdata(), [45.0])
-    assert_allclose(chi.get_ydata(), [(4.0 - 2.0 * 4.0 / 3.0) / 2.0])
-
-
-def test_comparison_of_the_wrong_length_is_refused(template):
-    with pytest.raises(TemplateError, match=r"truth counts have the shape \(3,\).* 6 bins"):
-        plot_projection(template, truth=[1, 2, 3])
-
-
-def test_weights_are_drawn_over_energy(template):
-    (axes,) = plot_weights(template).axes
-    assert_allclose(curve(axes, "background"), template.weights[0])
-    assert_allclose(spans(axes, "source range"), [SOURCE])
-    assert axes.get_xlabel() == "energy [keV]"
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def test_save_figure_writes_whole_files(fit, tmp_path):
-    figure = plot_spectrum(fit)
-    save_figure(figure, tmp_path / "a.png")
-    data = (tmp_path / "a.png").read_bytes()
-    assert data.startswith(b"\x89PNG")
-    width = int.from_bytes(data[16:20], "big")
-    assert width == pytest.approx(150 * figure.get_figwidth(), rel=0.05)  # the box is tight
-    save_figure(figure, tmp_path / "a.pdf")
-    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pdf", "a.png"]
-
-
-def test_save_figure_refuses_what_it_cannot_write(fit, tmp_path):
-    with pytest.raises(FileError, match="known are"):
-        save_figure(plot_spectrum(fit), tmp_path / "a.docx")
-    with pytest.raises(FileError, match="missing"):
-        save_figure(plot_spectrum(fit), tmp_path / "missing" / "a.png")
