@@ -355,11 +355,8 @@ def simulate(
     events = {name: part.draw(slices, rng) for name, part in components.items()}
     shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, hp.nside2npix(nside))
     fine = (slices.size - 1, shape[0], *shape[2:])
-    index, *cell = np.unravel_index(np.concatenate(list(events.values())), fine)
     em = np.searchsorted(energy, slices[:-1], side="right") - 1
-    flat = np.ravel_multi_index((cell[0], em[index], *cell[1:]), shape)
-    flat, counts = np.unique(flat, return_counts=True)
-    coords = np.stack(np.unravel_index(flat, shape))
+    coords, counts = _cells(np.concatenate(list(events.values())), fine, em, shape)
     livetime = DEMO_LIVETIME * exposure_scale
     return Simulation(
         energy_edges=energy,
@@ -374,6 +371,24 @@ def simulate(
         _components=components,
         _events=events,
     )
+
+
+def _cells(
+    events: NDArray[np.int64], fine: tuple[int, ...], em: NDArray[np.int64], shape: tuple[int, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Coordinates of the cells that hold events, in order, and how many.
+
+    Parameters
+    ----------
+    events : ndarray, shape (n_events,)
+        Flat cells of the slices, whose shape is `fine`.
+    em : ndarray, shape (n_slices,)
+        The energy bin of each slice.
+    """
+    index, *cell = np.unravel_index(events, fine)
+    flat = np.ravel_multi_index((cell[0], em[index], *cell[1:]), shape)
+    flat, counts = np.unique(flat, return_counts=True)
+    return np.stack(np.unravel_index(flat, shape)), counts
 
 
 def _check_settings(
