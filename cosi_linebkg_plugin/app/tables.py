@@ -34,7 +34,7 @@ def text_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, head in enumerate(heads):
         table.add_column(head, justify="right" if i in numbers else "left", no_wrap=i < 2)
     for row in rows:

@@ -139,13 +139,12 @@ def fit_from_text(kind: type[Fit], text: str, where: str) -> Fit:
     """A fit of the class `kind` from JSON text; `where` it comes from is for the message."""
     with reading(where, "is not JSON", _CURE):
         data = parse_json(text)
-    with reading(where, "is no fit of this package, or damaged", _CURE):
+    with reading(where, "is no fit of this package, or damaged", _CURE), np.errstate(all="ignore"):
         fit = kind(**fields_of(data))
-        with np.errstate(all="ignore"):
-            if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():
-                raise ValueError("its parameters give no finite counts")
-            if fit.adequacy is not None:  # a fit that cannot be judged in numbers is none
-                json.dumps(fit.adequacy.to_dict(), allow_nan=False)
+        if fit.valid and not np.isfinite([*fit.expected_total, fit.deviance]).all():
+            raise ValueError("its parameters give no finite counts")
+        if fit.adequacy is not None:  # a fit that cannot be judged in numbers is none
+            json.dumps(fit.adequacy.to_dict(), allow_nan=False)
     return fit
 
 
@@ -163,7 +162,7 @@ def fields_of(data: Any) -> dict[str, Any]:
         file = FitFile.model_validate(dict(data))
     except pydantic.ValidationError as error:
         raise ValueError(_first_problem(error)) from None
-    return file.fields()
+    return file.fields() | {"line_search": data.get("line_search")}  # checked, and kept as it is
 
 
 def _first_problem(error: pydantic.ValidationError) -> str:
@@ -204,15 +203,15 @@ class LawRow(_Row):
 
     of: Text
     function: Text
-    values: Vector
+    values: list[Number]
     tangent: Truth = False
 
     def law(self) -> Law:
         """The law, evaluated without astromodels."""
         checks.text(self.function, "the function of a law", FUNCTIONS)
-        if self.values.size != len(FUNCTIONS[self.function][0]):
+        if len(self.values) != len(FUNCTIONS[self.function][0]):
             raise ValueError(f"{self.function} has {len(FUNCTIONS[self.function][0])} values")
-        return Law(self.function, tuple(self.values.tolist()), tangent=self.tangent)
+        return Law(self.function, tuple(self.values), tangent=self.tangent)
 
 
 class PriorRow(_Row):
@@ -363,7 +362,7 @@ class FitFile(_Row):
     line_search: LineSearchRow | None = None
 
     def fields(self) -> dict[str, Any]:
-        """What `FitNumbers` takes."""
+        """What `FitNumbers` takes, but for the line search."""
         rows = self.parameters
         own = [name for name, row in rows.items() if row.link is None]
         links = {
@@ -382,7 +381,7 @@ class FitFile(_Row):
         )
         free = [p.name for p in model.parameters if p.free]
         names, covariance = self._covariance(free)
-        samples, offset, search = self.samples, self.spectrum.offset, self.line_search
+        samples, offset = self.samples, self.spectrum.offset
         return {
             "model": model,
             "spectrum": EnergySpectrum(
@@ -406,7 +405,6 @@ class FitFile(_Row):
             "n_calls": int(self.n_calls),
             "offset": None if offset is None else checks.numbers(offset, "the offset", (n_bins,)),
             "toys": None if self.toys is None else (self.toys[0], int(self.toys[1])),
-            "line_search": None if search is None else search.model_dump(),
             "versions": dict(self.versions),
         }
 

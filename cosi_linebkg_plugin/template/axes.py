@@ -82,7 +82,7 @@ def _bins_of_coarser(own: Axis, coarse: Axis) -> NDArray[np.int64] | None:
     """First own bin of each coarser Phi bin; None if the edges are not among the own ones."""
     fine, wanted = phi_degrees(own), phi_degrees(coarse)
     slack = EDGE_TOLERANCE * np.diff(fine).min()
-    nearest = np.searchsorted(fine, wanted - slack)
+    nearest: NDArray[np.int64] = np.searchsorted(fine, wanted - slack)
     inside = nearest < fine.size
     if not inside.all() or np.any(np.abs(fine[nearest] - wanted) > slack):
         return None

@@ -187,8 +187,7 @@ def apply_filter(
     window = options.window(nside)
     untouched = (totals == own) & (window is None and rebin == pool == 1)
     let_through = 1.0 if window is None else (2 * np.arange(window.size) + 1) @ window**2 / n_pix
-    filtered = maps if overwrite else np.empty(maps.shape)
-    overall = np.zeros(n_pix)
+    filtered, overall = maps if overwrite else np.empty(maps.shape), np.zeros(n_pix)
     buffer = np.empty((starts.size, n_pix))  # fresh memory takes longer than what is done in it
     noise, shrinkage, clipped = np.zeros((3, *own.shape))
 
@@ -198,11 +197,7 @@ def apply_filter(
         raw = _group_sums(maps[times], starts)
         linear = smooth(raw, options, nest=nest, out=buffer) if window is not None else raw
         before, patterns = linear.sum(axis=1), np.maximum(linear, 0.0, out=buffer)
-        sums = patterns.sum(axis=1)
-        known = (counts > SMALLEST_TOTAL) & (sums > 0)
-        tail = 0.0 if window is None else spread / np.maximum(spread + counts**2, SMALLEST_TOTAL)
-        empty = ~known | (patterns.min(axis=1) <= np.maximum(tail, ROUNDING) * sums / n_pix)
-        sums[~known] = np.inf  # to give 0 counts, until they get those of q
+        sums, known, empty = _empty_patterns(patterns, counts, spread, window is not None)
         least, group_noise = 1.0 - known, np.zeros(starts.size)
         rows = np.flatnonzero(empty & known)
         cells = _group_sums(variances[times], starts)[rows]
@@ -223,16 +218,50 @@ def apply_filter(
     overall = overall if _all_positive(overall) else _coarser(overall, nside, nest)
     for times in (group for group in time_groups if shrinkage[group].any()):
         _fill_empty(filtered[times], totals[times], noise[times], shrinkage[times], overall)
-    spread_out = variances if overwrite else np.empty(maps.shape)
+    spread_out = variances if overwrite else variances.astype(float)
     for t in range(n_time):
         rows = np.flatnonzero(~untouched[t])
-        if not overwrite:
-            spread_out[t] = variances[t]
         spread_out[t, rows] = filtered[t, rows] * (total_variances / totals)[t, rows, None]
-    pooled = tuple((t, phi) for t, phi in np.argwhere(own <= SMALLEST_TOTAL).tolist())
+    pooled, moved = _pooled(own, totals)
+    return Filtered(filtered, spread_out, pooled, moved, shrinkage, clipped)
+
+
+def _pooled(own: Array, totals: Array) -> tuple[tuple[tuple[int, int], ...], float]:
+    """Slices without a positive total, and the largest relative change of another's."""
     positive = own > SMALLEST_TOTAL
     moved = np.abs(totals[positive] / own[positive] - 1.0).max(initial=0.0)
-    return Filtered(filtered, spread_out, pooled, float(moved), shrinkage, clipped)
+    return tuple((t, phi) for t, phi in np.argwhere(~positive).tolist()), float(moved)
+
+
+def _empty_patterns(
+    patterns: Array, counts: Array, spread: Array, smoothed: bool
+) -> tuple[Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which patterns have empty cells; shape (n_groups,) each.
+
+    Parameters
+    ----------
+    patterns : ndarray, shape (n_groups, n_pix)
+        Without negative cells.
+    counts, spread : ndarray, shape (n_groups,)
+        Totals before the filter, and their variances.
+
+    Returns
+    -------
+    sums : ndarray
+        Of the patterns; infinite where a pattern is not used, to give 0 counts until it gets
+        those of q.
+    known : ndarray of bool
+        Whether a pattern is used.
+    empty : ndarray of bool
+        Whether it has cells that are empty, or as good as that, or is not used.
+    """
+    sums = patterns.sum(axis=1)
+    known = (counts > SMALLEST_TOTAL) & (sums > 0)
+    tail = spread / np.maximum(spread + counts**2, SMALLEST_TOTAL) if smoothed else 0.0
+    least = np.maximum(tail, ROUNDING) * sums / patterns.shape[1]
+    empty = ~known | (patterns.min(axis=1) <= least)
+    sums[~known] = np.inf
+    return sums, known, empty
 
 
 def _fill_empty(

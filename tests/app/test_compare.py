@@ -11,6 +11,10 @@ from cosi_linebkg_plugin.errors import ConfigError
 from cosi_linebkg_plugin.histograms.axes import source_axis
 from cosi_linebkg_plugin.histograms.write import make_histogram, write_histogram
 
+pytestmark = pytest.mark.filterwarnings(  # what a template notes is printed by commands
+    "ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

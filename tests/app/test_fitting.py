@@ -47,6 +47,7 @@ def spectrum():
         {"lines": [1634, {"energy": 1779, "width": "own"}], "continuum": "broken_powerlaw"},
         {"lines": [1634, 1779], "width": "linear", "continuum": "powerlaw_polynomial"},
         {"lines": [1634, 1779], "tail": True, "pivot": 1700},
+        {"lines": [1634, 1779], "step": True},
         {"lines": "auto"},
         {"lines": "auto", "tail": True, "search": {"fix_to_catalogue": True}},
         {"lines": "auto", "width": "linear", "search": {"fix_to_catalogue": True}},

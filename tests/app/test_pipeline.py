@@ -13,6 +13,10 @@ from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.errors import FileError, LineBackgroundError, TemplateError
 from cosi_linebkg_plugin.histograms.write import write_histogram
 
+pytestmark = pytest.mark.filterwarnings(  # what a template notes is printed by commands
+    "ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning"
+)
+
 CONFIG = {
     "events": "events.hdf5",
     "source_range": [1805, 1812],

@@ -78,7 +78,7 @@ def even_template(livetime: float, nside: int = 16):
 def set_up_and_call(
     n_events: int = 1_000_000, repeats: int = 3, aims: tuple[float, float] | None = None
 ) -> list[Row]:
-    """Set-up, a change of both norms with all densities, and the whole likelihood."""
+    """Set-up; all densities at new norms, with cosipy's likelihood, and at the same norms."""
     import astropy.units as u
     from cosipy.background_estimation.free_norm_threeml_binned_bkg import (
         FreeNormBackgroundInterpolatedDensityTimeTagEmCDS,
@@ -123,10 +123,15 @@ def set_up_and_call(
 
         return run
 
-    for whole, name in ((False, "density at new norms"), (True, "likelihood at new norms")):
+    for whole, name, aim in (
+        (False, "density at new norms", None),
+        (True, "likelihood at new norms", call_aim),
+    ):
         pair = (call(made["ours"], whole), call(made["theirs"], whole))
-        aim = call_aim if not whole else None
         rows.append(Comparison(f"{what}: {name}", peer, *pair, aim, max(7, repeats)).row())
+    same = (made["ours"].expectation_density, made["theirs"].expectation_density)
+    name = f"{what}: density at the same norms"
+    rows.append(Comparison(name, peer, *same, None, max(7, repeats)).row())
     return rows
 
 

@@ -213,7 +213,7 @@ def test_the_catalogue_knows_the_error_of_an_energy_that_follows(spectrum):
         (lambda p: p["F_3"]["law"].update(of="nothing"), "what F_3 follows"),
         (lambda p: p["F_3"]["law"].update(function="eval"), "the function of a law is .*eval"),
         (lambda p: p["F_3"]["law"].update(values=[1.0]), "Line has 2 values"),
-        (lambda p: p["F_3"]["law"].update(values=[1.0, "x"]), "values is a list of 2"),
+        (lambda p: p["F_3"]["law"].update(values=[1.0, "x"]), r"values\.1: values is 'x'"),
         (lambda p: p["F_3"].update(free=True), "F_3 is free or linked, and follows a law"),
         (lambda p: p["F_2"].update(prior={"function": "Gaussian", "values": [1.0, 0.0]}),
          "the prior Gaussian has no width"),

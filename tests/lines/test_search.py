@@ -271,5 +271,5 @@ def test_no_room_is_no_line():
 
 
 def test_no_counts_are_refused():
-    with pytest.raises(DataError, match="hold no counts"):
+    with pytest.raises(DataError, match="hold no counts, so there is nothing to fit"):
         find_lines((EDGES, np.zeros(99)))

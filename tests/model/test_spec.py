@@ -32,10 +32,11 @@ LINES = {
 
 @pytest.mark.parametrize("lines", LINES)
 @pytest.mark.parametrize(
-    ("continuum", "width", "tail"), list(itertools.product(CONTINUA, WIDTHS, (False, True)))
+    ("continuum", "width", "tail", "step"),
+    list(itertools.product(CONTINUA, WIDTHS, (False, True), (False, True))),
 )
-def test_numbers_are_those_of_the_composite(lines, continuum, width, tail):
-    options = {"sigma": 2.5, "width": width, "tail": tail, "continuum": continuum}
+def test_numbers_are_those_of_the_composite(lines, continuum, width, tail, step):
+    options = {"sigma": 2.5, "width": width, "tail": tail, "step": step, "continuum": continuum}
     for pivot in (None, 1750.0):
         composite = background_model(LINES[lines], pivot=pivot, **options)
         numbers = numerical_model(spectrum_parts(LINES[lines], pivot=pivot, **options))

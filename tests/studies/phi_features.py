@@ -11,8 +11,8 @@ the mean over the seeds. A template without bias scores "floor", not 1. Columns:
 
 none     the slices as they are
 warp     the Phi axis around the three known features is moved, with all that lies there
-shift    `shift_matrices` with the three known features
-shift-5  ... with all five of the simulation
+shift    `shift_matrices` with its five features
+shift-3  ... of those of 511 keV photons alone
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum, whole_bins
 from cosi_linebkg_plugin.template.kinematics import (
     FEATURE_WIDTH,
     FEATURES,
-    Feature,
     feature_angle,
     feature_shares,
     shift_matrices,
@@ -43,7 +42,6 @@ from cosi_linebkg_plugin.template.weights import (
 )
 
 SOURCE_ENERGY = 0.5 * sum(SOURCE_RANGE)
-ALL_FEATURES = tuple(Feature(r.photon, r.scattered, "") for r in simulation.DEMO_RIDGES)
 WINDOWS = [(1730, 1890, 1), (1670, 1960, 1), (1500, 2000, 0), (1500, 2000, 1)]
 
 
@@ -148,7 +146,7 @@ def run(seed, step):
         "none": np.broadcast_to(np.eye(phi.size - 1), (99, phi.size - 1, phi.size - 1)),
         "warp": warp_matrices(edges, phi),
         "shift": shift_matrices(*options),
-        "shift-5": shift_matrices(*options, features=ALL_FEATURES),
+        "shift-3": shift_matrices(*options, features=FEATURES),
     }
     methods = all_weights(fit_lines(edges, counts.sum(axis=1)), np.arange(0.0, 181.0, 3.0))
     table = {}
@@ -163,7 +161,7 @@ def run(seed, step):
 
 def main():
     seeds = range(1, 1 + int(sys.argv[1] if len(sys.argv) > 1 else 5))
-    columns = ["none", "warp", "shift", "shift-5", "floor"]
+    columns = ["none", "warp", "shift-3", "shift", "floor"]
     for name, ridges in (("five features", simulation.DEMO_RIDGES), ("no features", ())):
         simulation.DEMO_RIDGES = ridges
         for step in (3.0, 1.0):

@@ -1,0 +1,57 @@
+"""Options and data that no template can be made of, refused before a fit."""
+
+import histpy
+import numpy as np
+import pytest
+from trials import RATIO
+
+from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
+from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.histograms.read import open_events
+from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.plan import check_template
+
+pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
+
+
+def test_observed_and_sky_are_checked_before_a_fit(trial):
+    used = trial.fit.spectrum.used
+    flat = histpy.Histogram(trial.events.axes[:2], np.ones((99, 60)))
+    for options in ({"observed": flat}, {"observed": trial.observed, "sky": flat}):
+        with pytest.raises(TemplateError, match="axes"):
+            check_template(
+                open_events(trial.events), used, SOURCE_RANGE, TemplateOptions(**options)
+            )
+    whole = TemplateOptions(sky=trial.sky, observed=trial.observed)
+    with pytest.raises(TemplateError, match="cuts through energy bins"):
+        check_template(open_events(trial.events), used, SOURCE_RANGE, whole)
+    no_maps = trial.events.project("Em", "Phi")
+    with pytest.raises(TemplateError, match="rebin_phi= works on PsiChi"):
+        check_template(open_events(no_maps), used, SOURCE_RANGE, TemplateOptions(rebin_phi=5))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(line_ratio={**RATIO, "tracer": 1700}), "no fitted line lies within"),
+        (dict(line_ratio={"line": 1808.65}), "line_ratio takes"),
+        (dict(line_ratio={**RATIO, "value": -1}), "value > 0"),
+        (dict(tracers=[1855.0]), "tracers names a line at 1855 keV"),
+        (dict(line_ratio=RATIO, window=(1820, 1885), tracers=[1779]), "lend them its distribution"),
+        (dict(line_ratio={**RATIO, "line": 1908.65}), "falls into the source range"),
+        (dict(line_ratio={**RATIO, "line": 1779.0, "tracer": 1764}), "counted twice|falls into"),
+        (dict(pool=2), "groups the bins of a Time or of a ScAtt axis; the events have neither"),
+        (dict(shift="no"), "shift must be True or False"),
+        (dict(sidebands=5), "sidebands must be a list"),
+        (dict(order=3), "order must be 0, 1 or 2"),
+        (dict(smoothing="yes"), "smoothing must be 'auto'"),
+        (dict(smoothing="auto", l_cut=3), "chooses the filter itself"),
+        (dict(window=(1795, 1820)), "No unmasked energy bin of the window is left"),
+        (dict(window=(1780, 1828.3)), "cannot tell apart"),
+        (dict(sky=1), "needs observed="),
+        (dict(l_cut=4, smoothing_fwhm=10.0), "l_cut"),
+    ],
+)  # fmt: skip
+def test_refusals(trial, options, message):
+    with pytest.raises(TemplateError, match=message):
+        trial.template(**options)
