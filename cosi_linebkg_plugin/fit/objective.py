@@ -185,6 +185,5 @@ def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
 
 def start_inside(model: SpectralModel) -> Array:
     """Start values moved inside the limits, shape (n_parameters,)."""
-    low = np.array([p.low for p in model.parameters])
-    high = np.array([p.high for p in model.parameters])
+    low, high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T
     return np.clip(model.values, low, high)

@@ -91,7 +91,7 @@ def test_example(load, folder):
 
 def test_defaults(load):
     config = load("events: total.hdf5\nsource_range: [1805, 1812]")
-    assert config.mask == ()
+    assert config.mask == ((1805.0, 1812.0),)  # the source is no background
     assert config.engine == "minuit"
     assert config.model.model_dump() == MODEL_DEFAULTS | {"lines": ()}
     template = config.template.model_dump()
