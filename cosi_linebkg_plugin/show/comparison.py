@@ -20,6 +20,7 @@ from .figure import (
     mark_suppressed_zero,
     panels,
     poisson_errors,
+    short,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def plot_comparison(
                 x, p.observed, bars, fmt="o", ms=2.5, color=BLACK, elinewidth=0.7, label="observed",
                 zorder=1,
             )  # fmt: skip
-        upper.step(x, p.expected, where="mid", color=color, ls=style, lw=1.3, label=c.name)
+        upper.step(x, p.expected, where="mid", color=color, ls=style, lw=1.3, label=short(c.name))
         panel = below[i]
         panel.plot(x, p.chi, "o", ms=2.5, color=color)
         panel.axhspan(-1.0, 1.0, color=LIGHT_GREY, alpha=0.5, lw=0, zorder=0.2)
@@ -101,7 +102,7 @@ def _in_words(comparison: Comparison, part: Projection) -> str:
     c = comparison
     p = f"= {part.p_value:.2g}" if part.p_value > 1e-99 else "< 1e-99"
     return (
-        f"{c.name}: its own total {c.counts:,.0f}, observed {c.observed:,.0f} "
+        f"{short(c.name)}: its own total {c.counts:,.0f}, observed {c.observed:,.0f} "
         f"({c.difference_percent:+.1f} ± {c.difference_error_percent:.1f} %), drawn times "
         f"{c.observed / c.counts:.3g}\nshape: $\\chi^2$/dof = {part.chi2:.0f}/{part.dof}, p {p}"
     )

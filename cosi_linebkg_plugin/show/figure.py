@@ -156,11 +156,19 @@ def mark_suppressed_zero(ax: Axes) -> None:
 
 def poisson_errors(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Down and up, shape (2, n): the central 68.3 % interval of a Poisson mean (Garwood 1936)."""
-    from astropy.stats import poisson_conf_interval
+    from scipy.special import gammaincinv, ndtr  # astropy.stats has it too, and loads scipy.stats
 
-    low, high = poisson_conf_interval(counts, interval="frequentist-confidence")
-    errors: NDArray[np.float64] = np.maximum([counts - low, high - counts], 0.0)
+    n = np.asarray(counts, dtype=float)
+    tail = ndtr(-1.0)
+    low = np.where(n > 0, gammaincinv(np.maximum(n, 1e-9), tail), 0.0)
+    high = gammaincinv(n + 1.0, 1.0 - tail)
+    errors: NDArray[np.float64] = np.maximum([n - low, high - n], 0.0)
     return errors
+
+
+def short(name: str, most: int = 30) -> str:
+    """The end of a long name, which is often a path, so that it leaves room for the figure."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def axis_edges(axis: Any, name: str) -> tuple[NDArray[np.float64], str]:

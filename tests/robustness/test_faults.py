@@ -133,9 +133,12 @@ def content(path):
             items.append((item.shape, item.dtype.str, np.asarray(item[()]).tobytes()
                           if item.dtype.kind != "O" else item[()]))  # fmt: skip
 
-    with file:
-        add("/", file)
-        file.visititems(add)
+    try:
+        with file:
+            add("/", file)
+            file.visititems(add)
+    except OSError:  # of a temporary file that was being written
+        return path.read_bytes()
     return repr(items).encode()
 
 

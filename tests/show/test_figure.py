@@ -5,10 +5,12 @@ import sys
 
 import numpy as np
 import pytest
+from astropy.stats import poisson_conf_interval
 from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
 
 from cosi_linebkg_plugin.errors import FileError
-from cosi_linebkg_plugin.show.figure import save_figure
+from cosi_linebkg_plugin.show.figure import poisson_errors, save_figure, short
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.show.template import plot_projection, plot_weights
 
@@ -62,3 +64,14 @@ def test_save_figure_refuses_what_it_cannot_write(fit, tmp_path):
         save_figure(plot_spectrum(fit), tmp_path / "a.docx")
     with pytest.raises(FileError, match="missing"):
         save_figure(plot_spectrum(fit), tmp_path / "missing" / "a.png")
+
+
+def test_poisson_errors_are_those_of_astropy():
+    counts = np.array([0.0, 1.0, 2.0, 7.0, 1e3, 1e6])
+    low, high = poisson_conf_interval(counts, interval="frequentist-confidence")
+    assert_allclose(poisson_errors(counts), [counts - low, high - counts], rtol=1e-9, atol=1e-9)
+
+
+def test_long_names_leave_room():
+    assert short("template") == "template"
+    assert short("/a/long/path/to/one/of/the/templates", 18) == "…/of/the/templates"
