@@ -52,6 +52,23 @@ def in_unit(
         ) from problem
 
 
+def factor(given: str | None, unit: str) -> float:
+    """What takes numbers in the unit `given` to `unit`; None and "" are `unit` itself.
+
+    The name of a unit from a file goes through `io.guard.plain_unit` first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        astropy's, where it is no unit or does not convert.
+    """
+    if given in (None, "", unit):
+        return 1.0
+    from astropy.units import Unit
+
+    return float(Unit(given).to(unit))
+
+
 def to_kev(energy: Any, what: str = "energy") -> float:
     """An energy in keV from a quantity, or from a bare number in keV."""
     return in_unit(energy, "keV", what)

@@ -19,6 +19,7 @@ from ..events.options import BinningJob
 from ..io.yaml_file import read_yaml, spelled
 from ..options import Option, options_of
 from ..template.options import TemplateOptions
+from ..units import factor
 
 Engine = Literal["minuit", "joint_likelihood", "bayesian"]
 
@@ -55,27 +56,18 @@ def _refuse(got: Any, allowed: str, *where: str | int) -> NoReturn:
     raise PydanticCustomError("refused", "{reason}", {"reason": reason, "where": where})
 
 
-def _factor(given: str, unit: str) -> float:
-    """How many `unit` there are in the unit `given`; "" is `unit` itself."""
-    if given in ("", unit):
-        return 1.0
-    from astropy import units as u
-
-    return float(u.Unit(given).to(unit))
-
-
 def _in_unit(value: Any, unit: str, allowed: str, *where: int) -> float:
     """A positive number in `unit`, from a number or a string with or without a unit."""
-    number, factor = value, 1.0
+    number, scale = value, 1.0
     is_short = isinstance(value, str) and len(value) <= _MAX_QUANTITY
     if is_short and (match := _QUANTITY.fullmatch(value)):
         number = float(match[1])
         try:
-            factor = _factor(match[2], unit)
+            scale = factor(match[2], unit)
         except ValueError:
             _refuse(value, f"{match[2]} does not convert to {unit}: {allowed}", *where)
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
-    result = number * factor if is_number and abs(number) < 1e99 else 0.0
+    result = number * scale if is_number and abs(number) < 1e99 else 0.0
     if not result > 0:
         _refuse(value, allowed, *where)
     return result

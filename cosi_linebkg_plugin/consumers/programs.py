@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import TemplateError
 from ..histograms.write import make_histogram
+from ..units import in_unit
 from .cells import COMPTON_AXES, ConsumerCells
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def threemlfit_background(template: BackgroundTemplate, time_range: Sequence[Any
     import astropy.units as u
     import histpy
 
-    start, stop = (float(u.Quantity(t, u.s).value) for t in time_range)
+    start, stop = (in_unit(t, "s", "time", TemplateError) for t in time_range)
     if not (np.isfinite([start, stop]).all() and start < stop):
         raise TemplateError(f"The time range must increase, got {start:g} to {stop:g} s.")
     cells = ConsumerCells.of(template, None, "raise", COMPTON_AXES)

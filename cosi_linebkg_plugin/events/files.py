@@ -21,6 +21,7 @@ from ..errors import DataError, FileError, LineBackgroundError
 from ..io.guard import brief, is_plain, listed, plain_unit, reading, require_file
 from ..io.hdf5 import DEFLATE, REAL, opened, require_stored
 from ..io.time_header import KEYWORDS, TimeReference, time_reference
+from ..units import factor
 
 if TYPE_CHECKING:
     import h5py
@@ -517,10 +518,8 @@ def _factor(name: str, unit: Any, path: Path | None = None) -> float:
     wanted = COLUMNS.get(name) if name != "TimeTags" else None
     if wanted is None or (isinstance(unit, str | None) and unit in (None, "", wanted)):
         return 1.0
-    import astropy.units as u
-
     try:
-        return float(u.Unit(plain_unit(unit)).to(wanted))
+        return factor(plain_unit(unit), wanted)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{path}: the column {name!r} has the unit {brief(unit)!r}, which does not convert to "

@@ -20,6 +20,7 @@ from ..histograms.orientation import (
 from ..io.guard import brief, require_memory, shown
 from ..options import options_of
 from ..spectrum.axis import check_edges
+from ..units import array_in, in_unit
 from .selections import Range, Selections, checked_range, good_times, within
 from .sums import GALACTIC, LOCAL, Binning, ColumnAxis, phi_axis
 
@@ -83,7 +84,9 @@ class BinningPlan:
     @property
     def _energy_edges(self) -> NDArray[np.float64]:
         edges = self.given.energy_edges
-        return check_edges(_spaced(edges) if isinstance(edges, str) else _numbers(edges, "keV"))
+        return check_edges(
+            _spaced(edges) if isinstance(edges, str) else _numbers(edges, "keV", "energy_edges")
+        )
 
     @property
     def _phi_edges(self) -> NDArray[np.float64]:
@@ -269,30 +272,22 @@ class BinningPlan:
 # --- values of options ---------------------------------------------------------------------------
 
 
-def _numbers(values: Any, unit: str) -> NDArray[np.float64]:
+def _numbers(values: Any, unit: str, name: str) -> NDArray[np.float64]:
     """Values as floats in this unit, from numbers, a Quantity, or an astropy Time."""
     if hasattr(values, "unix"):
         return np.asarray(values.unix, float)
-    if hasattr(values, "to_value"):
-        try:
-            return np.asarray(values.to_value(unit), float)
-        except ValueError as error:
-            raise BinningError(f"{shown(values)} does not convert to {unit}.") from error
-    try:
-        return np.asarray(values, float)
-    except (TypeError, ValueError) as error:
-        raise BinningError(f"Numbers in {unit} are needed, got {shown(values)}.") from error
+    return array_in(values, unit, name)
 
 
 def _number(value: Any, unit: str, name: str) -> float:
-    number = _numbers(value, unit)
+    number = _numbers(value, unit, name)
     if number.ndim or not np.isfinite(number):
         raise BinningError(f"{name} must be a number in {unit}, got {shown(value)}.")
     return float(number)
 
 
 def _edges(values: Any, unit: str, name: str) -> NDArray[np.float64]:
-    edges = _numbers(values, unit)
+    edges = _numbers(values, unit, name)
     if edges.ndim != 1 or edges.size < 2 or not np.isfinite(edges).all():
         raise BinningError(f"{name} must be two or more numbers in {unit}, got {shown(values)}.")
     wrong = np.flatnonzero(np.diff(edges) <= 0)
@@ -332,7 +327,7 @@ def _pointing(value: Any) -> Pointing | None:
     if value is None:
         return None
     try:
-        longitude, latitude, radius = (float(_numbers(x, "deg")) for x in value)
+        longitude, latitude, radius = (in_unit(x, "deg", "pointing") for x in value)
     except (TypeError, ValueError) as error:
         raise BinningError(
             f"pointing must be (l, b, radius) in deg, got {shown(value)}."

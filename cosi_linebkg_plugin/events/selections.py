@@ -18,6 +18,7 @@ from ..errors import DataError
 from ..histograms.orientation import Pointing, merged
 from ..io.guard import brief, listed, reading, require_file, shown
 from ..io.time_header import time_reference
+from ..units import in_unit
 
 #: Good times are a few kB; a larger file, packed or not, is another one.
 _MAX_BYTES = 100_000_000
@@ -104,7 +105,7 @@ def as_intervals(source: Any) -> NDArray[np.float64]:
         pairs = [[_seconds(time) for time in pair] for pair in source]
         values = np.asarray(pairs, np.float64)
         return values.reshape(-1, 2) if values.size == 0 else values.reshape(len(values), 2)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, DataError) as error:
         raise DataError(
             f"Good times are a list of [start, stop] in s, got {shown(source)} ({brief(error)})."
         ) from error
@@ -113,7 +114,7 @@ def as_intervals(source: Any) -> NDArray[np.float64]:
 def _seconds(time: Any) -> float:
     if hasattr(time, "unix"):  # an astropy Time, of any system
         return float(time.utc.unix)
-    return float(time.to_value("s") if hasattr(time, "to_value") else time)
+    return in_unit(time, "s", "time", DataError)
 
 
 def within(intervals: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:

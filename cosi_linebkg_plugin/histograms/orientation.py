@@ -20,6 +20,7 @@ from ..errors import DataError, FileError
 from ..io.guard import brief, listed, plain_unit, reading, require_file
 from ..io.hdf5 import DEFLATE, read_whole
 from ..io.time_header import time_reference
+from ..units import factor
 
 if TYPE_CHECKING:
     import h5py
@@ -237,7 +238,6 @@ def _lines_of_data(file: Iterable[str]) -> Iterator[str]:
 
 def _read_table(path: Path) -> NDArray[np.float64]:
     """The same of a FITS table."""
-    import astropy.units as u
     from astropy.io import fits
 
     with warnings.catch_warnings(), fits.open(path) as hdus:
@@ -259,8 +259,8 @@ def _read_table(path: Path) -> NDArray[np.float64]:
             if values.dtype.kind not in "iuf" or values.shape[1:] != shape:
                 raise ValueError(f"{name} holds {values.dtype} of shape {values.shape[1:]}")
             given = table.columns[name].unit
-            factor = 1.0 if given in (None, unit) else float(u.Unit(plain_unit(given)).to(unit))
-            return values.astype(np.float64) * factor
+            known = None if given is None else plain_unit(given)
+            return values.astype(np.float64) * factor(known, unit)
 
         stamps = np.asarray(table.data["TimeStamp"])
         if stamps.dtype.kind not in "iuf" or stamps.ndim != 1:

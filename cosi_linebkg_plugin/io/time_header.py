@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..units import factor
 from .guard import brief, plain_unit
 
 if TYPE_CHECKING:
@@ -105,34 +106,31 @@ class TimeReference:
             If seconds in UTC are counted across leap seconds: it is not known whether these are
             among them.
         """
-        import astropy.units as u
-
         numbers = np.asarray(values, np.float64) + self.zero
         if self.format == "unix":
-            return numbers * float(u.Unit(self.unit).to("s"))
+            return numbers * factor(self.unit, "s")
         finite = np.isfinite(numbers)
         if not finite.any():
             return numbers
         # leap seconds apart, all are as far from the first as the numbers say
         low, high = numbers[finite].min(), numbers[finite].max()
-        factor = float(u.Unit(self.unit).to("s"))
+        second = factor(self.unit, "s")
         first, last = self._exact(np.array([low, high]))
-        if abs(last - first - factor * (high - low)) <= _SAME:
-            apart: Floats = first + factor * (numbers - low)
+        if abs(last - first - second * (high - low)) <= _SAME:
+            apart: Floats = first + second * (numbers - low)
             return apart
         converted = np.full_like(numbers, np.nan)
         converted[finite] = self._exact(numbers[finite])
         return converted
 
     def _exact(self, numbers: Floats) -> Floats:
-        import astropy.units as u
         from astropy.time import Time, TimeDelta
 
         if self.reference is None:
-            days = numbers * float(u.Unit(self.unit).to("d"))
+            days = numbers * factor(self.unit, "d")
             whole = np.floor(days)
             return _unix(Time(whole, days - whole, format=self.format, scale=self.scale))
-        seconds = numbers * float(u.Unit(self.unit).to("s"))
+        seconds = numbers * factor(self.unit, "s")
         start = Time(*self.reference, format="mjd", scale=self.scale)
         times = _unix(start + TimeDelta(seconds, format="sec"))
         if self.scale == "utc":
@@ -216,13 +214,12 @@ def _scale(known: Mapping[str, Any], where: str) -> str:
 
 
 def _unit(given: object, where: str) -> str | None:
-    import astropy.units as u
 
     if given is None or given == "s":
         return None if given is None else "s"
     try:
         name = plain_unit(given)
-        u.Unit(name).to("s")
+        factor(name, "s")
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{where}: its times have the unit {brief(given)!r}, which is no unit of time. Correct "

@@ -12,7 +12,7 @@ from ..errors import TemplateError
 from ..histograms.axes import ENERGY_LABEL, axis_difference, axis_in_kev, embed, source_axis
 from ..histograms.read import EventHistogram, bins_of_range, open_events
 from ..spectrum.axis import EDGE_TOLERANCE, check_inside
-from ..units import in_kev
+from ..units import array_in, in_kev
 
 if TYPE_CHECKING:
     from histpy import Axes, Axis, Histogram
@@ -93,7 +93,7 @@ def _bins_of_coarser(own: Axis, coarse: Axis) -> NDArray[np.int64] | None:
 
 def phi_degrees(axis: Axis) -> Array:
     """Edges of a Phi axis in degrees; without unit they are degrees."""
-    return np.asarray(axis.edges if axis.unit is None else axis.edges.to_value("deg"), dtype=float)
+    return array_in(axis.edges, "deg", "Phi edges", TemplateError)
 
 
 def partial_sky(axis: Axis) -> str | None:

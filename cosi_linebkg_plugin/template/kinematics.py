@@ -273,7 +273,7 @@ def suggest_sidebands(
     if not (limits.size and ((limits >= 0) & (limits <= 1)).all() and max_line_share >= 0):
         given = f"got {max_moved} and {max_line_share}"
         raise ModelError(f"max_moved must be in 0-1, max_line_share 0 or more, {given}.")
-    is_line, spectra = [c.label == "lines" for c in fit.model.components], fit.component_spectra
+    is_line, spectra = [c.is_line for c in fit.model.components], fit.component_spectra
     lines, expected = spectra[is_line].sum(axis=0), spectra.sum(axis=0)
     free = fit.spectrum.used & ~overlapping_bins(edges, low, high)
     free &= lines <= max_line_share * (expected - lines)

@@ -20,7 +20,7 @@ from ..spectrum.axis import (
     overlapping_bins,
     whole_bins,
 )
-from ..units import in_kev
+from ..units import in_kev, in_seconds
 from .axes import Place, partial_sky, require_axes, target_axes
 from .options import TemplateOptions
 
@@ -312,14 +312,7 @@ def _check_same_data(events: EventHistogram, fit: LineBackgroundFit) -> None:
 def _in_seconds(livetime: Any) -> float | None:
     if livetime is None:
         return None
-    try:
-        if isinstance(livetime, str):
-            from astropy.units import Quantity
-
-            livetime = Quantity(livetime)
-        seconds = livetime.to_value("s") if hasattr(livetime, "to_value") else float(livetime)
-    except Exception as error:
-        raise TemplateError(f"The livetime must be a time, got {livetime!r}.") from error
+    seconds = in_seconds(livetime, "livetime", TemplateError)
     if not (np.isfinite(seconds) and seconds > 0):
         raise LineBackgroundError(f"The livetime must be positive, got {seconds:g} s.")
-    return float(seconds)
+    return seconds
