@@ -12,7 +12,7 @@ from cosi_linebkg_plugin import LineBackgroundFit, LineBackgroundLike, backgroun
 from cosi_linebkg_plugin.errors import DataError, FileError, ModelError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.toys import with_toys
-from cosi_linebkg_plugin.lines.catalogue import identify_lines
+from cosi_linebkg_plugin.lines.identify import identify_lines
 from cosi_linebkg_plugin.model.read import spectrum_of
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
