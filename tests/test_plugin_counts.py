@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from following import RATIO, Case, start_values, tracer_of
+from following import RATIO, Case, restored_spectrum, tracer_of
 from numpy.testing import assert_allclose
 from scipy import stats
 
@@ -20,7 +20,7 @@ def case():
 
 @pytest.fixture
 def spectrum(case):
-    yield from start_values(case)
+    yield from restored_spectrum(case)
 
 
 def test_source_counts_are_those_of_the_fit(case):

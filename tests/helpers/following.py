@@ -32,7 +32,7 @@ class Case:
         self.plugin.fit(self.model)
 
 
-def start_values(case):
+def restored_spectrum(case):
     """The spectrum of the case's model, whose parameters are put back afterwards."""
     shape = case.model.sources["linebkg"].spectrum.main.shape
     before = {name: p.value for name, p in shape.parameters.items() if p.free}
