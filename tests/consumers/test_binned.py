@@ -1,16 +1,11 @@
 """The background of cosipy 0.4.3's binned likelihood, beside a stand-in for it."""
 
-from typing import Any, Protocol, runtime_checkable
-
 import astropy.units as u
-import histpy
 import numpy as np
 import pytest
-from astromodels import Parameter
 from numpy.testing import assert_allclose
-from sessions import data_on, fit_of
-from templates import axes, cells, histogram_of, template_of
-from threeML.plugin_prototype import PluginPrototype
+from sessions import BinnedBackgroundInterface, PoissonPlugin, data_on, fit_of
+from templates import axes, cells, template_of
 
 from cosi_linebkg_plugin.consumers.binned import BinnedBackground, free_norm_histograms
 from cosi_linebkg_plugin.errors import TemplateError
@@ -22,71 +17,6 @@ CONTINUUM, LINES = cells(AXES, 1), cells(AXES, 2)
 @pytest.fixture
 def template():
     return template_of({"continuum": CONTINUUM, "lines": LINES}, AXES, livetime=1000.0)
-
-
-@runtime_checkable
-class BinnedBackgroundInterface(Protocol):
-    """As cosipy 0.4.3 has it in cosipy.interfaces, written down here: it needs Python 3.12."""
-
-    @property
-    def axes(self) -> histpy.Axes: ...
-
-    def expectation(self, copy: bool) -> histpy.Histogram: ...
-
-    def set_parameters(self, **parameters: u.Quantity) -> None: ...
-
-    @property
-    def parameters(self) -> dict[str, u.Quantity]: ...
-
-
-class Signal:
-    """A ``BinnedExpectationInterface`` of sky counts: a map of its own that callers may change."""
-
-    def __init__(self, contents):
-        self.contents = contents
-
-    def expectation(self, copy: bool) -> histpy.Histogram:
-        assert copy, "with a background, the caller adds it in place"
-        return histogram_of(AXES, self.contents.copy())
-
-
-class PoissonPlugin(PluginPrototype):
-    """The calls of cosipy 0.4.3: ThreeMLPluginInterface around PoissonLikelihood.
-
-    As in its threeml_plugin_interface.py and likelihood_functions.py: norms come as parameters
-    without limits, are set by bare name as quantities at each call, and the background's own
-    histogram is added in place to the signal's.
-    """
-
-    def __init__(self, name: str, data: Any, bkg: BinnedBackgroundInterface, sky: float = 0.0):
-        super().__init__(name, {})
-        self.data, self.bkg, self.response = data, bkg, Signal(np.full_like(data, sky))
-        self.own = {
-            f"{name}_{label}": Parameter(label, norm.value, unit=norm.unit)
-            for label, norm in bkg.parameters.items()
-        }
-        self.bkg_parameter = {key[len(name) + 1 :]: p for key, p in self.own.items()}
-
-    @property
-    def nuisance_parameters(self):
-        return self.own
-
-    def set_model(self, model):
-        pass
-
-    def get_number_of_data_points(self):
-        return self.data.size
-
-    def get_log_like(self):
-        start = len(self.name) + 1
-        self.bkg.set_parameters(**{key[start:]: p.as_quantity for key, p in self.own.items()})
-        expectation = self.response.expectation(copy=True)
-        expectation += self.bkg.expectation(copy=False)
-        contents = expectation.contents
-        return float(np.nansum(self.data * np.log(contents) - contents))
-
-    def inner_fit(self):
-        return self.get_log_like()
 
 
 def test_the_background_satisfies_the_protocol_and_the_template_does_not(template):
@@ -162,19 +92,9 @@ def test_expectations_are_plain_for_the_sake_of_sums(template):
     assert template.histogram.sumw2 is not None
 
 
-def test_views_refuse_what_makes_no_sense(template):
+def test_a_template_without_livetime_is_refused():
     with pytest.raises(TemplateError, match="livetime"):
         BinnedBackground(template_of({"background": CONTINUUM}, AXES))
-    with pytest.raises(TemplateError, match="identifier"):
-        BinnedBackground(template, prefix="2nd ")
-    view = BinnedBackground(template, prefix="x_")
-    with pytest.raises(TemplateError, match="no norm 'lines'; it has x_continuum, x_lines"):
-        view.set_parameters(lines=1 * u.Hz)
-    for wrong in (1 * u.keV, 1.0):
-        with pytest.raises(TemplateError, match="rate in Hz"):
-            view.set_parameters(x_lines=wrong)
-    with pytest.raises(TemplateError, match=">= 0"):
-        view.set_parameters(x_lines=-1 * u.Hz)
 
 
 def test_free_norm_histograms(template):
@@ -192,65 +112,7 @@ def test_free_norm_histograms(template):
     ]
 
 
-# --- what a session is told -----------------------------------------------------------------------
-
-
-def test_configure_sets_start_limits_step_and_a_flat_prior(template):
-    bkg = BinnedBackground(template)
-    cosi = PoissonPlugin("cosi", CONTINUUM, bkg)
-    bkg.configure(cosi)
-    for label, norm in bkg.parameters.items():
-        p = cosi.bkg_parameter[label]
-        assert p.value == norm.value and p.free
-        assert p.min_value == 0.0 and p.max_value == pytest.approx(10 * norm.value)
-        assert p.delta == pytest.approx(0.05 * norm.value)  # the template's error
-        assert p.prior(0.5 * p.max_value) == pytest.approx(1 / p.max_value)
-    other = BinnedBackground(template, prefix="other_")
-    with pytest.raises(TemplateError, match="no parameter 'other_continuum'"):
-        other.configure(cosi)
-
-
-def test_an_amount_that_is_known_exactly_is_fixed():
-    parts = {"continuum": CONTINUUM, "lines": LINES}
-    for covariance, counts in (
-        (np.diag([9.0, 0.0]), {"continuum": 50.0, "lines": 10.0}),
-        (np.diag([9.0, 0.0]), {"continuum": 50.0, "lines": 0.0}),
-    ):
-        some = template_of(parts, AXES, counts=counts, covariance=covariance, livetime=10.0)
-        bkg = BinnedBackground(some)
-        cosi = PoissonPlugin("cosi", CONTINUUM, bkg)
-        bkg.configure(cosi)
-        assert [p.free for p in cosi.bkg_parameter.values()] == [True, False]
-        assert cosi.bkg_parameter["lines"].value == counts["lines"] / 10.0
-        assert bkg.counts == pytest.approx(counts)
-        known = bkg.constraint()
-        _, (table, _) = fit_of(cosi, known)
-        assert list(table.index) == ["continuum"]
-
-
-def test_the_constraint_is_the_covariance_of_the_rates():
-    covariance = np.array([[9.0, -4.0], [-4.0, 25.0]])
-    some = template_of(
-        {"continuum": CONTINUUM, "lines": LINES},
-        AXES,
-        counts={"continuum": 50.0, "lines": 40.0},
-        covariance=covariance,
-        livetime=10.0,
-    )
-    bkg = BinnedBackground(some, prefix="b_")
-    cosi = PoissonPlugin("cosi", CONTINUUM, bkg)
-    for free in ([], ["lines"], ["continuum", "lines"]):
-        known = bkg.constraint(free=free, name="known")
-        fit_of(cosi, known)
-        cosi.bkg_parameter["b_continuum"].value = 5.0 + 0.2
-        cosi.bkg_parameter["b_lines"].value = 4.0 - 0.3
-        rows = [i for i, label in enumerate(("continuum", "lines")) if label not in free]
-        d = np.array([0.2, -0.3])[rows]
-        precision = np.linalg.inv(covariance[np.ix_(rows, rows)] / 100.0)
-        assert known.get_log_like() == pytest.approx(-0.5 * d @ precision @ d)
-    assert bkg.constraint().name == "b_norms"
-    with pytest.raises(TemplateError, match="no component 'dust'"):
-        bkg.constraint(free=["dust"])
+# --- data ----------------------------------------------------------------------------------------
 
 
 def test_data_may_be_held_by_another_object(template):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
-from cosi_linebkg_plugin.lines.calibration import fit_scale
 from cosi_linebkg_plugin.lines.catalogue import instrumental_lines
 from cosi_linebkg_plugin.lines.identify import energy_scale, identify_lines
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
@@ -105,36 +104,7 @@ def test_escape_peaks_need_their_line():
     assert thallium.missing == (2614.511,)
 
 
-STRONG = [
-    x.energy
-    for x in instrumental_lines((200, 2700))
-    if (x.intensity or 0) >= 20 and not {"broad", "sum", "escape"} & set(x.flags)
-]
-
-
-@pytest.mark.parametrize(
-    ("offset", "gain", "low", "high", "number"),
-    [(0.0, 0.0, 200, 2700, 25), (1.3, 4e-4, 200, 2700, 25), (-0.8, -5e-4, 500, 2000, 12),
-     (0.6, 0.0, 1700, 1900, 5), (2.0, 0.0, 300, 2700, 8)],
-)  # fmt: skip
-def test_scale_is_found_among_lines_that_have_no_name(offset, gain, low, high, number):
-    """Ten draws each, a third of the lines at random energies; every one must be found."""
-    rng = np.random.default_rng(5)
-    known = [x for x in STRONG if low < x < high]
-    for _ in range(10):
-        true = rng.choice(known, number, replace=False)
-        measured = offset + (1 + gain) * true + rng.normal(0.0, 0.08, number)
-        measured = np.append(measured, rng.uniform(low, high, number // 3))
-        scale = fit_scale(measured, np.full(measured.size, 50.0))
-        middle = 0.5 * (low + high)
-        assert scale.original(middle) == pytest.approx(offset + (1 + gain) * middle, abs=0.25)
-        assert scale.corrected(scale.original(middle)) == pytest.approx(middle, abs=1e-9)
-        assert scale.n_lines >= number - 1
-
-
-def test_too_few_lines_fix_no_scale():
-    assert fit_scale(np.array([1460.8, 1764.5, 609.3]), np.full(3, 100.0)) is None
-    assert fit_scale(np.empty(0), np.empty(0)) is None
+def test_one_line_fixes_no_scale():
     assert energy_scale(fit_with({1460.8: 100.0})) is None
 
 

@@ -1,4 +1,4 @@
-"""Templates against observed counts: totals, Phi, PsiChi, as numbers, tables and figures."""
+"""Templates against observed counts: totals, Phi, PsiChi, as numbers and tables."""
 
 import csv
 import io
@@ -9,15 +9,14 @@ import healpy as hp
 import histpy
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
+from observed import AXES, NSIDE, SHAPE, exact, observed_of, pattern
 from templates import axes, axis, cells, histogram_of, template_of
 
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.write import write_histogram
 from cosi_linebkg_plugin.show.comparison import plot_comparison
-from cosi_linebkg_plugin.show.maps import plot_maps
 from cosi_linebkg_plugin.template.comparison import (
     MIN_EXPECTED,
     compare,
@@ -25,31 +24,6 @@ from cosi_linebkg_plugin.template.comparison import (
     to_csv,
     to_json,
 )
-
-NSIDE = 8
-AXES = axes(
-    Phi=axis("Phi", edges=np.linspace(0, 180, 31) * u.deg), PsiChi=axis("PsiChi", nside=NSIDE)
-)
-SHAPE = (1, 30, hp.nside2npix(NSIDE))
-
-
-def pattern(total=40000.0):
-    phi = np.exp(-0.5 * ((np.arange(30) - 8) / 5.0) ** 2) + 1e-6
-    pixel = np.stack(hp.pix2vec(NSIDE, np.arange(SHAPE[2])))
-    sky = np.exp(0.4 * pixel[2])
-    cells = phi[:, None] * sky
-    return (total * cells / cells.sum())[None]
-
-
-def exact(cells, some_axes=AXES, **options):
-    """A template without noise of its own."""
-    template = template_of({"background": cells}, some_axes, **options)
-    template._maps = {k: (m, 0 * m) for k, (m, _) in template._maps.items()}
-    return template
-
-
-def observed_of(expected, seed=1, some_axes=AXES):
-    return histogram_of(some_axes, np.random.default_rng(seed).poisson(expected).astype(float))
 
 
 def test_the_right_template_agrees():
@@ -200,94 +174,6 @@ def test_an_unknown_amount_is_said_and_stays_out_of_the_error():
 def test_impossible_nsides_are_refused(nside):
     with pytest.raises(TemplateError, match="nside must be a power of 2"):
         compare(exact(pattern()), observed_of(pattern()), nside=nside)
-
-
-# --- figures -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["Phi", "PsiChi"])
-def test_the_figure_of_a_comparison(name):
-    rows = compare_all({"a": exact(pattern()), "b": exact(0.9 * pattern())}, observed_of(pattern()))
-    figure = plot_comparison(rows, name)
-    upper, *below = figure.axes
-    assert len(below) == 2
-    for panel, row in zip(below, rows, strict=True):
-        part = row.projections[name]
-        assert_allclose(panel.lines[0].get_ydata(), part.chi)
-        low, high = panel.get_ylim()
-        assert -low == high > np.abs(part.chi).max()
-        title = panel.get_title(loc="left")
-        assert title.startswith(f"{row.name}: its own total {row.counts:,.0f}, observed 40,0")
-        assert f"({row.difference_percent:+.1f} ± {row.difference_error_percent:.1f} %)" in title
-        assert f"drawn times {row.observed / row.counts:.3g}\n" in title
-        assert f"{part.chi2:.0f}/{part.dof}" in title
-    assert "templates scaled" in upper.get_ylabel()
-    labels = [text.get_text() for text in upper.get_legend().get_texts()]
-    assert {"a", "b", "observed"} == set(labels)
-    expected = [line for line in upper.lines if line.get_label() == "b"]
-    assert_allclose(expected[0].get_ydata(), rows[1].projections[name].expected)
-    assert ("deg" if name == "Phi" else "nside 4") in below[-1].get_xlabel()
-
-
-def test_a_figure_of_too_many_or_of_none_is_refused():
-    row = compare(exact(pattern()), observed_of(pattern()))
-    for rows in ([], [row] * 7):
-        with pytest.raises(TemplateError, match="Between 1 and 6"):
-            plot_comparison(rows)
-
-
-def test_maps_of_template_observed_and_chi():
-    template, observed = exact(pattern()), observed_of(pattern())
-    figure = plot_maps(template, observed=observed)
-    assert isinstance(figure, Figure)
-    maps = [a for a in figure.axes if a.name == "mollweide"]
-    assert [a.get_title() for a in maps] == [
-        "template", "template at the observed total", "observed", "chi, nside 4"
-    ]  # fmt: skip
-    shown = [a.collections[0].get_array() for a in maps]
-    sums = pattern().sum(axis=(0, 1))
-    assert shown[0].max() == pytest.approx(sums.max()) and shown[0].min() == pytest.approx(
-        sums.min()
-    )
-    low, high = maps[3].collections[0].get_clim()
-    assert -low == high >= np.abs(shown[3]).max()
-    # side by side at one scale, and the same total
-    limits = [maps[i].collections[0].get_clim() for i in (1, 2)]
-    assert (
-        limits[0]
-        == limits[1]
-        == (min(shown[1].min(), shown[2].min()), max(shown[1].max(), shown[2].max()))
-    )
-    assert [a.get_xlabel() for a in maps] == 4 * ["$l$ (Galactic)"]
-    assert [t.get_text() for t in maps[0].get_xticklabels()] == [
-        "120°", "60°", "0°", "300°", "240°"
-    ]  # fmt: skip
-
-
-def test_the_sky_is_drawn_with_longitude_to_the_left():
-    """A bright spot at l = 90 deg, b = 45 deg stands left of the centre, in the upper half."""
-    cells = pattern()
-    cells[0, :, hp.ang2pix(NSIDE, 90.0, 45.0, lonlat=True)] *= 50
-    figure = plot_maps(exact(cells))
-    mesh = figure.axes[0].collections[0]
-    values = np.asarray(mesh.get_array()).reshape(360, 720)
-    row, column = np.argwhere(values == values.max()).mean(axis=0)
-    assert abs((row + 0.5) / 360 * 180 - 90 - 45) < 8  # latitude grows upwards
-    assert abs((column + 0.5) / 720 * 360 - 180 + 90) < 8  # drawn at -90: to the left
-
-
-def test_a_grid_of_phi_bins():
-    figure = plot_maps(exact(pattern()), phi_bins=[2, 5, 8, 11])
-    maps = [a for a in figure.axes if a.name == "mollweide" and a.get_visible()]
-    assert [a.get_title() for a in maps] == [
-        r"$\phi$ = 12-18°", r"$\phi$ = 30-36°", r"$\phi$ = 48-54°", r"$\phi$ = 66-72°",
-    ]  # fmt: skip
-    assert maps[1].collections[0].get_array().max() == pytest.approx(pattern()[0, 5].max())
-    with pytest.raises(TemplateError, match="no component 'dust'"):
-        plot_maps(exact(pattern()), label="dust")
-    for wrong in ([], [30], [-1]):
-        with pytest.raises(TemplateError, match="numbers of the template's 30 Phi bins"):
-            plot_maps(exact(pattern()), phi_bins=wrong)
 
 
 # --- command line --------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""Maps: their values, scales, frame and orientation, and what is refused."""
+
+import healpy as hp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from observed import AXES, NSIDE, SHAPE, exact, observed_of, pattern
+from templates import axes, axis, template_of
+
+from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.show.maps import plot_maps
+
+
+def test_maps_of_template_observed_and_chi():
+    template, observed = exact(pattern()), observed_of(pattern())
+    figure = plot_maps(template, observed=observed)
+    assert isinstance(figure, Figure)
+    maps = [a for a in figure.axes if a.name == "mollweide"]
+    assert [a.get_title() for a in maps] == [
+        "template", "template at the observed total", "observed", "chi, nside 4"
+    ]  # fmt: skip
+    shown = [a.collections[0].get_array() for a in maps]
+    sums = pattern().sum(axis=(0, 1))
+    assert shown[0].max() == pytest.approx(sums.max()) and shown[0].min() == pytest.approx(
+        sums.min()
+    )
+    low, high = maps[3].collections[0].get_clim()
+    assert -low == high >= np.abs(shown[3]).max()
+    # side by side at one scale, and the same total
+    limits = [maps[i].collections[0].get_clim() for i in (1, 2)]
+    assert (
+        limits[0]
+        == limits[1]
+        == (min(shown[1].min(), shown[2].min()), max(shown[1].max(), shown[2].max()))
+    )
+    assert [a.get_xlabel() for a in maps] == 4 * ["$l$ (Galactic)"]
+    assert [t.get_text() for t in maps[0].get_xticklabels()] == [
+        "120°", "60°", "0°", "300°", "240°"
+    ]  # fmt: skip
+
+
+def test_the_sky_is_drawn_with_longitude_to_the_left():
+    """A bright spot at l = 90 deg, b = 45 deg stands left of the centre, in the upper half."""
+    cells = pattern()
+    cells[0, :, hp.ang2pix(NSIDE, 90.0, 45.0, lonlat=True)] *= 50
+    figure = plot_maps(exact(cells))
+    mesh = figure.axes[0].collections[0]
+    values = np.asarray(mesh.get_array()).reshape(360, 720)
+    row, column = np.argwhere(values == values.max()).mean(axis=0)
+    assert abs((row + 0.5) / 360 * 180 - 90 - 45) < 8  # latitude grows upwards
+    assert abs((column + 0.5) / 720 * 360 - 180 + 90) < 8  # drawn at -90: to the left
+
+
+def test_a_grid_of_phi_bins():
+    figure = plot_maps(exact(pattern()), phi_bins=[2, 5, 8, 11])
+    maps = [a for a in figure.axes if a.name == "mollweide" and a.get_visible()]
+    assert [a.get_title() for a in maps] == [
+        r"$\phi$ = 12-18°", r"$\phi$ = 30-36°", r"$\phi$ = 48-54°", r"$\phi$ = 66-72°",
+    ]  # fmt: skip
+    assert maps[1].collections[0].get_array().max() == pytest.approx(pattern()[0, 5].max())
+    with pytest.raises(TemplateError, match="no component 'dust'"):
+        plot_maps(exact(pattern()), label="dust")
+    for wrong in ([], [30], [-1]):
+        with pytest.raises(TemplateError, match="numbers of the template's 30 Phi bins"):
+            plot_maps(exact(pattern()), phi_bins=wrong)
+
+
+def test_a_nested_map_is_drawn_like_a_ring_one():
+    order = hp.nest2ring(NSIDE, np.arange(SHAPE[2]))
+    nested = axes(Phi=AXES["Phi"], PsiChi=axis("PsiChi", nside=NSIDE, scheme="nested"))
+    drawn = [
+        plot_maps(template).axes[0].collections[0].get_array()
+        for template in (exact(pattern()), exact(pattern()[..., order], nested))
+    ]
+    assert np.ptp(drawn[0]) > 0
+    np.testing.assert_allclose(drawn[1], drawn[0])
+
+
+@pytest.mark.parametrize(
+    ("coordsys", "label"), [("icrs", "RA (ICRS)"), ("spacecraftframe", "lon (spacecraft)")]
+)
+def test_the_frame_is_named(coordsys, label):
+    framed = axes(PsiChi=axis("PsiChi", coordsys=coordsys))
+    figure = plot_maps(template_of({"background": np.ones((1, 6, 12))}, framed))
+    assert figure.axes[0].get_xlabel() == label
+
+
+def test_a_template_without_psichi_has_no_map():
+    flat = axes("Em", "Phi")
+    with pytest.raises(TemplateError, match="no PsiChi; its axes are Em, Phi"):
+        plot_maps(template_of({"background": np.ones((1, 6))}, flat))
