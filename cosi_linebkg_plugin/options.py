@@ -1,9 +1,9 @@
 """Options declared once: the fields of a dataclass, with what is known of each.
 
 `events.options.BinningOptions` and `template.options.TemplateOptions` are such dataclasses. The
-section of the configuration and the arguments of the command line (``app.sections``) and the
-keyword arguments of the Python functions (`takes_options`) are made from their fields: a new option
-is a new field, and nothing else.
+section of the configuration (``app.config``), the arguments of the command line
+(``app.bin_command``) and the keyword arguments of the Python functions (`takes_options`) are made
+from their fields: a new option is a new field, and nothing else.
 """
 
 from __future__ import annotations

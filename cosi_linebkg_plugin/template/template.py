@@ -446,12 +446,13 @@ class BackgroundTemplate:
     ) -> Any:
         """Make a background for COSILike with a norm for each component.
 
-        The session fits the norms, or they follow its spectrum; see `consumers.ComponentMix`.
+        The session fits the norms, or they follow its spectrum; see
+        `consumers.cosilike.ComponentMix`.
 
         Parameters
         ----------
         name, data, outside
-            As of `consumers.ComponentMix`.
+            As of `consumers.cosilike.ComponentMix`.
         follow : LineBackgroundLike, optional
             A plugin of the same session, with the spectrum that the template was made from; see
             `following.FollowedAmounts`.

@@ -7,12 +7,9 @@ import pickle
 import dill
 import numpy as np
 import pytest
+from drawn_numbers import numbers, send
 
 from cosi_linebkg_plugin.consumers.draws import Draws
-
-
-def numbers(draws):
-    return tuple(draws.generator.integers(2**40, size=4).tolist())
 
 
 @pytest.mark.parametrize(
@@ -36,10 +33,6 @@ def test_copying_leaves_a_seeded_original_alone():
     assert numbers(draws) == numbers(Draws(3))
 
 
-def _send(draws, connection):
-    connection.send((numbers(draws), numbers(draws.child())))
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_draw_other_numbers(method):
     context = multiprocessing.get_context(method)
@@ -47,8 +40,9 @@ def test_processes_draw_other_numbers(method):
     seen = []
     for _ in range(2):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_send, args=(draws, sender))
+        process = context.Process(target=send, args=(draws, sender))
         process.start()
+        assert receiver.poll(120), f"the process ended with {process.exitcode}, or hangs"
         seen += receiver.recv()
         process.join()
     assert len({*seen, numbers(draws)}) == 5
