@@ -15,9 +15,7 @@ from numpy.testing import assert_allclose
 from spectra import TUTORIAL_LINES, TUTORIAL_MASK, simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
-from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
-from cosi_linebkg_plugin.spectrum.components import SpectralModel
 
 TESTS = Path(__file__).resolve().parent
 EDGES = np.linspace(1500.0, 2000.0, 100)
@@ -38,10 +36,6 @@ def pair(seed):
 def numbers(fit):
     """All that a fit found, to compare bit by bit."""
     return np.concatenate([fit.theta, fit.covariance.ravel(), [fit.deviance]])
-
-
-def fit_and_return(model: SpectralModel, spectrum: EnergySpectrum) -> LineBackgroundFit:
-    return fit_spectrum(model, spectrum)
 
 
 def templates(events, fit):
@@ -137,7 +131,7 @@ def test_spawned_workers_fit_as_here():
     pairs = [pair(seed) for seed in range(4)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
-        fits = list(pool.map(fit_and_return, *zip(*pairs, strict=True)))
+        fits = list(pool.map(fit_spectrum, *zip(*pairs, strict=True)))
     for fit, (model, spectrum) in zip(fits, pairs, strict=True):
         here = fit_spectrum(model, spectrum)
         assert np.array_equal(numbers(fit), numbers(here))
