@@ -283,10 +283,13 @@ def _report(options: BinningOptions, files: list[EventFile], sums: Sums) -> Binn
 
 def _why_none(report: BinningReport, binning: Binning, files: list[EventFile]) -> str:
     """Why no event is in the histogram, and the cure."""
+    names = ", ".join(report.files[:3])
+    if len(report.files) > 3:
+        names += f" and {len(report.files) - 3} more"
     if report.read == 0:
-        return f"{', '.join(report.files)}: there are no events at all. Give lists that hold some."
+        return f"{names}: there are no events at all. Give lists that hold some."
     most = sorted(report.left_out, key=lambda row: -row[1])[:3]
-    text = f"None of the {report.read} events is in the histogram: "
+    text = f"{names}: None of the {report.read} events is in the histogram: "
     text += ", ".join(f"{n} {what}" for what, n in most if n) + "."
     limits = _time_limits(binning)
     if limits is not None:
