@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples in every run, so that a change is judged by what it changes; RANDOM_EXAMPLES=1
+# draws others.
+hypothesis.settings.register_profile("same", derandomize=True)
+if not os.environ.get("RANDOM_EXAMPLES"):
+    hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
