@@ -34,7 +34,7 @@ ALLOWED = {
     "run --help": set(),
     "bin --help": set(),
     "lines": {"numpy", "rich"},
-    "bin": NUMBERS | HISTOGRAMS | {"yaml"},
+    "bin": NUMBERS | HISTOGRAMS | {"yaml", "scipy.optimize"},  # the latter by histpy 1
     "fit": FIT,
     "run": FIT | {"jinja2"},
     "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.stats"},
