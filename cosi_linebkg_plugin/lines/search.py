@@ -21,6 +21,7 @@ from ..fit.minimise import fit_spectrum
 from ..fit.objective import Objective
 from ..fit.result import LineBackgroundFit
 from ..fit.score import Residuals, global_significance, threshold
+from ..model.spec import TAIL_START
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.components import SpectralModel
 from ..units import in_kev
@@ -29,7 +30,6 @@ from .identify import identify_lines, match_energy
 from .notes import search_notes
 from .trial import (
     TAIL_FROM,
-    TAIL_START,
     WIDTH_FROM,
     Settings,
     Shape,

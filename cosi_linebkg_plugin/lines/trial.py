@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..fit.result import LineBackgroundFit
-from ..model.spec import SIGMA_LIMITS
+from ..model.spec import SIGMA_LIMITS, TAIL_LENGTHS
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import Component, Parameter, SpectralModel
 from ..spectrum.lineshapes import gaussian_counts, tailed_gaussian_counts
@@ -24,8 +24,6 @@ FREE_SHARE = 4.0 / 9.0
 #: The width is fitted, within this factor of its start value, once a line is this significant,
 #: and the tail once one is this significant: weaker lines leave them undetermined.
 WIDTH_FACTOR, WIDTH_FROM, TAIL_FROM = 3.0, 10.0, 30.0
-
-TAIL_START, TAIL_LENGTHS = (0.2, 10.0), (0.5, 200.0)  # share and keV; keV
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ DEFAULT_WINDOW = 10.0
 
 SIGMA_LIMITS = (0.1, 50.0)
 
+#: Start of a low-energy tail, share of the counts and length [keV], and limits of the length [keV].
+TAIL_START, TAIL_LENGTHS = (0.2, 10.0), (0.5, 200.0)
+
 CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
 
 WIDTHS = ("constant", "linear")
@@ -187,8 +190,8 @@ def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
         # half of the variance from either term, in limits that hold sigma within its own
         "a": Parameter("", max(0.5 * sigma**2, 1.01 * low**2), "keV2", low**2, high**2),
         "b": Parameter("", 0.5 * sigma**2 / line.energy, "keV", 0.0, high**2 / line.energy),
-        "fraction": Parameter("", 0.2, "", 0.0, 1.0),
-        "length": Parameter("", 10.0, "keV", 0.5, 200.0),
+        "fraction": Parameter("", TAIL_START[0], "", 0.0, 1.0),
+        "length": Parameter("", TAIL_START[1], "keV", *TAIL_LENGTHS),
     }
     return _part(kind, parameters, [r for r in SHARED if not (r == "sigma" and line.own_width)])
 
