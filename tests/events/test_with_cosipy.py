@@ -237,7 +237,7 @@ if NEW:
     @pytest.mark.parametrize("form", ["unix", "mjd"])
     @pytest.mark.parametrize("frame", FRAMES)
     def test_events_in_good_times_are_cosipys(tmp_path, frame, form):
-        """Its TimeSelector takes the events, its BinnedData bins them, its apply_gti has the time."""
+        """Beside its TimeSelector, BinnedData and apply_gti."""
         from cosipy import SpacecraftHistory
         from cosipy.data_io.EmCDSUnbinnedData import TimeTagEmCDSEventDataInSCFrameFromDC3Fits
         from cosipy.event_selection import GoodTimeInterval
