@@ -388,6 +388,14 @@ class BinningSection(OptionsSection):
     """How event lists are binned: the options of `bin_events`, with the same names."""
 
 
+class OutputSection(_Section):
+    """What is written beside the usual files."""
+
+    pipeline: pydantic.StrictBool = Field(
+        default=False, description="background_threemlfit.hdf5, for cosipy's cosi-threemlfit."
+    )
+
+
 #: Stands for the mask that is not given.
 _SOURCE_RANGE: Any = object()
 
@@ -411,6 +419,7 @@ class Config(_Section):
     model: ModelSection = ModelSection()
     engine: Engine = Field(default="minuit", description="What fits the model.")
     template: TemplateSection | None = Field(default=None, validate_default=True)
+    output: OutputSection = OutputSection()
 
     _given: dict[Path, str] = pydantic.PrivateAttr(default_factory=dict)
 
@@ -457,6 +466,10 @@ class Config(_Section):
                 _refuse((low, high), allowed, *where, i)
         return self
 
+    def with_pipeline(self) -> Config:
+        """The same with ``output: {pipeline: true}``."""
+        return self.model_copy(update={"output": OutputSection(pipeline=True)})
+
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, in keV and s, paths as they were given."""
         values = self.model_dump(context=self._given)
@@ -467,7 +480,7 @@ def _unknown_key(where: tuple[str | int, ...]) -> str:
     """What to say of a key that its section does not know."""
     sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
     sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
-    sections |= {"binning": BinningSection}
+    sections |= {"binning": BinningSection, "output": OutputSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
     names[""].append("regions")
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")

@@ -21,6 +21,7 @@ from .config import Config
 from .fitting import fit_config, search_options, spectral_model, with_p_value
 
 if TYPE_CHECKING:
+    from histpy import Histogram
     from matplotlib.figure import Figure
 
     from ..events.binning import BinnedEvents
@@ -36,6 +37,7 @@ RESULTS = (
     "background_background.hdf5",
     "background_continuum.hdf5",
     "background_lines.hdf5",
+    "background_threemlfit.hdf5",
     "report.html",
     "spectrum.png",
     "phi.png",
@@ -139,17 +141,18 @@ def run(
         with keeping_fit(folder) as kept:
             fit = fit_config(config, prepared.spectrum, progress)
             kept.append(fit)
-            template = None
+            template = for_program = None
             if prepared.plan is not None:
                 say(progress, "making the template")
                 template = template_config(prepared.plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
+                for_program = program_background(config, prepared.plan, template)
             say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
             observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
             with together(folder, stale=RESULTS):
-                files = write_results(folder, fit, template)
+                files = write_results(folder, fit, template, for_program)
                 files += _write_figures(folder, figures)
                 files.append(folder / "report.html")
                 notes = (*prepared.notes, *(prepared.events.notes if template is None else ()))
@@ -223,6 +226,8 @@ def prepare(
             plan = check_template(events, spectrum.used, config.source_range or (), options)
             if start is not None:
                 _require_named_lines(options, start)
+    if config.output.pipeline:
+        _check_pipeline(plan)
     notes: tuple[str, ...] = ()
     if config.masks_source_by_default and config.source_range is not None:
         low, high = config.source_range
@@ -231,6 +236,40 @@ def prepare(
             "given; mask: [] keeps it fitted",
         )
     return Prepared(events, spectrum, plan, notes)
+
+
+def _check_pipeline(plan: TemplatePlan | None) -> None:
+    """Refuse a template that cosi-threemlfit could not read."""
+    from ..consumers.programs import program_axes
+
+    with naming("output.pipeline"):
+        if plan is None:
+            raise ConfigError("A background needs source_range, which is not given.")
+        program_axes(plan.axes, plan.source_range, _time_range(plan))
+
+
+def _time_range(plan: TemplatePlan) -> tuple[float, float] | None:
+    """First and last Unix time [s] of events whose histogram has no Time axis of its own."""
+    if "Time" in plan.events.labels:
+        return None
+    livetime = plan.events.livetime
+    if livetime is None:
+        raise DataError(
+            "cosi-threemlfit needs the times of the events, which neither a Time axis nor a "
+            "livetime in their file tells. Bin the event lists with an orientation file, or with "
+            "time_edges."
+        )
+    return float(livetime.intervals.min()), float(livetime.intervals.max())
+
+
+def program_background(
+    config: Config, plan: TemplatePlan, template: BackgroundTemplate
+) -> Histogram | None:
+    """What cosi-threemlfit reads, if the configuration asks for it."""
+    if not config.output.pipeline:
+        return None
+    with naming("output.pipeline"):
+        return template.threemlfit_background(_time_range(plan))
 
 
 def _require_counts(spectrum: EnergySpectrum) -> None:
@@ -332,7 +371,10 @@ def template_options(config: Config) -> TemplateOptions:
 
 
 def write_results(
-    folder: Path, fit: LineBackgroundFit, template: BackgroundTemplate | None
+    folder: Path,
+    fit: LineBackgroundFit,
+    template: BackgroundTemplate | None,
+    for_program: Histogram | None = None,
 ) -> list[Path]:
     """fit.json, and for a template template.h5 and plain histpy files."""
     files = [folder / "fit.json"]
@@ -345,6 +387,11 @@ def write_results(
         for label in template.labels:  # one at a time: each is as large as the template
             files.append(folder / f"background_{label}.hdf5")
             template.write_histogram(files[-1], label)
+        if for_program is not None:
+            from ..histograms.write import write_histogram
+
+            files.append(folder / "background_threemlfit.hdf5")
+            write_histogram(files[-1], for_program)
     return files
 
 

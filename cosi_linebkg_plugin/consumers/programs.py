@@ -6,19 +6,26 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import TemplateError
+from ..histograms.axes import ENERGY_LABEL, axis_in_kev
 from ..histograms.write import make_histogram
+from ..spectrum.axis import EDGE_TOLERANCE
 from ..units import in_unit
-from .cells import COMPTON_AXES, ConsumerCells
+from .cells import COMPTON_AXES, ConsumerCells, axis_order
 
 if TYPE_CHECKING:
-    from histpy import Histogram
+    from histpy import Axes, Axis, Histogram
 
     from ..template.template import BackgroundTemplate
 
+_TIME = "Time"
 
-def threemlfit_background(template: BackgroundTemplate, time_range: Sequence[Any]) -> Histogram:
+
+def threemlfit_background(
+    template: BackgroundTemplate, time_range: Sequence[Any] | None = None
+) -> Histogram:
     """The sum of the components with a Time axis, as cosi-threemlfit reads it.
 
     The program cuts the orientation to the Time axis for the background's livetime, and fits one
@@ -28,9 +35,9 @@ def threemlfit_background(template: BackgroundTemplate, time_range: Sequence[Any
     Parameters
     ----------
     template : BackgroundTemplate
-        A Time axis of one bin is dropped, one of several bins is refused.
-    time_range : (start, stop)
-        Of the events, Unix seconds, or quantities.
+    time_range : (start, stop), optional
+        Of the events, Unix seconds, or quantities: one bin of Time. Default: the template's own
+        Time axis, with all its bins.
 
     Returns
     -------
@@ -40,15 +47,79 @@ def threemlfit_background(template: BackgroundTemplate, time_range: Sequence[Any
     Raises
     ------
     TemplateError
-        If a time range is no range, or a cell has no expectation.
+        As of `program_axes`, or if a cell has no expectation.
+    """
+    import histpy
+
+    time, order = program_axes(template.axes, template.source_range, time_range)
+    cells = ConsumerCells.of(template, None, "raise", order)
+    total = cells.sum(cells.counts / cells.units)
+    axes = [time, *(cells.axes[label] for label in COMPTON_AXES)]
+    return make_histogram(histpy.Axes(axes), total.reshape([axis.nbins for axis in axes]))
+
+
+def program_axes(
+    axes: Axes, source_range: Sequence[float], time_range: Sequence[Any] | None = None
+) -> tuple[Axis, tuple[str, ...]]:
+    """The Time axis [s] of the program's background, and the template's axes that it is made of.
+
+    Parameters
+    ----------
+    axes : histpy.Axes
+        Of a template, which need not be made yet.
+    source_range : (low, high), keV
+    time_range : (start, stop), optional
+        As of `threemlfit_background`.
+
+    Raises
+    ------
+    TemplateError
+        If the times are not known, axes are missing, or there are others; if the Em axis has
+        energies outside the source range.
     """
     import astropy.units as u
     import histpy
 
-    start, stop = (in_unit(t, "s", "time", TemplateError) for t in time_range)
-    if not (np.isfinite([start, stop]).all() and start < stop):
-        raise TemplateError(f"The time range must increase, got {start:g} to {stop:g} s.")
-    cells = ConsumerCells.of(template, None, "raise", COMPTON_AXES)
-    total = cells.sum(cells.counts / cells.units)
-    axes = [histpy.Axis(np.array([start, stop]) * u.s, label="Time"), *cells.axes]
-    return make_histogram(axes, total[None])
+    labels = [axis.label for axis in axes]
+    own = axes[_TIME] if _TIME in labels else None
+    order: tuple[str, ...] = COMPTON_AXES
+    if time_range is not None:
+        start, stop = (in_unit(t, "s", "time", TemplateError) for t in time_range)
+        if not (np.isfinite([start, stop]).all() and start < stop):
+            raise TemplateError(f"The time range must increase, got {start:g} to {stop:g} s.")
+        if own is not None and own.nbins > 1:
+            raise TemplateError(
+                f"The template has {own.nbins} bins of Time of its own; leave out the time range."
+            )
+        edges = np.array([start, stop])
+    elif own is None:
+        raise TemplateError(
+            "cosi-threemlfit reads a background with a Time axis, which the template does not "
+            "have; give the time range (start, stop) of its events, Unix times in s."
+        )
+    else:
+        edges, order = _unix_edges(own), (_TIME, *COMPTON_AXES)
+    axis_order(axes, order)
+    low, high = source_range
+    em = axis_in_kev(axes[ENERGY_LABEL])
+    room = EDGE_TOLERANCE * np.diff(em).min()
+    if em[0] < low - room or em[-1] > high + room:
+        raise TemplateError(
+            f"cosi-threemlfit uses the whole energy axis, {em[0]:g}-{em[-1]:g} keV, but the "
+            f"template is empty outside its source range {low:g}-{high:g} keV. Make them equal."
+        )
+    return histpy.Axis(edges * u.s, label=_TIME), order
+
+
+def _unix_edges(axis: Axis) -> NDArray[np.float64]:
+    """Edges of a Time axis as Unix times [s]."""
+    import astropy.units as u
+
+    if hasattr(axis.edges, "unix"):  # astropy times
+        return np.asarray(axis.edges.unix, float)
+    if axis.unit is None or not axis.unit.is_equivalent(u.s):
+        raise TemplateError(
+            f"The Time axis must have a unit of time, got {axis.unit}: cosi-threemlfit cuts the "
+            "orientation to it. Bin the events with time_edges or time_bins."
+        )
+    return np.asarray(axis.edges.to_value(u.s), float)

@@ -595,7 +595,7 @@ class BackgroundTemplate:
 
         return deconvolution_ranges(self, keys, n_sigma=n_sigma)
 
-    def threemlfit_background(self, time_range: Sequence[Any]) -> Histogram:
+    def threemlfit_background(self, time_range: Sequence[Any] | None = None) -> Histogram:
         """What cosi-threemlfit reads; see `programs.threemlfit_background`."""
         from ..consumers.programs import threemlfit_background
 

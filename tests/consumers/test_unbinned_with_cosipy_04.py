@@ -24,7 +24,11 @@ from cosipy.data_io.EmCDSUnbinnedData import (
     TimeTagEmCDSEventDataInSCFrameFromArrays,
     TimeTagEmCDSEventDataInSCFrameFromDC3Fits,
 )
-from cosipy.interfaces import BackgroundDensityInterface, ThreeMLPluginInterface
+from cosipy.interfaces import (
+    BackgroundDensityInterface,
+    ThreeMLPluginInterface,
+    UnbinnedLikelihoodInterface,
+)
 from cosipy.interfaces.event import TimeTagEmCDSEventInSCFrameInterface
 from cosipy.interfaces.expectation_interface import SumExpectationDensity
 from cosipy.statistics import UnbinnedLikelihood
@@ -195,6 +199,29 @@ def test_an_unbinned_session_finds_the_optimum(frame, constrained):
     norm, *rates = table["value"].to_numpy(float)
     assert cosi.get_log_like() == pytest.approx(-case.minus_log_like(norm, rates), rel=1e-6)
     assert cosi.get_number_of_data_points() == 3900 + N_SKY
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_likelihood_in_one_pass_is_cosipys(frame):
+    """At any parameters the number of cosipy's classes, and the same optimum in a session."""
+    case = Case(frame)
+    background, source = case.template.background_density(case.events, case.history), case.source()
+    source.set_model(point_source()[0])
+    own = background.likelihood(source)
+    theirs = UnbinnedLikelihood(SumExpectationDensity(source, background))
+    assert isinstance(own, UnbinnedLikelihoodInterface)
+    assert own.nobservations == theirs.nobservations
+    cosi = ThreeMLPluginInterface("cosi", own, source, background)
+    background.configure(cosi)
+    data = DataList(cosi, background.constraint())
+    table, _ = JointLikelihood(point_source()[0], data).fit(quiet=True)
+    assert_allclose(table["value"].to_numpy(float), case.optimum(True), rtol=2e-3)
+    for factor in (0.1, 1.0, 3.0):
+        background.set_parameters(continuum=factor * 20.0 * u.Hz)
+        assert own.get_log_like() == pytest.approx(theirs.get_log_like(), rel=1e-13)
+    background.set_parameters(continuum=0.0 * u.Hz, lines=0.0 * u.Hz)
+    alone = background.likelihood(), UnbinnedLikelihood(background)
+    assert alone[0].get_log_like() == alone[1].get_log_like() == -np.inf
 
 
 def test_a_bayesian_unbinned_session():
