@@ -199,6 +199,8 @@ def test_an_unbinned_session_finds_the_optimum(frame, constrained):
     norm, *rates = table["value"].to_numpy(float)
     assert cosi.get_log_like() == pytest.approx(-case.minus_log_like(norm, rates), rel=1e-6)
     assert cosi.get_number_of_data_points() == 3900 + N_SKY
+    assert case.template.counts == NUMBERS  # a session leaves the template as it was
+    assert background.counts != pytest.approx(NUMBERS, rel=1e-6)
 
 
 @pytest.mark.parametrize("frame", FRAMES)
