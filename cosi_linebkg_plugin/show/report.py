@@ -13,6 +13,7 @@ from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
 from ..fit.words import chance
 from ..io.atomic import whole_file
+from ..io.tables import DASH, format_value
 from ..lines.identify import identify_lines
 from ..units import in_kev
 from .figure import rendered
@@ -57,8 +58,6 @@ METHODS = {
 }
 
 _LISTED_SHARE = 1e-3  # of the counts in the source range; smaller components are not listed
-
-_DASH = "\u2013"
 
 
 def write_report(
@@ -193,7 +192,7 @@ def region_rows(
 
 def _counts_text(template: BackgroundTemplate | None, label: str) -> str:
     if template is None or label not in template.counts:
-        return _DASH
+        return DASH
     error = template.errors[label]
     return format_value(template.counts[label], error) if math.isfinite(error) else "not known"
 
@@ -222,45 +221,11 @@ def headline(fit: LineBackgroundFit) -> tuple[str, str]:
     return "The model describes the fitted bins", "good"
 
 
-def format_value(value: float | None, error: float | None = None, digits: int = 7) -> str:
-    """A number as text, to two significant digits of its error.
-
-    Parameters
-    ----------
-    value : float or None
-    error : float or None
-        None, 0 or not finite: there is none to show.
-    digits : int
-        Significant digits if there is no error; digits before the point are always kept.
-
-    Returns
-    -------
-    str
-        Like "1778.967 ± 0.031", "22170 ± 120", "(1.234 ± 0.056)e-07"; a dash for no number.
-    """
-    if value is None or not math.isfinite(value):
-        return _DASH
-    if error is None or not (math.isfinite(error) and error > 0):
-        if value and not 1e-4 <= abs(value) < 1e9:
-            return f"{value:.{digits}g}"
-        before = 1 + math.floor(math.log10(abs(value))) if value else 1
-        text = f"{value:.{max(digits - before, 0)}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    largest = max(abs(value), error)
-    if not 1e-3 <= largest < 1e9:
-        power = math.floor(math.log10(largest))
-        mantissa = format_value(value / 10.0**power, error / 10.0**power)
-        return f"({mantissa})e{power:+03d}"
-    decimals = 1 - int(f"{error:.1e}".split("e")[1])
-    rounded = [round(x, decimals) + 0.0 for x in (value, error)]  # + 0.0: no negative zero
-    return " ± ".join(f"{x:.{max(decimals, 0)}f}" for x in rounded)
-
-
 def format_ranges(ranges: Sequence[Sequence[float]]) -> str:
     """Energy ranges as text, in keV."""
     if not ranges:
         return "none"
-    return ", ".join(f"{low:.6g}{_DASH}{high:.6g}" for low, high in ranges) + " keV"
+    return ", ".join(f"{low:.6g}{DASH}{high:.6g}" for low, high in ranges) + " keV"
 
 
 def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
@@ -283,7 +248,7 @@ def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
                 "error": x.error,
                 "counts": values[counts],
                 "counts_error": errors.get(counts),
-                "significances": [_DASH if v is None else f"{v:.1f}" for v in levels],
+                "significances": [DASH if v is None else f"{v:.1f}" for v in levels],
                 "near": ", ".join(
                     f"{m.line.isotope} {m.line.energy:.2f} ({m.difference:+.2f})" for m in agreeing
                 ),
@@ -323,7 +288,7 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
         return format_value(*value)
     if isinstance(value, Real):
         return format_value(float(value), row.get("error") if key == "counts" else None, digits=4)
-    return _DASH if value is None else str(value)
+    return DASH if value is None else str(value)
 
 
 def _png(figure: Figure | bytes) -> str:

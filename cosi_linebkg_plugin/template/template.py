@@ -22,6 +22,7 @@ from ..io import checks
 from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
 from ..io.hdf5 import read_text, read_whole
+from ..io.tables import Column, format_value, make_table, to_html
 from ..spectrum.axis import check_range
 from .axes import counts_on_axes
 from .norms import NormFit, fit_component_norms
@@ -29,6 +30,7 @@ from .options import METHODS
 from .record import Record
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from astropy.units import Quantity
     from histpy import Histogram
 
@@ -599,6 +601,38 @@ class BackgroundTemplate:
         return (
             f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (label, format_value(self._counts[label], e if np.isfinite(e) else None),
+             "" if np.isfinite(e) else "not known")
+            for label, e in self.errors.items()
+        ]  # fmt: skip
+        if not self.unknown:
+            rows.append(("total", format_value(sum(self._counts.values()), self.total_error), ""))
+        low, high = self.source_range
+        title = f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV)"
+        return to_html(title, ("component", "counts", ""), rows, self.notes)
+
+    def to_table(self) -> Table:
+        """Counts and errors, and with a livetime the rates, as an astropy table.
+
+        The last row is the total, whose error has the correlations. What is not known is masked.
+        """
+        known = None if self.unknown else self.total_error
+        counts = [*self._counts.values(), sum(self._counts.values())]
+        errors = [e if np.isfinite(e) else None for e in [*self.errors.values()]] + [known]
+        columns = [
+            Column("component", [*self.labels, "total"]),
+            Column("counts", counts, "ct", "expected, at the current norms"),
+            Column("error", errors, "ct", "standard error"),
+        ]
+        if self.livetime:
+            t = self.livetime
+            rate_errors = [None if e is None else e / t for e in errors]
+            columns.append(Column("rate", [c / t for c in counts], "Hz"))
+            columns.append(Column("rate_error", rate_errors, "Hz", "standard error"))
+        return make_table(columns, source_range_kev=list(self.source_range), method=self.method)
 
     # --- files -----------------------------------------------------------------------------------
 
