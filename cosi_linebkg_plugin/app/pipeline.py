@@ -496,13 +496,17 @@ def _figures(
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
+        from ..show.figure import sum_to
         from ..show.maps import plot_maps
         from ..show.template import plot_filter_scores, plot_projection, plot_weights
         from ..template.axes import partial_sky
 
         axes = [axis.label for axis in template.axes]
         if "Phi" in axes:
-            figures["phi"] = plot_projection(template, "Phi")
+            seen = None
+            if observed is not None:
+                seen = sum_to(template.counts_on_axes(observed), [str(x) for x in axes], "Phi")
+            figures["phi"] = plot_projection(template, "Phi", observed=seen)
         if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)

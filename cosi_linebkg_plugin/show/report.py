@@ -17,11 +17,15 @@ from ..io.tables import DASH, format_value
 from ..lines.identify import identify_lines
 from ..units import in_kev
 from .figure import rendered
+from .interactive import TARGET, Interactive, has_bokeh, interactive_spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..template.template import BackgroundTemplate
+
+#: Bytes of a page that is still easy to mail; a spectrum that zooms is left out above it.
+LARGEST_PAGE = 2_000_000
 
 #: Captions of the figures that a run makes; any other name is its own caption.
 CAPTIONS = {
@@ -30,7 +34,11 @@ CAPTIONS = {
         "that the fit leaves each bin. Masked bins (hollow) take no part in the fit; triangles lie "
         "beyond the axis. The coloured band is the error of the model."
     ),
-    "phi": "The template along the Compton scattering angle, with the error of the slices' counts.",
+    "phi": (
+        "The template and its components along the Compton scattering angle; the band is the error "
+        "of the slices' counts, that of the norm is named. Observed counts, where they were given, "
+        "hold the source as well; below, their distance from the template in standard deviations."
+    ),
     "phi_truth": (
         "The template along the Compton scattering angle against the simulated truth, which has no "
         "noise: chi is in units of the template's own error."
@@ -71,6 +79,7 @@ def write_report(
     title: str = "Line background",
     notes: Sequence[str] = (),
     source_range: Sequence[Any] | None = None,
+    interactive: bool = True,
 ) -> None:
     """Write the report, whole or not at all.
 
@@ -91,6 +100,9 @@ def write_report(
         Shown below the summary.
     source_range : (low, high), optional
         Quantities, or keV; default: the template's.
+    interactive : bool
+        Let the figure "spectrum" zoom and tell its numbers, where bokeh is installed and the page
+        stays below `LARGEST_PAGE`. The picture stays, for paper and for browsers without scripts.
 
     Raises
     ------
@@ -101,6 +113,7 @@ def write_report(
     if source_range is None and template is not None:
         source_range = template.source_range
     range_kev = None if source_range is None else in_kev(source_range)
+    pictures = {name: _png(figure) for name, figure in (figures or {}).items()}
     unseen = range_kev and any(a < range_kev[1] and b > range_kev[0] for a, b in fit.mask)
     text = page.render(
         title=title,
@@ -114,7 +127,9 @@ def write_report(
         source_counts=_source_counts(fit, range_kev) if range_kev else [],
         unseen=unseen,
         comparison=_comparison_table(comparison or ()),
-        figures=[(CAPTIONS.get(name, name), _png(f)) for name, f in (figures or {}).items()],
+        figures=[(name, CAPTIONS.get(name, name), picture) for name, picture in pictures.items()],
+        interactive=_zooming(fit, range_kev, pictures) if interactive else None,
+        target=TARGET,
         config_text=config_text,
         versions=installed_versions() | dict(fit.versions),
         number=format_value,
@@ -123,6 +138,17 @@ def write_report(
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _zooming(
+    fit: LineBackgroundFit, source_range: tuple[float, float] | None, pictures: Mapping[str, str]
+) -> Interactive | None:
+    """The spectrum that zooms, if there is one, and the page has room for it."""
+    if "spectrum" not in pictures or not has_bokeh():
+        return None
+    made = interactive_spectrum(fit, source_range)
+    size = sum(map(len, pictures.values())) + len(made.item) + len(made.library)
+    return made if size < LARGEST_PAGE else None
 
 
 def write_regions_report(
