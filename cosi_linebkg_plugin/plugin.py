@@ -18,6 +18,7 @@ from .fit.guess import guess_values
 from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
+from .io.tables import to_html
 from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
@@ -95,6 +96,26 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         nuisance = {} if self._shape is None else nuisance_parameters(name, self._shape)
         super().__init__(name, nuisance)
         self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
+
+    def __repr__(self) -> str:
+        s, n = self._spectrum, int(self._spectrum.used.sum())
+        masked = ", ".join(f"{low:.6g}-{high:.6g}" for low, high in s.masked_ranges())
+        given = "nuisance parameters" if self._shape is not None else f"source {self._source!r}"
+        return (
+            f"LineBackgroundLike({self.name!r}, {n} of {s.n_bins} energy bins fitted, "
+            f"{s.edges[0]:.6g}-{s.edges[-1]:.6g} keV, {s.counts[s.used].sum():.0f} counts, "
+            f"masked {masked + ' keV' if masked else 'nothing'}, spectrum from {given})"
+        )
+
+    def _repr_html_(self) -> str:
+        model = "no model yet: set_model, or fit(model)"
+        if self._reader is not None:
+            read = self._reader.model
+            n = len(read.lines)
+            lines = f"{n} line{'' if n == 1 else 's'}"
+            model = f"model with {lines}, {len(read.free)} free parameters"
+        events = [] if self._events is None else [repr(self._events)]
+        return to_html(repr(self), text=[*events, model])
 
     # --- data ------------------------------------------------------------------------------------
 

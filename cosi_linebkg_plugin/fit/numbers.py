@@ -7,18 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..io.tables import Column, make_table
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
 from ..spectrum.priors import Prior
 from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
 from .adequacy import Adequacy, deviance_p_value, judge
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 Array = NDArray[np.float64]
 
@@ -103,8 +107,18 @@ class RangeCounts:
         """Standard error of the total, correlations included."""
         return float(np.sqrt(self.covariance.sum()))
 
+    def to_table(self) -> Table:
+        """An astropy table: component, counts, error; the total is its last row."""
+        return make_table(
+            [
+                Column("component", [*self.labels, "total"]),
+                Column("counts", [*self.values.tolist(), self.total], "ct", "expected"),
+                Column("error", [*self.errors.tolist(), self.total_error], "ct", "standard error"),
+            ]
+        )
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FitNumbers:
     """A background spectrum fitted to the unmasked energy bins.
 
