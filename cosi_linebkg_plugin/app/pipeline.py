@@ -380,16 +380,16 @@ def write_results(
     files = [folder / "fit.json"]
     fit.to_json(files[0], source_range=template.source_range if template else None)
     if template is not None:
-        from ..histograms.write import write_histogram
-
         files.append(folder / "template.h5")
         template.write(files[-1])
         files.append(folder / "background.hdf5")
-        write_histogram(files[-1], template.histogram)
+        template.write_histogram(files[-1])
         for label in template.labels:  # one at a time: each is as large as the template
             files.append(folder / f"background_{label}.hdf5")
-            write_histogram(files[-1], template.component(label))
+            template.write_histogram(files[-1], label)
         if for_program is not None:
+            from ..histograms.write import write_histogram
+
             files.append(folder / "background_threemlfit.hdf5")
             write_histogram(files[-1], for_program)
     return files
@@ -448,10 +448,10 @@ def _figures(
         from ..show.template import plot_filter_scores, plot_projection, plot_weights
         from ..template.axes import partial_sky
 
-        axes = [axis.label for axis in template.axes]
-        if "Phi" in axes:
+        axes = template.event_axes
+        if "Phi" in axes.labels:
             figures["phi"] = plot_projection(template, "Phi")
-        if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
+        if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import healpy as hp
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import chdtrc
 
 from ..errors import TemplateError
+from ..histograms.axis import EventAxis
+from ..histograms.healpix import pix2ang, reordered
 from .axes import partial_sky, phi_degrees
 from .filters import Filter
 
@@ -71,7 +72,7 @@ class Projection:
     @property
     def p_value(self) -> float:
         """Chance of a larger chi2 if the template has the right shape (chi-square law)."""
-        return float(stats.chi2.sf(self.chi2, self.dof)) if self.dof > 0 else float("nan")
+        return float(chdtrc(self.dof, self.chi2)) if self.dof > 0 else float("nan")
 
     def largest(self, number: int = N_LARGEST) -> list[tuple[str, float]]:
         """Names and chi of the largest deviations."""
@@ -177,17 +178,17 @@ def compare(
     own = sum(template.counts.values())
     if not own > 0:
         raise TemplateError("All norms of the template are 0; give it norms above 0.")
-    labels = [str(axis.label) for axis in template.axes]
+    labels = [str(axis.label) for axis in template.event_axes]
     projections: dict[str, Projection] = {}
     for axis in ("Phi", "PsiChi"):
-        if axis in labels and not (axis == "PsiChi" and partial_sky(template.axes[axis])):
+        if axis in labels and not (axis == "PsiChi" and partial_sky(template.event_axes[axis])):
             position = labels.index(axis)
             others = tuple(i for i in range(len(labels)) if i != position)
             expected, errors = template.project(axis)
             scale = total / own
             least = np.min([_at_total(t, axis, total) for t in (template, *beside)], axis=0)
             projections[axis] = _project(
-                template.axes[axis], axis, counts.sum(axis=others), scale * expected,
+                template.event_axes[axis], axis, counts.sum(axis=others), scale * expected,
                 (scale * errors) ** 2, least, nside,
             )  # fmt: skip
     known = np.isfinite(np.diag(template.covariance))
@@ -297,22 +298,22 @@ def _merged_bins(expected: Array) -> list[NDArray[np.int64]]:
 
 
 def _coarse_pixels(
-    axis: Any, expected: Array, nside: int
+    axis: EventAxis, expected: Array, nside: int
 ) -> tuple[list[NDArray[np.int64]], list[str], int]:
     """The pixels of each coarser one; its name is the centre."""
-    nest = str(axis.scheme).upper() == "NESTED"
-    pixels = np.arange(axis.nbins)
-    nested = pixels if nest else hp.ring2nest(axis.nside, pixels)
-    coarse = min(nside, axis.nside)
+    pixels, nside_own = np.arange(axis.nbins), int(axis.nside or 0)
+    nested = pixels if axis.scheme == "NESTED" else reordered(nside_own, pixels, to_nest=True)
+    coarse = min(nside, nside_own)
     while True:
-        parents = hp.nest2ring(coarse, nested // (axis.nside // coarse) ** 2)
-        sums = np.bincount(parents, weights=expected, minlength=hp.nside2npix(coarse))
+        parents = reordered(coarse, nested // (nside_own // coarse) ** 2, to_nest=False)
+        sums = np.bincount(parents, weights=expected, minlength=12 * coarse**2)
         if sums.min() >= MIN_EXPECTED or coarse == 1:
             break
         coarse //= 2
     order = np.argsort(parents, kind="stable")
     groups = np.split(pixels[order], np.flatnonzero(np.diff(parents[order])) + 1)
-    lon, lat = hp.pix2ang(coarse, np.arange(hp.nside2npix(coarse)), lonlat=True)
+    theta, phi = pix2ang(coarse, np.arange(12 * coarse**2))
+    lon, lat = np.degrees(phi), 90.0 - np.degrees(theta)
     names = [f"({x:.0f}, {y:+.0f}) deg" for x, y in zip(lon, lat, strict=True)]
     return list(groups), names, coarse
 

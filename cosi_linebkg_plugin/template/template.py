@@ -16,6 +16,7 @@ from ..errors import FileError, TemplateError
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
 from ..histograms.axes import read_axes
+from ..histograms.axis import event_axes
 from ..histograms.read import open_file
 from ..histograms.write import make_histogram, write_maps
 from ..io import checks
@@ -30,7 +31,7 @@ from .record import Record
 
 if TYPE_CHECKING:
     from astropy.units import Quantity
-    from histpy import Histogram
+    from histpy import Axes, Histogram
 
     from ..consumers.binned import BinnedBackground
     from ..consumers.unbinned import BackgroundDensity
@@ -84,7 +85,8 @@ class BackgroundTemplate:
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        self.axes = axes
+        #: The same as `axes`, without histpy.
+        self.event_axes = event_axes(axes)
         self.labels = tuple(maps)
         self._maps = dict(maps)
         self._sums = {label: float(m.sum()) for label, (m, _) in maps.items()}
@@ -97,6 +99,11 @@ class BackgroundTemplate:
         self.weights = weights
         self.livetime = livetime
         self.versions = dict(versions or installed_versions())
+
+    @property
+    def axes(self) -> Axes:
+        """The axes, as histpy's."""
+        return self.event_axes.histpy
 
     @property
     def fit(self) -> LineBackgroundFit:
@@ -130,7 +137,7 @@ class BackgroundTemplate:
     def _with(self, **changed: Any) -> BackgroundTemplate:
         """A template that differs in some arguments; maps are shared."""
         own: dict[str, Any] = {
-            "axes": self.axes,
+            "axes": self.event_axes,
             "maps": self._maps,
             "counts": self._counts,
             "covariance": self._covariance,
@@ -289,7 +296,7 @@ class BackgroundTemplate:
         -------
         ndarray, shape of the axes, counts
         """
-        return counts_on_axes(source, self.axes, what, self.source_range)
+        return counts_on_axes(source, self.event_axes, what, self.source_range)
 
     # --- maps ------------------------------------------------------------------------------------
 
@@ -314,9 +321,15 @@ class BackgroundTemplate:
         """
         return make_histogram(self.axes, self._total(1), self._total(2))
 
+    def expected(self, label: str | None = None) -> Array:
+        """The contents of `histogram`, or of the component of this label, shape of the axes."""
+        if label is None:
+            return self._total(1)
+        return self._scaled(label, self._counts[label] or 1.0)[0]
+
     def _total(self, power: int) -> Array:
         """The sum at the current norms of the maps (power 1), or of their variances (2)."""
-        total = np.zeros([axis.nbins for axis in self.axes])
+        total = np.zeros(self.event_axes.shape)
         for label, counts in self._counts.items():
             total += self._maps[label][power - 1] * (counts / self._sums[label]) ** power
         return total
@@ -341,14 +354,14 @@ class BackgroundTemplate:
             The errors are those of the slices' counts (sumw2), without the norm's.
         """
         position = self._axis_position(axis)
-        others = tuple(i for i in range(len(list(self.axes))) if i != position)
+        others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
         maps = [self._scaled(name, self._counts[name]) for name in chosen]
         counts = np.sum([m.sum(axis=others) for m, _ in maps], axis=0)
         return counts, np.sqrt(np.sum([v.sum(axis=others) for _, v in maps], axis=0))
 
     def _axis_position(self, axis: str) -> int:
-        names = [a.label for a in self.axes]
+        names = self.event_axes.labels
         if axis not in names:
             raise TemplateError(
                 f"The template has no axis {axis!r}; it has {', '.join(map(str, names))}."
@@ -378,7 +391,7 @@ class BackgroundTemplate:
         2019, A&A 626, A73.
         """
         position = self._axis_position(axis)
-        n_bins = self.axes[position].nbins
+        n_bins = self.event_axes[position].nbins
         if isinstance(groups, int):
             if groups < 1:
                 raise TemplateError(f"Groups must hold 1 bin or more, got {groups}.")
@@ -525,7 +538,7 @@ class BackgroundTemplate:
 
         densities = energy_densities(
             self.fit,
-            self.axes,
+            self.event_axes,
             self.source_range,
             self.labels,
             self.unknown,
@@ -611,16 +624,31 @@ class BackgroundTemplate:
 
         with whole_hdf5(path) as whole:
             for label in self.labels:
-                contents, sumw2 = self._maps[label]
-                factor = (self._counts[label] or 1.0) / self._sums[label]
-                maps = {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
-                write_maps(whole, f"components/{label}", self.axes, maps)
+                write_maps(whole, f"components/{label}", self.event_axes, self._factors(label))
                 whole.check()
             with h5py.File(whole, "a") as file:
                 file.attrs["format"] = FORMAT
                 # datasets: attributes are limited to 64 kB
                 file.create_dataset("metadata", data=json.dumps(self._metadata(), allow_nan=False))
                 file.create_dataset("fit", data=self.fit.to_json())
+
+    def write_histogram(self, path: str | os.PathLike[str], label: str | None = None) -> None:
+        """Write `histogram`, or the component of this label, as a plain histpy file.
+
+        Whole or not at all; a file in its place is replaced.
+        """
+        if label is None:
+            maps = {"contents": (self._total(1), 1.0), "sumw2": (self._total(2), 1.0)}
+        else:
+            maps = self._factors(label)
+        with whole_hdf5(path) as whole:
+            write_maps(whole, "hist", self.event_axes, maps)
+
+    def _factors(self, label: str) -> dict[str, tuple[Array, float]]:
+        """The maps of a component as they are written: at its counts, or at 1 count."""
+        contents, sumw2 = self._maps[label]
+        factor = (self._counts[label] or 1.0) / self._sums[label]
+        return {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -685,7 +713,7 @@ class BackgroundTemplate:
 
 def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
     """Contents and sumw2 of a component in a file: finite, not negative, not all 0."""
-    shape = tuple(axis.nbins for axis in axes)
+    shape = axes.shape
     found = []
     for name in ("contents", "sumw2"):
         if getattr(group[name], "shape", None) != shape:
