@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from ..errors import TemplateError
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
+from ..histograms.axis import EventAxes, EventAxis, event_axes
 from ..histograms.write import make_histogram
 from ..spectrum.axis import EDGE_TOLERANCE
-from ..units import in_unit
+from ..units import factor, in_unit
 from .cells import COMPTON_AXES, ConsumerCells, axis_order
 
 if TYPE_CHECKING:
-    from histpy import Axes, Axis, Histogram
+    from histpy import Axes, Histogram
 
     from ..template.template import BackgroundTemplate
 
@@ -49,23 +50,21 @@ def threemlfit_background(
     TemplateError
         As of `program_axes`, or if a cell has no expectation.
     """
-    import histpy
-
-    time, order = program_axes(template.axes, template.source_range, time_range)
+    time, order = program_axes(template.event_axes, template.source_range, time_range)
     cells = ConsumerCells.of(template, None, "raise", order)
     total = cells.sum(cells.counts / cells.units)
     axes = [time, *(cells.axes[label] for label in COMPTON_AXES)]
-    return make_histogram(histpy.Axes(axes), total.reshape([axis.nbins for axis in axes]))
+    return make_histogram(axes, total.reshape([axis.nbins for axis in axes]))
 
 
 def program_axes(
-    axes: Axes, source_range: Sequence[float], time_range: Sequence[Any] | None = None
-) -> tuple[Axis, tuple[str, ...]]:
+    axes: Axes | EventAxes, source_range: Sequence[float], time_range: Sequence[Any] | None = None
+) -> tuple[EventAxis, tuple[str, ...]]:
     """The Time axis [s] of the program's background, and the template's axes that it is made of.
 
     Parameters
     ----------
-    axes : histpy.Axes
+    axes : EventAxes or histpy.Axes
         Of a template, which need not be made yet.
     source_range : (low, high), keV
     time_range : (start, stop), optional
@@ -77,11 +76,8 @@ def program_axes(
         If the times are not known, axes are missing, or there are others; if the Em axis has
         energies outside the source range.
     """
-    import astropy.units as u
-    import histpy
-
-    labels = [axis.label for axis in axes]
-    own = axes[_TIME] if _TIME in labels else None
+    axes = event_axes(axes)
+    own = axes[_TIME] if _TIME in axes.labels else None
     order: tuple[str, ...] = COMPTON_AXES
     if time_range is not None:
         start, stop = (in_unit(t, "s", "time", TemplateError) for t in time_range)
@@ -108,18 +104,21 @@ def program_axes(
             f"cosi-threemlfit uses the whole energy axis, {em[0]:g}-{em[-1]:g} keV, but the "
             f"template is empty outside its source range {low:g}-{high:g} keV. Make them equal."
         )
-    return histpy.Axis(edges * u.s, label=_TIME), order
+    return EventAxis(_TIME, edges, "s"), order
 
 
-def _unix_edges(axis: Axis) -> NDArray[np.float64]:
+def _unix_edges(axis: EventAxis) -> NDArray[np.float64]:
     """Edges of a Time axis as Unix times [s]."""
-    import astropy.units as u
-
-    if hasattr(axis.edges, "unix"):  # astropy times
-        return np.asarray(axis.edges.unix, float)
-    if axis.unit is None or not axis.unit.is_equivalent(u.s):
+    times: Any = None if axis.original is None else axis.original.edges
+    if hasattr(times, "unix"):  # astropy times
+        return np.asarray(times.unix, dtype=np.float64)
+    try:
+        if not axis.unit or hasattr(times, "jd1"):  # differences of times
+            raise ValueError
+        return np.asarray(axis.edges, float) * factor(axis.unit, "s")
+    except (TypeError, ValueError):  # astropy's
         raise TemplateError(
-            f"The Time axis must have a unit of time, got {axis.unit}: cosi-threemlfit cuts the "
-            "orientation to it. Bin the events with time_edges or time_bins."
-        )
-    return np.asarray(axis.edges.to_value(u.s), float)
+            f"The Time axis must hold Unix times with a unit, got {axis.kind} [{axis.unit}]: "
+            "cosi-threemlfit cuts the orientation to it. Bin the events with time_edges or "
+            "time_bins."
+        ) from None
