@@ -93,10 +93,12 @@ def fit_spectrum(
     _, _, information = objective.scoring(theta)
     curvature = np.maximum(np.diag(information)[free], 1e-300)
     minuit = _minuit_of(objective, theta, curvature)
-    # A handful of calls from here; where limits make it crawl, the Newton steps take over.
-    minuit.migrad(ncall=1000 + 50 * free.size)
-    theta[free] = np.array(minuit.values)
-    theta, interior, covariance, problem = _optimum(objective, theta, 1.0 / np.sqrt(curvature))
+    sigma = 1.0 / np.sqrt(curvature)
+    if not _is_close(objective, theta, sigma):
+        # A handful of calls from here; where limits make it crawl, the Newton steps take over.
+        minuit.migrad(ncall=1000 + 50 * free.size)
+        theta[free] = np.array(minuit.values)
+    theta, interior, covariance, problem = _optimum(objective, theta, sigma)
     problem = problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
     names = tuple(model.parameters[i].name for i in interior)
     errors: dict[str, tuple[float, float]] = {}
@@ -244,7 +246,7 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
         interior = free[moving]
         if interior.size == 0:
             return theta, interior, np.zeros((0, 0)), ""
-        steps = np.minimum(1e-2 * sigma, 1e-3 * np.maximum(np.abs(theta[free]), 1e-3))[moving]
+        steps = _steps(theta[free], sigma)[moving]
         hessian = objective.hessian(theta, interior, steps)
         covariance, problem = _inverse(objective.model, hessian, interior, damping)
         if problem:
@@ -272,6 +274,27 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
             damping = max(10.0 * damping, 1e-3)
     # Limits or rounding kept the steps from getting there.
     return theta, interior, *_judged(objective, theta, interior, steps)
+
+
+def _is_close(objective: Objective, theta: Array, sigma: Array) -> bool:
+    """Whether one Newton step leads from here to a minimum, by the exact Hessian.
+
+    Scoring may also end at a saddle point, or where it crawls along a limit.
+    """
+    free = objective.model.free
+    gradient = objective.gradient(theta)[free]
+    moving = _can_move(objective, theta, gradient, sigma)
+    if not moving.any():
+        return True
+    hessian = objective.hessian(theta, free[moving], _steps(theta[free], sigma)[moving])
+    covariance, problem = _inverse(objective.model, hessian, free[moving], 0.0)
+    edm = 0.5 * float(gradient[moving] @ covariance @ gradient[moving])
+    return not problem and edm < _EDM_OF_ONE_STEP
+
+
+def _steps(x: Array, sigma: Array) -> Array:
+    """Half-widths of the differences that the Hessian is made of."""
+    return np.asarray(np.minimum(1e-2 * sigma, 1e-3 * np.maximum(np.abs(x), 1e-3)), dtype=float)
 
 
 def _judged(objective: Objective, theta: Array, interior: Slots, steps: Array) -> tuple[Array, str]:

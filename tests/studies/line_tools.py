@@ -12,8 +12,9 @@ neutrons and protons make in germanium, aluminium, iron and cadmium (the catalog
 
 Expected lines. Each known line is looked for by a zero-area filter that no tool uses: the counts
 within 1.5 sigma less those of the two sides next to them (2 to 5 sigma), in units of their
-Poisson error. It is expected where this has a peak above 6 within 0.7 keV of its energy on the window's scale
-(the shift of its strongest line); of lines within 2 sigma of each other the strongest one counts.
+Poisson error. It is expected where this has a peak above 6 within 0.7 keV of its energy on the
+window's scale (the shift of its strongest line); of lines within 2 sigma of each other the
+strongest one counts.
 In the flight spectrum, with bins of 10 keV, three lines stand out of both neighbouring bins.
 
 Found: within 1.5 sigma (at least 0.7 keV, at least half a bin) of the expected energy.
@@ -43,8 +44,8 @@ Array = NDArray[np.float64]
 
 #: keV, by nuclide: from 0.02 photons per 100 decays on, of ENSDF, in the windows.
 CHAINS = {
-    "228Ac": (503.82, 508.96, 520.15, 523.13, 546.47, 562.50, 570.91, 572.14, 583.41, 651.51, 674.75,
-              1065.18, 1095.68, 1110.61, 1117.63, 1153.52, 1245.05, 1247.08, 1250.04, 1286.27,
+    "228Ac": (503.82, 508.96, 520.15, 523.13, 546.47, 562.50, 570.91, 572.14, 583.41, 651.51,
+              674.75, 1065.18, 1095.68, 1110.61, 1117.63, 1153.52, 1245.05, 1247.08, 1250.04, 1286.27,
               1287.68, 1459.14, 1495.91, 1501.57, 1537.89, 1548.65, 1557.11, 1702.43, 1724.21,
               1758.11, 1823.22, 1835.43, 1842.13, 1887.10),
     "208Tl": (510.77, 583.19, 587.70, 650.10, 1093.90, 1282.80, 2614.51),
@@ -237,7 +238,7 @@ def table(windows: list[Window], detail: bool) -> str:
     """Lines of the table, in Markdown."""
     n_expected = sum(w.expected.size for w in windows)
     rows = [
-        f"| tool | of {n_expected} expected lines found | lines in all | without a cause | CPU [s] |",
+        f"| tool | found of {n_expected} expected | lines in all | without a cause | CPU [s] |",
         "|---|---|---|---|---|",
     ]
     for name, tool in TOOLS.items():
