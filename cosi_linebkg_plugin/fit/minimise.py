@@ -129,11 +129,13 @@ def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, Mi
         _, _, information = objective.scoring(theta)
         curvature = np.maximum(np.diag(information)[free], 1e-300)
         minuit = _minuit_of(objective, theta, curvature)
-        # A handful of calls from here; where limits make it crawl, the Newton steps take over.
-        minuit.migrad(ncall=1000 + 50 * free.size)
-        theta = theta.copy()
-        theta[free] = np.array(minuit.values)
-        end = _optimum(objective, theta, 1.0 / np.sqrt(curvature))
+        sigma = 1.0 / np.sqrt(curvature)
+        if not _is_close(objective, theta, sigma):
+            # A handful of calls from here; where limits make it crawl, the Newton steps take over.
+            minuit.migrad(ncall=1000 + 50 * free.size)
+            theta = theta.copy()
+            theta[free] = np.array(minuit.values)
+        end = _optimum(objective, theta, sigma)
         theta = end.theta
         if tails_within(objective.model, theta, asked) is None:
             break
@@ -273,7 +275,7 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> Optimum:
         interior = free[moving]
         if interior.size == 0:
             return Optimum(theta, interior, np.zeros((0, 0)), "")
-        steps = np.minimum(1e-2 * sigma, 1e-3 * np.maximum(np.abs(theta[free]), 1e-3))[moving]
+        steps = _steps(theta[free], sigma)[moving]
         hessian = objective.hessian(theta, interior, steps)
         covariance, problem = _inverse(objective.model, hessian, interior, damping)
         if problem:
@@ -301,6 +303,27 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> Optimum:
             damping = max(10.0 * damping, 1e-3)
     # Limits or rounding kept the steps from getting there.
     return Optimum(theta, interior, *_judged(objective, theta, interior, steps))
+
+
+def _is_close(objective: Objective, theta: Array, sigma: Array) -> bool:
+    """Whether one Newton step leads from here to a minimum, by the exact Hessian.
+
+    Scoring may also end at a saddle point, or where it crawls along a limit.
+    """
+    free = objective.model.free
+    gradient = objective.gradient(theta)[free]
+    moving = _can_move(objective, theta, gradient, sigma)
+    if not moving.any():
+        return True
+    hessian = objective.hessian(theta, free[moving], _steps(theta[free], sigma)[moving])
+    covariance, problem = _inverse(objective.model, hessian, free[moving], 0.0)
+    edm = 0.5 * float(gradient[moving] @ covariance @ gradient[moving])
+    return not problem and edm < _EDM_OF_ONE_STEP
+
+
+def _steps(x: Array, sigma: Array) -> Array:
+    """Half-widths of the differences that the Hessian is made of."""
+    return np.asarray(np.minimum(1e-2 * sigma, 1e-3 * np.maximum(np.abs(x), 1e-3)), dtype=float)
 
 
 def _judged(objective: Objective, theta: Array, interior: Slots, steps: Array) -> tuple[Array, str]:
