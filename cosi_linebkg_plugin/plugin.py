@@ -44,9 +44,6 @@ if TYPE_CHECKING:
 #: more than 1, it is more than a standard error away from the optimum.
 _LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
 
-#: How often `guess` looks for a still lower minimum from the last one.
-_MAX_SEARCHES = 5
-
 
 class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     """Poisson likelihood of the energies around a line, for any threeML session.
@@ -232,6 +229,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     def guess(self, model: Model | None = None) -> None:
         """Set the free parameters to where a session should start; limits are kept.
 
+        All but one: a tail may not grow longer than the direct fit lets it (6 widths of its line).
         That is the optimum of `fit`, from which a JointLikelihood of several lines arrives and,
         from further away, often does not. Where the direct fit finds no valid minimum, or a
         line lies in the mask, it is what that fit starts from: a continuum, and lines placed one
@@ -244,13 +242,10 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         """
         reader = self._reader_for(model)
         start = reader.current_model()
-        best = self._best_of(start)
-        for _ in range(_MAX_SEARCHES):
-            again = None if best is None else self._best_of(from_best(best))
-            if best is None or again is None or again.deviance > best.deviance - _LOWER_MINIMUM:
-                break
-            best = again
+        best = self._direct(start)
         reader.set_values(guess_values(start, self._spectrum) if best is None else _off_zero(best))
+        if best is not None:
+            reader.set_upper_limits(best.model)
         self._write_back()
 
     def fit(self, model: Model | None = None, *, minos: bool = False) -> LineBackgroundFit:
@@ -497,7 +492,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
                 or f"the law that {', '.join(reader.free_laws)} follows has free parameters, whose "
                 "errors are not in those of expected counts",
             )
-        direct = self._best_of(from_best(replace(result, model=reader.model)))
+        direct = self._direct(from_best(replace(result, model=reader.model)))
         if direct is None:
             return result
         plugins = list(analysis.data_list.values())
@@ -524,20 +519,12 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             "exact second derivatives instead",
         )
 
-    def _best_of(self, model: SpectralModel) -> LineBackgroundFit | None:
-        """The lower one of the direct fits from a model's values, and with its lines centred."""
-        values = _centred(model, model.values, model.lines)
-        centred = tuple(
-            replace(p, value=float(v)) for p, v in zip(model.parameters, values, strict=True)
-        )
-        fits = []
-        for start in (model, replace(model, parameters=centred)):
-            try:
-                fits.append(fit_spectrum(start, self._spectrum))
-            except (FitError, ModelError):
-                continue
-        objective = Objective(model, self._spectrum)  # priors count as well as the data
-        return min(fits, key=lambda fit: objective.value(fit.theta), default=None)
+    def _direct(self, model: SpectralModel) -> LineBackgroundFit | None:
+        """The direct fit, or None if it finds no valid minimum or refuses the model."""
+        try:
+            return fit_spectrum(model, self._spectrum)
+        except (FitError, ModelError):
+            return None
 
     def _read(self, model: Model) -> SpectrumReader:
         if self._shape is None:
