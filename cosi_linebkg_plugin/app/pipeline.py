@@ -22,7 +22,7 @@ from ..io.progress import Progress, say
 from ..spectrum.axis import EnergySpectrum, check_inside
 from ..spectrum.components import SpectralModel
 from .config import Config
-from .fitting import fit_config, search_options, spectral_model, with_p_value
+from .fitting import fit_config, hidden_widths, search_options, spectral_model, with_p_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -230,7 +230,7 @@ def prepare(
         with naming("model"):
             start = _checked_model(config, spectrum)
         plan = _checked_plan(config, events, spectrum, start)
-    return Prepared(events, spectrum, start, plan, _notes(config))
+    return Prepared(events, spectrum, start, plan, (*_notes(config), *_held(config, spectrum)))
 
 
 def _open(config: Config, progress: Progress | None) -> EventHistogram:
@@ -270,6 +270,20 @@ def _checked_plan(
     return plan
 
 
+def _held(config: Config, spectrum: EnergySpectrum) -> tuple[str, ...]:
+    """A note where the bins do not show the width of the lines."""
+    if config.model.lines == "auto":  # the search says it itself
+        return ()
+    names = sorted(hidden_widths(spectral_model(config), spectrum))
+    if not names:
+        return ()
+    wide = float(np.median(spectrum.widths))
+    return (
+        f"model: the width {', '.join(names)} is held at its start: bins of {wide:.3g} keV do not "
+        "show it; bin finer, 5 keV say",
+    )
+
+
 def _notes(config: Config) -> tuple[str, ...]:
     if not config.masks_source_by_default or config.source_range is None:
         return ()
@@ -298,7 +312,7 @@ def _checked_model(config: Config, spectrum: EnergySpectrum) -> SpectralModel | 
 
         check_search(spectrum, **search_options(config))
         return None
-    start = spectral_model(config)
+    start = spectral_model(config, None, spectrum)
     check_fit(start, spectrum)
     return start
 
