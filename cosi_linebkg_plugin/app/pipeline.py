@@ -23,7 +23,7 @@ from ..io.progress import Progress, say
 from ..spectrum.axis import EnergySpectrum, check_inside
 from ..spectrum.components import SpectralModel
 from .config import Config
-from .fitting import fit_config, search_options, spectral_model, with_p_value
+from .fitting import fit_config, hidden_widths, search_options, spectral_model, with_p_value
 
 if TYPE_CHECKING:
     from histpy import Histogram
@@ -238,7 +238,7 @@ def prepare(
         plan = _checked_plan(config, events, spectrum, start)
         if config.output.pipeline:
             _check_pipeline(plan)
-    return Prepared(events, spectrum, start, plan, _notes(config))
+    return Prepared(events, spectrum, start, plan, (*_notes(config), *_held(config, spectrum)))
 
 
 def _open(config: Config, progress: Progress | None) -> EventHistogram:
@@ -276,6 +276,20 @@ def _checked_plan(
             _require_hidden_line(config, options, start)
             _require_named_lines(options, start)
     return plan
+
+
+def _held(config: Config, spectrum: EnergySpectrum) -> tuple[str, ...]:
+    """A note where the bins do not show the width of the lines."""
+    if config.model.lines == "auto":  # the search says it itself
+        return ()
+    names = sorted(hidden_widths(spectral_model(config), spectrum))
+    if not names:
+        return ()
+    wide = float(np.median(spectrum.widths))
+    return (
+        f"model: the width {', '.join(names)} is held at its start: bins of {wide:.3g} keV do not "
+        "show it; bin finer, 5 keV say",
+    )
 
 
 def _notes(config: Config) -> tuple[str, ...]:
@@ -340,7 +354,7 @@ def _checked_model(config: Config, spectrum: EnergySpectrum) -> SpectralModel | 
 
         check_search(spectrum, **search_options(config))
         return None
-    start = spectral_model(config)
+    start = spectral_model(config, None, spectrum)
     check_fit(start, spectrum)
     return start
 

@@ -123,6 +123,30 @@ class RangeCounts:
         )
 
 
+#: A width whose error is a larger share of it than this is not seen.
+_UNSEEN = 0.5
+
+#: In bins wider than this many standard deviations a line reaches at most one neighbour of its
+#: own bin, and what it leaves there does not tell its width from its energy.
+HIDING = 5.0
+
+
+def hides_width(bin_width: float, sigma: float) -> bool:
+    """Whether bins of this width [keV] do not show the width of a line."""
+    return bin_width > HIDING * sigma
+
+
+def unseen_widths(fit: FitNumbers) -> list[str]:
+    """Names of free widths of lines (sigma, keV) that the bins do not show."""
+    slots = {
+        fit.model.components[i].width_slots[0]
+        for i in fit.model.lines
+        if len(fit.model.components[i].width_slots) == 1
+    }
+    names, errors, values = [fit.model.names[i] for i in sorted(slots)], fit.errors, fit.values
+    return [n for n in names if errors.get(n, 0.0) > _UNSEEN * abs(values[n])]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class FitNumbers:
     """A background spectrum fitted to the unmasked energy bins.

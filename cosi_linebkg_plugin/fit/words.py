@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
 from .adequacy import LEVEL, TOLERABLE, Adequacy
-from .numbers import FitNumbers
+from .numbers import FitNumbers, unseen_widths
 from .restarts import LONGEST_TAIL
 
 if TYPE_CHECKING:
@@ -135,7 +135,12 @@ def summary(fit: FitNumbers) -> str:
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
     text = describe(fit.adequacy, fit.lines, shapes, at_limit)
-    return f"{text} Note: {fit.message}." if fit.message else text
+    notes = [fit.message] if fit.message else []
+    widths = unseen_widths(fit)
+    if widths:
+        shown = ", ".join(f"{n} = {fit.values[n]:.3g} ± {fit.errors[n]:.2g} keV" for n in widths)
+        notes.append(f"the bins do not show the lines' width ({shown}); bin finer, or hold it")
+    return " ".join([text, *(f"Note: {note}." for note in notes)])
 
 
 def goodness(adequacy: Adequacy) -> str:

@@ -156,6 +156,17 @@ def test_weighted_counts_have_no_halves(folder, write, tmp_path, capsys):
     assert "template: smoothing='auto' splits the counts" in capsys.readouterr().err
 
 
+def test_a_width_that_the_bins_do_not_show_is_said(tmp_path, capsys):
+    events = simulated_events(simulate(1, nside=1, energy_edges=np.arange(1500.0, 2001.0, 20.0)))
+    write_histogram(tmp_path / "events.hdf5", events)
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(CONFIG | {"mask": [[1780, 1840]], "model": {"lines": [1721]}}))
+    assert main(["check", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "note: model: the width sigma_2 is held at its start: bins of 20 keV do not show" in said
+    assert "1 line, 4 free parameters" in said
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_protected_folder_is_refused(tmp_path):
     tmp_path.chmod(0o500)
