@@ -27,7 +27,8 @@ from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
 from .template.amounts import LABELS, LineRatio, SourceAmounts
 from .template.axes import observed_counts
-from .template.build import make_template
+from .template.build import make_template, validate_template
+from .template.control import ControlRanges
 from .template.options import TemplateOptions
 from .template.plan import plan_for_fit
 from .template.template import BackgroundTemplate
@@ -376,6 +377,38 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             )
         plan = plan_for_fit(self._events, fit, source_range, options)
         return make_template(plan, fit)
+
+    def validate(self, template: BackgroundTemplate) -> ControlRanges:
+        """Try a template's recipe where the counts are known to be background: on control ranges.
+
+        Up to twelve pseudo source ranges, as wide as the source range, at energies left and right
+        that hold no strong line. For each the spectrum is fitted without it, and a template made
+        as the real one was (method, window, filter, order); it is compared with the counts
+        there. The template keeps the result, and its covariance, with `norm_constraint`, includes
+        the error of the amount that was measured where it is larger than the systematic error of
+        the spectral fit.
+
+        Parameters
+        ----------
+        template : BackgroundTemplate
+            Of these events.
+
+        Returns
+        -------
+        ControlRanges
+            Print it for the table, and whether the template may be used.
+
+        Raises
+        ------
+        TemplateError
+            If it was not made from these events, or with sky=, which needs ``validate=True`` when
+            it is made.
+        """
+        if self._events is None:
+            raise LineBackgroundError(
+                "The plugin was given a spectrum alone; a template needs the event histogram."
+            )
+        return validate_template(self._events, template)
 
     # --- inside ----------------------------------------------------------------------------------
 

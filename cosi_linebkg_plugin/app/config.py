@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from glob import has_magic
@@ -360,25 +361,39 @@ def _type_of(option: Option) -> Any:
     return kind | None if option.default is None and kind is not Any else kind
 
 
-def _section_of(declared: type) -> Callable[[type[_S]], type[_S]]:
-    """Give a section a key for each option that a file can hold."""
+def _section_of(declared: type, **defaults: Any) -> Callable[[type[_S]], type[_S]]:
+    """Give a section a key for each option that a file can hold.
+
+    Parameters
+    ----------
+    declared : type
+    **defaults
+        Where a file's differ from those of a call.
+    """
 
     def decorate(section: type[_S]) -> type[_S]:
         keys: dict[str, Any] = {}
         for option in options_of(declared).values():
             if option.kind != "python":
-                default = ... if option.required else option.default
+                default = defaults.get(option.name, ... if option.required else option.default)
                 keys[option.name] = (
                     _type_of(option), Field(default=default, description=option.line)
                 )  # fmt: skip
-        return pydantic.create_model(
-            section.__name__, __base__=section, __doc__=section.__doc__, __module__=__name__, **keys
-        )
+        with warnings.catch_warnings():
+            # an option may be named like an old method of pydantic's (validate)
+            warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+            return pydantic.create_model(
+                section.__name__,
+                __base__=section,
+                __doc__=section.__doc__,
+                __module__=__name__,
+                **keys,
+            )
 
     return decorate
 
 
-@_section_of(TemplateOptions)
+@_section_of(TemplateOptions, validate=True)
 class TemplateSection(OptionsSection):
     """How the background template of the source range is made."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -45,6 +46,8 @@ RESULTS = (
     "maps.png",
     "weights.png",
     "filter_scores.png",
+    "control.png",
+    "control_ranges.json",
     "posterior.png",
     "predictive.png",
     "fit_interrupted.json",
@@ -392,6 +395,11 @@ def write_results(
 
             files.append(folder / "background_threemlfit.hdf5")
             write_histogram(files[-1], for_program)
+        if template.control_ranges is not None:
+            files.append(folder / "control_ranges.json")
+            with whole_file(files[-1]) as temporary:
+                text = json.dumps(template.control_ranges.to_dict(), indent=1, allow_nan=False)
+                temporary.write_text(text, encoding="utf-8")
     return files
 
 
@@ -456,6 +464,10 @@ def _figures(
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
+        if template.control_ranges is not None and template.control_ranges.ranges:
+            from ..show.control import plot_control_ranges
+
+            figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
     if fit.samples is not None:
         from ..show.posterior import has_corner, plot_corner, plot_predictive
 

@@ -302,7 +302,7 @@ class FitNumbers:
             toys=self.toys,
         )
 
-    @property
+    @cached_property
     def lines(self) -> list[tuple[float, float]]:
         """Energy and width [keV] of each line with counts."""
         theta = self.theta

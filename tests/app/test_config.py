@@ -96,7 +96,7 @@ def test_defaults(load):
     assert config.model.model_dump() == MODEL_DEFAULTS | {"lines": ()}
     template = config.template.model_dump()
     assert template.pop("method") == "components" and template.pop("order") == 1
-    assert template.pop("shift") is False
+    assert template.pop("shift") is False and template.pop("validate") is True
     assert set(template.values()) == {None}
 
 
@@ -242,7 +242,8 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
             "template: {sideband: []}",
             "template.sideband: unknown key; did you mean sidebands? "
             "Known here: method, sidebands, window, order, tracers, line_ratio, smoothing, "
-            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime, shift.",
+            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime, shift, "
+            "validate.",
         ),
         ("model: 3", "model: got 3; a mapping of keys to values is needed."),
         ("model:", "model: got nothing; a mapping of keys to values is needed."),

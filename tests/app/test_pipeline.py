@@ -79,7 +79,7 @@ def test_a_figure_is_drawn_once_and_the_report_holds_the_same(load, tmp_path, mo
     pictures = {p.read_bytes() for p in outcome.files if p.suffix == ".png"}
     report = (tmp_path / "out" / "report.html").read_text()
     held = {base64.b64decode(x) for x in re.findall(r"data:image/png;base64,([^\"]+)", report)}
-    assert len(drawn) == len(pictures) == 4 and held == pictures
+    assert len(drawn) == len(pictures) == 5 and held == pictures
     assert progress.said[0] == "reading the events" and "making the template" in progress.said
 
 
