@@ -63,6 +63,15 @@ def test_python_runs(folder, monkeypatch):
     assert (folder / "spectrum.png").stat().st_size > 10_000
 
 
+def test_python_of_the_tables_runs(folder, monkeypatch):
+    monkeypatch.chdir(folder)  # with the result of the first test
+    page = (DOCS / "reference.md").read_text(encoding="utf-8")
+    exec(compile(block("python", page), "reference.md", "exec"), {})
+    rows = (folder / "lines.tex").read_text().splitlines()
+    assert any(row.startswith(r"mu_2 & 1506.") and row.endswith(r"\\") for row in rows)
+    assert (folder / "lines.ecsv").read_text().startswith("# %ECSV")
+
+
 def test_python_of_the_line_search_runs(folder, capsys):
     from cosi_linebkg_plugin import LineBackgroundLike
 

@@ -437,6 +437,17 @@ class Config(_Section):
     output: OutputSection = OutputSection()
 
     _given: dict[Path, str] = pydantic.PrivateAttr(default_factory=dict)
+    _file: str = pydantic.PrivateAttr(default="")
+
+    def __eq__(self, other: object) -> bool:
+        """By their values, wherever they were read from."""
+        same_kind = isinstance(other, Config)
+        return same_kind and all(getattr(self, x) == getattr(other, x) for x in Config.model_fields)
+
+    @property
+    def file(self) -> str:
+        """The file that it was read from, for messages; empty if it was none."""
+        return self._file
 
     @field_validator("events")
     @classmethod
@@ -590,7 +601,9 @@ def load_regions(path: str | Path) -> dict[str, Config]:
     name, mapping = read_yaml(path)
     folder = Path(path).parent
     if not isinstance(mapping, Mapping) or "regions" not in mapping:
-        return {"": parse_config(mapping, folder, name)}
+        config = parse_config(mapping, folder, name)
+        config._file = name
+        return {"": config}
     rows = mapping["regions"]
     if not isinstance(rows, list) or not rows:
         raise ConfigError(
@@ -604,6 +617,7 @@ def load_regions(path: str | Path) -> dict[str, Config]:
         region = _region_name(row, where, configs)
         own = {key: value for key, value in row.items() if key != "name"}
         configs[region] = parse_config(shared | own, folder, f"{where} ({region})")
+        configs[region]._file = name
     return configs
 
 

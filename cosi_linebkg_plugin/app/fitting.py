@@ -148,11 +148,12 @@ def require_fit_of(spectrum: EnergySpectrum, fit: LineBackgroundFit) -> None:
     if same and (fit.spectrum.mask == spectrum.mask).all():
         return
     raise ConfigError(
-        f"mask: the fit was made with {_ranges(fit.mask)} masked, the configuration masks "
-        f"{_ranges(spectrum.masked_ranges())}; fit again with this configuration."
+        f"mask: the fit was made with {ranges_text(fit.mask)} masked, the configuration masks "
+        f"{ranges_text(spectrum.masked_ranges())}; fit again with this configuration."
     )
 
 
-def _ranges(ranges: Sequence[Sequence[float]]) -> str:
+def ranges_text(ranges: Sequence[Sequence[float]]) -> str:
+    """Energy ranges [keV] in words."""
     text = ", ".join(f"{low:.6g}-{high:.6g}" for low, high in ranges)
     return f"{text} keV" if text else "nothing"

@@ -8,7 +8,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,12 @@ from scipy.special import chdtrc
 from ..errors import TemplateError
 from ..histograms.axis import EventAxis
 from ..histograms.healpix import pix2ang, reordered
+from ..io.tables import Column, make_table, to_html
 from .axes import partial_sky, phi_degrees
 from .filters import Filter
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 Array = NDArray[np.float64]
 
@@ -32,7 +36,7 @@ COMPARED_AXES = ("Phi", "PsiChi", "Time")
 N_LARGEST = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Projection:
     """A template along one axis against the observed counts.
 
@@ -82,13 +86,16 @@ class Projection:
         """Chance of a larger chi2 if the template has the right shape (chi-square law)."""
         return float(chdtrc(self.dof, self.chi2)) if self.dof > 0 else float("nan")
 
+    def __repr__(self) -> str:
+        return f"Projection({self.axis}, chi2/dof {self.chi2:.1f}/{self.dof}, p {self.p_value:.2g})"
+
     def largest(self, number: int = N_LARGEST) -> list[tuple[str, float]]:
         """Names and chi of the largest deviations."""
         order = np.argsort(-np.abs(self.chi))[:number]
         return [(self.names[i], float(self.chi[i])) for i in order]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """A template against the observed counts of the source range.
 
@@ -120,6 +127,28 @@ class Comparison:
     def difference_error_percent(self) -> float:
         """From the template's error and the Poisson error of the observed counts."""
         return 100.0 * float(np.hypot(self.error, np.sqrt(self.observed))) / self.observed
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{self.counts:.0f} ± {self.error:.0f} of {self.observed:.0f} counts "
+            f"({self.difference_percent:+.1f} ± {self.difference_error_percent:.1f} %)"
+        ]
+        parts += [f"{axis} chi2/dof {p.chi2:.1f}/{p.dof}" for axis, p in self.projections.items()]
+        return f"Comparison({self.name}: {'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (axis, f"{p.chi2:.1f} / {p.dof}", f"{p.p_value:.2g}",
+             "; ".join(f"{name}: {chi:+.1f}" for name, chi in p.largest()))
+            for axis, p in self.projections.items()
+        ]  # fmt: skip
+        scaled = "The distributions are compared at the observed total."
+        heads = ("axis", "chi2 / dof", "p", "largest deviations [sigma]")
+        return to_html(repr(self), heads, rows, [scaled])
+
+    def to_table(self) -> Table:
+        """The comparison as an astropy table of one row; see the function `to_table`."""
+        return to_table([self])
 
     def row(self) -> dict[str, Any]:
         """One row of a table: plain numbers and text."""
@@ -227,6 +256,27 @@ def to_csv(rows: Sequence[Comparison]) -> str:
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()
+
+
+def to_table(rows: Sequence[Comparison]) -> Table:
+    """Comparisons as an astropy table, whose ``write`` knows LaTeX, CSV and ECSV.
+
+    Parameters
+    ----------
+    rows : sequence of Comparison
+
+    Returns
+    -------
+    astropy.table.Table
+        One row each, its columns the keys of `Comparison.row`.
+    """
+    table = [row.row() for row in rows]
+    units = {"counts": "ct", "error": "ct", "observed": "ct"}
+    units |= {"difference_percent": "percent", "difference_error_percent": "percent"}
+    keys = dict.fromkeys(key for row in table for key in row)
+    return make_table(
+        [Column(key, [row.get(key) for row in table], units.get(key, "")) for key in keys]
+    )
 
 
 def to_json(rows: Sequence[Comparison]) -> str:

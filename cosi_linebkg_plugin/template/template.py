@@ -28,8 +28,10 @@ from .axes import counts_on_axes
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
 from .record import Record
+from .words import as_html, as_table, in_a_line
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from astropy.units import Quantity
     from histpy import Axes, Histogram
 
@@ -630,18 +632,17 @@ class BackgroundTemplate:
         return threemlfit_background(self, time_range)
 
     def __repr__(self) -> str:
-        parts = ", ".join(
-            f"{label} {self._counts[label]:.1f} +- {error:.1f}"
-            for label, error in self.errors.items()
-        )
-        low, high = self.source_range
-        percent = self._record.systematic_percent
-        systematic = f", systematic error {percent:.2g} % per bin included" if percent else ""
-        if self._record.measured_percent:
-            systematic += f", measured error {self._record.measured_percent:.2g} % included"
-        return (
-            f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
-        )
+        return in_a_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_table(self) -> Table:
+        """Counts and errors, and with a livetime the rates, as an astropy table.
+
+        The last row is the total, whose error has the correlations. What is not known is masked.
+        """
+        return as_table(self)
 
     # --- files -----------------------------------------------------------------------------------
 

@@ -149,7 +149,7 @@ def test_a_background_of_unknown_times_is_refused_before_the_fit(load, folder, m
     ):
         with pytest.raises(LineBackgroundError) as error:
             pipeline.prepare(load(output=output, **changes))
-        assert one_line(error.value).startswith(message)
+        assert message in one_line(error.value)
     with pytest.raises(ConfigError, match="output.pipelines: unknown key; did you mean pipeline?"):
         load(output={"pipelines": True})
 
