@@ -7,6 +7,8 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
+import pytest
+import yaml
 from packaging.version import Version
 
 import cosi_linebkg_plugin
@@ -77,3 +79,35 @@ def test_all_data_files_are_installed():
         package = ".".join(("cosi_linebkg_plugin", *path.relative_to(folder).parts[:-1]))
         known = patterns.get(package, "").split(",")
         assert any(fnmatch(path.name, pattern.strip()) for pattern in known), path
+
+
+def test_the_citation_names_the_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["version"] == setup()["metadata"]["version"]
+
+
+#: Names on conda-forge that differ from those on PyPI.
+CONDA_NAMES = {"matplotlib": "matplotlib-base"}
+
+
+def test_the_conda_recipe_says_what_setup_cfg_says():
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
+    declared = setup()
+    assert recipe["context"]["version"] == declared["metadata"]["version"]
+    assert recipe["context"]["name"] == declared["metadata"]["name"]
+    assert recipe["about"]["license"] == declared["metadata"]["license"]
+    scripts = declared["options.entry_points"]["console_scripts"].split()
+    assert recipe["build"]["python"]["entry_points"] == [" ".join(scripts)]
+    needed = requirements(declared["options"]["install_requires"])
+    expected = {CONDA_NAMES.get(name, name).lower(): low for name, low in needed.items()}
+    expected["python"] = declared["options"]["python_requires"].removeprefix(">=")
+    found = dict(row.split(" >=") for row in recipe["requirements"]["run"])
+    assert found == expected
+
+
+def test_the_conda_recipe_is_one():
+    """By the parser of the program that builds it, where that is installed."""
+    rattler_build = pytest.importorskip("rattler_build")
+    text = (ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    (made,) = rattler_build.Stage0Recipe.from_yaml(text).render(rattler_build.VariantConfig())
+    assert "cosi-linebkg-plugin" in str(made)
