@@ -199,7 +199,7 @@ def apply_filter(
         before, patterns = linear.sum(axis=1), np.maximum(linear, 0.0, out=buffer)
         sums, known, empty = _empty_patterns(patterns, counts, spread, window is not None)
         least, group_noise = 1.0 - known, np.zeros(starts.size)
-        rows = np.flatnonzero(empty & known)
+        rows = _where(empty & known)
         cells = _group_sums(variances[times], starts)[rows]
         group_noise[rows], least[rows] = _noise(raw[rows], cells, counts[rows], spread[rows])
         noise[times], shrinkage[times] = let_through * group_noise[group], least[group]
@@ -281,6 +281,11 @@ def _spread_variances(
         np.multiply(filtered[t], per_count[t, :, None], out=out[t], where=changed)
 
 
+def _where(flags: NDArray[np.bool_]) -> Any:
+    """Index of the rows that are true: all of them as a slice, which copies nothing."""
+    return slice(None) if flags.all() else np.flatnonzero(flags)
+
+
 def _fill_empty(
     filtered: Array, totals: Array, noise: Array, shrinkage: Array, overall: Array
 ) -> None:
@@ -297,13 +302,10 @@ def _fill_empty(
     q = filtered.sum(axis=(0, 1))
     q = q if _all_positive(q) else overall
     for t in range(len(filtered)):
-        rows: Any = np.flatnonzero(shrinkage[t])
-        if rows.size == shrinkage.shape[1]:
-            rows = slice(None)  # a view; the others are copies
-        scale = totals[t, rows, None]
-        p, shrinkage[t, rows] = _shrink(
-            filtered[t, rows] / scale, q / q.sum(), noise[t, rows], shrinkage[t, rows]
-        )
+        rows = _where(shrinkage[t] > 0)
+        scale, p = totals[t, rows, None], filtered[t, rows]
+        p /= scale
+        p, shrinkage[t, rows] = _shrink(p, q / q.sum(), noise[t, rows], shrinkage[t, rows])
         p *= scale
         filtered[t, rows] = p
 
@@ -464,13 +466,14 @@ def _noise(raw: Array, variances: Array, counts: Any, spread: Any) -> tuple[Arra
 
 
 def _shrink(p: Array, q: Array, noise: Array, least: Array) -> tuple[Array, Array]:
-    """Patterns (1 - λ) p + λ q, shape (n, n_pix), and λ, shape (n,)."""
+    """Patterns (1 - λ) p + λ q, shape (n, n_pix), and λ, shape (n,); `p` is overwritten."""
     work = p - q
     distance = np.einsum("gx,gx->g", work, work)
     ratio = np.divide(noise, distance, out=np.ones_like(noise), where=distance > 0)
     intensity = np.clip(ratio, least, 1.0)
     np.multiply(intensity[:, None], q, out=work)
-    work += (1 - intensity)[:, None] * p
+    p *= (1 - intensity)[:, None]
+    work += p
     return work, intensity
 
 
