@@ -47,6 +47,7 @@ def test_configuration_runs_and_writes_what_is_said(folder, capsys):
     assert written <= named
     of_the_demo = {"events.hdf5", "config.yaml", "phi_truth.png"}
     of_options = {"filter_scores.png", "posterior.png", "predictive.png", "fit_interrupted.json"}
+    of_options |= {"background_threemlfit.hdf5"}
     assert named - written == of_the_demo | of_options
 
 
@@ -97,6 +98,39 @@ def test_table_explains_every_key():
         if isinstance(section, type) and issubclass(section, configuration._Section):
             for key in section.model_fields:
                 assert re.search(rf"[`{{ ]{key}[`:,]", table), f"{key} of {name} is not explained"
+
+
+#: Of cosipy 0.4.3; docs/consumers.md has a row for each.
+INTERFACES = (
+    "PoissonLikelihood, JointLikelihood", "BayesianAnalysis", "joint session",
+    "FreeNormBinnedBackground", "UnbinnedLikelihood", "FastTSMap", "MOCTSMap", "RL", "MAP_RL",
+    "BinnedData", "GTI", "orientation", "YAML", "cosi-bindata", "cosi-threemlfit",
+)  # fmt: skip
+
+
+def functions_of(path):
+    tree = ast.parse((DOCS.parent / path).read_text(encoding="utf-8"))
+    return {x.name: x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef)}
+
+
+def test_each_interface_has_tests_in_both_frames():
+    page = (DOCS / "consumers.md").read_text(encoding="utf-8")
+    table = page.split("## The interfaces of cosipy 0.4.3")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if "::" in line]
+    for name in INTERFACES:
+        assert any(re.search(rf"\b{name}\b", row[0]) for row in rows), f"no row for {name}"
+    for interface, _, tests, beside in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
+        found = [functions_of(path)[name] for path, name in named]
+        assert beside.strip() and not any("slow" in ast.dump(x) for x in found), interface
+        in_frames = [x for x in found if "frame" in [a.arg for a in x.args.args]]
+        assert in_frames, f"{interface} is not tested in both frames"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_the_tests_that_pages_name_exist(page):
+    for path, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text(encoding="utf-8")):
+        assert name in functions_of(path), f"{page.name} names {path}::{name}"
 
 
 # --- recipes -------------------------------------------------------------------------------------
@@ -156,7 +190,12 @@ ELSEWHERE = (
 )
 
 #: Inline: what is no whole command, but a part of one, or names one.
-PARTS = {"bin --scheduler ADDRESS", "demo | run | bin | fit | template | compare | lines"}
+PARTS = {
+    "bin --scheduler ADDRESS",
+    "bin inputs.yaml",
+    "bin bin.yaml",
+    "demo | run | bin | fit | template | compare | lines",
+}
 
 
 def commands(page):

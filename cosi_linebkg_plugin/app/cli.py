@@ -185,6 +185,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder")
         command.add_argument("--region", metavar="NAME", help="one of the regions of CONFIG.yaml")
         command.set_defaults(command=function)
+    for command in (run, template):
+        command.add_argument(
+            "--pipeline",
+            action="store_true",
+            help="write background_threemlfit.hdf5 as well, for cosipy's cosi-threemlfit",
+        )
     run.add_argument(
         "--dry-run", action="store_true", help="check, say what would be done, write nothing"
     )
@@ -244,10 +250,13 @@ def _run(options: argparse.Namespace, progress: Progress) -> list[str]:
     from .config import load_config, load_regions
 
     configs = load_regions(options.config)
+    if options.pipeline:
+        configs = {name: config.with_pipeline() for name, config in configs.items()}
     several = "" not in configs and options.region is None
     config = next(iter(configs.values()))
     if not several:
         config = load_config(options.config, options.region)
+        config = config.with_pipeline() if options.pipeline else config
     progress.say("loading libraries")
     title = options.config.stem
     if several:
@@ -320,6 +329,7 @@ def _template(options: argparse.Namespace, progress: Progress) -> list[str]:
     from .config import load_config
 
     config = load_config(options.config, options.region)
+    config = config.with_pipeline() if options.pipeline else config
     fit = LineBackgroundFit.from_json(options.fit)
     progress.say("loading libraries")
     from ..io.atomic import output_folder, together
@@ -331,9 +341,11 @@ def _template(options: argparse.Namespace, progress: Progress) -> list[str]:
         prepared = pipeline.prepare(config, progress)
         require_fit_of(prepared.spectrum, fit)
         progress.say("making the template")
-        template = pipeline.template_config(pipeline.require_plan(prepared), fit, progress)
+        plan = pipeline.require_plan(prepared)
+        template = pipeline.template_config(plan, fit, progress)
+        for_program = pipeline.program_background(config, plan, template)
         with together(folder, stale=set(pipeline.RESULTS) - set(pipeline.FIT_FIGURES)):
-            files = pipeline.write_results(folder, template.fit, template)
+            files = pipeline.write_results(folder, template.fit, template, for_program)
     lines = summary(template.fit, template, files, prepared.notes)
     return [*_binned(config, prepared.events), *lines]
 

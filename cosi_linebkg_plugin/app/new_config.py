@@ -187,7 +187,7 @@ def _look(
     axes = {str(axis.label): axis for axis in histogram.axes}
     sphere = "PsiChi" in axes and not partial_sky(axes["PsiChi"])
     livetime = None if histogram.livetime is None else histogram.livetime.seconds
-    nside = int(axes["PsiChi"].nside) if sphere else 0
+    nside = (axes["PsiChi"].nside or 0) if sphere else 0
     return Found(nside, livetime), histogram.energy_edges
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from .config import Config
 from .fitting import fit_config, hidden_widths, search_options, spectral_model, with_p_value
 
 if TYPE_CHECKING:
+    from histpy import Histogram
     from matplotlib.figure import Figure
 
     from ..events.binning import BinnedEvents
@@ -40,6 +42,7 @@ RESULTS = (
     "background_background.hdf5",
     "background_continuum.hdf5",
     "background_lines.hdf5",
+    "background_threemlfit.hdf5",
     "report.html",
     "spectrum.png",
     "phi.png",
@@ -47,6 +50,8 @@ RESULTS = (
     "maps.png",
     "weights.png",
     "filter_scores.png",
+    "control.png",
+    "control_ranges.json",
     "posterior.png",
     "predictive.png",
     "fit_interrupted.json",
@@ -149,17 +154,18 @@ def run(
         with keeping_fit(folder) as kept:
             fit = fit_config(config, prepared.spectrum, progress)
             kept.append(fit)
-            template = None
+            template = for_program = None
             if prepared.plan is not None:
                 say(progress, "making the template")
                 template = template_config(prepared.plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
+                for_program = program_background(config, prepared.plan, template)
             say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
             observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
             with together(folder, stale=RESULTS):
-                files = write_results(folder, fit, template)
+                files = write_results(folder, fit, template, for_program)
                 files += _write_figures(folder, figures)
                 files.append(folder / "report.html")
                 notes = (*prepared.notes, *(prepared.events.notes if template is None else ()))
@@ -230,6 +236,8 @@ def prepare(
         with naming("model"):
             start = _checked_model(config, spectrum)
         plan = _checked_plan(config, events, spectrum, start)
+        if config.output.pipeline:
+            _check_pipeline(plan)
     return Prepared(events, spectrum, start, plan, (*_notes(config), *_held(config, spectrum)))
 
 
@@ -292,6 +300,40 @@ def _notes(config: Config) -> tuple[str, ...]:
         f"mask: the source range {low:g}-{high:g} keV is left out of the fit, as no mask is "
         "given; mask: [] keeps it fitted",
     )
+
+
+def _check_pipeline(plan: TemplatePlan | None) -> None:
+    """Refuse a template that cosi-threemlfit could not read."""
+    from ..consumers.programs import program_axes
+
+    with naming("output.pipeline"):
+        if plan is None:
+            raise ConfigError("A background needs source_range, which is not given.")
+        program_axes(plan.axes, plan.source_range, _time_range(plan))
+
+
+def _time_range(plan: TemplatePlan) -> tuple[float, float] | None:
+    """First and last Unix time [s] of events whose histogram has no Time axis of its own."""
+    if "Time" in plan.events.labels:
+        return None
+    livetime = plan.events.livetime
+    if livetime is None:
+        raise DataError(
+            "cosi-threemlfit needs the times of the events, which neither a Time axis nor a "
+            "livetime in their file tells. Bin the event lists with an orientation file, or with "
+            "time_edges."
+        )
+    return float(livetime.intervals.min()), float(livetime.intervals.max())
+
+
+def program_background(
+    config: Config, plan: TemplatePlan, template: BackgroundTemplate
+) -> Histogram | None:
+    """What cosi-threemlfit reads, if the configuration asks for it."""
+    if not config.output.pipeline:
+        return None
+    with naming("output.pipeline"):
+        return template.threemlfit_background(_time_range(plan))
 
 
 def _require_counts(spectrum: EnergySpectrum) -> None:
@@ -413,28 +455,40 @@ def template_options(config: Config) -> TemplateOptions:
 
 
 def write_results(
-    folder: Path, fit: LineBackgroundFit, template: BackgroundTemplate | None
+    folder: Path,
+    fit: LineBackgroundFit,
+    template: BackgroundTemplate | None,
+    for_program: Histogram | None = None,
 ) -> list[Path]:
     """fit.json, and for a template template.h5 and plain histpy files."""
     files = [folder / "fit.json"]
     fit.to_json(files[0], source_range=template.source_range if template else None)
     if template is not None:
-        from ..histograms.write import write_histogram
-
         files.append(folder / "template.h5")
         template.write(files[-1])
         files.append(folder / "background.hdf5")
-        write_histogram(files[-1], template.histogram)
+        template.write_histogram(files[-1])
         for label in template.labels:  # one at a time: each is as large as the template
             files.append(folder / f"background_{label}.hdf5")
-            write_histogram(files[-1], template.component(label))
+            template.write_histogram(files[-1], label)
+        if for_program is not None:
+            from ..histograms.write import write_histogram
+
+            files.append(folder / "background_threemlfit.hdf5")
+            write_histogram(files[-1], for_program)
+        if template.control_ranges is not None:
+            files.append(folder / "control_ranges.json")
+            with whole_file(files[-1]) as temporary:
+                text = json.dumps(template.control_ranges.to_dict(), indent=1, allow_nan=False)
+                temporary.write_text(text, encoding="utf-8")
     return files
 
 
 def planned_files(config: Config, prepared: Prepared) -> list[str]:
     """Names of the files that `run` writes, if all goes well, in their order.
 
-    "lines" is left out of the templates if the fit has no line with counts near the source range.
+    "lines" is left out of the templates if the fit has no line with counts near the source range,
+    control.png if no control range can be had.
     """
     figures = ["spectrum.png"]
     names = ["fit.json"]
@@ -448,12 +502,15 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
             labels = ["continuum", "lines"] if has_lines else ["continuum"]
         names += ["template.h5", "background.hdf5"]
         names += [f"background_{label}.hdf5" for label in labels]
+        names += ["background_threemlfit.hdf5"] if config.output.pipeline else []
+        names += ["control_ranges.json"] if plan.options.validate else []
         axes = [axis.label for axis in plan.axes]
         figures += ["phi.png"] if "Phi" in axes else []
         spheres = "PsiChi" in axes and not partial_sky(plan.axes["PsiChi"])
         figures += ["maps.png"] if spheres else []
         figures += ["weights.png"]
         figures += ["filter_scores.png"] if plan.options.smoothing else []
+        figures += ["control.png"] if plan.options.validate else []
     if config.engine == "bayesian":
         from ..show.posterior import has_corner
 
@@ -515,17 +572,23 @@ def _figures(
         from ..show.template import plot_filter_scores, plot_projection, plot_weights
         from ..template.axes import partial_sky
 
-        axes = [axis.label for axis in template.axes]
-        if "Phi" in axes:
+        axes = template.event_axes
+        if "Phi" in axes.labels:
             seen = None
             if observed is not None:
-                seen = sum_to(template.counts_on_axes(observed), [str(x) for x in axes], "Phi")
+                seen = sum_to(
+                    template.counts_on_axes(observed), [str(x) for x in axes.labels], "Phi"
+                )
             figures["phi"] = plot_projection(template, "Phi", observed=seen)
-        if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
+        if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
+        if template.control_ranges is not None and template.control_ranges.ranges:
+            from ..show.control import plot_control_ranges
+
+            figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
     if fit.samples is not None:
         from ..show.posterior import has_corner, plot_corner, plot_predictive
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,20 @@ from ..errors import DataError
 from ..io.tables import Column, make_table
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
+from ..spectrum.lineshapes import step_counts
 from ..spectrum.priors import Prior
 from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
 from .adequacy import Adequacy, deviance_p_value, judge
+from .restarts import LONGEST_TAIL, SAME_LENGTH, tail_widths
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 Array = NDArray[np.float64]
+
+#: A tail is seen with this many standard errors of its fraction; on a limit, 0 or 1, it has none.
+_SEEN, _UNKNOWN = 3.0, 0.1
 
 #: Width of a line that is looked for where the model has none [keV].
 DEFAULT_WIDTH = 3.0
@@ -330,7 +335,7 @@ class FitNumbers:
         """
         if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
             return None
-        return judge(
+        found = judge(
             self.spectrum,
             self.expected_total,
             self.bin_jacobian[self.columns],
@@ -338,9 +343,37 @@ class FitNumbers:
             self._line_width,
             dof=self.dof,
             toys=self.toys,
+            step=self._missing_step(),
         )
+        return replace(found, long_tails=self._long_tails())
 
-    @property
+    def _missing_step(self) -> Array | None:
+        """Counts per bin of a step under each line, 1/keV of its area; None if the model has one.
+
+        None without lines, too.
+        """
+        edges, theta = self.spectrum.edges, self.theta
+        if any(c.is_step for c in self.model.components) or not self.lines:
+            return None
+        rows = [
+            (theta[c.area], theta[c.energy], c.sigma(theta), 1.0)
+            for c in self.model.components
+            if c.is_line and theta[c.area] > 0
+        ]
+        return step_counts(edges, *np.transpose(rows))[0]
+
+    def _long_tails(self) -> tuple[str, ...]:
+        """Names of free lengths of tails that are at their longest, with counts that are seen."""
+        errors, names = self.errors, self.model.names
+        found = []
+        for slot, width in tail_widths(self.model, self.theta).items():
+            shares = {c.tail_slots[0] for c in self.model.components if slot in c.tail_slots}
+            seen = any(self.theta[s] > _SEEN * errors.get(names[s], _UNKNOWN) for s in shares)
+            if seen and self.theta[slot] >= (1.0 - SAME_LENGTH) * LONGEST_TAIL * width:
+                found.append(names[slot])
+        return tuple(found)
+
+    @cached_property
     def lines(self) -> list[tuple[float, float]]:
         """Energy and width [keV] of each line with counts."""
         theta = self.theta

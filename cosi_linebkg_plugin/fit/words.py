@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
 from .adequacy import LEVEL, TOLERABLE, Adequacy
 from .numbers import FitNumbers, unseen_widths
+from .restarts import LONGEST_TAIL
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 #: An excess within this many widths of a line tells of the line's shape; below it and within this
 #: many, perhaps of its tail.
 _SAME_PLACE, _TAIL_REACH = 2.0, 6.0
+
+#: A step is proposed from this significance on.
+_STEP_FROM = 4.0
 
 
 def parameter_table(fit: FitNumbers) -> str:
@@ -125,10 +129,12 @@ def summary(fit: FitNumbers) -> str:
             "The model cannot be tested: it has as many free parameters as fitted bins, or no "
             "covariance."
         )
-    tail = any("tailed" in c.kind for c in fit.model.components)
+    shapes = frozenset(
+        name for name in ("tail", "step") if any(name in c.kind for c in fit.model.components)
+    )
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
-    text = describe(fit.adequacy, fit.lines, tail, at_limit)
+    text = describe(fit.adequacy, fit.lines, shapes, at_limit)
     notes = [fit.message] if fit.message else []
     widths = unseen_widths(fit)
     if widths:
@@ -154,7 +160,7 @@ def chance(p_value: float) -> str:
 def describe(
     adequacy: Adequacy,
     lines: Sequence[tuple[float, float]],
-    tail: bool,
+    shapes: Collection[str] = (),
     at_limit: Sequence[float] = (),
 ) -> str:
     """In words: how well the model does, whether a template may use it, and what to try.
@@ -164,14 +170,17 @@ def describe(
     adequacy : Adequacy
     lines : sequence of (float, float), keV
         Energy and width of the fitted lines.
-    tail : bool
-        The lines have a low-energy tail.
+    shapes : collection of str
+        What the lines have: "tail", "step".
     at_limit : sequence of float, keV
         Energies of lines at the end of their window.
     """
     a, text = adequacy, goodness(adequacy)
     if a.is_adequate():
         return f"{text}: the model describes the fitted bins. It may be used for a template."
+    advice = f". Try {', or '.join(_advice(a, lines, shapes, at_limit))}."
+    if a.p_value >= LEVEL:
+        return f"{text}: the model describes the fitted bins. {_long_tails(a)}{advice}"
     low, high = a.worst_range
     text += (
         f": the model does NOT describe the data. The largest residual is {a.worst:+.1f} sigma at "
@@ -184,19 +193,38 @@ def describe(
         f". The bins scatter by {100.0 * a.applied:.2g} % ({least:.2g}-{most:.2g}) beyond "
         "Poisson noise, which the errors of expected counts include. "
     )
-    if a.applied <= TOLERABLE:
+    if a.long_tails:
+        text += _long_tails(a)
+    elif a.applied <= TOLERABLE:
         text += "So small an error covers it: it may be used for a template"
     else:
         text += f"It should NOT be used for a template: above {100.0 * TOLERABLE:g} %"
         text += " the counts in the source range are a guess"
-    return f"{text}. Try {', or '.join(_advice(a, lines, tail, at_limit))}."
+    return text + advice
+
+
+def _long_tails(a: Adequacy) -> str:
+    return (
+        f"But the tail is as long as a tail may be ({', '.join(a.long_tails)}: {LONGEST_TAIL:g} "
+        "widths): it does the work of a step or of the continuum, and the counts of the lines are "
+        "too large. It should NOT be used for a template"
+    )
 
 
 def _advice(
-    a: Adequacy, lines: Sequence[tuple[float, float]], tail: bool, at_limit: Sequence[float]
+    a: Adequacy,
+    lines: Sequence[tuple[float, float]],
+    shapes: Collection[str],
+    at_limit: Sequence[float],
 ) -> list[str]:
     """What may make the model adequate, most promising first."""
-    found = []
+    found, tail = [], "tail" in shapes
+    step = 0.0 if a.step_z is None else a.step_z
+    advised = f"a step under the lines (step: true, {step:+.1f} sigma)"
+    if a.long_tails and a.step_z is not None:
+        found.append("a step under the lines (step: true)")
+    elif step > max([_STEP_FROM, *(e.z for e in a.excesses)]):
+        found.append(advised)
     for e in a.excesses:
         distance, line = min(
             ((abs(energy - e.energy) / width, energy) for energy, width in lines),
@@ -211,7 +239,9 @@ def _advice(
             found.append(f"{shape} for the line at {line:.1f} keV")
         if not same:
             found.append(f"a line near {e.energy:.1f} keV ({e.z:+.1f} sigma)")
+    if step > _STEP_FROM and not a.long_tails:
+        found.append(advised)
     drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
-    if drifts or not found:
+    if drifts or not found or a.long_tails:
         found.append("another continuum (broken_powerlaw, powerlaw_polynomial)")
     return [*dict.fromkeys(found), "fewer energies (mask)"]

@@ -52,6 +52,12 @@ CAPTIONS = {
         "Choice of the filter: log-likelihood of half of the counts under a template of the other "
         "half, above that without a filter; the best one is taken."
     ),
+    "control": (
+        "The same recipe on control ranges, where the counts are known to be background. Above: "
+        "pulls of the totals with the errors from the spectrum (filled), and with the measured "
+        "error where it is larger (open). Below: chi-square per degree of freedom with the "
+        "template's own errors."
+    ),
     "posterior": "Posterior of the continuum, the width and the counts in the source range.",
     "predictive": (
         "The data on the band in which the posterior expects them; below, each bin's rank among "
@@ -126,6 +132,8 @@ def write_report(
         lines=_lines(fit),
         source_counts=_source_counts(fit, range_kev) if range_kev else [],
         unseen=unseen,
+        control=template.control_ranges if template else None,
+        control_table=_comparison_table(control_rows(template)),
         comparison=_comparison_table(comparison or ()),
         figures=[(name, CAPTIONS.get(name, name), picture) for name, picture in pictures.items()],
         interactive=_zooming(fit, range_kev, pictures) if interactive else None,
@@ -294,6 +302,13 @@ def _source_counts(
         if value > _LISTED_SHARE * counts.total
     ]
     return [*rows, ("total", counts.total, counts.total_error)]
+
+
+def control_rows(template: BackgroundTemplate | None) -> list[dict[str, Any]]:
+    """The rows of a template's control ranges; none where it was not validated."""
+    if template is None or template.control_ranges is None:
+        return []
+    return template.control_ranges.rows()
 
 
 def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

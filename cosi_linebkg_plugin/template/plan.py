@@ -25,7 +25,7 @@ from .axes import Place, partial_sky, require_axes, target_axes
 from .options import TemplateOptions
 
 if TYPE_CHECKING:
-    from histpy import Axes
+    from ..histograms.axis import EventAxes
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class TemplatePlan:
         The source range.
     selected : ndarray of bool, shape (n_em,)
         The energy bins that it is made from.
-    axes : histpy.Axes
+    axes : EventAxes
         Of the template.
     place : callable
         Brings a sum of slices onto them.
@@ -72,7 +72,7 @@ class TemplatePlan:
     low: float
     high: float
     selected: NDArray[np.bool_]
-    axes: Axes
+    axes: EventAxes
     place: Place
     livetime: float | None = None
     livetime_from: str = ""
@@ -304,7 +304,7 @@ def _sideband_bins(
 
 
 def _open_sky(
-    events: EventHistogram, low: float, high: float, axes: Axes, sky: Any
+    events: EventHistogram, low: float, high: float, axes: EventAxes, sky: Any
 ) -> tuple[EventHistogram | None, EventHistogram | None]:
     """Sky on the events' axes, and in the source range if it is given apart."""
     if sky is None:

@@ -29,6 +29,8 @@ RESULTS = {
     "phi.png",
     "maps.png",
     "weights.png",
+    "control.png",
+    "control_ranges.json",
 }
 
 
@@ -67,10 +69,14 @@ def test_demo_leaves_what_run_writes(demo):
     # what the simulation puts there: see its DEMO_CONTINUUM and DEMO_LINES
     assert template.counts["continuum"] == pytest.approx(22269, abs=4.5 * 28)
     assert template.counts["lines"] == pytest.approx(4543, abs=4.5 * 60)
+    control = json.loads((demo / "control_ranges.json").read_text())
+    assert control["usable"] and len(control["ranges"]) == 12
+    assert control == template.control_ranges.to_dict()
     total = histpy.Histogram.open(str(demo / "background.hdf5"))
     assert np.sum(total.contents) == pytest.approx(sum(template.counts.values()))
     report = (demo / "report.html").read_text()
     assert "http://" not in report and "https://" not in report
+    assert control["summary"] in report
     assert "sideband" in report and "-16.9" in report.replace("\N{MINUS SIGN}", "-")
 
 
@@ -290,6 +296,7 @@ def test_single_steps_leave_nothing_of_another_run(demo, tmp_path):
     assert main(["template", str(path), "--fit", str(out / "fit.json"), "--out", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == {
         "fit.json", "template.h5", "background.hdf5", "background_background.hdf5", "spectrum.png",
+        "control_ranges.json",
     }  # fmt: skip
     assert main(["fit", str(path), "--out", str(out), "--quiet"]) == 0
     assert {p.name for p in out.iterdir()} == {"fit.json", "spectrum.png"}

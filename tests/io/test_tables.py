@@ -140,19 +140,6 @@ def test_a_fit_without_lines_has_an_empty_table_of_them():
     assert len(table) == 0 and "energy" in table.colnames
 
 
-def test_the_table_of_a_template_has_rates_with_a_livetime_and_masks_what_is_not_known():
-    maps = {"continuum": pattern(900.0), "lines": pattern(90.0)}
-    table = template_of(maps, AXES, livetime=10.0).to_table()
-    assert list(table["component"]) == ["continuum", "lines", "total"]
-    assert table["counts"][-1] == pytest.approx(990.0) and table["rate"][-1] == pytest.approx(99.0)
-    assert table["rate"].unit == "Hz"
-    unknown = template_of(maps, AXES, covariance=np.diag([1.0, np.inf]))
-    table = unknown.to_table()
-    assert "rate" not in table.colnames
-    assert [bool(np.ma.is_masked(x)) for x in table["error"]] == [False, True, True]
-    assert "not known" in unknown._repr_html_() and "total" not in unknown._repr_html_()
-
-
 def test_several_comparisons_are_one_table():
     both = [compare(exact(pattern(n)), observed_of(pattern()), name=str(n)) for n in (9e3, 4e4)]
     table = to_table(both)

@@ -48,7 +48,7 @@ def test_published_spectrum(dc3):
     assert dc3.fit.deviance / dc3.fit.dof < 5.0  # 58 with the tutorial's six lines
     energies = np.array([x.energy for x in dc3.lines])
     for energy in DC3_LINES:
-        assert np.min(np.abs(energies - energy)) < 3.0
+        assert np.min(np.abs(energies - energy)) < 3.5  # bins of 5 keV
     names = {x.name: x.energy for x in dc3.lines}
     assert names["28Al"] == pytest.approx(1778.99, abs=0.5)
     assert names["20F"] == pytest.approx(1633.6, abs=0.5)

@@ -18,6 +18,8 @@ from cosi_linebkg_plugin.show.report import format_ranges, format_value, headlin
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.template.amounts import LineRatio
+from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
+from cosi_linebkg_plugin.template.extra_error import ExtraError
 from cosi_linebkg_plugin.template.record import Record
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
@@ -139,6 +141,24 @@ def test_report_holds_everything(fit, tmp_path):
     assert page.row("sideband") == ["2234 ± 21", "2300", "-2.848", "1.045"]
     assert page.row("other") == [dash, "2300 ± 48", dash, dash]
     assert page.tags.count("img") == 2
+
+
+def test_report_shows_the_control_ranges(fit, tmp_path):
+    shapes = {"Phi": ShapeTest(61.2, 59)}
+    rows = [ControlRange(1830.0 + 10 * i, 1837.0 + 10 * i, 2200.5, 12.0, 3.0, 2181.0, 46.7, shapes)
+            for i in range(5)]  # fmt: skip
+    error = ExtraError(0.013, 0.0, 0.02, 5)
+    skipped = ((1700.0, 1707.0, "no minimum"),)
+    control = ControlRanges(tuple(rows), error, {"Phi": error}, skipped)
+    template = make_template(fit)
+    template.set_control(control)
+    page = written(tmp_path, fit=fit, template=template)
+    assert control.summary() in page.text and "The template may be used" in page.text
+    assert page.row("1830-1837 keV")[:3] == ["2200 ± 12", "2181", "-0.8862"]
+    assert "is left out: no minimum" in page.text and "leave no room" in page.text
+    template.set_control(replace(control, ranges=()))
+    page = written(tmp_path, fit=fit, template=template)
+    assert "The template should not be used" in page.text
 
 
 def test_components_may_have_any_name(fit, tmp_path):
