@@ -403,6 +403,14 @@ class BinningSection(OptionsSection):
     """How event lists are binned: the options of `bin_events`, with the same names."""
 
 
+class OutputSection(_Section):
+    """What is written beside the usual files."""
+
+    pipeline: pydantic.StrictBool = Field(
+        default=False, description="background_threemlfit.hdf5, for cosipy's cosi-threemlfit."
+    )
+
+
 #: Stands for the mask that is not given.
 _SOURCE_RANGE: Any = object()
 
@@ -426,8 +434,20 @@ class Config(_Section):
     model: ModelSection = ModelSection()
     engine: Engine = Field(default="minuit", description="What fits the model.")
     template: TemplateSection | None = Field(default=None, validate_default=True)
+    output: OutputSection = OutputSection()
 
     _given: dict[Path, str] = pydantic.PrivateAttr(default_factory=dict)
+    _file: str = pydantic.PrivateAttr(default="")
+
+    def __eq__(self, other: object) -> bool:
+        """By their values, wherever they were read from."""
+        same_kind = isinstance(other, Config)
+        return same_kind and all(getattr(self, x) == getattr(other, x) for x in Config.model_fields)
+
+    @property
+    def file(self) -> str:
+        """The file that it was read from, for messages; empty if it was none."""
+        return self._file
 
     @field_validator("events")
     @classmethod
@@ -473,6 +493,10 @@ class Config(_Section):
                 _refuse((low, high), allowed, *where, i)
         return self
 
+    def with_pipeline(self) -> Config:
+        """The same with ``output: {pipeline: true}``."""
+        return self.model_copy(update={"output": OutputSection(pipeline=True)})
+
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, in keV and s, paths as they were given."""
         values = self.model_dump(context=self._given)
@@ -483,7 +507,7 @@ def _unknown_key(where: tuple[str | int, ...]) -> str:
     """What to say of a key that its section does not know."""
     sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
     sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
-    sections |= {"binning": BinningSection}
+    sections |= {"binning": BinningSection, "output": OutputSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
     names[""].append("regions")
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
@@ -578,7 +602,9 @@ def load_regions(path: str | Path) -> dict[str, Config]:
     name, mapping = read_yaml(path)
     folder = Path(path).parent
     if not isinstance(mapping, Mapping) or "regions" not in mapping:
-        return {"": parse_config(mapping, folder, name)}
+        config = parse_config(mapping, folder, name)
+        config._file = name
+        return {"": config}
     rows = mapping["regions"]
     if not isinstance(rows, list) or not rows:
         raise ConfigError(
@@ -592,6 +618,7 @@ def load_regions(path: str | Path) -> dict[str, Config]:
         region = _region_name(row, where, configs)
         own = {key: value for key, value in row.items() if key != "name"}
         configs[region] = parse_config(shared | own, folder, f"{where} ({region})")
+        configs[region]._file = name
     return configs
 
 

@@ -8,16 +8,21 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import healpy as hp
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from ..errors import TemplateError
+from ..histograms.axis import EventAxis
+from ..histograms.healpix import pix2ang, reordered
+from ..io.tables import Column, make_table, to_html
 from .axes import partial_sky, phi_degrees
 from .filters import Filter
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 Array = NDArray[np.float64]
 
@@ -31,7 +36,7 @@ COMPARED_AXES = ("Phi", "PsiChi", "Time")
 N_LARGEST = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Projection:
     """A template along one axis against the observed counts.
 
@@ -81,13 +86,16 @@ class Projection:
         """Chance of a larger chi2 if the template has the right shape (chi-square law)."""
         return float(chdtrc(self.dof, self.chi2)) if self.dof > 0 else float("nan")
 
+    def __repr__(self) -> str:
+        return f"Projection({self.axis}, chi2/dof {self.chi2:.1f}/{self.dof}, p {self.p_value:.2g})"
+
     def largest(self, number: int = N_LARGEST) -> list[tuple[str, float]]:
         """Names and chi of the largest deviations."""
         order = np.argsort(-np.abs(self.chi))[:number]
         return [(self.names[i], float(self.chi[i])) for i in order]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """A template against the observed counts of the source range.
 
@@ -119,6 +127,28 @@ class Comparison:
     def difference_error_percent(self) -> float:
         """From the template's error and the Poisson error of the observed counts."""
         return 100.0 * float(np.hypot(self.error, np.sqrt(self.observed))) / self.observed
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{self.counts:.0f} ± {self.error:.0f} of {self.observed:.0f} counts "
+            f"({self.difference_percent:+.1f} ± {self.difference_error_percent:.1f} %)"
+        ]
+        parts += [f"{axis} chi2/dof {p.chi2:.1f}/{p.dof}" for axis, p in self.projections.items()]
+        return f"Comparison({self.name}: {'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (axis, f"{p.chi2:.1f} / {p.dof}", f"{p.p_value:.2g}",
+             "; ".join(f"{name}: {chi:+.1f}" for name, chi in p.largest()))
+            for axis, p in self.projections.items()
+        ]  # fmt: skip
+        scaled = "The distributions are compared at the observed total."
+        heads = ("axis", "chi2 / dof", "p", "largest deviations [sigma]")
+        return to_html(repr(self), heads, rows, [scaled])
+
+    def to_table(self) -> Table:
+        """The comparison as an astropy table of one row; see the function `to_table`."""
+        return to_table([self])
 
     def row(self) -> dict[str, Any]:
         """One row of a table: plain numbers and text."""
@@ -185,17 +215,17 @@ def compare(
     own = sum(template.counts.values())
     if not own > 0:
         raise TemplateError("All norms of the template are 0; give it norms above 0.")
-    labels = [str(axis.label) for axis in template.axes]
+    labels = [str(axis.label) for axis in template.event_axes]
     projections: dict[str, Projection] = {}
     for axis in COMPARED_AXES:
-        if axis in labels and not (axis == "PsiChi" and partial_sky(template.axes[axis])):
+        if axis in labels and not (axis == "PsiChi" and partial_sky(template.event_axes[axis])):
             position = labels.index(axis)
             others = tuple(i for i in range(len(labels)) if i != position)
             expected, errors = template.project(axis)
             scale = total / own
             least = np.min([_at_total(t, axis, total) for t in (template, *beside)], axis=0)
             projections[axis] = project_counts(
-                template.axes[axis],
+                template.event_axes[axis],
                 counts.sum(axis=others),
                 scale * expected,
                 (scale * errors) ** 2,
@@ -226,6 +256,27 @@ def to_csv(rows: Sequence[Comparison]) -> str:
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()
+
+
+def to_table(rows: Sequence[Comparison]) -> Table:
+    """Comparisons as an astropy table, whose ``write`` knows LaTeX, CSV and ECSV.
+
+    Parameters
+    ----------
+    rows : sequence of Comparison
+
+    Returns
+    -------
+    astropy.table.Table
+        One row each, its columns the keys of `Comparison.row`.
+    """
+    table = [row.row() for row in rows]
+    units = {"counts": "ct", "error": "ct", "observed": "ct"}
+    units |= {"difference_percent": "percent", "difference_error_percent": "percent"}
+    keys = dict.fromkeys(key for row in table for key in row)
+    return make_table(
+        [Column(key, [row.get(key) for row in table], units.get(key, "")) for key in keys]
+    )
 
 
 def to_json(rows: Sequence[Comparison]) -> str:
@@ -283,7 +334,7 @@ def project_counts(
 
     Parameters
     ----------
-    axis : histpy.Axis
+    axis : EventAxis
         One of `COMPARED_AXES`; PsiChi over the whole sphere.
     observed, expected : ndarray, shape (n_bins,), counts
     noise : ndarray, shape (n_bins,), counts^2
@@ -323,7 +374,7 @@ def _merged_bins(expected: Array) -> list[NDArray[np.int64]]:
     return [np.array(g) for g in groups]
 
 
-def pixel_groups(axis: Any, nside: int) -> list[NDArray[np.int64]] | None:
+def pixel_groups(axis: EventAxis, nside: int) -> list[NDArray[np.int64]] | None:
     """The pixels of each pixel of a coarser map of the whole sphere; None for any other axis."""
     if axis.label != "PsiChi" or partial_sky(axis):
         return None
@@ -331,22 +382,22 @@ def pixel_groups(axis: Any, nside: int) -> list[NDArray[np.int64]] | None:
 
 
 def _coarse_pixels(
-    axis: Any, expected: Array, nside: int, least: float = MIN_EXPECTED
+    axis: EventAxis, expected: Array, nside: int, least: float = MIN_EXPECTED
 ) -> tuple[list[NDArray[np.int64]], list[str], int]:
     """The pixels of each coarser one; its name is the centre."""
-    nest = str(axis.scheme).upper() == "NESTED"
-    pixels = np.arange(axis.nbins)
-    nested = pixels if nest else hp.ring2nest(axis.nside, pixels)
-    coarse = min(nside, axis.nside)
+    pixels, nside_own = np.arange(axis.nbins), int(axis.nside or 0)
+    nested = pixels if axis.scheme == "NESTED" else reordered(nside_own, pixels, to_nest=True)
+    coarse = min(nside, nside_own)
     while True:
-        parents = hp.nest2ring(coarse, nested // (axis.nside // coarse) ** 2)
-        sums = np.bincount(parents, weights=expected, minlength=hp.nside2npix(coarse))
+        parents = reordered(coarse, nested // (nside_own // coarse) ** 2, to_nest=False)
+        sums = np.bincount(parents, weights=expected, minlength=12 * coarse**2)
         if sums.min() >= least or coarse == 1:
             break
         coarse //= 2
     order = np.argsort(parents, kind="stable")
     groups = np.split(pixels[order], np.flatnonzero(np.diff(parents[order])) + 1)
-    lon, lat = hp.pix2ang(coarse, np.arange(hp.nside2npix(coarse)), lonlat=True)
+    theta, phi = pix2ang(coarse, np.arange(12 * coarse**2))
+    lon, lat = np.degrees(phi), 90.0 - np.degrees(theta)
     names = [f"({x:.0f}, {y:+.0f}) deg" for x, y in zip(lon, lat, strict=True)]
     return list(groups), names, coarse
 

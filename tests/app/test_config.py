@@ -146,6 +146,7 @@ def test_to_yaml_holds_every_key_with_its_default(load):
         "model": MODEL_DEFAULTS | {"lines": []},
         "engine": "minuit",
         "template": None,
+        "output": {"pipeline": False},
     }
 
 
@@ -216,7 +217,7 @@ ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 Me
 RANGE = "a range is [low, high], two energies with low < high."
 RANGES = "a list of ranges [[low, high], ...] is needed."
 EVENTS = "events are a path, a pattern, a folder, or a list of these"
-KEYS = "Known here: events, binning, source_range, mask, model, engine, template, regions."
+KEYS = "Known here: events, binning, source_range, mask, model, engine, template, output, regions."
 
 
 @pytest.mark.parametrize(

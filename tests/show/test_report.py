@@ -197,7 +197,8 @@ def test_report_of_a_fit_alone(fit, tmp_path):
 
 
 def test_report_is_self_contained(fit, tmp_path):
-    page = written(tmp_path, fit=fit, figures={"spectrum": plot_spectrum(fit)})
+    figures = {"spectrum": plot_spectrum(fit)}
+    page = written(tmp_path, fit=fit, figures=figures, interactive=False)
     assert page.links and all(link.startswith("data:image/png;base64,") for link in page.links)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "http://" not in text and "https://" not in text and "url(" not in text
