@@ -31,6 +31,10 @@ REACHES = (1.5, 3.0, 6.0, 12.0, 24.0)
 #: Half-widths of the window of `components` [keV].
 WINDOWS = (40.0, 80.0, 160.0)
 
+#: `components` leans on the fitted lines: it is no candidate where the fit needs a larger systematic
+#: error of each energy bin than this.
+LARGEST_MISFIT = 0.005
+
 #: Control ranges are looked for with as many energies beside them, in widths of the source range.
 _ROOM = 6.0
 
@@ -49,8 +53,8 @@ def choose_method(
     The score is the log-likelihood of the counts of control ranges, which the recipe does not
     know: of the total, and of the distribution along each axis at the observed total. The
     counts follow Poisson's law with a mean that scatters by the template's own error (a gamma
-    law), hence the negative binomial law. `components` is no candidate where the model does not
-    describe the spectrum.
+    law), hence the negative binomial law. `components` is no candidate where the model misses the
+    spectrum by more than `LARGEST_MISFIT`.
 
     Parameters
     ----------
@@ -97,7 +101,7 @@ def candidates(plan: TemplatePlan, fit: LineBackgroundFit) -> list[TemplateOptio
     given = plan.options
     found = []
     width = plan.high - plan.low
-    if fit.adequacy is not None and fit.adequacy.is_adequate():
+    if fit.adequacy is not None and fit.systematic <= LARGEST_MISFIT:
         windows: list[dict[str, Any]] = [{"reach": reach} for reach in WINDOWS]
         if given.window is not None:
             windows = [{}]
