@@ -277,7 +277,7 @@ class SpectralModel:
             return theta
         theta = np.array(theta, dtype=float)
         for slot, source, law in self.derived:
-            theta[slot] = law(theta[source])
+            theta[slot] = law.at(theta)(theta[source])
         return theta
 
     def slopes(self, theta: Array) -> Array:
@@ -285,7 +285,10 @@ class SpectralModel:
         out = np.eye(len(self.parameters))
         theta = self.resolve(theta)
         for slot, source, law in self.derived:
-            out[slot] = law.slope(theta[source]) * out[source]
+            here = law.at(theta)
+            out[slot] = here.slope(theta[source]) * out[source]
+            if law.slots:
+                out[slot] += here.slopes_of_values(theta[source]) @ out[list(law.slots)]
         return out
 
     def require_functions(self) -> None:
@@ -379,7 +382,12 @@ class BoundModel:
             for slot, derivative in zip(component.slots, derivatives, strict=True):
                 jac[slot] += derivative
         for slot, source, law in reversed(self.model.derived):
-            jac[source] += jac[slot] * law.slope(resolved[source])
+            here = law.at(resolved)
+            jac[source] += jac[slot] * here.slope(resolved[source])
+            if law.slots:
+                own = here.slopes_of_values(resolved[source])
+                for parameter, slope in zip(law.slots, own, strict=True):
+                    jac[parameter] += jac[slot] * slope
         return total, jac
 
     def _accumulate(self, theta: Array, total: Array, jac: Array) -> None:

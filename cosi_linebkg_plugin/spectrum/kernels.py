@@ -637,8 +637,9 @@ def _erfcx_rest(a: float) -> tuple[float, float]:
 def _tail_at(
     y: float, z: float, sigma: float, length: float, d: float
 ) -> tuple[float, float, float, float, float]:
-    """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
-    exp(y/length + d^2) and erfc(|a|)/2.
+    """a, n [1/keV], g, and two more at mu + y.
+
+    These are from _FAR on those of `_erfcx_rest`, below it exp(y/length + d^2) and erfc(|a|)/2.
     """
     a = z * _SQRT_HALF + d
     gauss = math.exp(-0.5 * z * z)
@@ -998,6 +999,7 @@ def tables(rows: Iterable[Iterable[int]]) -> tuple[Slots, Slots | None]:
 
 @_called
 def tail_densities(z: Array, sigma: float, length: float) -> Array:
+    """The tail's density T [1/keV] at z = (E - mu)/sigma, shape of `z`."""
     out = np.empty(z.size)
     for i in range(z.size):
         out[i] = _tail_density(z[i], sigma, length)
