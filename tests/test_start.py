@@ -24,21 +24,23 @@ NUMBERS = {"numpy", "scipy", "numba", "sparse"}
 
 CONFIGURATION = {"pydantic", "yaml"}
 
-#: What each command may load.
-FIT = NUMBERS | CONFIGURATION | {"h5py", "iminuit", "matplotlib"}
+#: What each command may load; `scipy.optimize` solves for the error that a poor fit needs.
+FIT = NUMBERS | CONFIGURATION | {"h5py", "iminuit", "matplotlib", "scipy.optimize"}
 ALLOWED = {
     "--version": set(),
     "--help": set(),
     "run --help": set(),
     "bin --help": set(),
     "lines": {"numpy", "rich"},
+    "init": NUMBERS | {"h5py", "yaml"},
+    "check": FIT,
     "bin": NUMBERS | {"h5py", "yaml"},
     "bin, FITS": NUMBERS | {"astropy", "h5py", "yaml"},
     "fit": FIT,
     "run": FIT | {"jinja2"},
-    "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.optimize", "scipy.stats"},
+    "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.stats"},
     "template": FIT,
-    "compare": NUMBERS | CONFIGURATION | {"h5py", "rich"},
+    "compare": NUMBERS | CONFIGURATION | {"h5py", "rich", "scipy.optimize"},
 }
 
 CODE = """
@@ -99,6 +101,12 @@ def loaded(folder, *arguments):
 @pytest.mark.parametrize("command", ["--version", "--help", "run --help", "bin --help", "lines"])
 def test_what_needs_no_events_loads_next_to_nothing(folder, command):
     assert loaded(folder, *command.split()) <= ALLOWED[command]
+
+
+def test_init_and_check_load_no_more_than_they_need(folder):
+    found = loaded(folder, "init", "events.hdf5", "--out", "first.yaml")
+    assert found <= ALLOWED["init"]
+    assert loaded(folder, "check", "config.yaml") <= ALLOWED["check"]
 
 
 @pytest.mark.parametrize(("command", "name"), [("bin", "hdf5"), ("bin, FITS", "fits.gz")])

@@ -307,6 +307,9 @@ def _spaced(text: str) -> NDArray[np.float64]:
     """Edges from "low:high:width"."""
     try:
         low, high, width = (float(part) for part in text.split(":"))
+        if not (0 < low < high and width > 0):
+            hint = f"; is {high:g}:{low:g}:{width:g} meant?" if low > high > 0 < width else ""
+            raise ValueError(f"low must be above 0, high above low, the width above 0{hint}")
         n = round((high - low) / width)
         if n > MAX_BINS:
             raise ValueError(f"{n} bins, at most {MAX_BINS}")

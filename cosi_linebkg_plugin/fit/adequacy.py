@@ -33,7 +33,6 @@ from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.kernels import FLOOR
 from ..spectrum.statistic import CHI2_MIN_EXPECTED, chi2_p_value, deviance_residuals, half_deviance
-from .root import root_between
 from .score import Residuals, log_chance
 
 Array = NDArray[np.float64]
@@ -131,6 +130,12 @@ class Adequacy:
     excesses : tuple of Excess
         Significant places for a further line, the most significant first; none where a bin
         expects fewer than 5 counts.
+    step_z : float or None
+        Significance of a step under the lines by the score test, in sigma; None where the model
+        has one, or no line.
+    long_tails : tuple of str
+        Lengths of tails that are as long as a fit lets them be (`fit.restarts.LONGEST_TAIL`): such
+        a tail does the work of something else, whatever the tests say.
     """
 
     deviance: float
@@ -147,6 +152,8 @@ class Adequacy:
     systematic: float
     systematic_range: tuple[float, float]
     excesses: tuple[Excess, ...]
+    step_z: float | None = None
+    long_tails: tuple[str, ...] = ()
 
     @property
     def tests(self) -> tuple[GoodnessTest, ...]:
@@ -190,17 +197,20 @@ class Adequacy:
         return f"{len(names)} times the smallest of {', '.join(names[:-1])} and {names[-1]}"
 
     def is_adequate(self, level: float = LEVEL) -> bool:
-        """True unless a right model would look as bad with a chance below `level`."""
-        return self.p_value >= level
+        """True unless a right model would look as bad with a chance below `level`.
+
+        Not with a tail at its longest.
+        """
+        return self.p_value >= level and not self.long_tails
 
     @property
     def applied(self) -> float:
-        """The systematic error that expected counts get: 0 if the fit is adequate.
+        """The systematic error that expected counts get: 0 if the fit passes the tests.
 
         Where it is not although its bins scatter no more than Poisson noise (a drift, a single
         bin), the upper limit.
         """
-        if self.is_adequate():
+        if self.p_value >= LEVEL:
             return 0.0
         high = self.systematic_range[1]
         return self.systematic or (high if math.isfinite(high) else 0.0)
@@ -224,6 +234,8 @@ class Adequacy:
                 100.0 * x if math.isfinite(x) else None for x in self.systematic_range
             ],
             "excesses": [{"energy": e.energy, "z": e.z} for e in self.excesses],
+            "step_z": self.step_z,
+            "long_tails": list(self.long_tails),
         }
 
 
@@ -250,6 +262,7 @@ def judge(
     *,
     dof: int,
     toys: tuple[float, int] | None = None,
+    step: Array | None = None,
 ) -> Adequacy:
     """Judge a fit by its numbers.
 
@@ -266,6 +279,8 @@ def judge(
     dof : int
     toys : (float, int), optional
         p-value of the deviance from simulated spectra, and their number.
+    step : ndarray, shape (n_bins,), optional
+        A step under the lines that the model lacks, of any height.
     """
     edges, counts, used = spectrum.edges, spectrum.counts, spectrum.used
     deviance = 2.0 * float(half_deviance(counts, used, expected))
@@ -297,6 +312,7 @@ def judge(
         systematic,
         limits,
         () if few else _excesses(edges, used, fitted, continuum, line_width),
+        None if step is None else _step_z(fitted, step[used]),
     )
 
 
@@ -358,6 +374,13 @@ def _pulls(n: Array, mu: Array, spread: Array) -> Array:
     return pulls
 
 
+def _step_z(residuals: Residuals, step: Array) -> float:
+    """Significance of a shape of counts in the fitted bins, by the score test."""
+    own, full = residuals.project(step[None, :])
+    size = float(np.sum(own**2))
+    return float(own[0] @ residuals.values) / math.sqrt(size) if size > 1e-6 * full[0] else 0.0
+
+
 def _of_many(p: float, n: float) -> float:
     """Chance that the smallest of n independent p-values is below p (Sidak 1967)."""
     return -math.expm1(n * math.log1p(-min(p, 1.0 - 1e-16)))
@@ -388,6 +411,8 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
         shape, scale = mean**2 / variance, variance / mean
         return float(found - scale * float(gammainccinv(shape, 1.0 - quantile)))
 
+    from scipy.optimize import brentq
+
     def solve(quantile: float | None) -> float:
         if excess(0.0, quantile) <= 0.0:
             return 0.0
@@ -396,7 +421,7 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
             high *= 4.0
             if high > _LARGEST_SYSTEMATIC:
                 return math.inf
-        return root_between(lambda s: excess(s, quantile), 0.0, high, 1e-9)
+        return float(brentq(excess, 0.0, high, args=(quantile,), xtol=1e-7))
 
     return solve(None), (solve(_ONE_SIGMA), solve(1.0 - _ONE_SIGMA))
 

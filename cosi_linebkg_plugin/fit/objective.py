@@ -10,17 +10,28 @@ from ..spectrum.components import BoundModel, SpectralModel
 from ..spectrum.kernels import (
     FLOOR,
     CompiledArguments,
-    compiled_minimise,
+    damped_step,
     evaluate,
     pack,
-    python_minimise,
 )
 from ..spectrum.lineshapes import EnergyGrid
 from ..spectrum.statistic import half_deviance, score_residual
 
+#: Scoring stops when a step gains less than this in log-likelihood.
+_SCORING_TOLERANCE = 1e-6
+
+_MAX_SCORING_STEPS = 100
+
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
 Array = NDArray[np.float64]
+
+#: Fewer parameters than this are moved one by one in a Hessian.
+_MANY = 24
+#: A parameter that acts on more than this share of the bins is moved alone.
+_WIDE = 0.5
+#: Shares of its largest derivative below which a parameter does not act on a bin.
+_NOTHING = 1e-7
 
 
 class Objective:
@@ -66,7 +77,11 @@ class Objective:
             np.array([p[2] for p in normal], dtype=float) ** -2.0,
         )
         self._bind()
-        self.low, self.high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T.copy()
+        self.low, self.high = _limits(model)
+
+    def of(self, model: SpectralModel) -> Objective:
+        """The same for a model that differs in its limits or start values."""
+        return Objective(model, self.spectrum, self.bound.grid, self.offset)
 
     def _bind(self) -> None:
         kernel = self.bound.kernel
@@ -147,34 +162,123 @@ class Objective:
         return half_deviance(counts, used, expected) + penalty
 
     def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
-        """Damped Fisher scoring of the parameters `slots` within their limits.
+        """Damped Fisher scoring (Levenberg-Marquardt) of the parameters `slots` in their limits.
 
         Returns the best point and its value.
         """
         if slots.size == 0:
             return theta, self.value(theta)
-        limits = (self.low[slots], self.high[slots])
-        if self._args is not None and self.is_compiled:
-            best, value = compiled_minimise(self._args, theta, slots, *limits)
-        else:
-            best, value = python_minimise(self, theta, slots, *limits)
-        return best, float(value)
+        low, high = self.low[slots], self.high[slots]
+        damping = 1e-3
+        here = self.scoring(theta)
+        for _ in range(_MAX_SCORING_STEPS):
+            value, gradient, information = here
+            gain = 0.0
+            while damping < 1e10:
+                trial, moved = damped_step(information, gradient, theta, slots, low, high, damping)
+                if not moved:
+                    break
+                here = self.scoring(trial)
+                gain = value - here[0]
+                if gain > 0.0:
+                    break
+                damping *= 10.0
+            if not gain > 0.0:
+                return theta, value
+            theta = trial
+            damping = max(damping * 0.1, 1e-12)
+            if gain < _SCORING_TOLERANCE:
+                break
+        return theta, here[0]
 
     def hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
         """Second derivatives to the parameters `slots`, shape (n_slots, n_slots).
 
-        `steps` are the half-widths of the differences of the gradient.
+        Differences of the gradient. Parameters that act on bins far from each other are moved
+        together: in no row of the matrix do two of them meet (Curtis, Powell & Reid 1974, J. Inst.
+        Maths Applics 13, 117).
+
+        Parameters
+        ----------
+        theta : ndarray, shape (n_parameters,)
+        slots : ndarray of int, shape (n_slots,)
+        steps : ndarray, shape (n_slots,)
+            Half-widths of the differences.
         """
-        rows = np.empty((slots.size, slots.size))
+        if slots.size < _MANY:
+            return self._dense_hessian(theta, slots, steps)
+        spans = self._spans(theta, slots)
+        rows = np.zeros((slots.size, slots.size))
+        up, down = np.empty((2, theta.size))
         shifted = theta.copy()
-        for row, slot, step in zip(rows, slots, steps, strict=True):
+        for group in _apart(spans):
+            moved = slots[group]
+            shifted[moved] = theta[moved] + steps[group]
+            self.evaluate(shifted, up, _NO_INFORMATION)
+            shifted[moved] = theta[moved] - steps[group]
+            self.evaluate(shifted, down, _NO_INFORMATION)
+            shifted[moved] = theta[moved]
+            change = (up - down)[slots]
+            for i in group:
+                met = slice(None)
+                if len(group) > 1:
+                    met = (spans[:, 0] < spans[i, 1]) & (spans[:, 1] > spans[i, 0])
+                rows[i, met] = change[met] / (2.0 * steps[i])
+        wide = spans[:, 1] - spans[:, 0] > _WIDE * self.spectrum.n_bins
+        return _symmetric(rows, wide)
+
+    def _dense_hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
+        """The same, each parameter moved alone."""
+        rows, down = np.empty((slots.size, theta.size)), np.empty(theta.size)
+        shifted = theta.copy()
+        for up, slot, step in zip(rows, slots.tolist(), steps.tolist(), strict=True):
             shifted[slot] = theta[slot] + step
-            row[:] = self.gradient(shifted)[slots]
+            self.evaluate(shifted, up, _NO_INFORMATION)
             shifted[slot] = theta[slot] - step
-            row -= self.gradient(shifted)[slots]
+            self.evaluate(shifted, down, _NO_INFORMATION)
+            up -= down
             shifted[slot] = theta[slot]
-        rows /= 2.0 * steps[:, None]
+        rows = rows[:, slots] / (2.0 * steps[:, None])
         return 0.5 * (rows + rows.T)
+
+    def _spans(self, theta: Array, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """First and one-past-last bin that each parameter acts on, shape (n_slots, 2)."""
+        n_bins = self.spectrum.n_bins
+        spans = np.tile([0, n_bins], (slots.size, 1))
+        jac = np.abs(self.bound.counts_and_jacobian(theta)[1][slots])
+        acts = jac > _NOTHING * jac.max(axis=1, keepdims=True)
+        some = acts.any(axis=1)
+        spans[some, 0] = acts.argmax(axis=1)[some]
+        spans[some, 1] = n_bins - acts[:, ::-1].argmax(axis=1)[some]
+        return spans
+
+
+def _apart(spans: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Parameters in groups of which no two meet a third one that acts on few bins."""
+    wide = spans[:, 1] - spans[:, 0] > _WIDE * spans[:, 1].max(initial=1)
+    groups = [[int(i)] for i in np.flatnonzero(wide)]
+    narrow = np.flatnonzero(~wide)
+    narrow = narrow[np.argsort(spans[narrow, 0], kind="stable")]
+    open_groups: list[tuple[int, list[int]]] = []  # where the next one may begin
+    for i in narrow:
+        low, high = spans[i]
+        met = (spans[narrow, 0] < high) & (spans[narrow, 1] > low)
+        end = int(spans[narrow[met], 1].max())
+        for k, (begin, members) in enumerate(open_groups):
+            if begin <= low:
+                members.append(int(i))
+                open_groups[k] = (end, members)
+                break
+        else:
+            open_groups.append((end, [int(i)]))
+    return [np.array(g) for g in [*groups, *(members for _, members in open_groups)]]
+
+
+def _symmetric(rows: Array, wide: NDArray[np.bool_]) -> Array:
+    """Mean of a matrix and its transpose; between wide and narrow parameters the wide ones' row."""
+    if not wide.all():
+        rows[np.ix_(~wide, wide)] = rows[np.ix_(wide, ~wide)].T
+    return 0.5 * (rows + rows.T)
 
 
 def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
@@ -185,5 +289,11 @@ def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
 
 def start_inside(model: SpectralModel) -> Array:
     """Start values moved inside the limits, shape (n_parameters,)."""
-    low, high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T
+    low, high = _limits(model)
     return np.clip(model.values, low, high)
+
+
+def _limits(model: SpectralModel) -> Array:
+    """Lowest and highest values of the parameters, shape (2, n_parameters)."""
+    limits = [limit for p in model.parameters for limit in p.limits]
+    return np.array(limits, dtype=float).reshape(-1, 2).T.copy()

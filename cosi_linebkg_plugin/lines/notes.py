@@ -17,7 +17,13 @@ _CROWDED = 2.5
 
 
 def search_notes(
-    fit: LineBackgroundFit, lines: Sequence[TrialLine], shape: Shape, width: float, bin_width: float
+    fit: LineBackgroundFit,
+    lines: Sequence[TrialLine],
+    shape: Shape,
+    width: float,
+    bin_width: float,
+    hidden: bool = False,
+    vague: Sequence[float] = (),
 ) -> Iterator[str]:
     """One sentence for each.
 
@@ -30,10 +36,21 @@ def search_notes(
     width : float, keV
         Width of a line as the bins show it.
     bin_width : float, keV
+    hidden : bool
+        The bins do not show the lines' width.
+    vague : sequence of float, keV
+        Energies that are not known well enough for names.
     """
     unknown = "no line is strong enough to tell"
     if lines and not shape.free_sigma:
-        yield f"the width is held at {shape.sigma:g} keV: {unknown}"
+        why = f"bins of {bin_width:.3g} keV do not show it" if hidden else unknown
+        yield f"the width is held at {shape.sigma:g} keV: {why}"
+    if vague:
+        where = ", ".join(f"{energy:.0f}" for energy in vague)
+        yield (
+            f"{where} keV: known less well than the catalogue's lines are apart, so that they have "
+            "no names; finer bins would tell"
+        )
     if lines and shape.tail and not shape.free_tail:
         tail = f"a share of {shape.fraction:g} and a length of {shape.length:g} keV"
         yield f"the tail is held at {tail}: {unknown}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, FitError, ModelError
 from ..fit.minimise import fit_spectrum
+from ..fit.numbers import hides_width, unseen_widths
 from ..fit.objective import Objective
 from ..fit.result import LineBackgroundFit
 from ..fit.score import Residuals, global_significance, threshold
@@ -147,7 +148,7 @@ class _Search:
         self.shape = Shape(settings.sigma, *TAIL_START, tail=settings.tail)
         self.banned: list[float] = []
         self.lines: list[TrialLine] = []
-        self.stopped = ""
+        self.stopped, self.unseen = "", False
         self.fit = fit_spectrum(self._model(self.lines, self.shape, (1000.0, -2.0)), spectrum)
         self.trials, self.threshold = (len(self.segments), 0.0), math.inf
 
@@ -288,12 +289,16 @@ class _Search:
     def _free_shape(self) -> bool:
         """Fit width and tail too, once a line is strong enough; whether that is new."""
         strongest = max(c / e for c, e in self._amplitudes())
+        seen = not hides_width(self.bin_width, self.shape.sigma)
         shape = replace(
             self.shape,
-            free_sigma=self.shape.free_sigma or strongest > WIDTH_FROM,
+            free_sigma=self.shape.free_sigma or (seen and strongest > WIDTH_FROM),
             free_tail=self.shape.free_tail or (self.shape.tail and strongest > TAIL_FROM),
         )
         fit = self._refit(self.lines, shape) if shape != self.shape else None
+        if fit is not None and shape.free_sigma:
+            self.unseen = bool(unseen_widths(fit))
+            fit = None if self.unseen else fit  # further lines may show it
         if fit is not None:
             self._accept(fit, shape)
             self.banned.clear()  # ruled out with another shape
@@ -443,7 +448,11 @@ class _Search:
                     line.window,
                 )
             )
-        notes = search_notes(self.fit, self.lines, self.shape, self.width, self.bin_width)
+        hidden = self.unseen or hides_width(self.bin_width, self.shape.sigma)
+        vague = [x.energy for x in found if any(not match.known for match in x.matches)]
+        notes = search_notes(
+            self.fit, self.lines, self.shape, self.width, self.bin_width, hidden, vague
+        )
         return LineSearch(
             tuple(found), self.fit, self.settings.false_alarm, self.threshold, self.stopped,
             tuple(notes),
@@ -454,7 +463,7 @@ class _Search:
         errors = self.fit.errors
         best: dict[float, tuple[float, int]] = {}
         for i, (line, (_, name)) in enumerate(zip(self.lines, self._names(), strict=True)):
-            match = next(iter(match_energy(line.energy, errors.get(name))), None)
+            match = next(iter(match_energy(line.energy, errors.get(name), self.bin_width)), None)
             if match is not None and match.agrees and "doubtful" not in match.line.flags:
                 known = best.get(match.line.energy)
                 if known is None or abs(match.difference) < known[0]:

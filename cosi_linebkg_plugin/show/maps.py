@@ -76,7 +76,8 @@ def plot_maps(
             maps += _observed_maps(template, observed, nside)
     columns = 2 if observed is not None and phi_bins is None else min(3, len(maps))
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(0.4 + 3.6 * columns, 2.9 * rows))
+    wide = 6.0 if len(maps) == 1 else 3.6  # inches: one alone fills a page
+    figure = Figure(figsize=(0.4 + wide * columns, 0.8 * wide * rows))
     figure.set_layout_engine("constrained", hspace=0.12)
     grid = figure.subplots(
         rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}

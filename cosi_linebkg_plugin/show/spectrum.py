@@ -195,7 +195,9 @@ def _label_lines(
         return
     energies = np.array([energy for energy, _ in chosen])
     offsets = step * np.arange(energies.size)
-    places = _in_order(energies - offsets)
+    from scipy.optimize import isotonic_regression
+
+    places = isotonic_regression(energies - offsets).x
     places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
     bins = np.searchsorted(edges, energies, side="right") - 1
     arrow = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkB": 3, "relpos": (0.5, 0)}
@@ -206,18 +208,6 @@ def _label_lines(
             text, (x, y), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
         )
         label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5)
-
-
-def _in_order(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The numbers that do not fall and are closest to these: neighbours that do are averaged."""
-    groups: list[list[float]] = []  # mean, how many
-    for value in values.tolist():
-        groups.append([value, 1.0])
-        while len(groups) > 1 and groups[-2][0] >= groups[-1][0]:
-            (a, n), (b, m) = groups[-2:]
-            groups[-2:] = [[(n * a + m * b) / (n + m), n + m]]
-    means, sizes = np.array(groups).T
-    return np.repeat(means, sizes.astype(int))
 
 
 def _inches(ax: Axes) -> NDArray[np.float64]:

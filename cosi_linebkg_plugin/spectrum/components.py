@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,13 +17,13 @@ from .kernels import (
     FIT_REACH,
     FULL_REACH,
     GAUSSIAN,
+    MIN_VARIANCE,
     POLYNOMIAL,
     POWERLAW,
     ROW,
     STEP,
     TAILED,
     accumulate,
-    line_sigma,
     tables,
 )
 from .laws import Law
@@ -60,6 +61,11 @@ _NUMBERS = {
 _STEPS = ("step", "linear_step")
 
 _LINES = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _STEPS)
+
+#: Lines and steps whose variance is a + b mu, and those with a sigma.
+_LINEAR = tuple(k for k in ROLES if k.startswith("linear"))
+
+_ONE_WIDTH = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _LINEAR)
 
 #: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
 N_NODES = 8
@@ -185,7 +191,7 @@ class Component:
     @property
     def width_slots(self) -> tuple[int, ...]:
         """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
-        return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
+        return self.slots[2:4] if self.kind in _LINEAR else self.slots[2:3]
 
     @property
     def tail_slots(self) -> tuple[int, ...]:
@@ -194,7 +200,10 @@ class Component:
 
     def sigma(self, theta: Array) -> float:
         """Of a line or its step: its width [keV]."""
-        return float(line_sigma(theta, np.array(_row(self)[1:])))
+        if self.kind not in _LINEAR:
+            return float(theta[self.slots[2]])
+        a, b = theta[self.slots[2]], theta[self.slots[3]]
+        return math.sqrt(max(a + b * theta[self.energy], MIN_VARIANCE))
 
 
 @dataclass(frozen=True)
@@ -287,11 +296,11 @@ class SpectralModel:
         ModelError
         """
         lost = []
-        if any(c.kind == "function" and c.density is None for c in self.components):
+        if [c for c in self.components if c.kind == "function" and c.density is None]:
             lost.append("a continuum function of your own")
-        if any(law.tangent for _, _, law in self.derived):
+        if [law for _, _, law in self.derived if law.tangent]:
             lost.append("a law between parameters")
-        if any(p.prior is not None and not p.prior.is_known for p in self.parameters):
+        if [p for p in self.parameters if p.prior is not None and not p.prior.is_known]:
             lost.append("a prior")
         if lost:
             raise ModelError(
@@ -509,11 +518,10 @@ def tabulate(model: SpectralModel, theta: Array, edges: Array) -> SpectralModel:
 
 def _row(component: Component) -> tuple[int, ...]:
     """Its kind and slots as `kernels.accumulate` takes them."""
-    slots = component.slots
-    if (component.is_line or component.is_step) and len(component.width_slots) == 1:
+    slots, kind = component.slots, component.kind
+    if kind in _ONE_WIDTH:
         slots = (*slots[:3], -1, *slots[3:])
-    row = (_NUMBERS[component.kind], *slots)
-    return row + (-1,) * (ROW - len(row))
+    return (_NUMBERS[kind], *slots, *(-1,) * (ROW - 1 - len(slots)))
 
 
 def _nodes(edges: Array) -> Array:

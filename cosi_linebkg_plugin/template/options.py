@@ -7,18 +7,24 @@ The configuration's section ``template`` and the keywords of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import TemplateError
 from ..options import about
+from ..units import in_kev, to_kev
 
 if TYPE_CHECKING:
     from .filters import Filter
 
 #: How energies may be weighted; the first is the default.
 METHODS = ("components", "interpolated", "sideband")
+
+#: Stands for the one of them that predicts control ranges best.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,10 @@ class TemplateOptions:
             '"components" takes the continuum and the instrumental lines apart, each with a norm '
             'of its own. "interpolated" takes the least-noise weights that are right for a '
             'distribution that changes linearly with energy. "sideband" adds up the sidebands (the '
-            "tutorial's method).",
+            'tutorial\'s method). "auto" takes the method, order and energies that predict control '
+            "ranges best.",
             "choice",
-            choices=METHODS,
+            choices=(*METHODS, AUTO),
         ),
     )
     sidebands: Sequence[Sequence[Any]] | None = field(
@@ -54,6 +61,23 @@ class TemplateOptions:
             'Energies from which "components" are taken; default: 80 keV to either side.',
             "range",
             "keV",
+        ),
+    )
+    reach: float | None = field(
+        default=None,
+        metadata=about(
+            "Take energies up to this far from the source range and the mask around it, for any "
+            "method. Not with window or sidebands.",
+            "width",
+            "keV",
+        ),
+    )
+    avoid_lines: bool = field(
+        default=False,
+        metadata=about(
+            'Leave out energy bins of which fitted lines make up 5 % or more ("interpolated" and '
+            '"sideband").',
+            "flag",
         ),
     )
     order: int = field(
@@ -158,6 +182,16 @@ class TemplateOptions:
         ),
     )
 
+    validate: bool = field(
+        default=False,
+        metadata=about(
+            "Try the same recipe on up to 12 control ranges, as wide as the source range, at "
+            "energies left and right that hold no strong line: a measured systematic error, which "
+            "the errors of the template include, and whether it may be used.",
+            "flag",
+        ),
+    )
+
     @cached_property
     def filter(self) -> Filter:
         """What smooths the template over PsiChi."""
@@ -165,12 +199,28 @@ class TemplateOptions:
 
         return Filter(self.smoothing_fwhm, self.l_cut, self.rebin_phi, self.pool)
 
+    def recipe(self, chosen: Filter) -> dict[str, Any]:
+        """What makes a template of the same kind elsewhere, as JSON knows it; energies in keV.
+
+        Options at their defaults are left out. The filter is the one that was chosen.
+        """
+        names = ("order", "shift", "reach", "avoid_lines")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names} | asdict(chosen)
+        if self.window is not None:
+            given["window"] = list(in_kev(self.window, "window"))
+        if self.sidebands is not None:
+            given["sidebands"] = [list(in_kev(band, "sideband")) for band in self.sidebands]
+        if self.tracers is not None:
+            given["tracers"] = [to_kev(energy, "tracer") for energy in self.tracers]
+        defaults = {f.name: f.default for f in fields(self)}
+        return {key: value for key, value in given.items() if value != defaults[key]}
+
     def __post_init__(self) -> None:
         from .amounts import LineRatio
 
-        if self.method not in METHODS:
+        if self.method not in (*METHODS, AUTO):
             raise TemplateError(
-                f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}."
+                f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}, {AUTO}."
             )
         if self.order not in (0, 1, 2):
             raise TemplateError(f"order must be 0, 1 or 2, got {self.order!r}.")
@@ -184,18 +234,38 @@ class TemplateOptions:
                 f"smoothing='auto' chooses the filter itself, but {self.filter.describe()} is "
                 "given too; leave one of them out."
             )
-        if not isinstance(self.shift, bool):
-            raise TemplateError(f"shift must be True or False, got {self.shift!r}.")
-        for name in ("sidebands", "tracers"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Iterable):
-                raise TemplateError(f"{name} must be a list, got {value!r}.")
+        self._check_types()
         if self.sky is not None and self.observed is None:
             raise TemplateError(
                 "sky= needs observed=, the counts of the source range that its norm is fitted to."
             )
-        if self.method == "sideband" and self.sidebands is None:
+        self._check_energies()
+        if self.method == "sideband" and self.sidebands is None and self.reach is None:
             raise TemplateError(
                 "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
             )
         object.__setattr__(self, "line_ratio", LineRatio.of(self.line_ratio))
+
+    def _check_energies(self) -> None:
+        """Refuse energies that are named twice, or in no way."""
+        if self.reach is not None:
+            reach = to_kev(self.reach, "reach")
+            if not (np.isfinite(reach) and reach > 0):
+                raise TemplateError(f"reach must be above 0 keV, got {reach:g}.")
+            object.__setattr__(self, "reach", reach)
+            if self.window is not None or self.sidebands is not None:
+                raise TemplateError(
+                    "reach= names the energies that window= and sidebands= name too; give one of "
+                    "them."
+                )
+        if self.method == AUTO and self.shift:
+            raise TemplateError("method='auto' cannot shift; leave out shift=, or name a method.")
+
+    def _check_types(self) -> None:
+        for name in ("shift", "validate", "avoid_lines"):
+            if not isinstance(getattr(self, name), bool):
+                raise TemplateError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+        for name in ("sidebands", "tracers"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Iterable):
+                raise TemplateError(f"{name} must be a list, got {value!r}.")

@@ -33,6 +33,9 @@ Array = NDArray[np.float64]
 #: features to stay within their Phi bins, wide enough to hold lines (docs/validation.md).
 DEFAULT_WINDOW = 80.0
 
+#: Bins with this share of lines are left out with ``avoid_lines=``.
+AVOIDED_SHARE = 0.05
+
 #: Ends the message where one sky= is not enough.
 SKY_OF_PARTS = (
     "give sky= as two histograms, on the events' axes and in the source range, or a source range "
@@ -108,8 +111,22 @@ class TemplatePlan:
     def for_fit(self, fit: LineBackgroundFit) -> TemplatePlan:
         """The plan for this fit's mask, after a look whether it is a fit of these events."""
         _check_same_data(self.events, fit)
-        selected = _select_bins(self.edges, fit.spectrum.used, self.source_range, self.options)
-        return replace(self, selected=selected)
+        return self.with_options(self.options, fit)
+
+    def with_options(self, options: TemplateOptions, fit: LineBackgroundFit) -> TemplatePlan:
+        """The plan with another method or other energies, for a fit of its events."""
+        used = fit.spectrum.used
+        if options.avoid_lines and options.method != "components":
+            lines = fit.component_spectra[list(fit.model.lines)].sum(axis=0)
+            used = used & (lines < AVOIDED_SHARE * fit.expected)
+        selected = _select_bins(self.edges, used, self.source_range, options)
+        if options.reach is not None:
+            selected &= _within(
+                self.edges, fit.spectrum.mask | self.in_source, self.in_source, options.reach
+            )
+            if not selected.any():
+                raise TemplateError(_nothing_left(f"within reach={options.reach:g} keV"))
+        return replace(self, options=options, selected=selected)
 
 
 def check_template(
@@ -143,6 +160,7 @@ def check_template(
     selected = _select_bins(edges, used, (low, high), options)
     axes, place = target_axes(events, low, high, options.like)
     _check_axes(events, options)
+    _check_enough(events, int(selected.sum()), options)
     livetime, livetime_from = _in_seconds(options.livetime), ""
     if livetime is None and events.livetime is not None:
         livetime, livetime_from = events.livetime.seconds, "the events"
@@ -174,7 +192,8 @@ def plan_for_fit(
 ) -> TemplatePlan:
     """As `check_template`, where there is a fit of these events already; its mask is taken."""
     _check_same_data(events, fit)
-    return check_template(events, fit.spectrum.used, source_range, options)
+    plan = check_template(events, fit.spectrum.used, source_range, options)
+    return plan.with_options(options, fit)
 
 
 def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
@@ -195,6 +214,8 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
                 "smoothing_fwhm= and l_cut= need the whole sphere, but PsiChi of the events is "
                 f"{reason}. Leave them out; rebin_phi= and pool= work on any PsiChi."
             )
+        if options.l_cut is not None and not reason:
+            _check_l_cut(events.axes["PsiChi"], options.l_cut)
     times = [name for name in ("Time", "ScAtt") if name in events.labels]
     if options.pool is not None and len(times) != 1:
         raise TemplateError(
@@ -207,6 +228,43 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
         )
 
 
+def _check_l_cut(axis: Any, l_cut: int) -> None:
+    """Refuse a cut that cuts nothing: a map of this nside holds no such multipoles."""
+    highest = 3 * axis.nside - 1
+    if l_cut >= highest:
+        raise TemplateError(
+            f"l_cut={l_cut} smooths nothing: PsiChi of nside {axis.nside} holds multipoles up to "
+            f"l = {highest} alone. Give a lower one (4 keeps what is wider than some 45 deg), or "
+            "leave it out for a template without a filter."
+        )
+
+
+def too_little(n_unknown: int, n_bins: int) -> str:
+    """What is said where the energy bins are too few for `components`."""
+    return (
+        f"{n_bins} energy bins cannot tell apart {n_unknown} distributions (the continuum, its "
+        "changes with energy, the lines); widen window=, lower order=, or use "
+        "method='interpolated'."
+    )
+
+
+def _check_enough(events: EventHistogram, n_bins: int, options: TemplateOptions) -> None:
+    """Refuse what no fit can mend: too few bins for the weights, counts that have no halves."""
+    if options.method == "components" and n_bins < options.order + 1:
+        raise TemplateError(too_little(options.order + 1, n_bins))
+    if options.method == "interpolated" and n_bins < 2:
+        raise TemplateError(
+            "An interpolation needs two or more energy bins outside the source range that are not "
+            f"masked, but {n_bins} is left; widen sidebands=, or shorten the mask."
+        )
+    counts = events.energy_counts()
+    if options.smoothing == "auto" and np.any(counts != np.round(counts)):
+        raise TemplateError(
+            "smoothing='auto' splits the counts into halves at random, which needs whole numbers, "
+            f"but an energy bin holds {counts[counts != np.round(counts)][0]:g}; choose a filter."
+        )
+
+
 def _select_bins(
     edges: Array,
     used: NDArray[np.bool_],
@@ -216,7 +274,9 @@ def _select_bins(
     """True for the energy bins that a template is made from."""
     in_source = overlapping_bins(edges, *source_range)
     if options.method == "components":
-        selected = used & ~in_source & _window(edges, source_range, options.window)
+        selected = used & ~in_source
+        if options.reach is None:
+            selected &= _window(edges, source_range, options.window)
         where = "of the window"
     elif options.sidebands is None:
         selected = used & ~in_source
@@ -224,10 +284,27 @@ def _select_bins(
     else:
         return _sideband_bins(edges, in_source, source_range, options.sidebands)
     if not selected.any():
-        raise TemplateError(
-            f"No unmasked energy bin {where} is left; shorten the mask or widen the range."
-        )
+        raise TemplateError(_nothing_left(where))
     return selected
+
+
+def _nothing_left(where: str) -> str:
+    return f"No unmasked energy bin {where} is left; shorten the mask or widen the range."
+
+
+def _within(
+    edges: Array, masked: NDArray[np.bool_], in_source: NDArray[np.bool_], reach: float
+) -> NDArray[np.bool_]:
+    """True for the whole bins up to `reach` keV beyond the masked run around the source range."""
+    inside = np.flatnonzero(in_source)
+    first, last = inside[0], inside[-1]
+    while first > 0 and masked[first - 1]:
+        first -= 1
+    while last < masked.size - 1 and masked[last + 1]:
+        last += 1
+    slack = EDGE_TOLERANCE * np.diff(edges).min()
+    low, high = edges[first] - reach - slack, edges[last + 1] + reach + slack
+    return np.asarray((edges[:-1] >= low) & (edges[1:] <= high))
 
 
 def _window(edges: Array, source_range: tuple[float, float], window: Any) -> NDArray[np.bool_]:

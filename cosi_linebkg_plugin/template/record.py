@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..io import checks
+from ..io.guard import listed
 from .amounts import LineRatio
+from .control import ControlRanges
+from .options import TemplateOptions
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,22 @@ class FilterScore:
 
 
 @dataclass(frozen=True)
+class MethodScore:
+    """A recipe that ``method="auto"`` tried on control ranges.
+
+    Attributes
+    ----------
+    method : str
+        With its order and energies, in words.
+    score : float
+        Log-likelihood of the counts that it predicts, below that of the best one.
+    """
+
+    method: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Record:
     """How a template was made, and what a user must know of it.
 
@@ -38,6 +57,8 @@ class Record:
         In words.
     filter_scores : tuple of FilterScore
         Of ``smoothing="auto"``, the unfiltered template first.
+    method_scores : tuple of MethodScore
+        Of ``method="auto"``, the best first.
     pooled_slices : int
         Slices whose total was not positive, and that were pooled with their neighbours.
     pooling_moved_percent : float
@@ -62,12 +83,20 @@ class Record:
         "the events" where their file told the livetime; "" where it was given, or is not known.
     split : str
         The axes along which it was split; "" if it was not.
+    recipe : mapping
+        Options that make a template of the same kind elsewhere; see `TemplateOptions.recipe`.
+    control : ControlRanges or None
+        What control ranges said of it, where it was validated.
+    measured_percent : float
+        Systematic error of the first component that control ranges measured, where the errors of
+        the counts include it: it is larger than that of the spectral fit.
     notes : tuple of str
     """
 
     method: str
     filter: str = "no filter"
     filter_scores: tuple[FilterScore, ...] = ()
+    method_scores: tuple[MethodScore, ...] = ()
     pooled_slices: int = 0
     pooling_moved_percent: float = 0.0
     order: int | None = None
@@ -80,6 +109,9 @@ class Record:
     systematic_percent: float = 0.0
     livetime_from: str = ""
     split: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    control: ControlRanges | None = None
+    measured_percent: float = 0.0
     notes: tuple[str, ...] = ()
 
     def to_details(self) -> dict[str, Any]:
@@ -91,23 +123,19 @@ class Record:
         }
         if self.line_ratio is not None:
             details["line_ratio"] = asdict(self.line_ratio) | {"share_in_range": self.line_share}
-        if self.filter_scores:
-            details["filter_scores"] = [asdict(score) for score in self.filter_scores]
         if self.order is not None:
             details["order"] = self.order
-        for name in ("tracers", "sky_norm"):
-            if getattr(self, name):
-                details[name] = list(getattr(self, name))
-        for name in (
-            "pooling_moved_percent",
-            "shift",
-            "sky_norm_removed",
-            "livetime_from",
-            "split",
-        ):
-            if getattr(self, name):
-                details[name] = getattr(self, name)
-        return details
+        if self.control is not None:
+            details["control_ranges"] = self.control.to_dict()
+        rest: dict[str, Any] = {
+            name: [asdict(score) for score in getattr(self, name)]
+            for name in ("filter_scores", "method_scores")
+        }
+        rest |= {"tracers": list(self.tracers), "sky_norm": list(self.sky_norm or ())}
+        rest |= {"recipe": dict(self.recipe)}
+        names = ("pooling_moved_percent", "shift", "sky_norm_removed", "livetime_from", "split")
+        rest |= {name: getattr(self, name) for name in (*names, "measured_percent")}
+        return details | {name: value for name, value in rest.items() if value}
 
     @classmethod
     def from_details(cls, method: str, details: Any, notes: Sequence[Any]) -> Record:
@@ -129,6 +157,13 @@ class Record:
             method,
             filter=checks.text(details.get("filter", "no filter"), "filter"),
             filter_scores=tuple(_score(row) for row in details.get("filter_scores", ())),
+            method_scores=tuple(
+                MethodScore(
+                    checks.text(row["method"], "a method"),
+                    checks.number(row["score"], "the score of a method"),
+                )
+                for row in details.get("method_scores", ())
+            ),
             pooled_slices=_whole(details.get("pooled_slices", 0), "pooled_slices"),
             pooling_moved_percent=checks.number(
                 details.get("pooling_moved_percent", 0.0), "pooling_moved_percent", 0.0
@@ -149,8 +184,29 @@ class Record:
             ),
             livetime_from=checks.text(details.get("livetime_from", ""), "livetime_from"),
             split=checks.text(details.get("split", ""), "split"),
+            recipe=_recipe(method, details.get("recipe", {})),
+            control=(
+                ControlRanges.from_dict(details["control_ranges"])
+                if "control_ranges" in details
+                else None
+            ),
+            measured_percent=checks.number(
+                details.get("measured_percent", 0.0), "measured_percent", 0.0
+            ),
             notes=tuple(checks.text(note, "a note") for note in notes),
         )
+
+
+def _recipe(method: str, value: Any) -> dict[str, Any]:
+    """The options of a file, which must be such."""
+    recipe = dict(checks.mapping(value, "recipe"))
+    known = {option.name for option in fields(TemplateOptions)}
+    if not set(recipe) <= known:
+        raise ValueError(f"recipe has the options {listed(recipe)}")
+    if method == "sideband" and "sidebands" not in recipe:
+        return {}
+    TemplateOptions(method=method, **recipe)
+    return recipe
 
 
 def _ratio(value: Any) -> tuple[LineRatio | None, float | None]:

@@ -16,12 +16,12 @@ from .amounts import (
     ExpectedAmounts,
     SourceAmounts,
     expected_amounts,
-    sideband_variance,
+    sideband_amounts,
     source_amounts,
 )
 from .filters import Filter
 from .plan import TemplatePlan
-from .record import FilterScore, Record
+from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
 from .sums import phi_shifts, sum_slices
 from .template import BackgroundTemplate
@@ -45,6 +45,8 @@ class Recipe:
         Of the filters that were tried.
     shifts : ndarray, shape (n_em, n_phi, n_phi), or None
         How the slices are moved along Phi.
+    ladder : tuple of MethodScore
+        Of the methods that were tried.
     """
 
     fit: LineBackgroundFit
@@ -54,6 +56,7 @@ class Recipe:
     filter: Filter
     scores: tuple[FilterScore, ...]
     shifts: Array | None
+    ladder: tuple[MethodScore, ...] = ()
 
     def for_fit(self, plan: TemplatePlan, fit: LineBackgroundFit) -> Recipe:
         """The same filter and shifts with the weights and amounts of another fit."""
@@ -114,6 +117,23 @@ def filtered_maps(
     sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
     if sky is not None:
         sums -= sky
+    return maps_of_sums(plan, recipe, sums, variances, progress)
+
+
+def maps_of_sums(
+    plan: TemplatePlan,
+    recipe: Recipe,
+    sums: Array,
+    variances: Array,
+    progress: Progress | None = None,
+) -> FilteredMaps:
+    """Filter sums of slices and bring them onto the template's axes.
+
+    Parameters
+    ----------
+    sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
+        Overwritten.
+    """
     maps, n_pooled, moved = {}, 0, 0.0
     for k, label in enumerate(recipe.weights.labels):
         contents, variance = sums[k, ...], variances[k, ...]
@@ -131,13 +151,18 @@ def filtered_maps(
     return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved)
 
 
-def amounts_of(plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps) -> ExpectedAmounts:
-    """The amounts of the recipe, or for a sideband sum what its slices hold."""
+def amounts_of(plan: TemplatePlan, recipe: Recipe, total: float) -> ExpectedAmounts:
+    """The amounts of the recipe, or for a sideband sum what its slices hold.
+
+    Parameters
+    ----------
+    total : float
+        Of the first component's map, before it is given an amount.
+    """
     if plan.options.method != "sideband":
         return recipe.amounts
-    # the tutorial's number: what the slices hold, not what the fit expects of them
-    variance = sideband_variance(plan, recipe.fit, recipe.source, filtered.total)
-    return ExpectedAmounts({"background": filtered.total}, np.array([[variance]]))
+    # what the slices hold, not what the fit expects of them
+    return sideband_amounts(plan, recipe.fit, recipe.source, total)
 
 
 def assemble(
@@ -166,6 +191,7 @@ def assemble(
         plan.options.method,
         filter=recipe.filter.describe(),
         filter_scores=recipe.scores,
+        method_scores=recipe.ladder,
         pooled_slices=filtered.n_pooled,
         pooling_moved_percent=100.0 * filtered.moved,
         order=plan.options.order if plan.options.method == "components" else None,
@@ -177,6 +203,7 @@ def assemble(
         sky_norm_removed=sky_norm_removed,
         systematic_percent=100.0 * fit.systematic if systematic else 0.0,
         livetime_from=plan.livetime_from,
+        recipe=plan.options.recipe(recipe.filter),
         notes=tuple(notes),
     )
     return BackgroundTemplate(

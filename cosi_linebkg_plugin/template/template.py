@@ -28,14 +28,18 @@ from .axes import counts_on_axes
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
 from .record import Record
+from .words import as_html, as_table, in_a_line
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from astropy.units import Quantity
     from histpy import Axes, Histogram
 
     from ..consumers.binned import BinnedBackground
     from ..consumers.unbinned import BackgroundDensity
     from ..plugin import LineBackgroundLike
+    from .amounts import ExpectedAmounts
+    from .control import ControlRanges
 
 FORMAT = "cosi-linebkg template 1"
 
@@ -56,7 +60,8 @@ class BackgroundTemplate:
     counts : mapping of label to float
         Expected counts at the current norms.
     covariance : ndarray, shape (n_labels, n_labels), counts^2
-        Of the counts: spectral fit (with its systematic error), line ratio, or fitted norms.
+        Of the counts: spectral fit (with its systematic error, or the one that control ranges
+        measured), line ratio, or fitted norms.
         Infinite variance for an amount about which nothing is known.
     fit : LineBackgroundFit
         The fit that it was made from.
@@ -116,6 +121,11 @@ class BackgroundTemplate:
         return self._record
 
     @property
+    def control_ranges(self) -> ControlRanges | None:
+        """What control ranges said of it; None if it was not validated."""
+        return self._record.control
+
+    @property
     def method(self) -> str:
         """The method: "components", "interpolated" or "sideband"."""
         return self._record.method
@@ -156,13 +166,16 @@ class BackgroundTemplate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know, at the current norms."""
-        unknown = self.unknown
+        unknown, own = self.unknown, self._record.notes
+        control = self._record.control
+        if control is not None and not control.usable:
+            own = (*own, f"Control ranges: {control.summary()}.")
         if not unknown:
-            return self._record.notes
+            return own
         counts = sum(self._counts[label] for label in unknown)
         held = f"only {counts:.2g} counts of other lines' tails are" if counts else "the norm is 0"
         return (
-            *self._record.notes,
+            *own,
             f"The amount of {', '.join(unknown)} in the masked source range is not known: {held}. "
             "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
         )
@@ -276,11 +289,28 @@ class BackgroundTemplate:
         maps = {label: contents for label, (contents, _) in self._maps.items()}
         fit = fit_component_norms(data, maps, self._counts, self._covariance, skies, constrain)
         if not constrain:  # no longer in the errors
-            self._record = replace(self._record, systematic_percent=0.0)
+            self._record = replace(self._record, systematic_percent=0.0, measured_percent=0.0)
         k = len(self.labels)
         self._covariance = fit.covariance[:k, :k]
         self.set_parameters(**dict(zip(self.labels, fit.values[:k].tolist(), strict=True)))
         return fit
+
+    def set_control(self, control: ControlRanges, amounts: ExpectedAmounts | None = None) -> None:
+        """Keep what control ranges said, and let the errors of the counts include it.
+
+        Parameters
+        ----------
+        control : ControlRanges
+        amounts : ExpectedAmounts, optional
+            What the spectrum says of the counts. The measured error of the amount takes the place
+            of its systematic error where it is larger; default: the errors stay as they are.
+        """
+        percent = 0.0
+        if amounts is not None:
+            wider = amounts.with_measured(control.amount.value)
+            self._covariance = wider.covariance.copy()
+            percent = 100.0 * control.amount.value if wider is not amounts else 0.0
+        self._record = replace(self._record, control=control, measured_percent=percent)
 
     def counts_on_axes(self, source: Any, what: str = "observed") -> Array:
         """The contents of a histogram, which must have this template's axes.
@@ -595,23 +625,24 @@ class BackgroundTemplate:
 
         return deconvolution_ranges(self, keys, n_sigma=n_sigma)
 
-    def threemlfit_background(self, time_range: Sequence[Any]) -> Histogram:
+    def threemlfit_background(self, time_range: Sequence[Any] | None = None) -> Histogram:
         """What cosi-threemlfit reads; see `programs.threemlfit_background`."""
         from ..consumers.programs import threemlfit_background
 
         return threemlfit_background(self, time_range)
 
     def __repr__(self) -> str:
-        parts = ", ".join(
-            f"{label} {self._counts[label]:.1f} +- {error:.1f}"
-            for label, error in self.errors.items()
-        )
-        low, high = self.source_range
-        percent = self._record.systematic_percent
-        systematic = f", systematic error {percent:.2g} % per bin included" if percent else ""
-        return (
-            f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
-        )
+        return in_a_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_table(self) -> Table:
+        """Counts and errors, and with a livetime the rates, as an astropy table.
+
+        The last row is the total, whose error has the correlations. What is not known is masked.
+        """
+        return as_table(self)
 
     # --- files -----------------------------------------------------------------------------------
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from fits import TWO_LINES, function_model
 
+from cosi_linebkg_plugin.fit import objective as objective_module
 from cosi_linebkg_plugin.fit.objective import Objective, amplitude_slots, start_inside
+from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.laws import Law
 from cosi_linebkg_plugin.spectrum.priors import Prior
 
@@ -73,3 +76,39 @@ def test_starts_lie_inside_limits_and_priors():
     assert [model.names[i] for i in amplitude_slots(model)] == sorted(
         ["K_1", "F_2", "F_3"], key=model.names.index
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        ({}, 0.25),
+        ({"width": "linear"}, 0.25),
+        ({"tail": True}, 0.7),
+        ({"step": True}, 0.8),  # a step acts on all bins below its line
+        ({"continuum": "powerlaw_polynomial"}, 0.25),
+    ],
+)
+def test_parameters_far_apart_are_moved_together_in_a_hessian(monkeypatch, options, share):
+    """Forty lines: the matrix of single moves, from fewer gradients."""
+    energies = np.linspace(520.0, 1480.0, 40) + np.tile([0.0, 4.0], 20)
+    model = numerical_model(spectrum_parts(energies, pivot=1000, sigma=2.0, **options))
+    model = with_prior(model, "F_3", Prior.gaussian(900.0, 20.0))
+    edges = np.linspace(500.0, 1500.0, 1001)
+    counts = np.round(1.01 * model.bind(edges).counts(model.values))
+    objective = Objective(model, EnergySpectrum(edges, counts))
+    calls = []
+    evaluate = Objective.evaluate
+    monkeypatch.setattr(
+        Objective, "evaluate", lambda self, *x: (calls.append(1), evaluate(self, *x))[1]
+    )
+    steps = 1e-2 / np.sqrt(np.diag(objective.scoring(model.values)[2])[model.free])
+    calls.clear()
+    together = objective.hessian(model.values, model.free, steps)
+    n_together = len(calls)
+    monkeypatch.setattr(objective_module, "_MANY", 10**6)
+    alone = objective.hessian(model.values, model.free, steps)
+    n_alone = len(calls) - n_together
+    assert n_alone == 2 * model.free.size
+    assert n_together <= share * n_alone
+    scale = np.sqrt(np.abs(np.diag(alone)))
+    assert np.abs((together - alone) / np.outer(scale, scale)).max() < 1e-6

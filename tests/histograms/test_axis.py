@@ -180,15 +180,18 @@ def test_attributes_that_histpy_refuses_are_refused(tmp_path, what):
         read_axes(file["hist"], path)
 
 
-@pytest.mark.skipif(not IS_NEW, reason="histpy 1 takes any scale")
 def test_an_axis_that_histpy_cannot_hold_is_left_to_it(tmp_path):
     path = tmp_path / "a.hdf5"
     histpy.Histogram([AXES["of no unit"]()], track_overflow=False).write(str(path))
     with h5py.File(path, "a") as file:
         file["hist/axes/0"].attrs["scale"] = "log"
         file["hist/axes/0"][0] = -1.0
-    with h5py.File(path) as file, pytest.raises(FileError, match="cannot be read"):
-        read_axes(file["hist"], path)
+    with h5py.File(path) as file:
+        if not IS_NEW:  # histpy 1 takes any scale
+            assert read_axes(file["hist"], path)[0].edges[0] == -1.0
+            return
+        with pytest.raises(FileError, match="cannot be read"):
+            read_axes(file["hist"], path)
 
 
 def test_edges_cannot_be_changed_and_labels_not_repeat():

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from figures import BANDS, EDGES, MODEL, SOURCE, bare_fit, curve, legend, spans
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.optimize import isotonic_regression
 from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.show.figure import LABEL_SIZE, save_figure
-from cosi_linebkg_plugin.show.spectrum import _in_order, isotope_label, plot_spectrum
+from cosi_linebkg_plugin.show.spectrum import isotope_label, plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import SpectralModel
 from cosi_linebkg_plugin.spectrum.statistic import deviance_residuals
@@ -191,10 +190,3 @@ def test_lines_without_a_continuum_can_be_drawn(fit):
     model = SpectralModel(MODEL.parameters, MODEL.components[1:], MODEL.links)
     upper = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, model)).axes[0]
     assert_array_equal(curve(upper, "continuum"), np.zeros(60))
-
-
-def test_crowded_places_are_moved_as_little_as_possible():
-    rng = np.random.default_rng(3)
-    for n in (1, 2, 5, 30):
-        for values in (rng.normal(size=n), np.sort(rng.normal(size=n)), np.zeros(n)):
-            assert_allclose(_in_order(values), isotonic_regression(values).x, atol=1e-12)

@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.template.amounts import LineRatio
-from cosi_linebkg_plugin.template.record import FilterScore, Record
+from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
+from cosi_linebkg_plugin.template.extra_error import ExtraError
+from cosi_linebkg_plugin.template.record import FilterScore, MethodScore, Record
 
 FULL = Record(
     "components",
     filter="multipoles up to l = 4",
     filter_scores=(FilterScore("no filter", 0.0), FilterScore("multipoles up to l = 4", 12.5)),
+    method_scores=(MethodScore("interpolated", 0.0), MethodScore("components, order 1", -3.5)),
     pooled_slices=3,
     pooling_moved_percent=11.0,
     order=2,
@@ -25,6 +29,19 @@ FULL = Record(
     systematic_percent=2.6,
     livetime_from="the events",
     split="Phi",
+    recipe={"order": 2, "l_cut": 4, "window": [1700.0, 1900.0], "shift": True},
+    control=ControlRanges(
+        (
+            ControlRange(
+                1830.0, 1837.0, 2200.5, 12.0, 3.0, 2181.0, 46.7, {"Phi": ShapeTest(61.2, 59)}
+            ),
+        ),
+        ExtraError(0.0, 0.0, 0.011, 1),
+        {"Phi": ExtraError(0.031, 0.012, math.inf, 59)},
+        ((1700.0, 1707.0, "The fit did not converge."),),
+        1.8,
+    ),
+    measured_percent=1.2,
     notes=("A note.",),
 )
 
