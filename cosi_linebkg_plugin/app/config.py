@@ -249,6 +249,12 @@ class SearchSection(_Section):
     fix_to_catalogue: pydantic.StrictBool = Field(
         default=False, description="Fix the energies of lines that the catalogue knows."
     )
+    calibrate: pydantic.StrictBool = Field(
+        default=False, description="Compare names on the energy scale that the lines tell."
+    )
+    bend: pydantic.StrictBool = Field(
+        default=True, description="Whether continuum, step and width may become what BIC asks for."
+    )
 
 
 #: The kind of a list of lines in the locations of errors, where no key can be named like this.

@@ -17,6 +17,7 @@ from ..spectrum.kernels import (
 )
 from ..spectrum.lineshapes import EnergyGrid
 from ..spectrum.statistic import half_deviance, score_residual
+from .banded import score_banded
 
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
@@ -24,6 +25,8 @@ Array = NDArray[np.float64]
 
 #: Fewer parameters than this are moved one by one in a Hessian.
 _MANY = 24
+#: From this many parameters on their matrices are taken as bands.
+_BANDED = 60
 #: A parameter that acts on more than this share of the bins is moved alone.
 _WIDE = 0.5
 #: Shares of its largest derivative below which a parameter does not act on a bin.
@@ -153,6 +156,17 @@ class Objective:
             np.add.at(information, (slots, slots), weights)
         return half_deviance(counts, used, expected) + penalty
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """The bins that take part, shape (n_bins,)."""
+        return self._data[1]
+
+    def expected(self, theta: Array, jac: Array) -> Array:
+        """Expected counts, shape (n_bins,); derivatives are added to `jac`, as of `accumulate`."""
+        total = self.offset.copy()
+        self.bound.accumulate(theta, total, jac)
+        return total
+
     def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
         """Damped Fisher scoring of the parameters `slots` within their limits.
 
@@ -161,6 +175,8 @@ class Objective:
         if slots.size == 0:
             return theta, self.value(theta)
         limits = (self.low[slots], self.high[slots])
+        if slots.size >= _BANDED and self.is_compiled and not self._prior[0].size:
+            return score_banded(self, theta, slots, *limits)
         if self._args is not None and self.is_compiled:
             best, value = compiled_minimise(self._args, theta, slots, *limits)
         else:

@@ -183,8 +183,7 @@ def test_bad_input_exits_2_with_one_line(capsys, words, message):
     assert message in output.err and "\n" not in output.err.strip() and output.out == ""
 
 
-def test_what_was_found_goes_into_the_model_asked_for(folder):
-    """The search knows a power law and one width; continuum and width are of the fit."""
+def test_a_search_takes_the_continuum_and_the_width_asked_for(folder):
     options = {"continuum": "powerlaw_polynomial", "width": "linear"}
     path = changed(folder, "other", **options, search={"fix_to_catalogue": True})
     assert main(["fit", path, "--out", str(folder / "other"), "--quiet"]) == 0
