@@ -10,13 +10,17 @@ those of `objective.Objective.score_to_minimum`.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ..spectrum.kernels import FIT_REACH
+
 if TYPE_CHECKING:
+    from ..spectrum.components import SpectralModel
     from .objective import Objective
 
 Array = NDArray[np.float64]
@@ -48,10 +52,14 @@ def score_banded(
     low, high : ndarray, shape (n_slots,)
     """
     damping, value = 1e-3, objective.value(theta)
+    lines = _Gaussians.of(objective.model)
     jac = np.zeros((theta.size, objective.spectrum.n_bins))
     for _ in range(_MAX_STEPS):
         jac.fill(0.0)
-        gradient, matrix, start, moving = _normal_equations(objective, theta, slots, low, high, jac)
+        within = lines.bins(theta, objective.spectrum.edges)[slots]
+        gradient, matrix, start, moving = _normal_equations(
+            objective, theta, (slots, low, high), jac, within
+        )
         if moving.size == 0:
             break
         places = slots[moving]
@@ -73,10 +81,60 @@ def score_banded(
     return theta, objective.value(theta)
 
 
+@dataclass(frozen=True, eq=False)
+class _Gaussians:
+    """Slots of the lines that act on few bins, and how many parameters there are.
+
+    Attributes
+    ----------
+    slots : ndarray of int, shape (n, 4)
+        Area, energy, width (or a), and b, -1 where the width is its own parameter.
+    n_parameters : int
+    """
+
+    slots: Slots
+    n_parameters: int
+
+    @classmethod
+    def of(cls, model: SpectralModel) -> _Gaussians:
+        """Those of a model; none if lines have steps, which act on all bins below."""
+        rows: list[tuple[int, ...]] = []
+        if not any(c.is_step for c in model.components):
+            kinds = ("gaussian", "linear_gaussian")
+            rows = [(*c.slots, -1)[:4] for c in model.components if c.kind in kinds]
+        return cls(np.array(rows, np.int64).reshape(-1, 4), len(model.parameters))
+
+    def bins(self, theta: Array, edges: Array) -> Slots:
+        """First and one-past-last bin that a parameter may act on, shape (n_parameters, 2)."""
+        spans = np.tile(np.array([0, edges.size - 1]), (self.n_parameters, 1))
+        area, energy, width, growth = self.slots.T
+        growing = np.where(growth < 0, 0.0, theta[growth])
+        variance = np.where(growth < 0, theta[width] ** 2, theta[width] + growing * theta[energy])
+        reach = FIT_REACH * np.sqrt(np.maximum(variance, 0.0))
+        first = np.searchsorted(edges, theta[energy] - reach) - 2
+        last = np.searchsorted(edges, theta[energy] + reach) + 2
+        spans[area] = spans[energy] = np.clip(np.stack([first, last], axis=1), 0, edges.size - 1)
+        return spans
+
+
 def _normal_equations(
-    objective: Objective, theta: Array, slots: Slots, low: Array, high: Array, jac: Array
+    objective: Objective,
+    theta: Array,
+    free: tuple[Slots, Array, Array],
+    jac: Array,
+    within: Slots,
 ) -> tuple[Array, Array, Slots, Slots]:
     """Gradient and information of what can move, in the order of the bins that it acts on.
+
+    Parameters
+    ----------
+    objective : Objective
+    theta : ndarray, shape (n_parameters,)
+    free : slots, low and high, as of `score_banded`
+    jac : ndarray, shape (n_parameters, n_bins)
+        Zeros.
+    within : ndarray of int, shape (n_slots, 2)
+        Bins outside which a parameter does nothing.
 
     Returns
     -------
@@ -88,9 +146,10 @@ def _normal_equations(
     moving : ndarray of int, shape (n,)
         Places in `slots`.
     """
+    slots, low, high = free
     expected = objective.expected(theta, jac)
     counts, used = objective.spectrum.counts, objective.used
-    spans, gradient, size = _spans_and_gradient(jac, slots, counts, used, expected)
+    spans, gradient, size = _spans_and_gradient(jac, slots, within, counts, used, expected)
     x = theta[slots]
     held = ((x <= low) & (gradient > 0.0)) | ((x >= high) & (gradient < 0.0)) | ~(size > 0.0)
     wide = spans[:, 1] - spans[:, 0] > _WIDE * counts.size
@@ -102,15 +161,19 @@ def _normal_equations(
 
 @_compiled
 def _spans_and_gradient(
-    jac: Array, slots: Slots, counts: Array, used: NDArray[np.bool_], expected: Array
+    jac: Array,
+    slots: Slots,
+    within: Slots,
+    counts: Array,
+    used: NDArray[np.bool_],
+    expected: Array,
 ) -> tuple[Slots, Array, Array]:
     """First and one-past-last bin of each parameter, gradient, and diagonal of the information."""
-    n_bins = counts.size
     spans = np.zeros((slots.size, 2), np.int64)
     gradient, size = np.zeros(slots.size), np.zeros(slots.size)
     for i in range(slots.size):
         row = jac[slots[i]]
-        first, last = 0, n_bins
+        first, last = within[i, 0], within[i, 1]
         while first < last and row[first] == 0.0:
             first += 1
         while last > first and row[last - 1] == 0.0:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
 from scipy.special import ndtr
 
 from ..errors import FitError, ModelError
-from ..spectrum.axis import EnergySpectrum, require_counts
+from ..spectrum.axis import EnergySpectrum, bins_to_ranges, require_counts
 from ..spectrum.components import SpectralModel
 from .guess import guess_start, place_missed_line
 from .objective import Objective, amplitude_slots, start_inside
@@ -42,6 +43,9 @@ _SEEN_SHARE = 0.01
 #: Smallest eigenvalue of the Hessian, scaled to a unit diagonal, that counts as positive: above
 #: the error of differences of the gradient.
 _SINGULAR = 1e-8
+
+#: From this many parameters on an inverse by Cholesky is tried before eigenvalues.
+_LARGE = 60
 
 
 def fit_spectrum(
@@ -101,6 +105,7 @@ def fit_spectrum(
     theta, interior, covariance, problem = _optimum(objective, theta, sigma)
     problem = problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
     names = tuple(model.parameters[i].name for i in interior)
+    on_limits = np.setdiff1d(free, interior)
     errors: dict[str, tuple[float, float]] = {}
     if minos and not problem:
         errors = _minos(minuit, theta[free], np.isin(free, interior), covariance)
@@ -112,7 +117,7 @@ def fit_spectrum(
         covariance,
         valid=not problem,
         message=problem,
-        at_limits=tuple(model.parameters[i].name for i in free if i not in set(interior)),
+        at_limits=tuple(model.parameters[i].name for i in on_limits),
         minos=errors,
         n_calls=minuit.nfcn,
         offset=offset,
@@ -331,6 +336,10 @@ def _inverse(
         flat = [model.parameters[i].name for i, r in zip(interior, root, strict=True) if not r > 0]
         return nothing, f"the data do not constrain {', '.join(flat)}"
     scaled = hessian / np.outer(root, root) + damping * np.eye(root.size)
+    if root.size >= _LARGE:
+        inverse = _inverse_of_large(scaled)
+        if inverse is not None:
+            return inverse / np.outer(root, root), ""
     values, vectors = np.linalg.eigh(scaled)
     if values[0] < _SINGULAR:
         involved = np.abs(vectors[:, 0]) > 0.3
@@ -341,6 +350,22 @@ def _inverse(
         )
     inverse = (vectors / values) @ vectors.T
     return inverse / np.outer(root, root), ""
+
+
+def _inverse_of_large(matrix: Array) -> Array | None:
+    """The inverse by Cholesky; None if an eigenvalue may be below `_SINGULAR`.
+
+    The smallest eigenvalue is at least 1 / |inverse|, in any norm.
+    """
+    try:
+        factor = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return None
+    half, info = dtrtri(factor, lower=1)
+    if info:
+        return None
+    inverse = half.T @ half
+    return inverse if np.abs(inverse).sum(axis=0).max() < 1.0 / _SINGULAR else None
 
 
 def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]:
@@ -391,8 +416,9 @@ def _free_lines(model: SpectralModel, theta: Array) -> tuple[Slots, Array]:
 
 def _seen_shares(spectrum: EnergySpectrum, mu: Array, sigma: Array) -> Array:
     """Share of each line's counts in fitted bins, shape of `mu`; its last axis that of `sigma`."""
-    below = ndtr((spectrum.edges - mu[..., None]) / sigma[:, None])
-    return np.asarray(np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1), dtype=float)
+    fitted = np.array(bins_to_ranges(spectrum.edges, spectrum.used)).reshape(-1, 2)
+    below = ndtr((fitted.ravel() - mu[..., None]) / sigma[:, None])
+    return np.asarray((below[..., 1::2] - below[..., ::2]).sum(axis=-1), dtype=float)
 
 
 def _check_lines_are_seen(objective: Objective) -> None:
