@@ -669,7 +669,7 @@ class _Search:
         scale = energy_scale(fit) if calibrate else None
         errors, found = fit.errors, []
         known = {x.parameter: x.matches for x in identify_lines(fit, scale=scale)}
-        expected = fit.expected_total
+        expected = self.fit.objective.bound.counts(fit.theta)
         for i, (line, (counts, energy)) in enumerate(zip(self.lines, self._names(), strict=True)):
             significance = math.sqrt(max(self._gain_around(i, move=False)[0], 0.0))
             place = (line.energy, float(self.width(line.energy)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from ..errors import DataError, ModelError
 from ..fit.objective import Objective, start_inside
@@ -25,7 +26,8 @@ from ..model.spec import (
 )
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel
-from ..spectrum.lineshapes import EnergyGrid, gaussian_counts, tailed_gaussian_counts
+from ..spectrum.kernels import FIT_REACH
+from ..spectrum.lineshapes import EnergyGrid, tailed_gaussian_counts
 from ..units import in_kev, to_kev
 
 Array = NDArray[np.float64]
@@ -146,7 +148,22 @@ class Shape:
         if self.form.tail:
             tail = (self.values["fraction"], self.values["length"])
             return tailed_gaussian_counts(edges, 1.0, energies, sigma, *tail)[1][:, 0]
-        return gaussian_counts(edges, 1.0, energies, sigma)[1][:, 0]
+        return _gaussians(edges, energies, np.broadcast_to(sigma, energies.shape))
+
+
+def _gaussians(edges: Array, energies: Array, sigma: Array) -> Array:
+    """Counts per bin of Gaussians of unit area, shape (n_energies, n_bins), where there are any."""
+    reach = FIT_REACH * sigma
+    first = np.maximum(np.searchsorted(edges, energies - reach) - 1, 0)
+    n_bins = np.searchsorted(edges, energies + reach) - first
+    # beside the axis more bins, without an end, so that no line's bins are cut off
+    width = max(int(n_bins.max(initial=0)), 0) + 1
+    longer = np.concatenate([edges, np.full(width, np.inf)])
+    place = first[:, None] + np.arange(width + 1)
+    shares = np.diff(ndtr((longer[place] - energies[:, None]) / sigma[:, None]), axis=1)
+    out = np.zeros((energies.size, edges.size - 1 + width))
+    np.put_along_axis(out, place[:, :-1], shares, axis=1)
+    return out[:, : edges.size - 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +187,7 @@ class TrialFit:
     def of(cls, fit: LineBackgroundFit) -> TrialFit:
         """The same of a finished fit."""
         objective = Objective(fit.model, fit.spectrum)
-        return cls(fit.model, fit.theta, fit.deviance, objective)
+        return cls(fit.model, fit.theta, 2.0 * objective.value(fit.theta), objective)
 
     @cached_property
     def _interior(self) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from cosi_linebkg_plugin.lines.trial import (
 )
 from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
-from cosi_linebkg_plugin.spectrum.lineshapes import EnergyGrid
+from cosi_linebkg_plugin.spectrum.lineshapes import EnergyGrid, tailed_gaussian_counts
 
 SETTINGS = Settings(3.0, Form(), 0.05, 20, 1750.0)
 
@@ -128,6 +128,10 @@ def test_shapes_hold_one_count_each(tail):
     counts = shape.counts(EDGES, np.array([1700.0, 1750.0, 1800.0]))
     assert counts.shape == (3, EDGES.size - 1)
     assert counts.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
+    energies = np.array([1400.0, 1495.0, 1500.0, 1611.1, 1993.0, 2003.0, 2200.0])
+    given = tailed_gaussian_counts(EDGES, 1.0, energies, 2.5, 0.3 if tail else 0.0, 12.0)[1][:, 0]
+    np.testing.assert_allclose(shape.counts(EDGES, energies), given, atol=1e-12)
+    assert shape.counts(EDGES, np.empty(0)).shape == (0, EDGES.size - 1)
 
 
 def test_what_was_asked_for_is_checked():
