@@ -18,6 +18,7 @@ from .fit.guess import guess_values
 from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
+from .io.tables import to_html
 from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
@@ -27,7 +28,8 @@ from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
 from .template.amounts import LABELS, LineRatio, SourceAmounts
 from .template.axes import observed_counts
-from .template.build import make_template
+from .template.build import make_template, validate_template
+from .template.control import ControlRanges
 from .template.options import TemplateOptions
 from .template.plan import plan_for_fit
 from .template.template import BackgroundTemplate
@@ -41,9 +43,6 @@ if TYPE_CHECKING:
 #: A session ends above the direct fit by less than this in -2 log L where it has converged; by
 #: more than 1, it is more than a standard error away from the optimum.
 _LOWER_MINIMUM, _ANOTHER_MINIMUM = 0.1, 1.0
-
-#: How often `guess` looks for a still lower minimum from the last one.
-_MAX_SEARCHES = 5
 
 
 class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
@@ -94,6 +93,26 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         nuisance = {} if self._shape is None else nuisance_parameters(name, self._shape)
         super().__init__(name, nuisance)
         self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
+
+    def __repr__(self) -> str:
+        s, n = self._spectrum, int(self._spectrum.used.sum())
+        masked = ", ".join(f"{low:.6g}-{high:.6g}" for low, high in s.masked_ranges())
+        given = "nuisance parameters" if self._shape is not None else f"source {self._source!r}"
+        return (
+            f"LineBackgroundLike({self.name!r}, {n} of {s.n_bins} energy bins fitted, "
+            f"{s.edges[0]:.6g}-{s.edges[-1]:.6g} keV, {s.counts[s.used].sum():.0f} counts, "
+            f"masked {masked + ' keV' if masked else 'nothing'}, spectrum from {given})"
+        )
+
+    def _repr_html_(self) -> str:
+        model = "no model yet: set_model, or fit(model)"
+        if self._reader is not None:
+            read = self._reader.model
+            n = len(read.lines)
+            lines = f"{n} line{'' if n == 1 else 's'}"
+            model = f"model with {lines}, {len(read.free)} free parameters"
+        events = [] if self._events is None else [repr(self._events)]
+        return to_html(repr(self), text=[*events, model])
 
     # --- data ------------------------------------------------------------------------------------
 
@@ -210,6 +229,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     def guess(self, model: Model | None = None) -> None:
         """Set the free parameters to where a session should start; limits are kept.
 
+        All but one: a tail may not grow longer than the direct fit lets it (6 widths of its line).
         That is the optimum of `fit`, from which a JointLikelihood of several lines arrives and,
         from further away, often does not. Where the direct fit finds no valid minimum, or a
         line lies in the mask, it is what that fit starts from: a continuum, and lines placed one
@@ -222,13 +242,10 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         """
         reader = self._reader_for(model)
         start = reader.current_model()
-        best = self._best_of(start)
-        for _ in range(_MAX_SEARCHES):
-            again = None if best is None else self._best_of(from_best(best))
-            if best is None or again is None or again.deviance > best.deviance - _LOWER_MINIMUM:
-                break
-            best = again
+        best = self._direct(start)
         reader.set_values(guess_values(start, self._spectrum) if best is None else _off_zero(best))
+        if best is not None:
+            reader.set_upper_limits(best.model)
         self._write_back()
 
     def fit(self, model: Model | None = None, *, minos: bool = False) -> LineBackgroundFit:
@@ -377,6 +394,38 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         plan = plan_for_fit(self._events, fit, source_range, options)
         return make_template(plan, fit)
 
+    def validate(self, template: BackgroundTemplate) -> ControlRanges:
+        """Try a template's recipe where the counts are known to be background: on control ranges.
+
+        Up to twelve pseudo source ranges, as wide as the source range, at energies left and right
+        that hold no strong line. For each the spectrum is fitted without it, and a template made
+        as the real one was (method, window, filter, order); it is compared with the counts
+        there. The template keeps the result, and its covariance, with `norm_constraint`, includes
+        the error of the amount that was measured where it is larger than the systematic error of
+        the spectral fit.
+
+        Parameters
+        ----------
+        template : BackgroundTemplate
+            Of these events.
+
+        Returns
+        -------
+        ControlRanges
+            Print it for the table, and whether the template may be used.
+
+        Raises
+        ------
+        TemplateError
+            If it was not made from these events, or with sky=, which needs ``validate=True`` when
+            it is made.
+        """
+        if self._events is None:
+            raise LineBackgroundError(
+                "The plugin was given a spectrum alone; a template needs the event histogram."
+            )
+        return validate_template(self._events, template)
+
     # --- inside ----------------------------------------------------------------------------------
 
     def _of_samples(
@@ -443,7 +492,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
                 or f"the law that {', '.join(reader.free_laws)} follows has free parameters, whose "
                 "errors are not in those of expected counts",
             )
-        direct = self._best_of(from_best(replace(result, model=reader.model)))
+        direct = self._direct(from_best(replace(result, model=reader.model)))
         if direct is None:
             return result
         plugins = list(analysis.data_list.values())
@@ -470,20 +519,12 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             "exact second derivatives instead",
         )
 
-    def _best_of(self, model: SpectralModel) -> LineBackgroundFit | None:
-        """The lower one of the direct fits from a model's values, and with its lines centred."""
-        values = _centred(model, model.values, model.lines)
-        centred = tuple(
-            replace(p, value=float(v)) for p, v in zip(model.parameters, values, strict=True)
-        )
-        fits = []
-        for start in (model, replace(model, parameters=centred)):
-            try:
-                fits.append(fit_spectrum(start, self._spectrum))
-            except (FitError, ModelError):
-                continue
-        objective = Objective(model, self._spectrum)  # priors count as well as the data
-        return min(fits, key=lambda fit: objective.value(fit.theta), default=None)
+    def _direct(self, model: SpectralModel) -> LineBackgroundFit | None:
+        """The direct fit, or None if it finds no valid minimum or refuses the model."""
+        try:
+            return fit_spectrum(model, self._spectrum)
+        except (FitError, ModelError):
+            return None
 
     def _read(self, model: Model) -> SpectrumReader:
         if self._shape is None:

@@ -130,6 +130,12 @@ class Adequacy:
     excesses : tuple of Excess
         Significant places for a further line, the most significant first; none where a bin
         expects fewer than 5 counts.
+    step_z : float or None
+        Significance of a step under the lines by the score test, in sigma; None where the model
+        has one, or no line.
+    long_tails : tuple of str
+        Lengths of tails that are as long as a fit lets them be (`fit.restarts.LONGEST_TAIL`): such
+        a tail does the work of something else, whatever the tests say.
     """
 
     deviance: float
@@ -146,6 +152,8 @@ class Adequacy:
     systematic: float
     systematic_range: tuple[float, float]
     excesses: tuple[Excess, ...]
+    step_z: float | None = None
+    long_tails: tuple[str, ...] = ()
 
     @property
     def tests(self) -> tuple[GoodnessTest, ...]:
@@ -189,17 +197,20 @@ class Adequacy:
         return f"{len(names)} times the smallest of {', '.join(names[:-1])} and {names[-1]}"
 
     def is_adequate(self, level: float = LEVEL) -> bool:
-        """True unless a right model would look as bad with a chance below `level`."""
-        return self.p_value >= level
+        """True unless a right model would look as bad with a chance below `level`.
+
+        Not with a tail at its longest.
+        """
+        return self.p_value >= level and not self.long_tails
 
     @property
     def applied(self) -> float:
-        """The systematic error that expected counts get: 0 if the fit is adequate.
+        """The systematic error that expected counts get: 0 if the fit passes the tests.
 
         Where it is not although its bins scatter no more than Poisson noise (a drift, a single
         bin), the upper limit.
         """
-        if self.is_adequate():
+        if self.p_value >= LEVEL:
             return 0.0
         high = self.systematic_range[1]
         return self.systematic or (high if math.isfinite(high) else 0.0)
@@ -223,6 +234,8 @@ class Adequacy:
                 100.0 * x if math.isfinite(x) else None for x in self.systematic_range
             ],
             "excesses": [{"energy": e.energy, "z": e.z} for e in self.excesses],
+            "step_z": self.step_z,
+            "long_tails": list(self.long_tails),
         }
 
 
@@ -249,6 +262,7 @@ def judge(
     *,
     dof: int,
     toys: tuple[float, int] | None = None,
+    step: Array | None = None,
 ) -> Adequacy:
     """Judge a fit by its numbers.
 
@@ -265,6 +279,8 @@ def judge(
     dof : int
     toys : (float, int), optional
         p-value of the deviance from simulated spectra, and their number.
+    step : ndarray, shape (n_bins,), optional
+        A step under the lines that the model lacks, of any height.
     """
     edges, counts, used = spectrum.edges, spectrum.counts, spectrum.used
     deviance = 2.0 * float(half_deviance(counts, used, expected))
@@ -296,6 +312,7 @@ def judge(
         systematic,
         limits,
         () if few else _excesses(edges, used, fitted, continuum, line_width),
+        None if step is None else _step_z(fitted, step[used]),
     )
 
 
@@ -355,6 +372,13 @@ def _pulls(n: Array, mu: Array, spread: Array) -> Array:
         # a discrete law leaves both tails above 1/2 near its middle: no residual
         pulls[low] = np.where(m >= e, np.maximum(up, 0.0), np.minimum(down, 0.0))
     return pulls
+
+
+def _step_z(residuals: Residuals, step: Array) -> float:
+    """Significance of a shape of counts in the fitted bins, by the score test."""
+    own, full = residuals.project(step[None, :])
+    size = float(np.sum(own**2))
+    return float(own[0] @ residuals.values) / math.sqrt(size) if size > 1e-6 * full[0] else 0.0
 
 
 def _of_many(p: float, n: float) -> float:

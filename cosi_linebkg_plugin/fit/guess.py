@@ -7,21 +7,16 @@ from numpy.typing import NDArray
 
 from ..spectrum.axis import EnergySpectrum, require_counts
 from ..spectrum.components import Component, SpectralModel
-from ..spectrum.kernels import place_lines, scan_window
+from ..spectrum.kernels import place_lines
 from .objective import Objective, amplitude_slots, start_inside
+from .restarts import TRIAL_WIDTHS
 
 Array = NDArray[np.float64]
 Slots = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-#: Widths tried for free sigmas, in median bin widths.
-_TRIAL_WIDTHS = np.array([0.3, 0.6, 1.2, 3.0])
-
 #: Where a broken power law may break, as shares of the fitted bins.
 _TRIAL_BREAKS = (0.25, 0.5, 0.75)
-
-#: A gain in twice the log-likelihood that makes a second look at a missed line worth while.
-_WORTHWHILE_GAIN = 4.0
 
 
 def guess_values(model: SpectralModel, spectrum: EnergySpectrum) -> NDArray[np.float64]:
@@ -63,7 +58,7 @@ def guess_start(objective: Objective) -> NDArray[np.float64]:
     any_free = any(free[s] for c in lines for s in c.width_slots)
     expected = objective.bound.counts(theta) + objective.offset
     best, best_value = theta, np.inf
-    for width in _TRIAL_WIDTHS * bin_width if any_free else (0.0,):
+    for width in TRIAL_WIDTHS * bin_width if any_free else (0.0,):
         trial = _with_width(lines, theta, width, free, low, high)
         sigmas = np.array([c.sigma(trial) for c in lines])
         place_lines(
@@ -94,47 +89,6 @@ def _with_width(
             if free[slot]:
                 theta[slot] = min(max(value, low[slot]), high[slot])
     return theta
-
-
-def place_missed_line(
-    objective: Objective, theta: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """`theta` with one line of zero amplitude put where the residuals want it, or None.
-
-    A line that a neighbour has swallowed on the way ends at amplitude 0, where its energy and
-    width have no gradient; the window is scanned for it once more.
-    """
-    model, spectrum = objective.model, objective.spectrum
-    expected = objective.bound.counts(theta) + objective.offset
-    residual = spectrum.counts - expected
-    weight = np.where(spectrum.used, 1.0 / np.maximum(expected, 1.0), 0.0)
-    free = np.array([p.free for p in model.parameters])
-    bin_width = (spectrum.edges[-1] - spectrum.edges[0]) / spectrum.n_bins
-    best_gain, best = _WORTHWHILE_GAIN, None
-    for component in (model.components[i] for i in model.lines):
-        f, mu = component.area, component.energy
-        if not free[f] or theta[f] > 0.0:
-            continue
-        slots = np.array([(f, mu)], dtype=np.int64)
-        low, high = objective.low, objective.high
-        window = _windows(objective, theta, free, slots, bin_width)[0]
-        own = component.width_slots
-        fixed = (
-            len(own) > 1 or not free[own[0]] or sum(own[0] in c.slots for c in model.components) > 1
-        )
-        widths = [component.sigma(theta)] if fixed else np.clip(
-            _TRIAL_WIDTHS * bin_width, low[own[0]], high[own[0]]
-        )  # fmt: skip
-        for width in widths:
-            gain, energy, amplitude = scan_window(
-                objective.bound.grid.edges, residual, weight, window[0], window[1], width
-            )
-            if gain > best_gain:
-                best_gain, best = gain, theta.copy()
-                best[[f, mu]] = min(amplitude, high[f]), energy
-                if not fixed:
-                    best[own[0]] = width
-    return best
 
 
 def _windows(

@@ -13,8 +13,9 @@ from scipy.special import ndtr
 from ..errors import FitError, ModelError
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges, require_counts
 from ..spectrum.components import SpectralModel
-from .guess import guess_start, place_missed_line
+from .guess import guess_start
 from .objective import Objective, amplitude_slots, start_inside
+from .restarts import Optimum, other_lengths, other_places, tails_within
 from .result import LineBackgroundFit
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ _EDM_ACCEPTED = 1e-4
 
 _MAX_NEWTON_STEPS = 200
 
-#: How often a line that ended at 0 is looked for elsewhere in its window.
-_MAX_RESCANS = 3
+#: How often a lower minimum is looked for from the last one.
+_MAX_RESTARTS = 4
 
 #: A line with a smaller share of its counts in fitted bins is not determined by them.
 _SEEN_SHARE = 0.01
@@ -93,31 +94,24 @@ def fit_spectrum(
             model, spectrum, theta, (), np.zeros((0, 0)), n_calls=1, offset=offset
         )
 
-    theta = _best_start(objective, theta)
-    _, _, information = objective.scoring(theta)
-    curvature = np.maximum(np.diag(information)[free], 1e-300)
-    minuit = _minuit_of(objective, theta, curvature)
-    sigma = 1.0 / np.sqrt(curvature)
-    if not _is_close(objective, theta, sigma):
-        # A handful of calls from here; where limits make it crawl, the Newton steps take over.
-        minuit.migrad(ncall=1000 + 50 * free.size)
-        theta[free] = np.array(minuit.values)
-    theta, interior, covariance, problem = _optimum(objective, theta, sigma)
-    problem = problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
-    names = tuple(model.parameters[i].name for i in interior)
-    on_limits = np.setdiff1d(free, interior)
+    for start in _scored_starts(objective, theta):
+        objective, end, minuit = _minimum(objective, start)
+        if not end.problem:
+            break
+    model, theta, interior = objective.model, end.theta, end.interior
+    problem = end.problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
     errors: dict[str, tuple[float, float]] = {}
     if minos and not problem:
-        errors = _minos(minuit, theta[free], np.isin(free, interior), covariance)
+        errors = _minos(minuit, theta[free], np.isin(free, interior), end.covariance)
     result = LineBackgroundFit(
         model,
         spectrum,
         theta,
-        names,
-        covariance,
+        tuple(model.parameters[i].name for i in interior),
+        end.covariance,
         valid=not problem,
         message=problem,
-        at_limits=tuple(model.parameters[i].name for i in on_limits),
+        at_limits=tuple(model.parameters[i].name for i in np.setdiff1d(free, interior)),
         minos=errors,
         n_calls=minuit.nfcn,
         offset=offset,
@@ -129,6 +123,41 @@ def fit_spectrum(
             result,
         )
     return result
+
+
+def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, Minuit]:
+    """The minimum from a start, and the objective with the limits that tails were given."""
+    asked, free = objective.model, objective.model.free
+    for _ in range(_MAX_RESTARTS):
+        objective, theta = _with_short_tails(objective, theta, asked)
+        _, _, information = objective.scoring(theta)
+        curvature = np.maximum(np.diag(information)[free], 1e-300)
+        minuit = _minuit_of(objective, theta, curvature)
+        sigma = 1.0 / np.sqrt(curvature)
+        if not _is_close(objective, theta, sigma):
+            # A handful of calls from here; where limits make it crawl, the Newton steps take over.
+            minuit.migrad(ncall=1000 + 50 * free.size)
+            theta = theta.copy()
+            theta[free] = np.array(minuit.values)
+        end = _optimum(objective, theta, sigma)
+        theta = end.theta
+        if tails_within(objective.model, theta, asked) is None:
+            break
+    return objective, end, minuit
+
+
+def _with_short_tails(
+    objective: Objective, theta: Array, asked: SpectralModel
+) -> tuple[Objective, Array]:
+    """Limits on the tails that are too long, and the best point within these."""
+    for _ in range(_MAX_RESTARTS):
+        limited = tails_within(objective.model, theta, asked)
+        if limited is None:
+            break
+        objective = objective.of(limited)
+        theta = np.clip(theta, objective.low, objective.high)
+        theta, _ = objective.score_to_minimum(theta, objective.model.free)
+    return objective, theta
 
 
 def _minuit_of(objective: Objective, theta: Array, curvature: Array) -> Minuit:
@@ -163,24 +192,31 @@ def _minuit_of(objective: Objective, theta: Array, curvature: Array) -> Minuit:
     return minuit
 
 
-def _optimum(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Slots, Array, str]:
-    """What `_polish` finds, with lines that ended at 0 looked for once more."""
+def _optimum(objective: Objective, theta: Array, sigma: Array) -> Optimum:
+    """What `_polish` finds from here and from the starts that its end suggests."""
     best = _polish(objective, theta, sigma)
-    for _ in range(_MAX_RESCANS):
-        found = place_missed_line(objective, best[0])
-        if found is None:
+    free = objective.model.free
+    for n in range(_MAX_RESTARTS):
+        starts = list(other_places(objective, best))
+        if n == 0:
+            starts += other_lengths(objective, best.theta)
+        if not starts:
             break
-        better, _ = objective.score_to_minimum(found, objective.model.free)
+        ends = [objective.score_to_minimum(start, free) for start in starts]
+        better, value = min(ends, key=lambda end: end[1])
+        reached = objective.value(best.theta)
+        if value > reached - _EDM_ACCEPTED and not best.problem:
+            break
         again = _polish(objective, better, sigma)
-        gained = objective.value(again[0]) < objective.value(best[0]) - _EDM_ACCEPTED
-        if again[3] or not gained:
+        gained = objective.value(again.theta) < reached - _EDM_ACCEPTED
+        if again.problem or not (gained or best.problem):
             break
         best = again
     return best
 
 
-def _best_start(objective: Objective, theta: Array) -> Array:
-    """The best of the scored starts.
+def _scored_starts(objective: Objective, theta: Array) -> list[Array]:
+    """Starts after scoring, the best first, those that end like a better one left out.
 
     The caller's, the one guessed from the data, and, where lines have widths of their own, those
     two with all widths set to their weighted median.
@@ -208,7 +244,8 @@ def _best_start(objective: Objective, theta: Array) -> Array:
                 end[widths[middle, 1]], objective.low[slots], objective.high[slots]
             )
             score(start)
-    return min(ends, key=lambda end: end[1])[0]
+    ends.sort(key=lambda end: end[1])
+    return [a for i, (a, v) in enumerate(ends) if not i or v > ends[i - 1][1] + _EDM_ACCEPTED]
 
 
 def _free_widths(model: SpectralModel) -> NDArray[np.int64]:
@@ -222,7 +259,7 @@ def _free_widths(model: SpectralModel) -> NDArray[np.int64]:
     return np.array(list(rows.values()), dtype=np.int64).reshape(-1, 2)
 
 
-def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Slots, Array, str]:
+def _polish(objective: Objective, theta: Array, sigma: Array) -> Optimum:
     """Newton steps with the exact Hessian to the minimum within the limits.
 
     Parameters
@@ -231,15 +268,6 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
     theta : ndarray, shape (n_parameters,)
     sigma : ndarray, shape (n_free,)
         Scales of the free parameters.
-
-    Returns
-    -------
-    theta : ndarray
-    interior : ndarray of int
-        The free slots that sit on no limit and that the data constrain.
-    covariance : ndarray, shape (n_interior, n_interior)
-    problem : str
-        What is wrong, or "".
     """
     free = objective.model.free
     low, high = objective.low[free], objective.high[free]
@@ -250,7 +278,7 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
         moving = _can_move(objective, theta, gradient, sigma)
         interior = free[moving]
         if interior.size == 0:
-            return theta, interior, np.zeros((0, 0)), ""
+            return Optimum(theta, interior, np.zeros((0, 0)), "")
         steps = _steps(theta[free], sigma)[moving]
         hessian = objective.hessian(theta, interior, steps)
         covariance, problem = _inverse(objective.model, hessian, interior, damping)
@@ -271,14 +299,14 @@ def _polish(objective: Objective, theta: Array, sigma: Array) -> tuple[Array, Sl
                 gradient = objective.gradient(theta)[interior]
                 edm = 0.5 * float(gradient @ covariance @ gradient)
                 if edm < _EDM_GOAL:
-                    return theta, interior, covariance, ""
+                    return Optimum(theta, interior, covariance, "")
             damping = 0.0 if damping < 1e-2 else 0.1 * damping
         elif damping == 0.0 and edm < _EDM_GOAL:
-            return theta, interior, covariance, ""  # rounding is all that is left
+            return Optimum(theta, interior, covariance, "")  # rounding is all that is left
         else:
             damping = max(10.0 * damping, 1e-3)
     # Limits or rounding kept the steps from getting there.
-    return theta, interior, *_judged(objective, theta, interior, steps)
+    return Optimum(theta, interior, *_judged(objective, theta, interior, steps))
 
 
 def _is_close(objective: Objective, theta: Array, sigma: Array) -> bool:
@@ -369,11 +397,12 @@ def _inverse_of_large(matrix: Array) -> Array | None:
 
 
 def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]:
-    """True for parameters that act only through lines or power laws of zero amplitude."""
+    """True for parameters that act only through lines, power laws or tails that are 0."""
     acting: set[int] = set()
     for c in model.components:
         if c.amplitude is None or c.kind == "function" or theta[c.amplitude] != 0.0:
-            acting.update(c.slots)
+            fraction, length = c.tail_slots or (0, -1)
+            acting.update(s for s in c.slots if s != length or theta[fraction] != 0.0)
         else:
             acting.add(c.amplitude)
     for slot, source, _ in reversed(model.derived):

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..io.tables import Column, make_table
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
+from ..spectrum.lineshapes import step_counts
 from ..spectrum.priors import Prior
 from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
 from .adequacy import Adequacy, deviance_p_value, judge
+from .restarts import LONGEST_TAIL, SAME_LENGTH, tail_widths
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 Array = NDArray[np.float64]
+
+#: A tail is seen with this many standard errors of its fraction; on a limit, 0 or 1, it has none.
+_SEEN, _UNKNOWN = 3.0, 0.1
 
 #: Width of a line that is looked for where the model has none [keV].
 DEFAULT_WIDTH = 3.0
@@ -103,8 +112,58 @@ class RangeCounts:
         """Standard error of the total, correlations included."""
         return float(np.sqrt(self.covariance.sum()))
 
+    def to_table(self) -> Table:
+        """An astropy table: component, counts, error; the total is its last row."""
+        return make_table(
+            [
+                Column("component", [*self.labels, "total"]),
+                Column("counts", [*self.values.tolist(), self.total], "ct", "expected"),
+                Column("error", [*self.errors.tolist(), self.total_error], "ct", "standard error"),
+            ]
+        )
 
-@dataclass(frozen=True, eq=False)
+
+#: A width whose error is a larger share of it than this is not seen.
+_UNSEEN = 0.5
+
+#: In bins wider than this many standard deviations a line reaches at most one neighbour of its
+#: own bin, and what it leaves there does not tell its width from its energy.
+HIDING = 5.0
+
+
+def hides_width(bin_width: float, sigma: float) -> bool:
+    """Whether bins of this width [keV] do not show the width of a line."""
+    return bin_width > HIDING * sigma
+
+
+class HasWidths(Protocol):
+    """A fit as far as `unseen_widths` looks at it."""
+
+    @property
+    def model(self) -> SpectralModel:
+        """What was fitted."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Best values by name."""
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard errors by name."""
+
+
+def unseen_widths(fit: HasWidths) -> list[str]:
+    """Names of free widths of lines (sigma, keV) that the bins do not show."""
+    slots = {
+        fit.model.components[i].width_slots[0]
+        for i in fit.model.lines
+        if len(fit.model.components[i].width_slots) == 1
+    }
+    names, errors, values = [fit.model.names[i] for i in sorted(slots)], fit.errors, fit.values
+    return [n for n in names if errors.get(n, 0.0) > _UNSEEN * abs(values[n])]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FitNumbers:
     """A background spectrum fitted to the unmasked energy bins.
 
@@ -292,7 +351,7 @@ class FitNumbers:
         """
         if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
             return None
-        return judge(
+        found = judge(
             self.spectrum,
             self.expected_total,
             self.bin_jacobian[self.columns],
@@ -300,9 +359,37 @@ class FitNumbers:
             self._line_width,
             dof=self.dof,
             toys=self.toys,
+            step=self._missing_step(),
         )
+        return replace(found, long_tails=self._long_tails())
 
-    @property
+    def _missing_step(self) -> Array | None:
+        """Counts per bin of a step under each line, 1/keV of its area; None if the model has one.
+
+        None without lines, too.
+        """
+        edges, theta = self.spectrum.edges, self.theta
+        if any(c.is_step for c in self.model.components) or not self.lines:
+            return None
+        rows = [
+            (theta[c.area], theta[c.energy], c.sigma(theta), 1.0)
+            for c in self.model.components
+            if c.is_line and theta[c.area] > 0
+        ]
+        return step_counts(edges, *np.transpose(rows))[0]
+
+    def _long_tails(self) -> tuple[str, ...]:
+        """Names of free lengths of tails that are at their longest, with counts that are seen."""
+        errors, names = self.errors, self.model.names
+        found = []
+        for slot, width in tail_widths(self.model, self.theta).items():
+            shares = {c.tail_slots[0] for c in self.model.components if slot in c.tail_slots}
+            seen = any(self.theta[s] > _SEEN * errors.get(names[s], _UNKNOWN) for s in shares)
+            if seen and self.theta[slot] >= (1.0 - SAME_LENGTH) * LONGEST_TAIL * width:
+                found.append(names[slot])
+        return tuple(found)
+
+    @cached_property
     def lines(self) -> list[tuple[float, float]]:
         """Energy and width [keV] of each line with counts."""
         theta = self.theta

@@ -80,6 +80,10 @@ class Objective:
         self._bind()
         self.low, self.high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T.copy()
 
+    def of(self, model: SpectralModel) -> Objective:
+        """The same for a model that differs in its limits or start values."""
+        return Objective(model, self.spectrum, self.bound.grid, self.offset)
+
     def _bind(self) -> None:
         self._last_hessian: tuple[tuple[NDArray[Any], ...], Array] = ((), _NO_INFORMATION)
         kernel = self.bound.kernel

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
+from ..errors import DataError
+from ..io.tables import Column, format_value, make_table, to_html
 from .adequacy import LEVEL, TOLERABLE, Adequacy
-from .numbers import FitNumbers
+from .numbers import FitNumbers, unseen_widths
+from .restarts import LONGEST_TAIL
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 #: An excess within this many widths of a line tells of the line's shape; below it and within this
 #: many, perhaps of its tail.
 _SAME_PLACE, _TAIL_REACH = 2.0, 6.0
+
+#: A step is proposed from this significance on.
+_STEP_FROM = 4.0
 
 
 def parameter_table(fit: FitNumbers) -> str:
@@ -31,6 +41,85 @@ def parameter_table(fit: FitNumbers) -> str:
     return "\n".join(lines)
 
 
+def brief(fit: FitNumbers) -> str:
+    """The fit on one line."""
+    n, free = len(fit.model.lines), len(fit.free_names)
+    state = "valid" if fit.valid else "not valid"
+    adequate = "" if fit.adequacy is None or fit.adequacy.is_adequate() else ", not adequate"
+    return (
+        f"LineBackgroundFit({fit.engine}, {state}{adequate}, {n} line{'' if n == 1 else 's'}, "
+        f"{free} free parameters, deviance/dof {fit.deviance:.1f}/{fit.dof})"
+    )
+
+
+def html(fit: FitNumbers) -> str:
+    """The fit as a notebook shows it."""
+    rows = [
+        (
+            name,
+            format_value(p.value, p.error),
+            p.unit,
+            "" if p.error is not None else "at limit" if p.free else "fixed",
+        )
+        for name, p in fit.parameters.items()
+        if not p.link
+    ]
+    return to_html(brief(fit), ("parameter", "value", "unit", ""), rows, [summary(fit)])
+
+
+def to_table(fit: FitNumbers, of: str) -> Table:
+    """See `LineBackgroundFit.to_table`."""
+    if of == "lines":
+        return _lines_table(fit)
+    if of != "parameters":
+        raise DataError(f'to_table() makes a table of "parameters" or of "lines", got {of!r}.')
+    table = fit.parameters
+    finite = {
+        name: [x if math.isfinite(x) else None for x in (p.low, p.high)]
+        for name, p in table.items()
+    }
+    return make_table(
+        [
+            Column("parameter", list(table)),
+            Column("value", [p.value for p in table.values()], "", "in the unit of the row"),
+            Column("error", [p.error for p in table.values()], "", "standard error"),
+            Column("unit", [p.unit for p in table.values()]),
+            Column("free", [p.free for p in table.values()]),
+            Column("low", [x[0] for x in finite.values()], "", "lower limit"),
+            Column("high", [x[1] for x in finite.values()], "", "upper limit"),
+            Column("follows", [p.link or p.law or "" for p in table.values()]),
+        ],
+        deviance=fit.deviance,
+        dof=fit.dof,
+        valid=fit.valid,
+    )
+
+
+def _lines_table(fit: FitNumbers) -> Table:
+    values, errors, model = fit.values, fit.errors, fit.model
+    rows = []
+    for component in (model.components[i] for i in model.lines):
+        energy, area = model.names[component.energy], model.names[component.area]
+        width = component.sigma(fit.theta)
+        rows.append(
+            (energy, values[energy], errors.get(energy), values[area], errors.get(area), width)
+        )
+    rows.sort(key=lambda row: row[1])
+    names, energies, energy_errors, counts, count_errors, widths = (
+        zip(*rows, strict=True) if rows else [()] * 6
+    )
+    return make_table(
+        [
+            Column("parameter", names, "", "that holds the energy"),
+            Column("energy", energies, "keV"),
+            Column("energy_error", energy_errors, "keV", "standard error; none if fixed"),
+            Column("counts", counts, "ct", "area of the peak"),
+            Column("counts_error", count_errors, "ct", "standard error"),
+            Column("sigma", widths, "keV", "width at the line's energy"),
+        ]
+    )
+
+
 def summary(fit: FitNumbers) -> str:
     """How well the model does, whether a template may use it, and what to try."""
     if not fit.valid:
@@ -40,11 +129,18 @@ def summary(fit: FitNumbers) -> str:
             "The model cannot be tested: it has as many free parameters as fitted bins, or no "
             "covariance."
         )
-    tail = any("tailed" in c.kind for c in fit.model.components)
+    shapes = frozenset(
+        name for name in ("tail", "step") if any(name in c.kind for c in fit.model.components)
+    )
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
-    text = describe(fit.adequacy, fit.lines, tail, at_limit)
-    return f"{text} Note: {fit.message}." if fit.message else text
+    text = describe(fit.adequacy, fit.lines, shapes, at_limit)
+    notes = [fit.message] if fit.message else []
+    widths = unseen_widths(fit)
+    if widths:
+        shown = ", ".join(f"{n} = {fit.values[n]:.3g} ± {fit.errors[n]:.2g} keV" for n in widths)
+        notes.append(f"the bins do not show the lines' width ({shown}); bin finer, or hold it")
+    return " ".join([text, *(f"Note: {note}." for note in notes)])
 
 
 def goodness(adequacy: Adequacy) -> str:
@@ -64,7 +160,7 @@ def chance(p_value: float) -> str:
 def describe(
     adequacy: Adequacy,
     lines: Sequence[tuple[float, float]],
-    tail: bool,
+    shapes: Collection[str] = (),
     at_limit: Sequence[float] = (),
 ) -> str:
     """In words: how well the model does, whether a template may use it, and what to try.
@@ -74,14 +170,17 @@ def describe(
     adequacy : Adequacy
     lines : sequence of (float, float), keV
         Energy and width of the fitted lines.
-    tail : bool
-        The lines have a low-energy tail.
+    shapes : collection of str
+        What the lines have: "tail", "step".
     at_limit : sequence of float, keV
         Energies of lines at the end of their window.
     """
     a, text = adequacy, goodness(adequacy)
     if a.is_adequate():
         return f"{text}: the model describes the fitted bins. It may be used for a template."
+    advice = f". Try {', or '.join(_advice(a, lines, shapes, at_limit))}."
+    if a.p_value >= LEVEL:
+        return f"{text}: the model describes the fitted bins. {_long_tails(a)}{advice}"
     low, high = a.worst_range
     text += (
         f": the model does NOT describe the data. The largest residual is {a.worst:+.1f} sigma at "
@@ -94,19 +193,38 @@ def describe(
         f". The bins scatter by {100.0 * a.applied:.2g} % ({least:.2g}-{most:.2g}) beyond "
         "Poisson noise, which the errors of expected counts include. "
     )
-    if a.applied <= TOLERABLE:
+    if a.long_tails:
+        text += _long_tails(a)
+    elif a.applied <= TOLERABLE:
         text += "So small an error covers it: it may be used for a template"
     else:
         text += f"It should NOT be used for a template: above {100.0 * TOLERABLE:g} %"
         text += " the counts in the source range are a guess"
-    return f"{text}. Try {', or '.join(_advice(a, lines, tail, at_limit))}."
+    return text + advice
+
+
+def _long_tails(a: Adequacy) -> str:
+    return (
+        f"But the tail is as long as a tail may be ({', '.join(a.long_tails)}: {LONGEST_TAIL:g} "
+        "widths): it does the work of a step or of the continuum, and the counts of the lines are "
+        "too large. It should NOT be used for a template"
+    )
 
 
 def _advice(
-    a: Adequacy, lines: Sequence[tuple[float, float]], tail: bool, at_limit: Sequence[float]
+    a: Adequacy,
+    lines: Sequence[tuple[float, float]],
+    shapes: Collection[str],
+    at_limit: Sequence[float],
 ) -> list[str]:
     """What may make the model adequate, most promising first."""
-    found = []
+    found, tail = [], "tail" in shapes
+    step = 0.0 if a.step_z is None else a.step_z
+    advised = f"a step under the lines (step: true, {step:+.1f} sigma)"
+    if a.long_tails and a.step_z is not None:
+        found.append("a step under the lines (step: true)")
+    elif step > max([_STEP_FROM, *(e.z for e in a.excesses)]):
+        found.append(advised)
     for e in a.excesses:
         distance, line = min(
             ((abs(energy - e.energy) / width, energy) for energy, width in lines),
@@ -121,7 +239,9 @@ def _advice(
             found.append(f"{shape} for the line at {line:.1f} keV")
         if not same:
             found.append(f"a line near {e.energy:.1f} keV ({e.z:+.1f} sigma)")
+    if step > _STEP_FROM and not a.long_tails:
+        found.append(advised)
     drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
-    if drifts or not found:
+    if drifts or not found or a.long_tails:
         found.append("another continuum (broken_powerlaw, powerlaw_polynomial)")
     return [*dict.fromkeys(found), "fewer energies (mask)"]

@@ -11,6 +11,7 @@ from scipy.special import log_ndtr
 
 from ..errors import ModelError
 from ..fit.result import LineBackgroundFit
+from ..io.tables import DASH, Column, format_value, make_table, to_html
 from ..model.spec import numerical_model, spectrum_parts
 from ..spectrum.components import SpectralModel
 from ..units import to_kev
@@ -19,6 +20,7 @@ from .identify import IdentifiedLine
 
 if TYPE_CHECKING:
     from astromodels import Model
+    from astropy.table import Table
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class FoundLine(IdentifiedLine):
         return math.exp(float(log_ndtr(-self.global_significance)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LineSearch:
     """What `find_lines` found.
 
@@ -180,8 +182,47 @@ class LineSearch:
             ],
         }
 
+    def __repr__(self) -> str:
+        n = len(self.lines)
+        return (
+            f"LineSearch({n} line{'' if n == 1 else 's'} above {self.threshold:.2f} sigma, chance "
+            f"of a false one {self.false_alarm:.2g})"
+        )
+
     def __str__(self) -> str:
         return f"{search_table(self.to_dict())}\n{self.fit.summary()}"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                format_value(x.energy, x.error),
+                format_value(x.counts, x.counts_error),
+                f"{x.significance:.1f}" if x.described else DASH,
+                f"{x.global_significance:.1f}" if x.described else DASH,
+                x.name or DASH,
+            )
+            for x in self.lines
+        ]
+        heads = ("energy [keV]", "counts", "local [sigma]", "global [sigma]", "name")
+        return to_html(repr(self), heads, rows, [f"{self.stopped}.", *self.to_dict()["notes"]])
+
+    def to_table(self) -> Table:
+        """The lines as an astropy table, whose ``write`` knows LaTeX, CSV and ECSV."""
+        found, rows = self.lines, self.to_dict()["lines"]
+        return make_table(
+            [
+                Column("parameter", [x.parameter for x in found], "", "that holds the energy"),
+                Column("energy", [x.energy for x in found], "keV"),
+                Column("energy_error", [x.error for x in found], "keV", "standard error"),
+                Column("counts", [x.counts for x in found], "ct", "area of the peak"),
+                Column("counts_error", [x.counts_error for x in found], "ct", "standard error"),
+                Column("significance", [x["significance"] for x in rows], "", "local, sigma"),
+                Column("global_significance", [x["global_significance"] for x in rows]),
+                Column("name", [x.name for x in found], "", "of the likeliest nuclide"),
+            ],
+            false_alarm=self.false_alarm,
+            threshold=self.threshold,
+        )
 
 
 def search_table(search: Mapping[str, Any]) -> str:

@@ -19,7 +19,13 @@ _CROWDED = 2.5
 
 
 def search_notes(
-    fit: LineBackgroundFit, lines: Sequence[TrialLine], shape: Shape, asked: Form, bin_width: float
+    fit: LineBackgroundFit,
+    lines: Sequence[TrialLine],
+    shape: Shape,
+    asked: Form,
+    bin_width: float,
+    hidden: bool = False,
+    vague: Sequence[float] = (),
 ) -> Iterator[str]:
     """One sentence for each.
 
@@ -32,6 +38,10 @@ def search_notes(
     asked : Form
         Where the search began.
     bin_width : float, keV
+    hidden : bool
+        The bins do not show the lines' width.
+    vague : sequence of float, keV
+        Energies that are not known well enough for names.
     """
     unknown = "no line is strong enough to tell"
     form, values = shape.form, shape.values
@@ -44,7 +54,14 @@ def search_notes(
     sigma = float(shape.sigma(middle))
     width = math.hypot(sigma, bin_width / math.sqrt(12.0))
     if lines and not form.free_width:
-        yield f"the width is held at {sigma:g} keV: {unknown}"
+        why = f"bins of {bin_width:.3g} keV do not show it" if hidden else unknown
+        yield f"the width is held at {sigma:g} keV: {why}"
+    if vague:
+        where = ", ".join(f"{energy:.0f}" for energy in vague)
+        yield (
+            f"{where} keV: known less well than the catalogue's lines are apart, so that they have "
+            "no names; finer bins would tell"
+        )
     if lines and form.tail and not form.free_tail and values["fraction"] == 0.0:
         yield "the lines have no tail"
     elif lines and form.tail and not form.free_tail:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import FitError, ModelError
 from ..fit.minimise import check_degrees_of_freedom, fit_spectrum
+from ..fit.numbers import hides_width, unseen_widths
 from ..fit.result import LineBackgroundFit
 from ..fit.score import global_significance, threshold
 from ..model.spec import ANNIHILATION, ANNIHILATION_REACH, TAIL_START
@@ -195,7 +196,7 @@ class _Search:
         self.refused: set[Form] = set()
         self.length: tuple[list[float], float] = ([], 0.0)
         self.lines: list[TrialLine] = []
-        self.stopped = ""
+        self.stopped, self.unseen = "", False
         middle = 0.5 * float(spectrum.edges[0] + spectrum.edges[-1])
         share = 0.5 * settings.sigma**2
         values = {"sigma": settings.sigma, "a": share, "b": share / middle, "step": 0.0}
@@ -387,11 +388,12 @@ class _Search:
         form = self.shape.form
         strongest = max(c / e for c, e in self._amplitudes())
         free_tail = form.free_tail or ((form.tail or form.step) and strongest > TAIL_FROM)
-        strong = replace(
-            form, free_width=form.free_width or strongest > WIDTH_FROM, free_tail=free_tail
-        )
+        middle = float(np.mean([x.energy for x in self.lines]))
+        seen = not hides_width(self.bin_width, float(self.shape.sigma(middle)))
+        free_width = form.free_width or (seen and strongest > WIDTH_FROM)
+        strong = replace(form, free_width=free_width, free_tail=free_tail)
         released = strong != form
-        if not strong.free_width:
+        if seen and not strong.free_width:
             strong = replace(strong, free_width=True)
         if strong == form:
             return False
@@ -401,6 +403,10 @@ class _Search:
         fit = self._refit(self.lines, Shape(values, strong))
         if fit is None or not (released or self.fit.deviance - fit.deviance > _WIDTH_GAIN):
             return False
+        if strong.free_width and unseen_widths(fit):
+            self.unseen = True  # further lines may show it
+            return False
+        self.unseen = False
         self._accept(fit, Shape(values, strong))
         self.banned.clear()  # ruled out with another shape
         return True
@@ -687,7 +693,12 @@ class _Search:
                     described(self.spectrum, expected, place),
                 )
             )
-        notes = search_notes(fit, self.lines, self.shape, self.settings.form, self.bin_width)
+        middle = 0.5 * float(self.spectrum.edges[0] + self.spectrum.edges[-1])
+        hidden = self.unseen or hides_width(self.bin_width, float(self.shape.sigma(middle)))
+        vague = [x.energy for x in found if any(not match.known for match in x.matches)]
+        notes = search_notes(
+            fit, self.lines, self.shape, self.settings.form, self.bin_width, hidden, vague
+        )
         return LineSearch(
             tuple(found), fit, self.settings.false_alarm, self.threshold, self.stopped,
             tuple(notes), self.shape.form.options, scale, calibrate,
@@ -741,9 +752,10 @@ class _Search:
 
     def _fixed(self, fit: LineBackgroundFit) -> LineBackgroundFit:
         """The fit with energies fixed where the catalogue knows them, each row for one line."""
+        errors = fit.errors
         best: dict[float, tuple[float, int]] = {}
         for i, (line, (_, name)) in enumerate(zip(self.lines, self._names(), strict=True)):
-            match = next(iter(match_energy(line.energy, fit.errors.get(name))), None)
+            match = next(iter(match_energy(line.energy, errors.get(name), self.bin_width)), None)
             if match is not None and match.agrees and "doubtful" not in match.line.flags:
                 known = best.get(match.line.energy)
                 if known is None or abs(match.difference) < known[0]:

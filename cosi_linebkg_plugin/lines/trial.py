@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from ..errors import DataError, ModelError
+from ..fit.numbers import hides_width
 from ..fit.objective import Objective, start_inside
+from ..fit.restarts import LONGEST_TAIL
 from ..fit.result import LineBackgroundFit
 from ..model.spec import (
     ANNIHILATION,
@@ -90,6 +92,8 @@ class Settings:
         Whether the search may take other forms.
     asked : bool
         Whether max_lines is the user's.
+    hidden : bool
+        Whether the bins hide the lines' width.
     """
 
     sigma: float
@@ -99,6 +103,7 @@ class Settings:
     pivot: float
     bend: bool = True
     asked: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,11 @@ class TrialFit:
         names = (self.model.names[slot] for slot in slots)
         return dict(zip(names, np.sqrt(variance).tolist(), strict=True))
 
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Best values by name."""
+        return dict(zip(self.model.names, self.theta.tolist(), strict=True))
+
     @property
     def at_limits(self) -> tuple[str, ...]:
         """Free parameters on a limit."""
@@ -316,7 +326,8 @@ def spectral_model(settings: Settings, lines: Sequence[TrialLine], shape: Shape)
         of_slot[component.energy] = energy
         for slot, role in own.get(i, {}).items():
             value = dict(line.own).get(role, parameters[slot].value)
-            of_slot[slot] = replace(parameters[slot], value=value)
+            free = parameters[slot].free and not settings.hidden
+            of_slot[slot] = replace(parameters[slot], value=value, free=free)
     for slot, parameter in enumerate(parameters):
         if slot in of_slot:
             parameters[slot] = of_slot[slot]
@@ -327,6 +338,9 @@ def spectral_model(settings: Settings, lines: Sequence[TrialLine], shape: Shape)
         low, high = parameter.low, parameter.high
         if role == "sigma":
             low, high = _sigma_limits(settings)
+        if role == "length":  # as the last fit limits it
+            high = max(min(high, LONGEST_TAIL * float(shape.sigma(settings.pivot))), 2.0 * low)
+            value = min(value, high)
         parameters[slot] = replace(parameter, value=value, low=low, high=high, free=free)
     return replace(model, parameters=tuple(parameters))
 
@@ -433,7 +447,8 @@ def checked_settings(
             f"max_lines={max_lines} is not possible: from 0 to {room} lines leave 4/9 of the "
             f"{n_used} fitted bins as degrees of freedom."
         )
-    return Settings(width, form, false_alarm, max_lines, pivot, bool(bend), asked)
+    hidden = hides_width(float(np.median(spectrum.widths[spectrum.used])), width)
+    return Settings(width, form, false_alarm, max_lines, pivot, bool(bend), asked, hidden)
 
 
 def given_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:

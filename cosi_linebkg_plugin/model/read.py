@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,6 +138,13 @@ class SpectrumReader:
         for parameter, value in zip(self.sources, theta, strict=True):
             if parameter.free and not parameter.has_auxiliary_variable:
                 _set_value(parameter, float(value))
+
+    def set_upper_limits(self, model: SpectralModel) -> None:
+        """Lower the upper limits of free parameters to those of a model like `model`."""
+        for parameter, limited in zip(self.sources, model.parameters, strict=True):
+            high = math.inf if parameter.bounds[1] is None else float(parameter.bounds[1])
+            if limited.free and limited.high < high:
+                parameter.max_value = max(limited.high, float(parameter.value))
 
     # --- construction -----------------------------------------------------------------------------
 

@@ -61,3 +61,10 @@ def simulated_spectrum(model: SpectralModel, edges, rng, mask=()) -> EnergySpect
     expected = model.bind(np.asarray(edges, dtype=float)).counts(model.values)
     spectrum = EnergySpectrum(edges, rng.poisson(expected).astype(float))
     return spectrum.with_mask(mask) if mask else spectrum
+
+
+def real_spectrum(shared_data: Path, name: str, low: float = 0.0, high: float = np.inf):
+    """A window of a real germanium spectrum, whole bins between `low` and `high` keV."""
+    table = np.loadtxt(shared_data / "spectra" / f"{name}.csv", delimiter=",", skiprows=1)
+    table = table[(table[:, 0] >= low) & (table[:, 1] <= high)]
+    return EnergySpectrum(np.append(table[:, 0], table[-1, 1]), table[:, 2])

@@ -5,7 +5,12 @@ import pytest
 
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.lines.catalogue import instrumental_lines
-from cosi_linebkg_plugin.lines.identify import energy_scale, identify_lines
+from cosi_linebkg_plugin.lines.identify import (
+    energy_scale,
+    identify_lines,
+    match_energy,
+    spacing,
+)
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
 
@@ -125,3 +130,12 @@ def test_calibration_moves_names_and_nothing_else():
     assert len(wrong) <= 1, wrong
     np.testing.assert_allclose([x.energy for x in calibrated], sorted(shifted), atol=1e-9)
     assert fit.to_json() == before
+
+
+def test_an_energy_that_is_known_less_well_than_rows_are_apart_has_no_name():
+    near = spacing(1779.0)
+    assert 3.0 < near <= 10.0 and spacing(511.0) < near and spacing(5000.0) == 10.0
+    assert match_energy(1779.0, 0.9 * near)[0].agrees
+    assert not any(m.agrees or m.is_near for m in match_energy(1779.0, 1.1 * near))
+    assert match_energy(1779.0, 0.1, 5.0)[0].agrees
+    assert not any(m.agrees for m in match_energy(1779.0, 0.1, 2.1 * near))

@@ -48,7 +48,7 @@ def test_published_spectrum(dc3):
     assert dc3.fit.deviance / dc3.fit.dof < 5.0  # 58 with the tutorial's six lines
     energies = np.array([x.energy for x in dc3.lines])
     for energy in DC3_LINES:
-        assert np.min(np.abs(energies - energy)) < 3.0
+        assert np.min(np.abs(energies - energy)) < 3.5  # bins of 5 keV
     names = {x.name: x.energy for x in dc3.lines}
     assert names["28Al"] == pytest.approx(1778.99, abs=0.5)
     assert names["20F"] == pytest.approx(1633.6, abs=0.5)
@@ -371,3 +371,30 @@ def test_names_may_go_by_the_scale_that_the_lines_tell():
     assert few.scale is None and "no energy scale: too few lines" in str(few)
     with pytest.raises(ModelError, match="choose one of them"):
         find_lines(spectrum, calibrate=True, fix_to_catalogue=True)
+
+
+def demo_spectrum(bin_width):
+    from cosi_linebkg_plugin.app.simulation import simulate
+
+    s = simulate(1, nside=1, energy_edges=np.arange(1500.0, 2001.0, bin_width))
+    counts = np.bincount(s.coords[0], weights=s.counts, minlength=s.energy_edges.size - 1)
+    return EnergySpectrum(s.energy_edges, counts).with_mask([(1790.0, 1825.0)])
+
+
+def test_wide_bins_give_no_names_and_no_width():
+    """Bins of 20 keV gave energies within 1e5 keV, a width of 9 keV, and names all the same."""
+    search = find_lines(demo_spectrum(20.0))
+    assert search.lines and [line.name for line in search.lines] == [""] * len(search.lines)
+    assert all(not m.agrees for line in search.lines for m in line.matches)
+    assert search.fit.values["sigma_2"] == 3.0 and "sigma_2" not in search.fit.free_names
+    said = " ".join(search.notes)
+    assert "the width is held at 3 keV: bins of 20 keV do not show it" in said
+    assert "known less well than the catalogue's lines are apart" in said
+    assert all(line.error is None or line.error < 50.0 for line in search.lines)
+
+
+def test_bins_that_show_the_width_let_it_free():
+    search = find_lines(demo_spectrum(10.0))
+    assert "sigma_2" in search.fit.free_names and search.fit.errors["sigma_2"] < 0.5
+    assert "28Al" in [line.name for line in search.lines]
+    assert not any("held" in note for note in search.notes)
