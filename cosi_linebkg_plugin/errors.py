@@ -71,11 +71,15 @@ class LineBackgroundWarning(UserWarning):
 
 @contextmanager
 def naming(key: str) -> Iterator[None]:
-    """Note on an error of this package at which key of a configuration, or region, it came up."""
+    """Note on an error of this package at which file, region or key of a configuration it came up.
+
+    An empty name notes nothing.
+    """
     try:
         yield
     except LineBackgroundError as error:
-        error.add_note(f"{_AT}{key}")
+        if key:
+            error.add_note(f"{_AT}{key}")
         raise
 
 

@@ -18,6 +18,7 @@ from .fit.guess import guess_values
 from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
+from .io.tables import to_html
 from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, simulated_parameters
 from .model.read import SpectrumReader, shape_of, spectrum_of
@@ -27,7 +28,8 @@ from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
 from .template.amounts import LABELS, LineRatio, SourceAmounts
 from .template.axes import observed_counts
-from .template.build import make_template
+from .template.build import make_template, validate_template
+from .template.control import ControlRanges
 from .template.options import TemplateOptions
 from .template.plan import plan_for_fit
 from .template.template import BackgroundTemplate
@@ -91,6 +93,26 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         nuisance = {} if self._shape is None else nuisance_parameters(name, self._shape)
         super().__init__(name, nuisance)
         self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
+
+    def __repr__(self) -> str:
+        s, n = self._spectrum, int(self._spectrum.used.sum())
+        masked = ", ".join(f"{low:.6g}-{high:.6g}" for low, high in s.masked_ranges())
+        given = "nuisance parameters" if self._shape is not None else f"source {self._source!r}"
+        return (
+            f"LineBackgroundLike({self.name!r}, {n} of {s.n_bins} energy bins fitted, "
+            f"{s.edges[0]:.6g}-{s.edges[-1]:.6g} keV, {s.counts[s.used].sum():.0f} counts, "
+            f"masked {masked + ' keV' if masked else 'nothing'}, spectrum from {given})"
+        )
+
+    def _repr_html_(self) -> str:
+        model = "no model yet: set_model, or fit(model)"
+        if self._reader is not None:
+            read = self._reader.model
+            n = len(read.lines)
+            lines = f"{n} line{'' if n == 1 else 's'}"
+            model = f"model with {lines}, {len(read.free)} free parameters"
+        events = [] if self._events is None else [repr(self._events)]
+        return to_html(repr(self), text=[*events, model])
 
     # --- data ------------------------------------------------------------------------------------
 
@@ -371,6 +393,38 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             )
         plan = plan_for_fit(self._events, fit, source_range, options)
         return make_template(plan, fit)
+
+    def validate(self, template: BackgroundTemplate) -> ControlRanges:
+        """Try a template's recipe where the counts are known to be background: on control ranges.
+
+        Up to twelve pseudo source ranges, as wide as the source range, at energies left and right
+        that hold no strong line. For each the spectrum is fitted without it, and a template made
+        as the real one was (method, window, filter, order); it is compared with the counts
+        there. The template keeps the result, and its covariance, with `norm_constraint`, includes
+        the error of the amount that was measured where it is larger than the systematic error of
+        the spectral fit.
+
+        Parameters
+        ----------
+        template : BackgroundTemplate
+            Of these events.
+
+        Returns
+        -------
+        ControlRanges
+            Print it for the table, and whether the template may be used.
+
+        Raises
+        ------
+        TemplateError
+            If it was not made from these events, or with sky=, which needs ``validate=True`` when
+            it is made.
+        """
+        if self._events is None:
+            raise LineBackgroundError(
+                "The plugin was given a spectrum alone; a template needs the event histogram."
+            )
+        return validate_template(self._events, template)
 
     # --- inside ----------------------------------------------------------------------------------
 

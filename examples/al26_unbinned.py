@@ -18,8 +18,6 @@ from _demo_instrument import (
     true_flux,
 )
 from cosipy.interfaces import ThreeMLPluginInterface
-from cosipy.interfaces.expectation_interface import SumExpectationDensity
-from cosipy.statistics import UnbinnedLikelihood
 from threeML import DataList, JointLikelihood
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
@@ -47,7 +45,7 @@ template = linebkg.background_template(
 events = demo_events(source_range)
 background = template.background_density(events, demo_history())
 sky = DemoSkyDensity(events, source_range)
-likelihood = UnbinnedLikelihood(SumExpectationDensity(sky, background))
+likelihood = background.likelihood(sky)
 cosi = ThreeMLPluginInterface("cosi", likelihood, sky, background)
 background.configure(cosi)
 model, flux = sky_model()

@@ -7,6 +7,7 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
+import yaml
 from packaging.version import Version
 
 import cosi_linebkg_plugin
@@ -43,14 +44,14 @@ def test_the_lowest_versions_tested_are_those_claimed():
 def test_the_tests_have_what_is_optional():
     """So that nothing is skipped for want of it."""
     extras = setup()["options.extras_require"]
-    for extra in ("figures", "fast", "dask"):
+    for extra in ("completion", "interactive", "figures", "fast", "dask"):
         assert set(extras[extra].split("\n")) <= set(extras["test"].split("\n"))
 
 
 def test_everything_that_is_imported_is_declared():
     declared = requirements(setup()["options"]["install_requires"])
     extras = setup()["options.extras_require"]
-    for extra in ("figures", "fast", "dask", "samplers"):
+    for extra in ("completion", "interactive", "figures", "fast", "dask", "samplers"):
         declared |= requirements(extras[extra])
     known = {name.lower().replace("-", "_") for name in declared}
     # under other names: PyYAML, dask[distributed], and what pydantic brings along
@@ -77,3 +78,27 @@ def test_all_data_files_are_installed():
         package = ".".join(("cosi_linebkg_plugin", *path.relative_to(folder).parts[:-1]))
         known = patterns.get(package, "").split(",")
         assert any(fnmatch(path.name, pattern.strip()) for pattern in known), path
+
+
+def test_the_citation_names_the_version():
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["version"] == setup()["metadata"]["version"]
+
+
+#: Names on conda-forge that differ from those on PyPI.
+CONDA_NAMES = {"matplotlib": "matplotlib-base"}
+
+
+def test_the_conda_recipe_says_what_setup_cfg_says():
+    recipe = yaml.safe_load((ROOT / ".ci" / "recipe.yaml").read_text(encoding="utf-8"))
+    declared = setup()
+    assert recipe["context"]["version"] == declared["metadata"]["version"]
+    assert recipe["context"]["name"] == declared["metadata"]["name"]
+    assert recipe["about"]["license"] == declared["metadata"]["license"]
+    scripts = declared["options.entry_points"]["console_scripts"].split()
+    assert recipe["build"]["python"]["entry_points"] == [" ".join(scripts)]
+    needed = requirements(declared["options"]["install_requires"])
+    expected = {CONDA_NAMES.get(name, name).lower(): low for name, low in needed.items()}
+    expected["python"] = declared["options"]["python_requires"].removeprefix(">=")
+    found = dict(row.split(" >=") for row in recipe["requirements"]["run"])
+    assert found == expected

@@ -83,6 +83,10 @@ def test_examples_run_and_end_in_a_figure(folder, script):
         assert (folder / "demo" / name).read_bytes().startswith(b"\x89PNG")
     flux = re.search(r"26Al: \((\S+) \+- (\S+)\) .* simulated: (\S+)", result.stdout)
     assert flux or "describes the fitted bins" in result.stdout
+    image = re.search(r"the image holds (\S+) .* simulated: (\S+)", result.stdout)
+    assert bool(image) == ("image" in script)
+    if image:  # some tens of percent of the sky are background that the image takes
+        assert 0.8 < float(image[1]) / float(image[2]) < 1.5
     if flux:
         value, error, truth = map(float, flux.groups())
         # 4 sigma for one seeded data set: false alarm 6e-5

@@ -19,27 +19,28 @@ HEAVY = {
     "rich", "scipy", "scipy.optimize", "scipy.stats", "scoords", "sparse", "threeML", "yaml",
 }  # fmt: skip
 
-NUMBERS = {"numpy", "scipy", "numba"}
-
-#: histpy brings healpy, mhealpy, and with these astropy and matplotlib.
-HISTOGRAMS = {"h5py", "histpy", "healpy", "mhealpy", "astropy", "matplotlib", "scoords", "sparse"}
+#: numba loads the compiled functions of `sparse`, where that is installed.
+NUMBERS = {"numpy", "scipy", "numba", "sparse"}
 
 CONFIGURATION = {"pydantic", "yaml"}
 
 #: What each command may load; `scipy.optimize` solves for the error that a poor fit needs.
-FIT = NUMBERS | HISTOGRAMS | CONFIGURATION | {"iminuit", "scipy.optimize"}
+FIT = NUMBERS | CONFIGURATION | {"h5py", "iminuit", "matplotlib", "scipy.optimize"}
 ALLOWED = {
     "--version": set(),
     "--help": set(),
     "run --help": set(),
     "bin --help": set(),
     "lines": {"numpy", "rich"},
-    "bin": NUMBERS | HISTOGRAMS | {"yaml", "scipy.optimize"},  # the latter by histpy 1
+    "init": NUMBERS | {"h5py", "yaml"},
+    "check": FIT,
+    "bin": NUMBERS | {"h5py", "yaml"},
+    "bin, FITS": NUMBERS | {"astropy", "h5py", "yaml"},
     "fit": FIT,
     "run": FIT | {"jinja2"},
     "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.stats"},
     "template": FIT,
-    "compare": NUMBERS | HISTOGRAMS | CONFIGURATION | {"rich", "scipy.optimize", "scipy.stats"},
+    "compare": NUMBERS | CONFIGURATION | {"h5py", "rich", "scipy.optimize"},
 }
 
 CODE = """
@@ -55,7 +56,7 @@ sys.stdout.write("\\n" + json.dumps([code, sorted(sys.modules)]))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from event_lists import make_events, write_hdf5
+    from event_lists import make_events, write_fits, write_hdf5
 
     from cosi_linebkg_plugin.app.demo import simulated_events
     from cosi_linebkg_plugin.app.simulation import simulate
@@ -72,6 +73,7 @@ def folder(tmp_path_factory):
     observed = events.to_dense().contents[61:63].sum(axis=0)
     write_histogram(folder / "observed.hdf5", make_histogram(axes, observed[None]))
     write_hdf5(folder / "list.hdf5", make_events(1000))
+    write_fits(folder / "list.fits.gz", make_events(1000))
     config = {
         "events": "events.hdf5",
         "source_range": [low, high],
@@ -101,12 +103,19 @@ def test_what_needs_no_events_loads_next_to_nothing(folder, command):
     assert loaded(folder, *command.split()) <= ALLOWED[command]
 
 
-def test_bin_loads_no_configuration_and_no_fit(folder):
+def test_init_and_check_load_no_more_than_they_need(folder):
+    found = loaded(folder, "init", "events.hdf5", "--out", "first.yaml")
+    assert found <= ALLOWED["init"]
+    assert loaded(folder, "check", "config.yaml") <= ALLOWED["check"]
+
+
+@pytest.mark.parametrize(("command", "name"), [("bin", "hdf5"), ("bin, FITS", "fits.gz")])
+def test_bin_loads_no_configuration_and_no_fit(folder, command, name):
     found = loaded(
-        folder, "bin", "list.hdf5", "--out", "binned.hdf5", "--energy-edges", "200:5000:100",
+        folder, "bin", f"list.{name}", "--out", "binned.hdf5", "--energy-edges", "200:5000:100",
         "--phi-pix-size", "30", "--nside", "2",
     )  # fmt: skip
-    assert found <= ALLOWED["bin"]
+    assert found <= ALLOWED[command]
 
 
 def test_fit_run_template_and_compare_load_neither_threeml_nor_astromodels(folder):

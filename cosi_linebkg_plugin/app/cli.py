@@ -1,23 +1,26 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: arguments, exit codes. Heavy imports wait until they are needed."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
-from ..errors import BinningError, FitError, LineBackgroundError, one_line
+from ..errors import BinningError, ConfigError, FitError, LineBackgroundError, one_line
 from ..io.atomic import NO_ROOM
 from ..io.guard import brief
 from ..io.progress import Progress
+from . import new_config
 from .bin_command import add_arguments, run_bin
 from .tables import (
     catalogue_table,
@@ -38,6 +41,12 @@ _NUMBER = r"(\d+\.?\d*|\.\d+)"
 
 _ENERGY_RANGE = re.compile(rf"\s*{_NUMBER}\s*([a-zA-Z]*)\s*-\s*{_NUMBER}\s*([a-zA-Z]*)\s*")
 
+#: What ``--version`` names.
+VERSIONS = (
+    "cosi-linebkg-plugin", "numpy", "scipy", "numba", "iminuit", "astropy", "histpy", "healpy",
+    "astromodels", "threeML", "cosipy",
+)  # fmt: skip
+
 _KEV = {"eV": 1e-3, "keV": 1.0, "MeV": 1e3, "GeV": 1e6}
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
@@ -45,7 +54,9 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the return value is the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    _complete(parser)
+    options = parser.parse_args(arguments)
     got = [signal.SIGINT]
     try:
         with (
@@ -105,19 +116,66 @@ def _print(lines: Sequence[str]) -> int:
     return EXIT_OK
 
 
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks for the completion of a line, and end; otherwise do nothing."""
+    if "_ARGCOMPLETE" in os.environ:
+        try:
+            import argcomplete
+        except ImportError:  # an extra
+            return
+        argcomplete.autocomplete(parser)
+
+
+class _Version(argparse.Action):
+    """Print the versions that a result depends on, which are looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        about = "print the versions of this program and of the libraries that matter"
+        super().__init__(option_strings, dest, nargs=0, help=about)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print and end."""
+        print("\n".join(version_table()))
+        parser.exit()
+
+
+def version_table() -> list[str]:
+    """Versions of this program, of Python and of the libraries that results depend on."""
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    found.setdefault("Python", platform.python_version())
+    width = max(map(len, found)) + 2
+    return [f"{name:<{width}}{number}" for name, number in found.items()]
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cosi-linebkg",
         description="Background of gamma-ray lines with COSI: fit the spectrum around a line, "
         "carry the distribution of adjacent energies into the line's range.",
     )
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="run the whole job on a data set that it simulates")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder (default: demo)")
     demo.add_argument("--seed", type=int, default=1, help="of the simulation (default: 1)")
     demo.set_defaults(command=_demo)
+
+    init = commands.add_parser("init", help="write a first CONFIG.yaml for your events")
+    new_config.add_arguments(init)
+    init.set_defaults(command=new_config.run_init)
+    check = commands.add_parser(
+        "check", help="check a configuration: what run would fit and write; writes nothing"
+    )
+    check.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    check.add_argument("--out", type=Path, metavar="DIR", help="folder that run would write to")
+    check.add_argument("--region", metavar="NAME", help="one of the regions of CONFIG.yaml")
+    check.set_defaults(command=_check)
 
     run = commands.add_parser("run", help="fit, template, figures and report from a configuration")
     fit = commands.add_parser("fit", help="the fit alone: fit.json and the spectrum's figure")
@@ -127,9 +185,31 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder")
         command.add_argument("--region", metavar="NAME", help="one of the regions of CONFIG.yaml")
         command.set_defaults(command=function)
+    for command in (run, template):
+        command.add_argument(
+            "--pipeline",
+            action="store_true",
+            help="write background_threemlfit.hdf5 as well, for cosipy's cosi-threemlfit",
+        )
+    run.add_argument(
+        "--dry-run", action="store_true", help="check, say what would be done, write nothing"
+    )
     template.add_argument(
         "--fit", type=Path, required=True, metavar="fit.json", help="written by run or fit"
     )
+    compare, lines = _add_readers(commands)
+    binning = commands.add_parser("bin", help="event lists to a histogram")
+    add_arguments(binning)
+    binning.set_defaults(command=run_bin)
+    for command in (demo, init, check, run, fit, template, compare, lines, binning):
+        much = command.add_mutually_exclusive_group()
+        much.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        much.add_argument("--verbose", action="store_true", help="print each step with its time")
+    return parser
+
+
+def _add_readers(commands: Any) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The commands that look at results and at the catalogue."""
     compare = commands.add_parser(
         "compare", help="templates against the observed counts of the source range"
     )
@@ -148,25 +228,40 @@ def _parser() -> argparse.ArgumentParser:
     lines.add_argument(
         "--match", type=Path, metavar="fit.json", help="compare with the lines of this fit"
     )
+    lines.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with --match: compare on the energy scale that the lines tell",
+    )
     lines.set_defaults(command=_lines)
-    binning = commands.add_parser("bin", help="event lists to a histogram")
-    add_arguments(binning)
-    binning.set_defaults(command=run_bin)
-    for command in (demo, run, fit, template, compare, lines, binning):
-        much = command.add_mutually_exclusive_group()
-        much.add_argument("--quiet", action="store_true", help="print nothing but errors")
-        much.add_argument("--verbose", action="store_true", help="print each step with its time")
-    return parser
+    return compare, lines
 
 
-def _run(options: argparse.Namespace, progress: Progress) -> list[str]:
+def _check(options: argparse.Namespace, progress: Progress) -> list[str]:
     from .config import load_config, load_regions
 
     configs = load_regions(options.config)
+    if options.region is not None:
+        configs = {options.region: load_config(options.config, options.region)}
+    progress.say("loading libraries")
+    from .check import check_regions
+
+    return check_regions(configs, options.out, progress)
+
+
+def _run(options: argparse.Namespace, progress: Progress) -> list[str]:
+    if options.dry_run:
+        return _check(options, progress)
+    from .config import load_config, load_regions
+
+    configs = load_regions(options.config)
+    if options.pipeline:
+        configs = {name: config.with_pipeline() for name, config in configs.items()}
     several = "" not in configs and options.region is None
     config = next(iter(configs.values()))
     if not several:
         config = load_config(options.config, options.region)
+        config = config.with_pipeline() if options.pipeline else config
     progress.say("loading libraries")
     title = options.config.stem
     if several:
@@ -239,6 +334,7 @@ def _template(options: argparse.Namespace, progress: Progress) -> list[str]:
     from .config import load_config
 
     config = load_config(options.config, options.region)
+    config = config.with_pipeline() if options.pipeline else config
     fit = LineBackgroundFit.from_json(options.fit)
     progress.say("loading libraries")
     from ..io.atomic import output_folder, together
@@ -250,9 +346,11 @@ def _template(options: argparse.Namespace, progress: Progress) -> list[str]:
         prepared = pipeline.prepare(config, progress)
         require_fit_of(prepared.spectrum, fit)
         progress.say("making the template")
-        template = pipeline.template_config(pipeline.require_plan(prepared), fit, progress)
+        plan = pipeline.require_plan(prepared)
+        template = pipeline.template_config(plan, fit, progress)
+        for_program = pipeline.program_background(config, plan, template)
         with together(folder, stale=set(pipeline.RESULTS) - set(pipeline.FIT_FIGURES)):
-            files = pipeline.write_results(folder, template.fit, template)
+            files = pipeline.write_results(folder, template.fit, template, for_program)
     lines = summary(template.fit, template, files, prepared.notes)
     return [*_binned(config, prepared.events), *lines]
 
@@ -284,18 +382,23 @@ def _binned(config: Config, events: EventHistogram) -> list[str]:
 
 
 def _lines(options: argparse.Namespace, progress: Progress) -> list[str]:
+    from ..lines.calibration import scale_notes
     from ..lines.catalogue import instrumental_lines
-    from ..lines.identify import identify_lines
+    from ..lines.identify import energy_scale, identify_lines
 
     energy_range = _energy_range(" ".join(options.range)) if options.range else None
+    if options.match is None and options.calibrate:
+        raise ConfigError("--calibrate compares the lines of a fit: give --match fit.json too.")
     if options.match is None:
         return catalogue_table(instrumental_lines(energy_range))
     from ..fit.result import LineBackgroundFit
 
-    found = identify_lines(LineBackgroundFit.from_json(options.match))
+    fit = LineBackgroundFit.from_json(options.match)
+    scale = energy_scale(fit) if options.calibrate else None
+    found = identify_lines(fit, scale=scale)
     if energy_range is not None:
         found = tuple(x for x in found if energy_range[0] <= x.energy <= energy_range[1])
-    return match_table(found)
+    return [*match_table(found), *scale_notes(scale, options.calibrate)]
 
 
 def _energy_range(text: str) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from glob import has_magic
@@ -251,6 +252,12 @@ class SearchSection(_Section):
     fix_to_catalogue: pydantic.StrictBool = Field(
         default=False, description="Fix the energies of lines that the catalogue knows."
     )
+    calibrate: pydantic.StrictBool = Field(
+        default=False, description="Compare names on the energy scale that the lines tell."
+    )
+    bend: pydantic.StrictBool = Field(
+        default=True, description="Whether continuum, step and width may become what BIC asks for."
+    )
 
 
 #: The kind of a list of lines in the locations of errors, where no key can be named like this.
@@ -362,25 +369,39 @@ def _type_of(option: Option) -> Any:
     return kind | None if option.default is None and kind is not Any else kind
 
 
-def _section_of(declared: type) -> Callable[[type[_S]], type[_S]]:
-    """Give a section a key for each option that a file can hold."""
+def _section_of(declared: type, **defaults: Any) -> Callable[[type[_S]], type[_S]]:
+    """Give a section a key for each option that a file can hold.
+
+    Parameters
+    ----------
+    declared : type
+    **defaults
+        Where a file's differ from those of a call.
+    """
 
     def decorate(section: type[_S]) -> type[_S]:
         keys: dict[str, Any] = {}
         for option in options_of(declared).values():
             if option.kind != "python":
-                default = ... if option.required else option.default
+                default = defaults.get(option.name, ... if option.required else option.default)
                 keys[option.name] = (
                     _type_of(option), Field(default=default, description=option.line)
                 )  # fmt: skip
-        return pydantic.create_model(
-            section.__name__, __base__=section, __doc__=section.__doc__, __module__=__name__, **keys
-        )
+        with warnings.catch_warnings():
+            # an option may be named like an old method of pydantic's (validate)
+            warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+            return pydantic.create_model(
+                section.__name__,
+                __base__=section,
+                __doc__=section.__doc__,
+                __module__=__name__,
+                **keys,
+            )
 
     return decorate
 
 
-@_section_of(TemplateOptions)
+@_section_of(TemplateOptions, validate=True)
 class TemplateSection(OptionsSection):
     """How the background template of the source range is made."""
 
@@ -388,6 +409,14 @@ class TemplateSection(OptionsSection):
 @_section_of(BinningJob)
 class BinningSection(OptionsSection):
     """How event lists are binned: the options of `bin_events`, with the same names."""
+
+
+class OutputSection(_Section):
+    """What is written beside the usual files."""
+
+    pipeline: pydantic.StrictBool = Field(
+        default=False, description="background_threemlfit.hdf5, for cosipy's cosi-threemlfit."
+    )
 
 
 #: Stands for the mask that is not given.
@@ -413,8 +442,20 @@ class Config(_Section):
     model: ModelSection = ModelSection()
     engine: Engine = Field(default="minuit", description="What fits the model.")
     template: TemplateSection | None = Field(default=None, validate_default=True)
+    output: OutputSection = OutputSection()
 
     _given: dict[Path, str] = pydantic.PrivateAttr(default_factory=dict)
+    _file: str = pydantic.PrivateAttr(default="")
+
+    def __eq__(self, other: object) -> bool:
+        """By their values, wherever they were read from."""
+        same_kind = isinstance(other, Config)
+        return same_kind and all(getattr(self, x) == getattr(other, x) for x in Config.model_fields)
+
+    @property
+    def file(self) -> str:
+        """The file that it was read from, for messages; empty if it was none."""
+        return self._file
 
     @field_validator("events")
     @classmethod
@@ -459,6 +500,10 @@ class Config(_Section):
                 _refuse((low, high), allowed, *where, i)
         return self
 
+    def with_pipeline(self) -> Config:
+        """The same with ``output: {pipeline: true}``."""
+        return self.model_copy(update={"output": OutputSection(pipeline=True)})
+
     def to_yaml(self) -> str:
         """The whole configuration with its defaults, in keV and s, paths as they were given."""
         values = self.model_dump(context=self._given)
@@ -469,7 +514,7 @@ def _unknown_key(where: tuple[str | int, ...]) -> str:
     """What to say of a key that its section does not know."""
     sections: dict[str, type[_Section]] = {"": Config, "model": ModelSection, "lines": Line}
     sections |= {"template": TemplateSection, "line_ratio": RatioSection, "search": SearchSection}
-    sections |= {"binning": BinningSection}
+    sections |= {"binning": BinningSection, "output": OutputSection}
     names = {section: list(model.model_fields) for section, model in sections.items()}
     names[""].append("regions")
     section = next((part for part in reversed(where[:-1]) if isinstance(part, str)), "")
@@ -564,7 +609,9 @@ def load_regions(path: str | Path) -> dict[str, Config]:
     name, mapping = read_yaml(path)
     folder = Path(path).parent
     if not isinstance(mapping, Mapping) or "regions" not in mapping:
-        return {"": parse_config(mapping, folder, name)}
+        config = parse_config(mapping, folder, name)
+        config._file = name
+        return {"": config}
     rows = mapping["regions"]
     if not isinstance(rows, list) or not rows:
         raise ConfigError(
@@ -578,6 +625,7 @@ def load_regions(path: str | Path) -> dict[str, Config]:
         region = _region_name(row, where, configs)
         own = {key: value for key, value in row.items() if key != "name"}
         configs[region] = parse_config(shared | own, folder, f"{where} ({region})")
+        configs[region]._file = name
     return configs
 
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import ConfigError, FitError
 from ..fit.minimise import fit_spectrum
+from ..fit.numbers import hides_width
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress, say
 from ..model.spec import numerical_model, spectrum_parts
@@ -22,38 +25,55 @@ if TYPE_CHECKING:
     from ..lines.found import LineSearch
 
 
-def spectral_model(config: Config, search: LineSearch | None = None) -> SpectralModel:
-    """The model that a configuration describes, with the lines of a search if given.
+def spectral_model(
+    config: Config, search: LineSearch | None = None, spectrum: EnergySpectrum | None = None
+) -> SpectralModel:
+    """The model that a configuration describes, or the one that its search has found.
 
-    A search knows a power law and a constant width, and no step; what it finds goes into the model
-    asked for.
+    Widths that the bins of the spectrum, if it is given, do not show are held.
     """
-    m = config.model
-    if search is not None and (m.width, m.continuum, m.step) == ("constant", "powerlaw", False):
+    if search is not None:
         return search.numerical_model()
-    model = numerical_model(spectrum_parts(_lines(config, search), **_options(config)))
-    if search is None:
-        return model
-    fixed = {line.parameter for line in search.lines if line.error is None}  # to the catalogue
-    parameters = tuple(replace(p, free=p.free and p.name not in fixed) for p in model.parameters)
-    return replace(model, parameters=parameters)
+    model = numerical_model(spectrum_parts(_lines(config), **_options(config)))
+    hidden = hidden_widths(model, spectrum) if spectrum is not None else set()
+    held = (replace(p, free=p.free and p.name not in hidden) for p in model.parameters)
+    return replace(model, parameters=tuple(held))
 
 
-def model_of(config: Config, search: LineSearch | None = None) -> Model:
+def hidden_widths(model: SpectralModel, spectrum: EnergySpectrum) -> set[str]:
+    """Names of the free widths of lines of which no line has bins that show them."""
+    theta = model.resolve(np.array([p.value for p in model.parameters]))
+    shown: dict[str, bool] = {}
+    for line in (model.components[i] for i in model.lines):
+        i = int(np.searchsorted(spectrum.edges, theta[line.energy], side="right")) - 1
+        width = spectrum.widths[min(max(i, 0), spectrum.n_bins - 1)]
+        hidden = hides_width(float(width), line.sigma(theta))
+        for slot in line.width_slots:
+            if model.parameters[slot].free:
+                name = model.parameters[slot].name
+                shown[name] = shown.get(name, False) or not hidden
+    return {name for name, seen in shown.items() if not seen}
+
+
+def model_of(
+    config: Config, search: LineSearch | None = None, spectrum: EnergySpectrum | None = None
+) -> Model:
     """The same as an astromodels model, for the engines of threeML."""
     from ..model.build import background_model
 
-    model = background_model(_lines(config, search), **_options(config))
+    if search is not None:
+        return search.model()
+    model = background_model(_lines(config), **_options(config))
     targets = model.linebkg.spectrum.main.shape.parameters
-    for parameter in spectral_model(config, search).parameters:
+    for parameter in spectral_model(config, None, spectrum).parameters:
         target = targets[parameter.name]
         target.value, target.free = parameter.value, parameter.free
     return model
 
 
-def _lines(config: Config, search: LineSearch | None) -> Sequence[Any]:
+def _lines(config: Config) -> Sequence[Any]:
     given: Any = config.model.lines
-    return search.lines if search is not None else [line.model_dump() for line in given]
+    return [line.model_dump() for line in given]
 
 
 def _options(config: Config) -> dict[str, Any]:
@@ -75,8 +95,7 @@ def search_options(config: Config) -> dict[str, Any]:
     """Arguments of `find_lines` for ``lines: auto``."""
     m = config.model
     assert m.search is not None
-    options = {"sigma": m.sigma, "tail": m.tail, "pivot": pivot_of(config)}
-    return options | m.search.model_dump()
+    return _options(config) | m.search.model_dump()
 
 
 def fit_config(
@@ -111,8 +130,8 @@ def _fit_with_engine(
     progress: Progress | None,
 ) -> LineBackgroundFit:
     if config.engine == "joint_likelihood":
-        return _joint_likelihood(spectrum, model_of(config, search))
-    best = fit_spectrum(spectral_model(config, search), spectrum)
+        return _joint_likelihood(spectrum, model_of(config, search, spectrum))
+    best = fit_spectrum(spectral_model(config, search, spectrum), spectrum)
     if config.engine == "minuit":
         return best
     say(progress, "sampling the posterior (steps)")
@@ -148,11 +167,12 @@ def require_fit_of(spectrum: EnergySpectrum, fit: LineBackgroundFit) -> None:
     if same and (fit.spectrum.mask == spectrum.mask).all():
         return
     raise ConfigError(
-        f"mask: the fit was made with {_ranges(fit.mask)} masked, the configuration masks "
-        f"{_ranges(spectrum.masked_ranges())}; fit again with this configuration."
+        f"mask: the fit was made with {ranges_text(fit.mask)} masked, the configuration masks "
+        f"{ranges_text(spectrum.masked_ranges())}; fit again with this configuration."
     )
 
 
-def _ranges(ranges: Sequence[Sequence[float]]) -> str:
+def ranges_text(ranges: Sequence[Sequence[float]]) -> str:
+    """Energy ranges [keV] in words."""
     text = ", ".join(f"{low:.6g}-{high:.6g}" for low, high in ranges)
     return f"{text} keV" if text else "nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -9,18 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import ConfigError, DataError, FileError, LineBackgroundError, TemplateError, naming
+from ..events.options import BinningJob
 from ..fit.minimise import check_fit
 from ..fit.result import LineBackgroundFit
 from ..histograms.read import EventHistogram, files_kept_open, open_events
 from ..io.atomic import output_folder, together, whole_file
 from ..io.progress import Progress, say
-from ..spectrum.axis import EnergySpectrum
+from ..spectrum.axis import EnergySpectrum, check_inside
 from ..spectrum.components import SpectralModel
 from .config import Config
-from .fitting import fit_config, search_options, spectral_model, with_p_value
+from .fitting import fit_config, hidden_widths, search_options, spectral_model, with_p_value
 
 if TYPE_CHECKING:
+    from histpy import Histogram
     from matplotlib.figure import Figure
 
     from ..events.binning import BinnedEvents
@@ -36,6 +42,7 @@ RESULTS = (
     "background_background.hdf5",
     "background_continuum.hdf5",
     "background_lines.hdf5",
+    "background_threemlfit.hdf5",
     "report.html",
     "spectrum.png",
     "phi.png",
@@ -43,6 +50,8 @@ RESULTS = (
     "maps.png",
     "weights.png",
     "filter_scores.png",
+    "control.png",
+    "control_ranges.json",
     "posterior.png",
     "predictive.png",
     "fit_interrupted.json",
@@ -83,6 +92,8 @@ class Prepared:
     events : EventHistogram
     spectrum : EnergySpectrum
         With the mask.
+    start : SpectralModel or None
+        The model before the fit; None with ``lines: auto``.
     plan : TemplatePlan or None
         None if the configuration names no source range.
     notes : tuple of str
@@ -91,9 +102,13 @@ class Prepared:
 
     events: EventHistogram
     spectrum: EnergySpectrum
+    start: SpectralModel | None = None
     plan: TemplatePlan | None = None
     notes: tuple[str, ...] = ()
 
+
+#: A line this far from the source range [keV] cannot reach into it, whatever its width and tail.
+RATIO_REACH = 50.0
 
 #: Given a template: rows that compare it with a known truth, and figures by name.
 Compare = Callable[["BackgroundTemplate"], tuple[list[dict[str, Any]], dict[str, "Figure"]]]
@@ -139,17 +154,18 @@ def run(
         with keeping_fit(folder) as kept:
             fit = fit_config(config, prepared.spectrum, progress)
             kept.append(fit)
-            template = None
+            template = for_program = None
             if prepared.plan is not None:
                 say(progress, "making the template")
                 template = template_config(prepared.plan, fit, progress)
                 fit = template.fit  # with sky= its photons were taken out of the spectrum
+                for_program = program_background(config, prepared.plan, template)
             say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
             observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
             with together(folder, stale=RESULTS):
-                files = write_results(folder, fit, template)
+                files = write_results(folder, fit, template, for_program)
                 files += _write_figures(folder, figures)
                 files.append(folder / "report.html")
                 notes = (*prepared.notes, *(prepared.events.notes if template is None else ()))
@@ -194,43 +210,130 @@ def prepare(
     config: Config,
     progress: Progress | None = None,
     known: EventHistogram | None = None,
+    *,
+    region: str = "",
 ) -> Prepared:
     """Events and spectrum, after everything in the configuration is checked.
 
-    `known` are the events, if they have been opened or binned for another region.
+    Parameters
+    ----------
+    config : Config
+    progress : Progress, optional
+    known : EventHistogram, optional
+        The events, if they have been opened or binned for another region.
+    region : str
+        Its name, for messages.
     """
-    if known is not None:
-        events = known
-    elif config.binning is not None:
-        events = bin_config(config, progress).events
-    else:
+    with naming(config.file), naming(f"region {region}" if region else ""):
+        events = known if known is not None else _open(config, progress)
+        _check_ranges(config, events.energy_edges)
         with naming("events"):
-            events = open_events(list(config.events))
-    with naming("events"):
-        spectrum = EnergySpectrum(events.energy_edges, events.energy_counts())
-    with naming("mask"):
-        spectrum = spectrum.with_mask(config.mask)
-    with naming("events"):
-        _require_counts(spectrum)
-    with naming("model"):
-        start = _checked_model(config, spectrum)
-    plan = None
-    if config.template is not None:
-        from ..template.plan import check_template
+            spectrum = EnergySpectrum(events.energy_edges, events.energy_counts())
+        with naming("mask"):
+            spectrum = spectrum.with_mask(config.mask)
+        with naming("events"):
+            _require_counts(spectrum)
+        with naming("model"):
+            start = _checked_model(config, spectrum)
+        plan = _checked_plan(config, events, spectrum, start)
+        if config.output.pipeline:
+            _check_pipeline(plan)
+    return Prepared(events, spectrum, start, plan, (*_notes(config), *_held(config, spectrum)))
 
-        with naming("template"):
-            options = template_options(config)
-            plan = check_template(events, spectrum.used, config.source_range or (), options)
-            if start is not None:
-                _require_named_lines(options, start)
-    notes: tuple[str, ...] = ()
-    if config.masks_source_by_default and config.source_range is not None:
-        low, high = config.source_range
-        notes = (
-            f"mask: the source range {low:g}-{high:g} keV is left out of the fit, as no mask is "
-            "given; mask: [] keeps it fitted",
+
+def _open(config: Config, progress: Progress | None) -> EventHistogram:
+    """The events: a histogram, or lists that are binned once the ranges are known to be right."""
+    if config.binning is not None:
+        with naming("binning"):
+            edges = BinningJob(**config.binning.values()).binning.axes[-2].edges
+        _check_ranges(config, edges)
+        return bin_config(config, progress).events
+    with naming("events"):
+        return open_events(list(config.events))
+
+
+def _check_ranges(config: Config, edges: NDArray[np.float64]) -> None:
+    """Refuse ranges outside the energy axis [keV]."""
+    if config.source_range is not None:
+        with naming("source_range"):
+            check_inside(edges, *config.source_range)
+    with naming("mask"):
+        EnergySpectrum(edges, np.zeros(edges.size - 1)).with_mask(config.mask)
+
+
+def _checked_plan(
+    config: Config, events: EventHistogram, spectrum: EnergySpectrum, start: SpectralModel | None
+) -> TemplatePlan | None:
+    """The plan of the template, if the configuration has one."""
+    if config.template is None:
+        return None
+    from ..template.plan import check_template
+
+    with naming("template"):
+        options = template_options(config)
+        plan = check_template(events, spectrum.used, config.source_range or (), options)
+        if start is not None:
+            _require_hidden_line(config, options, start)
+            _require_named_lines(options, start)
+    return plan
+
+
+def _held(config: Config, spectrum: EnergySpectrum) -> tuple[str, ...]:
+    """A note where the bins do not show the width of the lines."""
+    if config.model.lines == "auto":  # the search says it itself
+        return ()
+    names = sorted(hidden_widths(spectral_model(config), spectrum))
+    if not names:
+        return ()
+    wide = float(np.median(spectrum.widths))
+    return (
+        f"model: the width {', '.join(names)} is held at its start: bins of {wide:.3g} keV do not "
+        "show it; bin finer, 5 keV say",
+    )
+
+
+def _notes(config: Config) -> tuple[str, ...]:
+    if not config.masks_source_by_default or config.source_range is None:
+        return ()
+    low, high = config.source_range
+    return (
+        f"mask: the source range {low:g}-{high:g} keV is left out of the fit, as no mask is "
+        "given; mask: [] keeps it fitted",
+    )
+
+
+def _check_pipeline(plan: TemplatePlan | None) -> None:
+    """Refuse a template that cosi-threemlfit could not read."""
+    from ..consumers.programs import program_axes
+
+    with naming("output.pipeline"):
+        if plan is None:
+            raise ConfigError("A background needs source_range, which is not given.")
+        program_axes(plan.axes, plan.source_range, _time_range(plan))
+
+
+def _time_range(plan: TemplatePlan) -> tuple[float, float] | None:
+    """First and last Unix time [s] of events whose histogram has no Time axis of its own."""
+    if "Time" in plan.events.labels:
+        return None
+    livetime = plan.events.livetime
+    if livetime is None:
+        raise DataError(
+            "cosi-threemlfit needs the times of the events, which neither a Time axis nor a "
+            "livetime in their file tells. Bin the event lists with an orientation file, or with "
+            "time_edges."
         )
-    return Prepared(events, spectrum, plan, notes)
+    return float(livetime.intervals.min()), float(livetime.intervals.max())
+
+
+def program_background(
+    config: Config, plan: TemplatePlan, template: BackgroundTemplate
+) -> Histogram | None:
+    """What cosi-threemlfit reads, if the configuration asks for it."""
+    if not config.output.pipeline:
+        return None
+    with naming("output.pipeline"):
+        return template.threemlfit_background(_time_range(plan))
 
 
 def _require_counts(spectrum: EnergySpectrum) -> None:
@@ -251,9 +354,30 @@ def _checked_model(config: Config, spectrum: EnergySpectrum) -> SpectralModel | 
 
         check_search(spectrum, **search_options(config))
         return None
-    start = spectral_model(config)
+    start = spectral_model(config, None, spectrum)
     check_fit(start, spectrum)
     return start
+
+
+def _require_hidden_line(config: Config, options: TemplateOptions, start: SpectralModel) -> None:
+    """Refuse a ratio to a line far from the source range, or to one that the model has already."""
+    from ..template.amounts import SAME_LINE
+
+    ratio = options.line_ratio
+    if ratio is None or config.source_range is None:
+        return
+    low, high = config.source_range
+    if not low - RATIO_REACH < ratio.line < high + RATIO_REACH:
+        raise TemplateError(
+            f"line_ratio names a line at {ratio.line:g} keV, of which nothing falls into the "
+            f"source range {low:g}-{high:g} keV; correct its energy."
+        )
+    for energy in (start.parameters[start.components[i].energy].value for i in start.lines):
+        if abs(energy - ratio.line) <= 0.5 * SAME_LINE:
+            raise TemplateError(
+                f"line_ratio names a line at {ratio.line:g} keV, but the model has one at "
+                f"{energy:g} keV already; it would be counted twice. Leave out one of them."
+            )
 
 
 def _require_named_lines(options: TemplateOptions, start: SpectralModel) -> None:
@@ -278,7 +402,6 @@ def _require_named_lines(options: TemplateOptions, start: SpectralModel) -> None
 def bin_config(config: Config, progress: Progress | None = None) -> BinnedEvents:
     """Bin the event lists that the configuration names."""
     from ..events.binning import bin_event_files
-    from ..events.options import BinningJob
 
     assert config.binning is not None
     with naming("binning"):
@@ -332,22 +455,67 @@ def template_options(config: Config) -> TemplateOptions:
 
 
 def write_results(
-    folder: Path, fit: LineBackgroundFit, template: BackgroundTemplate | None
+    folder: Path,
+    fit: LineBackgroundFit,
+    template: BackgroundTemplate | None,
+    for_program: Histogram | None = None,
 ) -> list[Path]:
     """fit.json, and for a template template.h5 and plain histpy files."""
     files = [folder / "fit.json"]
     fit.to_json(files[0], source_range=template.source_range if template else None)
     if template is not None:
-        from ..histograms.write import write_histogram
-
         files.append(folder / "template.h5")
         template.write(files[-1])
         files.append(folder / "background.hdf5")
-        write_histogram(files[-1], template.histogram)
+        template.write_histogram(files[-1])
         for label in template.labels:  # one at a time: each is as large as the template
             files.append(folder / f"background_{label}.hdf5")
-            write_histogram(files[-1], template.component(label))
+            template.write_histogram(files[-1], label)
+        if for_program is not None:
+            from ..histograms.write import write_histogram
+
+            files.append(folder / "background_threemlfit.hdf5")
+            write_histogram(files[-1], for_program)
+        if template.control_ranges is not None:
+            files.append(folder / "control_ranges.json")
+            with whole_file(files[-1]) as temporary:
+                text = json.dumps(template.control_ranges.to_dict(), indent=1, allow_nan=False)
+                temporary.write_text(text, encoding="utf-8")
     return files
+
+
+def planned_files(config: Config, prepared: Prepared) -> list[str]:
+    """Names of the files that `run` writes, if all goes well, in their order.
+
+    "lines" is left out of the templates if the fit has no line with counts near the source range,
+    control.png if no control range can be had.
+    """
+    figures = ["spectrum.png"]
+    names = ["fit.json"]
+    plan = prepared.plan
+    if plan is not None:
+        from ..template.axes import partial_sky
+
+        labels = ["background"]
+        if plan.options.method == "components":
+            has_lines = prepared.start is None or len(prepared.start.lines) > 0
+            labels = ["continuum", "lines"] if has_lines else ["continuum"]
+        names += ["template.h5", "background.hdf5"]
+        names += [f"background_{label}.hdf5" for label in labels]
+        names += ["background_threemlfit.hdf5"] if config.output.pipeline else []
+        names += ["control_ranges.json"] if plan.options.validate else []
+        axes = [axis.label for axis in plan.axes]
+        figures += ["phi.png"] if "Phi" in axes else []
+        spheres = "PsiChi" in axes and not partial_sky(plan.axes["PsiChi"])
+        figures += ["maps.png"] if spheres else []
+        figures += ["weights.png"]
+        figures += ["filter_scores.png"] if plan.options.smoothing else []
+        figures += ["control.png"] if plan.options.validate else []
+    if config.engine == "bayesian":
+        from ..show.posterior import has_corner
+
+        figures += ["posterior.png", "predictive.png"] if has_corner() else ["predictive.png"]
+    return [*names, *figures, "report.html"]
 
 
 def drawn(figures: Mapping[str, Figure]) -> dict[str, bytes]:
@@ -399,18 +567,28 @@ def _figures(
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
+        from ..show.figure import sum_to
         from ..show.maps import plot_maps
         from ..show.template import plot_filter_scores, plot_projection, plot_weights
         from ..template.axes import partial_sky
 
-        axes = [axis.label for axis in template.axes]
-        if "Phi" in axes:
-            figures["phi"] = plot_projection(template, "Phi")
-        if "PsiChi" in axes and not partial_sky(template.axes["PsiChi"]):
+        axes = template.event_axes
+        if "Phi" in axes.labels:
+            seen = None
+            if observed is not None:
+                seen = sum_to(
+                    template.counts_on_axes(observed), [str(x) for x in axes.labels], "Phi"
+                )
+            figures["phi"] = plot_projection(template, "Phi", observed=seen)
+        if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
         if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
+        if template.control_ranges is not None and template.control_ranges.ranges:
+            from ..show.control import plot_control_ranges
+
+            figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
     if fit.samples is not None:
         from ..show.posterior import has_corner, plot_corner, plot_predictive
 

@@ -94,8 +94,7 @@ def _run_regions(
     jobs: dict[str, Prepared] = {}
     for name, config in configs.items():
         known = next(iter(jobs.values()), None)
-        with naming(f"region {name}"):
-            jobs[name] = prepare(config, progress, known.events if known else None)
+        jobs[name] = prepare(config, progress, known.events if known else None, region=name)
     outcomes: dict[str, Outcome] = {}
     page = folder / "report.html"
     if page.exists():

@@ -168,5 +168,7 @@ def summary(
         lines += ["", "line search:", search_table(fit.line_search), ""]
     if template is not None:
         lines.append(repr(template))
+        if template.control_ranges is not None and template.control_ranges.usable:
+            lines.append(template.control_ranges.summary())  # the others say it in a note
         lines += [f"note: {note}" for note in template.notes]
     return [*lines, "", f"written to {files[0].parent}: " + ", ".join(f.name for f in files)]

@@ -40,6 +40,7 @@ class OnTerminal:
 
     def __init__(self, bar: Bar) -> None:
         self._bar, self._task = bar, bar.add_task("starting", rate="")
+        self._listens = False
         self.say("starting")
 
     def say(self, text: str) -> None:
@@ -47,11 +48,20 @@ class OnTerminal:
         from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
         _LOG.info(text)
+        self._text = text
+        if not self._listens and "numba" in sys.modules:
+            self._listens = True
+            _tell_compiling(self)
         self._bar.columns = (
             SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
         )  # fmt: skip
         self._bar.update(self._task, description=text)
         self._began = time.monotonic()
+
+    def compiling(self, now: bool) -> None:
+        """Show that a loop is compiled, which is done once, or that it no longer is."""
+        why = " (compiling, once after installing)" if now else ""
+        self._bar.update(self._task, description=self._text + why)
 
     def count(self, done: int, total: int, what: str = "") -> None:
         """Show how much is done of how much, and of events how many a second."""
@@ -65,6 +75,24 @@ class OnTerminal:
             per_second = done / max(time.monotonic() - self._began, 1e-3)
             what = f"events, {per_second:,.0f} events/s"
         self._bar.update(self._task, completed=done, total=total, rate=what)
+
+
+def _tell_compiling(progress: OnTerminal) -> None:
+    """From now on, tell when numba compiles what is not in its cache."""
+    from numba.core import event
+
+    class Telling(event.Listener):
+        depth = 0  # one function makes others compile
+
+        def on_start(self, event: object) -> None:
+            self.depth += 1
+            progress.compiling(True)
+
+        def on_end(self, event: object) -> None:
+            self.depth -= 1
+            progress.compiling(self.depth > 0)
+
+    event.register("numba:compile", Telling())  # type: ignore[no-untyped-call]
 
 
 @contextmanager

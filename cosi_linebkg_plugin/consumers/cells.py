@@ -15,6 +15,7 @@ from ..histograms.axes import ENERGY_LABEL, axis_difference, axis_in_kev
 if TYPE_CHECKING:
     from histpy import Axes, Histogram
 
+    from ..histograms.axis import EventAxes
     from ..template.template import BackgroundTemplate
 
 Array = NDArray[np.float64]
@@ -76,7 +77,7 @@ class ConsumerCells:
         check_outside(outside)
         if not any(template.counts.values()):
             raise TemplateError("All norms of the template are 0; give it norms above 0.")
-        places, dropped = _axis_order(template.axes, order)
+        places, dropped = axis_order(template.axes, order)
         axes = histpy.Axes([template.axes[i] for i in places])
         if data is not None:
             _require_same_axes(axes, data)
@@ -157,7 +158,7 @@ def check_outside(outside: str | None) -> None:
         raise TemplateError(f"outside must be 'raise' or 'drop', got {outside!r}.")
 
 
-def _axis_order(axes: Axes, order: Sequence[str]) -> tuple[list[int], list[int]]:
+def axis_order(axes: Axes | EventAxes, order: Sequence[str]) -> tuple[list[int], list[int]]:
     """Positions of the axes that a consumer wants, and of those of one bin that it does not."""
     labels = [axis.label for axis in axes]
     missing = [label for label in order if label not in labels]

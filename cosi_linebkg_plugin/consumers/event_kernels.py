@@ -18,6 +18,10 @@ _PARALLEL = 1e-10
 #: Events that are summed at a time.
 _BLOCK = 2048
 
+#: Densities whose logarithm is taken together, and the range in which their product is a number.
+_TOGETHER = 16
+_LOWEST, _HIGHEST = 1e-18, 1e18
+
 
 @njit(cache=True, nogil=True)
 def place_in_time(times: Array, samples: Array, interval: Integers, fraction: Array) -> None:
@@ -163,12 +167,64 @@ def weighted_densities(rates: Array, densities: Singles, out: Array) -> None:
         Filled.
     """
     for start in range(0, out.size, _BLOCK):  # stays in the processor's cache
-        stop = min(start + _BLOCK, out.size)
-        block = out[start:stop]
-        row, rate = densities[0, start:stop], rates[0]
-        for i in range(block.size):
-            block[i] = rate * row[i]
-        for label in range(1, rates.size):
-            row, rate = densities[label, start:stop], rates[label]
-            for i in range(block.size):
-                block[i] += rate * row[i]
+        _weigh(rates, densities, start, out[start : start + _BLOCK])
+
+
+@njit(cache=True, nogil=True)
+def _weigh(rates: Array, densities: Singles, start: int, out: Array) -> None:
+    """`weighted_densities` of the events from `start` on, as many as `out` holds."""
+    row, rate = densities[0, start : start + out.size], rates[0]
+    for i in range(out.size):
+        out[i] = rate * row[i]
+    for label in range(1, rates.size):
+        row, rate = densities[label, start : start + out.size], rates[label]
+        for i in range(out.size):
+            out[i] += rate * row[i]
+
+
+@njit(cache=True, nogil=True)
+def sum_of_logs(rates: Array, densities: Singles, others: Array) -> float:
+    """Sum over events of log(rates @ densities + others); -inf where a density is not positive.
+
+    One logarithm for the product of 16 densities, where none is extreme: the same to some 1e-15.
+
+    Parameters
+    ----------
+    rates : ndarray, shape (n_labels,)
+    densities : ndarray of float32, shape (n_labels, n)
+    others : ndarray, shape (n,) or (0,)
+        Densities of what is not the background; none where it is empty.
+    """
+    n = densities.shape[1]
+    total = 0.0
+    block = np.empty(_BLOCK)
+    products = np.empty(_BLOCK // _TOGETHER)
+    for start in range(0, n, _BLOCK):
+        values = block[: min(_BLOCK, n - start)]
+        _weigh(rates, densities, start, values)
+        if others.size:
+            part = others[start : start + values.size]
+            for i in range(values.size):
+                values[i] += part[i]
+        extreme = 0
+        for i in range(values.size):
+            extreme += not _LOWEST < values[i] < _HIGHEST
+        if values.size == _BLOCK and not extreme:
+            _multiply(values, products)
+            values = products
+        for i in range(values.size):
+            if values[i] <= 0.0:
+                return -math.inf
+            total += math.log(values[i])
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _multiply(values: Array, products: Array) -> None:
+    """Products of equal numbers of values, shape (products.size,)."""
+    n = products.size
+    products[:] = values[:n]
+    for start in range(n, values.size, n):
+        part = values[start : start + n]
+        for i in range(n):
+            products[i] *= part[i]

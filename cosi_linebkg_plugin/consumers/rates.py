@@ -231,6 +231,8 @@ class BackgroundNorms:
         TemplateError
             If it was made with another one.
         """
+        # a plugin that is made anew takes the place of the one of its name
+        self._sessions = [(c, norm) for c, norm in self._sessions if c.name != cosi.name]
         for norm in self.norms:
             try:
                 parameter = cosi.bkg_parameter[norm.name]

@@ -7,18 +7,22 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, LineBackgroundError, LineBackgroundWarning
+from ..histograms.axis import EventAxes
 from ..histograms.orientation import (
     Livetime,
     write_binning,
 )
-from ..histograms.read import EventHistogram, open_events
-from ..histograms.write import sparse_histogram, write_histogram
+from ..histograms.read import EventHistogram, events_of_cells
+from ..histograms.write import sparse_histogram, write_cells
+from ..io.atomic import whole_hdf5
 from ..io.progress import Progress, count
 from ..options import options_of, takes_options
 from .files import EventFile, Paths, find_event_files, open_event_file
@@ -94,23 +98,33 @@ class BinnedEvents:
 
     Attributes
     ----------
-    histogram : histpy.Histogram
-        Sparse.
+    axes : EventAxes
+    coords : ndarray, shape (n_axes, n_filled)
+        Bin numbers of the filled cells, in C order.
+    counts : ndarray, shape (n_filled,)
     report : BinningReport
     livetime : Livetime or None
     options : BinningOptions
     """
 
-    histogram: Histogram
+    axes: EventAxes
+    coords: NDArray[np.int64]
+    counts: NDArray[np.float64]
     report: BinningReport
     livetime: Livetime | None
     options: BinningOptions
+
+    @cached_property
+    def histogram(self) -> Histogram:
+        """The same as a sparse histpy.Histogram."""
+        return sparse_histogram(self.axes, self.coords, self.counts, in_order=True)
 
     @property
     def events(self) -> EventHistogram:
         """What the plugin takes, with the livetime and the notes of the report."""
         report = self.report
-        return open_events(self.histogram).annotated(self.livetime, report.notes, str(report))
+        events = events_of_cells(self.axes, self.coords, self.counts)
+        return events.annotated(self.livetime, report.notes, str(report))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a histpy file, whole or not at all, with livetime and report beside it."""
@@ -123,9 +137,13 @@ class BinnedEvents:
             },
             "version": __version__,
         }
-        write_histogram(
-            path, self.histogram, extra=lambda file: write_binning(file, self.livetime, record)
-        )
+        import h5py
+
+        with whole_hdf5(path) as whole:
+            write_cells(whole, "hist", self.axes, self.coords, self.counts)
+            whole.check()
+            with h5py.File(whole, "a") as file:
+                write_binning(file, self.livetime, record)
 
 
 @takes_options(BinningJob)
@@ -223,14 +241,13 @@ def bin_event_files(
     if report.kept == 0:
         raise DataError(_why_none(report, options.binning, files))
     # The flat cells are taken apart in the memory of the result, which is most of all memory.
-    (cells, counts, *_), axes = sums, options.axes()
+    cells, counts, *_ = sums
     del sums
     coords = np.empty((len(options.binning.shape), cells.size), np.int64)
     coords[0] = cells
     del cells
     unravel(coords, np.array(options.binning.shape))
-    histogram = sparse_histogram(axes, coords, counts, in_order=True)
-    return BinnedEvents(histogram, report, livetime, options)
+    return BinnedEvents(options.axes(), coords, counts, report, livetime, options)
 
 
 def open_event_files(paths: Paths, options: BinningOptions) -> list[EventFile]:

@@ -15,9 +15,9 @@ from ..options import about
 
 if TYPE_CHECKING:
     import numpy as np
-    from histpy import Axes
     from numpy.typing import NDArray
 
+    from ..histograms.axis import EventAxes
     from ..histograms.orientation import Livetime
     from .plan import BinningPlan
     from .sums import Binning
@@ -162,7 +162,7 @@ class BinningOptions:
         """Where the bins differ from what was asked for, as they do in cosipy."""
         return self.plan.notes
 
-    def axes(self) -> Axes:
+    def axes(self) -> EventAxes:
         """As cosipy makes them: [Time or ScAtt,] Em, Phi, PsiChi."""
         return self.plan.axes()
 

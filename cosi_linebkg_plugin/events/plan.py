@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BinningError, DataError
+from ..histograms.axis import HEALPIX, EventAxes, EventAxis
 from ..histograms.orientation import (
     Livetime,
     Orientation,
@@ -25,8 +26,6 @@ from .selections import Range, Selections, checked_range, good_times, within
 from .sums import GALACTIC, LOCAL, Binning, ColumnAxis, phi_axis
 
 if TYPE_CHECKING:
-    from histpy import Axes
-
     from .options import BinningOptions
 
 #: How far edges that are given by a width may miss the end of their range, in widths.
@@ -248,25 +247,23 @@ class BinningPlan:
                 )
         return tuple(notes)
 
-    def axes(self) -> Axes:
+    def axes(self) -> EventAxes:
         """As cosipy makes them: [Time or ScAtt,] Em, Phi, PsiChi."""
-        import astropy.units as u
-        from histpy import Axes, Axis, HealpixAxis
-        from scoords import SpacecraftFrame
-
-        units = {"Time": u.s, "Em": u.keV, "Phi": u.deg}
+        units = {"Time": "s", "Em": "keV", "Phi": "deg"}
         axes = [
-            Axis(axis.edges * units[axis.label], label=axis.label)
+            EventAxis(axis.label, axis.edges, units[axis.label])
             if axis.label in units
-            else Axis(axis.edges.astype(int), label=axis.label)
+            else EventAxis(axis.label, axis.edges.astype(int))
             for axis in self.binning.axes
         ]
-        frame = GALACTIC if self.binning.frame == GALACTIC else SpacecraftFrame()
-        scheme = "nested" if self.binning.nest else "ring"
+        frame = "galactic" if self.binning.frame == GALACTIC else "spacecraftframe"
+        scheme = "NESTED" if self.binning.nest else "RING"
+        nside = self.binning.nside
+        pixels = np.arange(12 * nside**2 + 1)
         axes.append(
-            HealpixAxis(nside=self.given.nside, scheme=scheme, coordsys=frame, label="PsiChi")
+            EventAxis("PsiChi", pixels, kind=HEALPIX, nside=nside, scheme=scheme, frame=frame)
         )
-        return Axes(axes)
+        return EventAxes(tuple(axes))
 
 
 # --- values of options ---------------------------------------------------------------------------
@@ -310,6 +307,9 @@ def _spaced(text: str) -> NDArray[np.float64]:
     """Edges from "low:high:width"."""
     try:
         low, high, width = (float(part) for part in text.split(":"))
+        if not (0 < low < high and width > 0):
+            hint = f"; is {high:g}:{low:g}:{width:g} meant?" if low > high > 0 < width else ""
+            raise ValueError(f"low must be above 0, high above low, the width above 0{hint}")
         n = round((high - low) / width)
         if n > MAX_BINS:
             raise ValueError(f"{n} bins, at most {MAX_BINS}")

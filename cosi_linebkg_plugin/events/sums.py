@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LineBackgroundError
+from ..histograms.healpix import ang2pix
 from .files import BLOCK, EventFile
 from .kernels import (
     add_bins,
@@ -308,8 +309,6 @@ class _Pass:
         fate: NDArray[np.uint8],
         cells: NDArray[np.int64],
     ) -> None:
-        import healpy
-
         b = self._binning
         angles = galactic_angles if b.frame == GALACTIC else local_angles
         impossible = b.fate("impossible", PIXELS)
@@ -317,7 +316,7 @@ class _Pass:
         theta, phi, kept = self._theta, self._phi, self._kept
         n, extent = angles(first, second, fate, impossible, cells, theta, phi, kept)
         self._extent = max(self._extent, extent)
-        pixels = healpy.ang2pix(b.nside, theta[:n], phi[:n], nest=b.nest)
+        pixels = ang2pix(b.nside, theta[:n], phi[:n], nest=b.nest)
         add_pixels(kept, pixels, b.shape[-1])
         done = 0
         while done < n:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
 from scipy.special import ndtr
 
 from ..errors import FitError, ModelError
-from ..spectrum.axis import EnergySpectrum, require_counts
+from ..spectrum.axis import EnergySpectrum, bins_to_ranges, require_counts
 from ..spectrum.components import SpectralModel
 from .guess import guess_start
 from .objective import Objective, amplitude_slots, start_inside
@@ -43,6 +44,9 @@ _SEEN_SHARE = 0.01
 #: Smallest eigenvalue of the Hessian, scaled to a unit diagonal, that counts as positive: above
 #: the error of differences of the gradient.
 _SINGULAR = 1e-8
+
+#: From this many parameters on an inverse by Cholesky is tried before eigenvalues.
+_LARGE = 60
 
 
 def fit_spectrum(
@@ -109,7 +113,7 @@ def fit_spectrum(
         end.covariance,
         valid=not problem,
         message=problem,
-        at_limits=tuple(model.parameters[i].name for i in free if i not in set(interior)),
+        at_limits=tuple(model.parameters[i].name for i in np.setdiff1d(free, interior)),
         minos=errors,
         n_calls=minuit.nfcn,
         offset=offset,
@@ -402,6 +406,10 @@ def _inverse(
         flat = [model.parameters[i].name for i, r in zip(interior, root, strict=True) if not r > 0]
         return nothing, f"the data do not constrain {', '.join(flat)}"
     scaled = hessian / np.outer(root, root) + damping * np.eye(root.size)
+    if root.size >= _LARGE:
+        inverse = _inverse_of_large(scaled)
+        if inverse is not None:
+            return inverse / np.outer(root, root), ""
     values, vectors = np.linalg.eigh(scaled)
     if values[0] < _SINGULAR:
         involved = np.abs(vectors[:, 0]) > 0.3
@@ -412,6 +420,22 @@ def _inverse(
         )
     inverse = (vectors / values) @ vectors.T
     return inverse / np.outer(root, root), ""
+
+
+def _inverse_of_large(matrix: Array) -> Array | None:
+    """The inverse by Cholesky; None if an eigenvalue may be below `_SINGULAR`.
+
+    The smallest eigenvalue is at least 1 / |inverse|, in any norm.
+    """
+    try:
+        factor = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return None
+    half, info = dtrtri(factor, lower=1)
+    if info:
+        return None
+    inverse = half.T @ half
+    return inverse if np.abs(inverse).sum(axis=0).max() < 1.0 / _SINGULAR else None
 
 
 def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]:
@@ -463,8 +487,9 @@ def _free_lines(model: SpectralModel, theta: Array) -> tuple[Slots, Array]:
 
 def _seen_shares(spectrum: EnergySpectrum, mu: Array, sigma: Array) -> Array:
     """Share of each line's counts in fitted bins, shape of `mu`; its last axis that of `sigma`."""
-    below = ndtr((spectrum.edges - mu[..., None]) / sigma[:, None])
-    return np.asarray(np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1), dtype=float)
+    fitted = np.array(bins_to_ranges(spectrum.edges, spectrum.used)).reshape(-1, 2)
+    below = ndtr((fitted.ravel() - mu[..., None]) / sigma[:, None])
+    return np.asarray((below[..., 1::2] - below[..., ::2]).sum(axis=-1), dtype=float)
 
 
 def _check_lines_are_seen(objective: Objective) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..io.tables import Column, make_table
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
 from ..spectrum.lineshapes import step_counts
@@ -21,6 +22,9 @@ from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_lo
 from ..units import in_kev
 from .adequacy import Adequacy, deviance_p_value, judge
 from .restarts import LONGEST_TAIL, SAME_LENGTH, tail_widths
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 Array = NDArray[np.float64]
 
@@ -108,8 +112,58 @@ class RangeCounts:
         """Standard error of the total, correlations included."""
         return float(np.sqrt(self.covariance.sum()))
 
+    def to_table(self) -> Table:
+        """An astropy table: component, counts, error; the total is its last row."""
+        return make_table(
+            [
+                Column("component", [*self.labels, "total"]),
+                Column("counts", [*self.values.tolist(), self.total], "ct", "expected"),
+                Column("error", [*self.errors.tolist(), self.total_error], "ct", "standard error"),
+            ]
+        )
 
-@dataclass(frozen=True, eq=False)
+
+#: A width whose error is a larger share of it than this is not seen.
+_UNSEEN = 0.5
+
+#: In bins wider than this many standard deviations a line reaches at most one neighbour of its
+#: own bin, and what it leaves there does not tell its width from its energy.
+HIDING = 5.0
+
+
+def hides_width(bin_width: float, sigma: float) -> bool:
+    """Whether bins of this width [keV] do not show the width of a line."""
+    return bin_width > HIDING * sigma
+
+
+class HasWidths(Protocol):
+    """A fit as far as `unseen_widths` looks at it."""
+
+    @property
+    def model(self) -> SpectralModel:
+        """What was fitted."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Best values by name."""
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard errors by name."""
+
+
+def unseen_widths(fit: HasWidths) -> list[str]:
+    """Names of free widths of lines (sigma, keV) that the bins do not show."""
+    slots = {
+        fit.model.components[i].width_slots[0]
+        for i in fit.model.lines
+        if len(fit.model.components[i].width_slots) == 1
+    }
+    names, errors, values = [fit.model.names[i] for i in sorted(slots)], fit.errors, fit.values
+    return [n for n in names if errors.get(n, 0.0) > _UNSEEN * abs(values[n])]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FitNumbers:
     """A background spectrum fitted to the unmasked energy bins.
 
@@ -335,7 +389,7 @@ class FitNumbers:
                 found.append(names[slot])
         return tuple(found)
 
-    @property
+    @cached_property
     def lines(self) -> list[tuple[float, float]]:
         """Energy and width [keV] of each line with counts."""
         theta = self.theta

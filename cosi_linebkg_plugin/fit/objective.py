@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,7 @@ from ..spectrum.kernels import (
 )
 from ..spectrum.lineshapes import EnergyGrid
 from ..spectrum.statistic import half_deviance, score_residual
+from .banded import score_banded
 
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
@@ -24,6 +27,8 @@ Array = NDArray[np.float64]
 
 #: Fewer parameters than this are moved one by one in a Hessian.
 _MANY = 24
+#: From this many parameters on their matrices are taken as bands.
+_BANDED = 60
 #: A parameter that acts on more than this share of the bins is moved alone.
 _WIDE = 0.5
 #: Shares of its largest derivative below which a parameter does not act on a bin.
@@ -80,6 +85,7 @@ class Objective:
         return Objective(model, self.spectrum, self.bound.grid, self.offset)
 
     def _bind(self) -> None:
+        self._last_hessian: tuple[tuple[NDArray[Any], ...], Array] = ((), _NO_INFORMATION)
         kernel = self.bound.kernel
         self._args: CompiledArguments | None = None
         if kernel is not None:
@@ -157,6 +163,17 @@ class Objective:
             np.add.at(information, (slots, slots), weights)
         return half_deviance(counts, used, expected) + penalty
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """The bins that take part, shape (n_bins,)."""
+        return self._data[1]
+
+    def expected(self, theta: Array, jac: Array) -> Array:
+        """Expected counts, shape (n_bins,); derivatives are added to `jac`, as of `accumulate`."""
+        total = self.offset.copy()
+        self.bound.accumulate(theta, total, jac)
+        return total
+
     def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
         """Damped Fisher scoring of the parameters `slots` within their limits.
 
@@ -165,6 +182,8 @@ class Objective:
         if slots.size == 0:
             return theta, self.value(theta)
         limits = (self.low[slots], self.high[slots])
+        if slots.size >= _BANDED and self.is_compiled and not self._prior[0].size:
+            return score_banded(self, theta, slots, *limits)
         if self._args is not None and self.is_compiled:
             best, value = compiled_minimise(self._args, theta, slots, *limits)
         else:
@@ -185,6 +204,9 @@ class Objective:
         steps : ndarray, shape (n_slots,)
             Half-widths of the differences.
         """
+        known, matrix = self._last_hessian
+        if len(known) and all(map(np.array_equal, known, (theta, slots, steps))):
+            return matrix
         spans = self._spans(theta, slots)
         rows = np.zeros((slots.size, slots.size))
         shifted = theta.copy()
@@ -201,7 +223,9 @@ class Objective:
                     met = (spans[:, 0] < spans[i, 1]) & (spans[:, 1] > spans[i, 0])
                 rows[i, met] = change[met] / (2.0 * steps[i])
         wide = spans[:, 1] - spans[:, 0] > _WIDE * self.spectrum.n_bins
-        return _symmetric(rows, wide)
+        matrix = _symmetric(rows, wide)
+        self._last_hessian = ((theta.copy(), slots, steps), matrix)
+        return matrix
 
     def _spans(self, theta: Array, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """First and one-past-last bin that each parameter acts on, shape (n_slots, 2)."""

@@ -15,10 +15,12 @@ from . import words
 from .numbers import FitNumbers
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
     from ..io.progress import Progress
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LineBackgroundFit(FitNumbers):
     """A background spectrum fitted to the unmasked energy bins.
 
@@ -68,8 +70,30 @@ class LineBackgroundFit(FitNumbers):
 
         return sample_posterior(self, n_samples=n_samples, seed=seed, progress=progress)
 
+    def __repr__(self) -> str:
+        return words.brief(self)
+
     def __str__(self) -> str:
         return f"{words.parameter_table(self)}\n{self.summary()}"
+
+    def _repr_html_(self) -> str:
+        return words.html(self)
+
+    def to_table(self, of: str = "parameters") -> Table:
+        """The fit as an astropy table, whose ``write`` knows LaTeX, CSV and ECSV.
+
+        Parameters
+        ----------
+        of : "parameters" or "lines"
+            All parameters, with their errors, units and limits; or the lines with their energies,
+            counts and widths. LaTeX needs its package underscore for names such as mu_2.
+
+        Raises
+        ------
+        DataError
+            For any other table.
+        """
+        return words.to_table(self, of)
 
     def summary(self) -> str:
         """In words: how well the model does, whether a template may use it, and what to try."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
+from ..errors import DataError
+from ..io.tables import Column, format_value, make_table, to_html
 from .adequacy import LEVEL, TOLERABLE, Adequacy
-from .numbers import FitNumbers
+from .numbers import FitNumbers, unseen_widths
 from .restarts import LONGEST_TAIL
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 #: An excess within this many widths of a line tells of the line's shape; below it and within this
 #: many, perhaps of its tail.
@@ -35,6 +41,85 @@ def parameter_table(fit: FitNumbers) -> str:
     return "\n".join(lines)
 
 
+def brief(fit: FitNumbers) -> str:
+    """The fit on one line."""
+    n, free = len(fit.model.lines), len(fit.free_names)
+    state = "valid" if fit.valid else "not valid"
+    adequate = "" if fit.adequacy is None or fit.adequacy.is_adequate() else ", not adequate"
+    return (
+        f"LineBackgroundFit({fit.engine}, {state}{adequate}, {n} line{'' if n == 1 else 's'}, "
+        f"{free} free parameters, deviance/dof {fit.deviance:.1f}/{fit.dof})"
+    )
+
+
+def html(fit: FitNumbers) -> str:
+    """The fit as a notebook shows it."""
+    rows = [
+        (
+            name,
+            format_value(p.value, p.error),
+            p.unit,
+            "" if p.error is not None else "at limit" if p.free else "fixed",
+        )
+        for name, p in fit.parameters.items()
+        if not p.link
+    ]
+    return to_html(brief(fit), ("parameter", "value", "unit", ""), rows, [summary(fit)])
+
+
+def to_table(fit: FitNumbers, of: str) -> Table:
+    """See `LineBackgroundFit.to_table`."""
+    if of == "lines":
+        return _lines_table(fit)
+    if of != "parameters":
+        raise DataError(f'to_table() makes a table of "parameters" or of "lines", got {of!r}.')
+    table = fit.parameters
+    finite = {
+        name: [x if math.isfinite(x) else None for x in (p.low, p.high)]
+        for name, p in table.items()
+    }
+    return make_table(
+        [
+            Column("parameter", list(table)),
+            Column("value", [p.value for p in table.values()], "", "in the unit of the row"),
+            Column("error", [p.error for p in table.values()], "", "standard error"),
+            Column("unit", [p.unit for p in table.values()]),
+            Column("free", [p.free for p in table.values()]),
+            Column("low", [x[0] for x in finite.values()], "", "lower limit"),
+            Column("high", [x[1] for x in finite.values()], "", "upper limit"),
+            Column("follows", [p.link or p.law or "" for p in table.values()]),
+        ],
+        deviance=fit.deviance,
+        dof=fit.dof,
+        valid=fit.valid,
+    )
+
+
+def _lines_table(fit: FitNumbers) -> Table:
+    values, errors, model = fit.values, fit.errors, fit.model
+    rows = []
+    for component in (model.components[i] for i in model.lines):
+        energy, area = model.names[component.energy], model.names[component.area]
+        width = component.sigma(fit.theta)
+        rows.append(
+            (energy, values[energy], errors.get(energy), values[area], errors.get(area), width)
+        )
+    rows.sort(key=lambda row: row[1])
+    names, energies, energy_errors, counts, count_errors, widths = (
+        zip(*rows, strict=True) if rows else [()] * 6
+    )
+    return make_table(
+        [
+            Column("parameter", names, "", "that holds the energy"),
+            Column("energy", energies, "keV"),
+            Column("energy_error", energy_errors, "keV", "standard error; none if fixed"),
+            Column("counts", counts, "ct", "area of the peak"),
+            Column("counts_error", count_errors, "ct", "standard error"),
+            Column("sigma", widths, "keV", "width at the line's energy"),
+        ]
+    )
+
+
 def summary(fit: FitNumbers) -> str:
     """How well the model does, whether a template may use it, and what to try."""
     if not fit.valid:
@@ -50,7 +135,12 @@ def summary(fit: FitNumbers) -> str:
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
     text = describe(fit.adequacy, fit.lines, shapes, at_limit)
-    return f"{text} Note: {fit.message}." if fit.message else text
+    notes = [fit.message] if fit.message else []
+    widths = unseen_widths(fit)
+    if widths:
+        shown = ", ".join(f"{n} = {fit.values[n]:.3g} ± {fit.errors[n]:.2g} keV" for n in widths)
+        notes.append(f"the bins do not show the lines' width ({shown}); bin finer, or hold it")
+    return " ".join([text, *(f"Note: {note}." for note in notes)])
 
 
 def goodness(adequacy: Adequacy) -> str:

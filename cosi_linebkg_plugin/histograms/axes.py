@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,41 +17,99 @@ from ..spectrum.axis import (
     check_edges,
     check_range,
 )
+from ..units import factor
+from .axis import HEALPIX, PLAIN, EventAxes, EventAxis, event_axis, load_histpy
 
 if TYPE_CHECKING:
     import h5py
-    from histpy import Axes, Axis
-
+    from histpy import Axis
 
 #: The axis classes that a file may name; no other name found in a file is looked up.
 _AXIS_CLASSES = ("Axis", "HealpixAxis", "TimeAxis", "TimeDeltaAxis")
 _MAX_AXES = 16
+#: Attributes of axes that are read without histpy.
+_UNITS = ("keV", "MeV", "deg", "rad", "s")
+_SCALES = ("linear", "symmetric", "log")
+_SCHEMES = ("RING", "NESTED")
+_NSIDES = tuple(2**k for k in range(30))
+_FRAMES = ("galactic", "spacecraftframe", "icrs")
 #: The axis of measured energy.
 ENERGY_LABEL = "Em"
 
 
-def read_axes(group: h5py.Group, path: Path) -> Axes:
+def read_axes(group: h5py.Group, path: Path) -> EventAxes:
     """The axes of a histpy group; classes other than histpy's own are refused."""
-    histpy = load_histpy()
-    axes = []
     cure = "Write the file again with histpy."
     with reading(f"{path}:", "its axes cannot be read", cure):
         if len(group["axes"]) > _MAX_AXES:
             raise ValueError(f"there are {len(group['axes'])}, at most {_MAX_AXES}")
-        for key in sorted(group["axes"], key=int):
-            dataset = group["axes"][key]
-            module, kind = dataset.attrs.get("__class__", ("histpy.axis", "Axis"))
-            known = str(module).split(".")[0] == "histpy" and kind in _AXIS_CLASSES
-            if not known or not hasattr(histpy, kind):
-                raise FileError(
-                    f"{path}: axis {key} is a {brief(module, 60)}.{brief(kind, 60)}, which this "
-                    f"histpy ({histpy.__version__}) does not have; known are "
-                    f"{', '.join(_AXIS_CLASSES)} (the time axes from histpy 2 on). Write the file "
-                    "with histpy's own axes."
-                )
-            _require_edges(read_whole(dataset, path), dataset, key)
-            axes.append(getattr(histpy, kind)._open(dataset))
-        return histpy.Axes(axes)
+        keys = sorted(group["axes"], key=int)
+        return EventAxes(tuple(_read_axis(group["axes"][key], key, path) for key in keys))
+
+
+def _read_axis(dataset: h5py.Dataset, key: str, path: Path) -> EventAxis:
+    module, kind = dataset.attrs.get("__class__", ("histpy.axis", PLAIN))
+    known = str(module).split(".")[0] == "histpy" and kind in _AXIS_CLASSES
+    if known:
+        edges = read_whole(dataset, path)
+        _require_edges(edges, dataset, key)
+        axis = _plain_axis(str(kind), edges, dataset.attrs)
+        if axis is not None:
+            return axis
+    histpy = load_histpy()
+    if not known or not hasattr(histpy, kind):
+        raise FileError(
+            f"{path}: axis {key} is a {brief(module, 60)}.{brief(kind, 60)}, which this "
+            f"histpy ({histpy.__version__}) does not have; known are "
+            f"{', '.join(_AXIS_CLASSES)} (the time axes from histpy 2 on). Write the file "
+            "with histpy's own axes."
+        )
+    return EventAxis.from_histpy(getattr(histpy, kind)._open(dataset))
+
+
+def _plain_axis(kind: str, edges: NDArray[Any], found: Mapping[str, Any]) -> EventAxis | None:
+    """An axis whose attributes are all well known; None leaves it to histpy to read or refuse."""
+    label, unit, scale = (found.get(name) for name in ("label", "unit", "scale"))
+    if edges.ndim != 1 or scale not in (*_SCALES, None) or (scale == "log" and edges[0] <= 0):
+        return None
+    scale = scale or "linear"  # files of histpy 1 do not say that of a HealpixAxis
+    if kind == PLAIN and (unit is None or (unit in _UNITS and edges.dtype == float)):
+        return EventAxis(label, edges, unit, scale)
+    nside, scheme = found.get("nside"), str(found.get("scheme")).upper()
+    frame = found.get("coordsys")
+    if not isinstance(nside, int | np.integer) or nside not in _NSIDES:
+        return None
+    nside = int(nside)
+    good = (
+        kind == HEALPIX
+        and unit is None
+        and edges.dtype.kind in "iu"
+        and 0 <= edges[0] <= edges[-1] <= 12 * nside**2
+        and scheme in _SCHEMES
+        and frame in (*_FRAMES, None)
+    )
+    return EventAxis(label, edges, None, scale, kind, nside, scheme, frame) if good else None
+
+
+def write_axes(group: h5py.Group, axes: EventAxes) -> None:
+    """The axes as a new group "axes", as histpy writes them."""
+    in_order = group.create_group("axes", track_order=True)  # histpy 1 reads them in this order
+    for i, axis in enumerate(axes):
+        if not axis.is_plain:
+            axis.to_histpy()._write(in_order, str(i))
+            continue
+        dataset = in_order.create_dataset(str(i), data=axis.edges, track_times=False)
+        module = "healpix_axis" if axis.kind == HEALPIX else "axis"
+        attributes = {
+            "__class__": (f"histpy.{module}", axis.kind),
+            "scale": axis.scale,
+            "label": None if axis.label is None else str(axis.label),
+            "unit": axis.unit,
+            "nside": axis.nside,
+            "scheme": axis.scheme,
+            "coordsys": axis.frame,
+        }
+        dataset.attrs.update({name: v for name, v in attributes.items() if v is not None})
 
 
 def _require_edges(edges: NDArray[Any], dataset: h5py.Dataset, key: str) -> None:
@@ -66,18 +124,10 @@ def _require_edges(edges: NDArray[Any], dataset: h5py.Dataset, key: str) -> None
         raise ValueError(f"axis {key} has the label {brief(label)!r}")
 
 
-def load_histpy() -> ModuleType:
-    """histpy, imported on use, with the spacecraft frame that its files name."""
-    import histpy
-    import scoords  # noqa: F401  # registers the spacecraft frame, which files name
-
-    return cast(ModuleType, histpy)
-
-
 # ---------------------------------------------------------------------------- axes
 
 
-def axis_in_kev(axis: Axis) -> NDArray[np.float64]:
+def axis_in_kev(axis: EventAxis | Axis) -> NDArray[np.float64]:
     """The edges of an energy axis, shape (n + 1,), keV; an axis without unit is in keV.
 
     Raises
@@ -87,45 +137,60 @@ def axis_in_kev(axis: Axis) -> NDArray[np.float64]:
     BinningError
         If the edges are not energies.
     """
-    import astropy.units as u
-
-    if axis.unit is None:
-        return check_edges(np.asarray(axis.edges))
-    if not axis.unit.is_equivalent(u.keV):
+    axis = event_axis(axis)
+    try:
+        edges = edges_in(axis, "keV")
+    except (TypeError, ValueError):
         raise DataError(
             f"The {axis.label} axis has the unit {axis.unit}, which is no energy. "
             "Give it keV, MeV or another unit of energy."
-        )
-    return check_edges(axis.edges.to_value(u.keV))
+        ) from None
+    return check_edges(edges)
 
 
-def find_energy_axis(axes: Axes, where: str) -> int:
+def edges_in(axis: EventAxis, unit: str) -> NDArray[Any]:
+    """The edges of an axis in another unit; one without unit is in that already.
+
+    Raises
+    ------
+    TypeError, ValueError
+        astropy's, if that is no unit of the same kind.
+    """
+    if axis.unit in (None, unit):
+        return axis.edges
+    if axis.original is not None and hasattr(axis.original.edges, "to_value"):
+        values: NDArray[Any] = axis.original.edges.to_value(unit)
+        return values
+    return axis.edges * factor(axis.unit or "1", unit)
+
+
+def find_energy_axis(axes: EventAxes, where: str) -> int:
     """Which axis is the measured energy; `where` the histogram is from is for the message."""
-    labels = [axis.label for axis in axes]
-    if ENERGY_LABEL not in labels:
+    if ENERGY_LABEL not in axes.labels:
         raise DataError(
-            f"The histogram ({where}) has no axis {ENERGY_LABEL!r}; its axes are {labels}. "
-            f"Label the measured energy {ENERGY_LABEL!r}."
+            f"The histogram ({where}) has no axis {ENERGY_LABEL!r}; its axes are "
+            f"{list(axes.labels)}. Label the measured energy {ENERGY_LABEL!r}."
         )
-    index = labels.index(ENERGY_LABEL)
+    index = axes.labels.index(ENERGY_LABEL)
     axis_in_kev(axes[index])
     return index
 
 
-def axis_difference(a: Axis, b: Axis) -> str | None:
+def axis_difference(a: EventAxis | Axis, b: EventAxis | Axis) -> str | None:
     """What tells two axes of the same label apart, if anything."""
+    a, b = event_axis(a), event_axis(b)
     for what, found_a, found_b in (
-        ("kind", type(a).__name__, type(b).__name__),
+        ("kind", a.kind, b.kind),
         ("number of bins", a.nbins, b.nbins),
-        ("nside", getattr(a, "nside", None), getattr(b, "nside", None)),
-        ("scheme", getattr(a, "scheme", None), getattr(b, "scheme", None)),
-        ("frame", *(getattr(getattr(x, "coordsys", None), "name", None) for x in (a, b))),
+        ("nside", a.nside, b.nside),
+        ("scheme", a.scheme, b.scheme),
+        ("frame", a.frame, b.frame),
     ):
         if found_a != found_b:
             return f"{what} {found_b}, not {found_a}"
     try:
         edges_a, edges_b = _comparable_edges(a, b)
-    except ValueError:  # astropy's UnitConversionError is one
+    except (TypeError, ValueError):
         return f"unit {b.unit}, not {a.unit}"
     far = np.flatnonzero(np.abs(edges_a - edges_b) > EDGE_TOLERANCE * np.diff(edges_a).min())
     if far.size:
@@ -134,41 +199,40 @@ def axis_difference(a: Axis, b: Axis) -> str | None:
     return None
 
 
-def _comparable_edges(a: Axis, b: Axis) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _comparable_edges(
+    a: EventAxis, b: EventAxis
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if a.label == ENERGY_LABEL:
         return axis_in_kev(a), axis_in_kev(b)
-    if hasattr(a.edges, "jd1"):  # astropy times, whose differences have a unit
-        start = a.edges[0]
-        return (a.edges - start).to_value("s"), (b.edges - start).to_value("s")
-    if a.unit is None or b.unit is None:
-        if a.unit is not b.unit:
-            raise ValueError("only one axis has a unit")
-        return np.asarray(a.edges, float), np.asarray(b.edges, float)
-    return np.asarray(a.edges.value, float), b.edges.to_value(a.unit)
+    times_a: Any = a.original and a.original.edges
+    times_b: Any = b.original and b.original.edges
+    if hasattr(times_a, "jd1"):  # astropy times, whose differences have a unit
+        start = times_a[0]
+        return (times_a - start).to_value("s"), (times_b - start).to_value("s")
+    if (a.unit is None) != (b.unit is None):
+        raise ValueError("only one axis has a unit")
+    return np.asarray(a.edges, float), np.asarray(edges_in(b, a.unit or ""), float)
 
 
-def source_axis(like_axis: Axis, low: float, high: float) -> Axis:
+def source_axis(like_axis: EventAxis | Axis, low: float, high: float) -> EventAxis:
     """A one-bin energy axis in the unit, label and scale of another.
 
     Parameters
     ----------
-    like_axis : histpy.Axis
+    like_axis : EventAxis or histpy.Axis
         The events' energy axis.
     low, high : float, keV
         An edge of `like_axis` that is the same energy is taken over to the last digit.
     """
-    edges = axis_in_kev(like_axis)
-    own = np.asarray(like_axis.edges if like_axis.unit is None else like_axis.edges.value, float)
+    like = event_axis(like_axis)
+    edges, own = axis_in_kev(like), np.asarray(like.edges, float)
     slack = EDGE_TOLERANCE * np.diff(edges).min()
     bounds = []
     for energy in check_range(low, high, "source range"):
         nearest = int(np.argmin(np.abs(edges - energy)))
         same = abs(edges[nearest] - energy) <= slack
         bounds.append(own[nearest] if same else energy * own[nearest] / edges[nearest])
-    values = np.array(bounds)
-    if like_axis.unit is not None:
-        values = values * like_axis.unit
-    return load_histpy().Axis(values, label=like_axis.label, scale=like_axis.axis_scale)
+    return EventAxis(like.label, np.array(bounds), like.unit, like.scale)
 
 
 def embed(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,15 @@ from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
 from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, overlapping_bins
-from .axes import axis_difference, axis_in_kev, find_energy_axis, load_histpy, read_axes, read_only
+from .axes import axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
+from .axis import EventAxes, EventAxis, event_axes, load_histpy
 from .orientation import Livetime, livetime_of_sum, read_livetime
 
 if TYPE_CHECKING:
     import h5py
-    from histpy import Axes, Axis, Histogram
+    from histpy import Histogram
 
-    from .slices import Contents
+    from .slices import Contents, EnergyRuns
 
 
 # ---------------------------------------------------------------------------- events, in
@@ -84,14 +85,14 @@ class EventHistogram:
         return f"EventHistogram({bins}; {self.description})"
 
     @property
-    def axes(self) -> Axes:
+    def axes(self) -> EventAxes:
         """The events' own axes (those of the first histogram of a list)."""
         return self._parts[0].axes
 
     @property
     def labels(self) -> tuple[str | None, ...]:
         """The names of the axes."""
-        return tuple(axis.label for axis in self.axes)
+        return self.axes.labels
 
     @property
     def energy_axis_index(self) -> int:
@@ -104,7 +105,7 @@ class EventHistogram:
         return read_only(axis_in_kev(self.axes[self.energy_axis_index]))
 
     @property
-    def other_axes(self) -> list[Axis]:
+    def other_axes(self) -> list[EventAxis]:
         """The axes without Em, in the events' order."""
         return [axis for i, axis in enumerate(self.axes) if i != self.energy_axis_index]
 
@@ -277,7 +278,7 @@ class _Part:
     """One histogram: its axes, and how to get at its contents and sumw2."""
 
     description: str
-    axes: Axes
+    axes: EventAxes
     energy_axis: int
     is_sparse: bool
     open: Callable[[], AbstractContextManager[tuple[Contents, Contents | None]]]
@@ -290,7 +291,8 @@ def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
         return source._parts
     if isinstance(source, str | os.PathLike):
         return (_file_part(Path(source), name),)
-    if isinstance(source, load_histpy().Histogram):
+    # what is no histpy object is not worth importing it
+    if hasattr(source, "full_contents") and isinstance(source, load_histpy().Histogram):
         return (_memory_part(source, "in memory"),)
     raise DataError(
         f"Events must be a path, a histpy.Histogram or a list of these, got "
@@ -298,15 +300,36 @@ def _open_parts(source: Any, name: str) -> tuple[_Part, ...]:
     )
 
 
+def events_of_cells(
+    axes: EventAxes, coords: NDArray[np.int64], counts: NDArray[Any]
+) -> EventHistogram:
+    """Events from the filled cells of a sparse histogram, as arrays in memory.
+
+    Parameters
+    ----------
+    axes : EventAxes
+    coords : ndarray, shape (n_axes, n_filled)
+        Bin numbers.
+    counts : ndarray, shape (n_filled,)
+    """
+    from .slices import Layout, SparseContents
+
+    where = "in memory"
+    energy_axis = find_energy_axis(axes, where)
+    layout = Layout.of_stored(axes.shape, energy_axis, axes.shape, where)
+    cells = _InMemory(SparseContents(layout, coords, counts), None)
+    return EventHistogram((_Part(where, axes, energy_axis, True, cells),))
+
+
 def _memory_part(histogram: Histogram, description: str) -> _Part:
-    energy_axis = find_energy_axis(histogram.axes, description)
-    _require_counts(histogram.unit, description)
-    n_bins = tuple(axis.nbins for axis in histogram.axes)
+    axes = event_axes(histogram.axes)
+    energy_axis = find_energy_axis(axes, description)
+    _require_counts(None if histogram.unit is None else str(histogram.unit), description)
 
     def cells(values: Any) -> Contents:
         from .slices import DenseContents, Layout, SparseContents
 
-        layout = Layout.of_stored(n_bins, energy_axis, values.shape, description)
+        layout = Layout.of_stored(axes.shape, energy_axis, values.shape, description)
         if not histogram.is_sparse:
             return DenseContents(layout, np.asarray(values))
         values = values.asformat("coo")
@@ -317,7 +340,7 @@ def _memory_part(histogram: Histogram, description: str) -> _Part:
     sumw2 = None if histogram.sumw2 is None else cells(histogram.sumw2.full_contents)
     is_sparse = bool(histogram.is_sparse)
     opened = _InMemory(contents, sumw2)
-    return _Part(description, histogram.axes, energy_axis, is_sparse, opened)
+    return _Part(description, axes, energy_axis, is_sparse, opened)
 
 
 @dataclass(frozen=True)
@@ -349,8 +372,7 @@ def _file_part(path: Path, name: str) -> _Part:
             f"{path}: the histogram is stored in the format {brief(stored_as)!r}; known are 'coo', "
             "'dense' and 'gcxs'. Write it again with histpy 1.1 or newer."
         )
-    n_bins = tuple(axis.nbins for axis in axes)
-    cells = _InFile(path, name, n_bins, energy_axis, stored_as, _stamp(path))
+    cells = _InFile(path, name, axes.shape, energy_axis, stored_as, _stamp(path))
     with cells():  # what is wrong with a file shows when it is opened
         pass
     return _Part(str(path), axes, energy_axis, stored_as == "coo", cells, livetime)
@@ -391,6 +413,7 @@ class _InFile:
     energy_axis: int
     stored_as: str
     stamp: tuple[int, int]
+    runs: dict[str, dict[int, EnergyRuns]] = field(default_factory=dict, compare=False, repr=False)
 
     @contextmanager
     def __call__(self) -> Iterator[tuple[Contents, Contents | None]]:
@@ -419,7 +442,7 @@ class _InFile:
             raise OSError(f"coordinates of type {coords.dtype} for cells of shape {data.shape}")
         if coords.shape != (len(self.n_bins), data.size):
             raise OSError(f"coordinates of shape {coords.shape} for {data.size} cells")
-        return SparseContents(layout, coords, data)
+        return SparseContents(layout, coords, data, self.runs.setdefault(group.name, {}))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -431,10 +454,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def _require_counts(unit: Any, where: str) -> None:
+def _require_counts(unit: str | None, where: str) -> None:
+    if unit in (None, "", "ct"):
+        return
     import astropy.units as u
 
-    if unit is not None and u.Unit(unit) not in (u.dimensionless_unscaled, u.ct):
+    if u.Unit(unit) not in (u.dimensionless_unscaled, u.ct):
         raise DataError(
             f"The contents of the histogram ({where}) have the unit {unit}, but counts have none. "
             "Give event counts, not rates, fluxes or parts."
@@ -528,7 +553,7 @@ def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
 
 
 def _require_same_axes(first: _Part, other: _Part) -> None:
-    labels = [[axis.label for axis in part.axes] for part in (first, other)]
+    labels = [list(part.axes.labels) for part in (first, other)]
     difference = f"has axes {labels[1]}, not {labels[0]}"
     if labels[0] == labels[1]:
         found = (

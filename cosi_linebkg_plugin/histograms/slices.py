@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +33,9 @@ Coordinates = Mapping[int, NDArray[np.integer]] | NDArray[np.integer]
 
 #: Stored cells read at once: 8 MB per row of coordinates.
 BLOCK = 1 << 20
+
+#: Runs of equal energies in a block that are remembered: it is sorted by energy, or nearly.
+_FEW_RUNS = BLOCK // 64
 
 #: Cells handled at once: their flat indices stay in the first-level cache.
 _SPAN = 2048
@@ -127,6 +129,25 @@ class BadCells:
 
 
 @dataclass(frozen=True, eq=False)
+class EnergyRuns:
+    """Runs of stored cells of one energy.
+
+    Attributes
+    ----------
+    starts : ndarray of int, shape (n + 1,)
+        Where they start, and the end.
+    energies : ndarray of int, shape (n,)
+    """
+
+    starts: NDArray[np.int64]
+    energies: NDArray[np.integer]
+
+    def part(self, first: int, stop: int) -> EnergyRuns:
+        """Some of the runs that follow each other."""
+        return EnergyRuns(self.starts[first : stop + 1], self.energies[first:stop])
+
+
+@dataclass(frozen=True, eq=False)
 class SparseContents:
     """Sparse contents, as arrays in memory or as HDF5 datasets that are read in blocks.
 
@@ -137,11 +158,15 @@ class SparseContents:
         Stored indices, overflow included, in any order.
     data : array or dataset, shape (n,), counts
         Cells that appear twice add up.
+    runs : dict of int to EnergyRuns
+        Those of blocks of a dataset by their start, filled as they are read: whoever opens the
+        same datasets again hands it on.
     """
 
     layout: Layout
     coords: NDArray[Any] | h5py.Dataset
     data: NDArray[Any] | h5py.Dataset
+    runs: dict[int, EnergyRuns] = field(default_factory=dict, repr=False)
 
     def energy_counts(self) -> tuple[Floats, BadCells | None]:
         """Counts per energy bin, shape (n_energies,), and the cells left out as impossible."""
@@ -165,20 +190,35 @@ class SparseContents:
         layout = self.layout
         used = layout.with_overflow(np.asarray(weights.any(axis=0), dtype=float))
         for block in self._blocks():
-            rows = self._rows((layout.energy_axis,), block)
-            energies = rows[layout.energy_axis]
-            runs = energy_runs(energies) if self._on_disk else self._runs
-            if used[energies[runs[:-1]]].any():  # else nothing more of this block is read
-                rows |= self._rows(layout.cell_axes, block)
-                add_sparse(layout, rows, self.data[block], weights, out, runs)
+            runs = self._runs_of(block)
+            wanted = np.flatnonzero(used[runs.energies])
+            if not wanted.size:  # nothing more of this block is read
+                continue
+            if not isinstance(self.data, ThinnedCounts):  # whose split is that of a whole block
+                runs = runs.part(int(wanted[0]), int(wanted[-1]) + 1)
+            cells = slice(block.start + int(runs.starts[0]), block.start + int(runs.starts[-1]))
+            rows = self._rows(layout.cell_axes, cells)
+            rows[layout.energy_axis] = (
+                np.repeat(runs.energies, np.diff(runs.starts))
+                if self._on_disk
+                else self.coords[layout.energy_axis, cells]
+            )
+            add_sparse(layout, rows, self.data[cells], weights, out, runs.starts - runs.starts[0])
 
     @property
     def _on_disk(self) -> bool:
         return not isinstance(self.coords, np.ndarray)
 
-    @cached_property
-    def _runs(self) -> NDArray[np.int64]:
-        return energy_runs(self.coords[self.layout.energy_axis])
+    def _runs_of(self, block: slice) -> EnergyRuns:
+        known = self.runs.get(block.start)
+        if known is None:
+            axis = self.layout.energy_axis
+            energies = self._rows((axis,), block)[axis]
+            starts = energy_runs(energies)
+            known = EnergyRuns(starts, energies[starts[:-1]])
+            if not self._on_disk or starts.size < _FEW_RUNS:
+                self.runs[block.start] = known
+        return known
 
     def _blocks(self) -> Iterator[slice]:
         """Slices of the stored cells: all of them in memory, whole chunks of a dataset."""

@@ -26,11 +26,15 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BinningError
+from ..io.tables import Column, format_value, make_table, to_html
 from ..spectrum.axis import check_range
 from ..units import in_kev, to_kev
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 #: How far from an energy `near` looks, keV.
 NEAR_REACH = 10.0
@@ -74,7 +78,50 @@ class CatalogueLine:
     intensity: float | None = None
 
 
-def instrumental_lines(energy_range: Any = None, *, near: Any = None) -> tuple[CatalogueLine, ...]:
+class CatalogueLines(tuple[CatalogueLine, ...]):
+    """Rows of the catalogue: a tuple that shows itself as a table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        n = len(self)
+        if not n:
+            return "CatalogueLines(none)"
+        low, high = min(x.energy for x in self), max(x.energy for x in self)
+        return f"CatalogueLines({n} line{'' if n == 1 else 's'}, {low:.6g}-{high:.6g} keV)"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                format_value(x.energy, x.uncertainty),
+                x.isotope,
+                x.half_life,
+                x.process,
+                " ".join(x.flags),
+                x.source,
+            )
+            for x in self
+        ]
+        heads = ("energy [keV]", "isotope", "half-life", "process", "flags", "source")
+        return to_html(repr(self), heads, rows)
+
+    def to_table(self) -> Table:
+        """An astropy table, whose ``write`` knows LaTeX, CSV and ECSV."""
+        return make_table(
+            [
+                Column("energy", [x.energy for x in self], "keV"),
+                Column("uncertainty", [x.uncertainty for x in self], "keV", "standard error"),
+                Column("isotope", [x.isotope for x in self]),
+                Column("half_life", [x.half_life for x in self]),
+                Column("process", [x.process for x in self]),
+                Column("intensity", [x.intensity for x in self], "percent", "photons per decay"),
+                Column("flags", [" ".join(x.flags) for x in self]),
+                Column("source", [x.source for x in self]),
+            ]
+        )
+
+
+def instrumental_lines(energy_range: Any = None, *, near: Any = None) -> CatalogueLines:
     """Rows of the catalogue.
 
     Parameters
@@ -86,8 +133,9 @@ def instrumental_lines(energy_range: Any = None, *, near: Any = None) -> tuple[C
 
     Returns
     -------
-    tuple of CatalogueLine
-        In order of energy, or of distance. Any of them may be a line of `background_model`.
+    CatalogueLines
+        A tuple of `CatalogueLine`, in order of energy, or of distance. Any of them may be a line of
+        `background_model`.
 
     Raises
     ------
@@ -104,7 +152,7 @@ def instrumental_lines(energy_range: Any = None, *, near: Any = None) -> tuple[C
             raise BinningError(f"near= takes an energy above 0 keV, got {energy:g} keV.")
         close = (row for row in rows if abs(row.energy - energy) <= NEAR_REACH)
         rows = tuple(sorted(close, key=lambda row: abs(row.energy - energy)))
-    return rows
+    return CatalogueLines(rows)
 
 
 @cache

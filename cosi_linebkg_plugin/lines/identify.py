@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import EnergyScale, fit_scale
-from .catalogue import CatalogueLine, instrumental_lines
+from .catalogue import NEAR_REACH, CatalogueLine, instrumental_lines
 
 if TYPE_CHECKING:
     from ..fit.result import LineBackgroundFit
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 #: A fitted line and a row agree within this many standard deviations of the two errors and
 #: `SCALE_ERROR` [keV]: the energy scale and the line shape are not known better.
 MATCH_SIGMAS, SCALE_ERROR = 3.0, 0.5
+
+#: Rows within so many keV tell how close to each other the catalogue's rows are.
+_SPACING_REACH = 50.0
+
+#: In bins with as many rows as this a line cannot be told from a blend of several.
+_ROWS_IN_BIN = 2.0
 
 #: A line would have been found above this many standard deviations of what lies under it.
 _SEEN_SIGMAS = 5.0
@@ -56,6 +62,9 @@ class Match:
         Fitted lines at other energies of the same nuclide.
     missing : tuple of float, keV
         Where the nuclide has a line that the spectrum would show, and none is.
+    known : bool
+        Whether the fitted energy is known better than the catalogue's rows are apart; otherwise
+        some row agrees with anything.
     """
 
     line: CatalogueLine
@@ -63,11 +72,12 @@ class Match:
     sigmas: float
     partners: tuple[float, ...] = ()
     missing: tuple[float, ...] = ()
+    known: bool = True
 
     @property
     def is_near(self) -> bool:
-        """Whether the energies agree."""
-        return abs(self.sigmas) <= MATCH_SIGMAS
+        """Whether the energies agree, and are known well enough to say so."""
+        return self.known and abs(self.sigmas) <= MATCH_SIGMAS
 
     @property
     def agrees(self) -> bool:
@@ -123,6 +133,12 @@ class _Seen:
     widths: NDArray[np.float64]
     fit: LineBackgroundFit
 
+    def bin_width(self, energy: float) -> float:
+        """Of the bin at an energy, keV."""
+        spectrum = self.fit.spectrum
+        i = int(np.searchsorted(spectrum.edges, energy, side="right")) - 1
+        return float(spectrum.widths[min(max(i, 0), spectrum.n_bins - 1)])
+
     def least(self, energy: float) -> float:
         """Counts of a line at `energy` [keV] that the spectrum would show; inf where it cannot."""
         spectrum = self.fit.spectrum
@@ -143,21 +159,35 @@ class _Seen:
         return int(close[np.argmax(self.counts[close])]) if close.size else None
 
 
-def match_energy(energy: float, error: float | None = None) -> tuple[Match, ...]:
+def spacing(energy: float) -> float:
+    """Mean distance [keV] of the catalogue's rows near an energy, at most `NEAR_REACH`."""
+    near = (energy - _SPACING_REACH, energy + _SPACING_REACH)
+    rows = sum(near[0] <= row.energy <= near[1] for row in instrumental_lines())
+    return min(2.0 * _SPACING_REACH / max(rows, 1), NEAR_REACH)
+
+
+def match_energy(
+    energy: float, error: float | None = None, bin_width: float = 0.0
+) -> tuple[Match, ...]:
     """Rows within `catalogue.NEAR_REACH` of a fitted energy [keV], the likeliest first.
 
     By the energy alone: rows that agree come before others, among them those without doubt before
-    doubtful ones, then by distance.
+    doubtful ones, then by distance. None agrees with an energy whose error exceeds `spacing`,
+    nor with one from bins [keV] that hold `_ROWS_IN_BIN` rows on average: it may be of several
+    lines.
     """
     found = []
+    apart = spacing(energy)
+    known = (error is None or error <= apart) and bin_width < _ROWS_IN_BIN * apart
     for row in instrumental_lines(near=energy):
         spread = math.hypot(error or 0.0, row.uncertainty or 0.0, SCALE_ERROR)
-        found.append(Match(row, energy - row.energy, (energy - row.energy) / spread))
+        difference = energy - row.energy
+        found.append(Match(row, difference, difference / spread, known=known))
     return tuple(sorted(found, key=lambda m: (not m.agrees, "doubtful" in m.line.flags)))
 
 
 def identify_lines(
-    fit: LineBackgroundFit, *, calibrate: bool = False
+    fit: LineBackgroundFit, *, scale: EnergyScale | None = None
 ) -> tuple[IdentifiedLine, ...]:
     """The lines of a fit with the catalogue's rows near them, in order of energy.
 
@@ -166,18 +196,17 @@ def identify_lines(
     Parameters
     ----------
     fit : LineBackgroundFit
-    calibrate : bool
-        Compare with the energies that `energy_scale` makes of the fitted ones. The fit and its
-        energies stay as they are.
+    scale : EnergyScale, optional
+        Compare with the energies that this makes of the fitted ones, `energy_scale` of the fit
+        for example. The fit and its energies stay as they are.
     """
     seen = _seen_lines(fit)
-    scale = fit_scale(seen.energies, _significance(seen)) if calibrate else None
     if scale is not None:
         seen = replace(seen, energies=scale.corrected(seen.energies))
     lines = []
     for i, name in enumerate(seen.names):
         energy = float(seen.energies[i])
-        near = match_energy(energy, seen.errors[i])
+        near = match_energy(energy, seen.errors[i], seen.bin_width(energy))
         matches = [_with_partners(m, i, seen) if m.is_near else m for m in near]
         matches.sort(key=_likelihood)
         given = energy if scale is None else float(scale.original(energy))

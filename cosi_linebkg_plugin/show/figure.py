@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
+from ..histograms.axes import edges_in
 from ..io.atomic import whole_file
 from ..units import in_kev
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..fit.result import LineBackgroundFit
+    from ..histograms.axis import EventAxis
 
 
 # Okabe & Ito (2008), told apart by colour-blind readers; line styles differ as well.
@@ -171,17 +173,15 @@ def short(name: str, most: int = 30) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def axis_edges(axis: Any, name: str) -> tuple[NDArray[np.float64], str]:
+def axis_edges(axis: EventAxis, name: str) -> tuple[NDArray[np.float64], str]:
     """Edges as numbers, and the label of the axis with its unit."""
-    edges, unit = axis.edges, getattr(axis, "unit", None)
-    if name == "Time":  # a time, or a quantity or number in seconds
-        since = edges - edges[0]
-        days = since.to_value("d") if hasattr(since, "to_value") else since / 86400.0
-        return np.asarray(days, dtype=float), "time since start [d]"
+    if name == "Time":  # without unit in s
+        edges = np.asarray(edges_in(axis, "s"), dtype=float)
+        return (edges - edges[0]) / 86400.0, "time since start [d]"
     if name == "PsiChi":
-        return np.arange(len(edges), dtype=float), r"$\psi\chi$ [pixel]"
-    title, unit = {"Phi": (r"$\phi$", "deg"), "Em": ("energy", "keV")}.get(name, (name, unit))
-    values = edges.to_value(unit) if hasattr(edges, "to_value") else edges
+        return np.arange(axis.nbins + 1, dtype=float), r"$\psi\chi$ [pixel]"
+    title, unit = {"Phi": (r"$\phi$", "deg"), "Em": ("energy", "keV")}.get(name, (name, axis.unit))
+    values = axis.edges if unit is None else edges_in(axis, unit)
     return np.asarray(values, dtype=float), f"{title} [{unit}]" if unit else title
 
 

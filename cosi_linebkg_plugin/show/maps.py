@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
+from ..histograms.healpix import ang2pix
 from ..template.axes import partial_sky
 from .figure import LABEL_SIZE, axis_edges, sum_to
 
@@ -57,10 +58,10 @@ def plot_maps(
     """
     from matplotlib.figure import Figure
 
-    names = [str(axis.label) for axis in template.axes]
+    names = [str(axis.label) for axis in template.event_axes]
     if "PsiChi" not in names:
         raise TemplateError(f"The template has no PsiChi; its axes are {', '.join(names)}.")
-    reason = partial_sky(template.axes["PsiChi"])
+    reason = partial_sky(template.event_axes["PsiChi"])
     if reason:
         raise TemplateError(f"Maps need the whole sphere, but PsiChi of the template is {reason}.")
     if label is not None and label not in template.labels:
@@ -69,19 +70,19 @@ def plot_maps(
         )
     maps = _phi_maps(template, label, phi_bins) if phi_bins is not None else []
     if phi_bins is None:
-        total = sum_to(_contents(template, label), names, "PsiChi")
-        maps.append(_Map(label or "template", total, template.axes["PsiChi"], _COUNTS))
+        total = sum_to(template.expected(label), names, "PsiChi")
+        maps.append(_Map(label or "template", total, template.event_axes["PsiChi"], _COUNTS))
         if observed is not None:
             maps += _observed_maps(template, observed, nside)
     columns = 2 if observed is not None and phi_bins is None else min(3, len(maps))
     rows = -(-len(maps) // columns)
-    figure = Figure(figsize=(0.4 + 3.6 * columns, 2.9 * rows))
+    wide = 6.0 if len(maps) == 1 else 3.6  # inches: one alone fills a page
+    figure = Figure(figsize=(0.4 + wide * columns, 0.8 * wide * rows))
     figure.set_layout_engine("constrained", hspace=0.12)
     grid = figure.subplots(
         rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}
     ).ravel()
-    coordsys = getattr(template.axes["PsiChi"], "coordsys", None)
-    frame = str(getattr(coordsys, "name", "") or "")
+    frame = template.event_axes["PsiChi"].frame or ""
     for panel, drawn in zip(grid, maps, strict=False):
         unit = drawn.unit
         alike = [m.values for m in maps if m.unit == unit and unit.startswith(_COUNTS)]
@@ -106,29 +107,24 @@ class _Map(NamedTuple):
     unit: str
 
 
-def _contents(template: BackgroundTemplate, label: str | None) -> NDArray[np.float64]:
-    chosen = template.histogram if label is None else template.components[label]
-    return np.asarray(chosen.contents, dtype=float)
-
-
 def _phi_maps(
     template: BackgroundTemplate, label: str | None, phi_bins: Sequence[int]
 ) -> list[_Map]:
     """A map of each of some Phi bins."""
-    names = [str(axis.label) for axis in template.axes]
-    n_phi = template.axes["Phi"].nbins if "Phi" in names else 0
+    names = [str(axis.label) for axis in template.event_axes]
+    n_phi = template.event_axes["Phi"].nbins if "Phi" in names else 0
     if not len(phi_bins) or not all(0 <= i < n_phi for i in phi_bins):
         raise TemplateError(
             f"phi_bins must be numbers of the template's {n_phi} Phi bins, got {phi_bins!r}."
         )
-    edges, _ = axis_edges(template.axes["Phi"], "Phi")
-    slices = np.moveaxis(_contents(template, label), names.index("Phi"), 0)
+    edges, _ = axis_edges(template.event_axes["Phi"], "Phi")
+    slices = np.moveaxis(template.expected(label), names.index("Phi"), 0)
     rest = [n for n in names if n != "Phi"]
     return [
         _Map(
             rf"$\phi$ = {edges[i]:g}-{edges[i + 1]:g}°",
             sum_to(slices[i], rest, "PsiChi"),
-            template.axes["PsiChi"],
+            template.event_axes["PsiChi"],
             _COUNTS,
         )
         for i in phi_bins
@@ -155,13 +151,12 @@ def _draw_map(
     `pixels` is the axis, or the nside of a RING map in the frame of a figure beside it. Without a
     `span` the map is one of chi, whose scale is symmetric.
     """
-    import healpy as hp
-
     nside = pixels if isinstance(pixels, int) else pixels.nside
     nest = not isinstance(pixels, int) and str(pixels.scheme).upper() == "NESTED"
     lon, lat = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-90, 90, 361))
     centers = 0.5 * (lon[:-1, 1:] + lon[:-1, :-1]), 0.5 * (lat[1:, :-1] + lat[:-1, :-1])
-    shown = values[hp.ang2pix(nside, -centers[0], centers[1], nest=nest, lonlat=True)]
+    colatitudes, longitudes = np.pi / 2 - np.radians(centers[1]), np.radians(-centers[0])
+    shown = values[ang2pix(nside, colatitudes, longitudes, nest=nest)]
     limit = max(3.0, float(np.abs(values).max()))
     low, high = span or (-limit, limit)
     return panel.pcolormesh(

@@ -13,14 +13,19 @@ from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
 from ..fit.words import chance
 from ..io.atomic import whole_file
+from ..io.tables import DASH, format_value
 from ..lines.identify import identify_lines
 from ..units import in_kev
 from .figure import rendered
+from .interactive import TARGET, Interactive, has_bokeh, interactive_spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..template.template import BackgroundTemplate
+
+#: Bytes of a page that is still easy to mail; a spectrum that zooms is left out above it.
+LARGEST_PAGE = 2_000_000
 
 #: Captions of the figures that a run makes; any other name is its own caption.
 CAPTIONS = {
@@ -29,7 +34,11 @@ CAPTIONS = {
         "that the fit leaves each bin. Masked bins (hollow) take no part in the fit; triangles lie "
         "beyond the axis. The coloured band is the error of the model."
     ),
-    "phi": "The template along the Compton scattering angle, with the error of the slices' counts.",
+    "phi": (
+        "The template and its components along the Compton scattering angle; the band is the error "
+        "of the slices' counts, that of the norm is named. Observed counts, where they were given, "
+        "hold the source as well; below, their distance from the template in standard deviations."
+    ),
     "phi_truth": (
         "The template along the Compton scattering angle against the simulated truth, which has no "
         "noise: chi is in units of the template's own error."
@@ -42,6 +51,12 @@ CAPTIONS = {
     "filter_scores": (
         "Choice of the filter: log-likelihood of half of the counts under a template of the other "
         "half, above that without a filter; the best one is taken."
+    ),
+    "control": (
+        "The same recipe on control ranges, where the counts are known to be background. Above: "
+        "pulls of the totals with the errors from the spectrum (filled), and with the measured "
+        "error where it is larger (open). Below: chi-square per degree of freedom with the "
+        "template's own errors."
     ),
     "posterior": "Posterior of the continuum, the width and the counts in the source range.",
     "predictive": (
@@ -58,8 +73,6 @@ METHODS = {
 
 _LISTED_SHARE = 1e-3  # of the counts in the source range; smaller components are not listed
 
-_DASH = "\u2013"
-
 
 def write_report(
     path: str | os.PathLike[str],
@@ -72,6 +85,7 @@ def write_report(
     title: str = "Line background",
     notes: Sequence[str] = (),
     source_range: Sequence[Any] | None = None,
+    interactive: bool = True,
 ) -> None:
     """Write the report, whole or not at all.
 
@@ -92,6 +106,9 @@ def write_report(
         Shown below the summary.
     source_range : (low, high), optional
         Quantities, or keV; default: the template's.
+    interactive : bool
+        Let the figure "spectrum" zoom and tell its numbers, where bokeh is installed and the page
+        stays below `LARGEST_PAGE`. The picture stays, for paper and for browsers without scripts.
 
     Raises
     ------
@@ -102,6 +119,7 @@ def write_report(
     if source_range is None and template is not None:
         source_range = template.source_range
     range_kev = None if source_range is None else in_kev(source_range)
+    pictures = {name: _png(figure) for name, figure in (figures or {}).items()}
     unseen = range_kev and any(a < range_kev[1] and b > range_kev[0] for a, b in fit.mask)
     text = page.render(
         title=title,
@@ -114,8 +132,12 @@ def write_report(
         lines=_lines(fit),
         source_counts=_source_counts(fit, range_kev) if range_kev else [],
         unseen=unseen,
+        control=template.control_ranges if template else None,
+        control_table=_comparison_table(control_rows(template)),
         comparison=_comparison_table(comparison or ()),
-        figures=[(CAPTIONS.get(name, name), _png(f)) for name, f in (figures or {}).items()],
+        figures=[(name, CAPTIONS.get(name, name), picture) for name, picture in pictures.items()],
+        interactive=_zooming(fit, range_kev, pictures) if interactive else None,
+        target=TARGET,
         config_text=config_text,
         versions=installed_versions() | dict(fit.versions),
         number=format_value,
@@ -124,6 +146,17 @@ def write_report(
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _zooming(
+    fit: LineBackgroundFit, source_range: tuple[float, float] | None, pictures: Mapping[str, str]
+) -> Interactive | None:
+    """The spectrum that zooms, if there is one, and the page has room for it."""
+    if "spectrum" not in pictures or not has_bokeh():
+        return None
+    made = interactive_spectrum(fit, source_range)
+    size = sum(map(len, pictures.values())) + len(made.item) + len(made.library)
+    return made if size < LARGEST_PAGE else None
 
 
 def write_regions_report(
@@ -193,7 +226,7 @@ def region_rows(
 
 def _counts_text(template: BackgroundTemplate | None, label: str) -> str:
     if template is None or label not in template.counts:
-        return _DASH
+        return DASH
     error = template.errors[label]
     return format_value(template.counts[label], error) if math.isfinite(error) else "not known"
 
@@ -222,45 +255,11 @@ def headline(fit: LineBackgroundFit) -> tuple[str, str]:
     return "The model describes the fitted bins", "good"
 
 
-def format_value(value: float | None, error: float | None = None, digits: int = 7) -> str:
-    """A number as text, to two significant digits of its error.
-
-    Parameters
-    ----------
-    value : float or None
-    error : float or None
-        None, 0 or not finite: there is none to show.
-    digits : int
-        Significant digits if there is no error; digits before the point are always kept.
-
-    Returns
-    -------
-    str
-        Like "1778.967 ± 0.031", "22170 ± 120", "(1.234 ± 0.056)e-07"; a dash for no number.
-    """
-    if value is None or not math.isfinite(value):
-        return _DASH
-    if error is None or not (math.isfinite(error) and error > 0):
-        if value and not 1e-4 <= abs(value) < 1e9:
-            return f"{value:.{digits}g}"
-        before = 1 + math.floor(math.log10(abs(value))) if value else 1
-        text = f"{value:.{max(digits - before, 0)}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    largest = max(abs(value), error)
-    if not 1e-3 <= largest < 1e9:
-        power = math.floor(math.log10(largest))
-        mantissa = format_value(value / 10.0**power, error / 10.0**power)
-        return f"({mantissa})e{power:+03d}"
-    decimals = 1 - int(f"{error:.1e}".split("e")[1])
-    rounded = [round(x, decimals) + 0.0 for x in (value, error)]  # + 0.0: no negative zero
-    return " ± ".join(f"{x:.{max(decimals, 0)}f}" for x in rounded)
-
-
 def format_ranges(ranges: Sequence[Sequence[float]]) -> str:
     """Energy ranges as text, in keV."""
     if not ranges:
         return "none"
-    return ", ".join(f"{low:.6g}{_DASH}{high:.6g}" for low, high in ranges) + " keV"
+    return ", ".join(f"{low:.6g}{DASH}{high:.6g}" for low, high in ranges) + " keV"
 
 
 def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
@@ -283,7 +282,7 @@ def _lines(fit: LineBackgroundFit) -> list[dict[str, Any]]:
                 "error": x.error,
                 "counts": values[counts],
                 "counts_error": errors.get(counts),
-                "significances": [_DASH if v is None else f"{v:.1f}" for v in levels],
+                "significances": [DASH if v is None else f"{v:.1f}" for v in levels],
                 "near": ", ".join(
                     f"{m.line.isotope} {m.line.energy:.2f} ({m.difference:+.2f})" for m in agreeing
                 ),
@@ -305,6 +304,13 @@ def _source_counts(
     return [*rows, ("total", counts.total, counts.total_error)]
 
 
+def control_rows(template: BackgroundTemplate | None) -> list[dict[str, Any]]:
+    """The rows of a template's control ranges; none where it was not validated."""
+    if template is None or template.control_ranges is None:
+        return []
+    return template.control_ranges.rows()
+
+
 def _comparison_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells as text; the first column names the rows."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
@@ -323,7 +329,7 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
         return format_value(*value)
     if isinstance(value, Real):
         return format_value(float(value), row.get("error") if key == "counts" else None, digits=4)
-    return _DASH if value is None else str(value)
+    return DASH if value is None else str(value)
 
 
 def _png(figure: Figure | bytes) -> str:

@@ -69,7 +69,7 @@ def plot_projection(
         the template's total.
     """
     counts, errors = template.project(axis)
-    edges, label = axis_edges(template.axes[axis], axis)
+    edges, label = axis_edges(template.event_axes[axis], axis)
     others = {
         name: _one_per_bin(values, counts.size, name, axis)
         for name, values in (("observed", observed), ("truth", truth))

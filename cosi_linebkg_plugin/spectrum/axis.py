@@ -17,7 +17,7 @@ from ..units import array_in, counts_in
 EDGE_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EnergySpectrum:
     """Counts per energy bin, with the bins that a fit leaves out.
 
@@ -64,6 +64,12 @@ class EnergySpectrum:
         for name, array in (("edges", edges), ("counts", counts), ("mask", mask)):
             array.flags.writeable = False
             object.__setattr__(self, name, array)
+
+    def __repr__(self) -> str:
+        return (
+            f"EnergySpectrum({self.n_bins} bins, {self.edges[0]:.6g}-{self.edges[-1]:.6g} keV, "
+            f"{self.counts.sum():.6g} counts, {int(self.mask.sum())} bins masked)"
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EnergySpectrum):

@@ -362,7 +362,7 @@ class BoundModel:
         """Expected counts per bin, shape (n_bins,)."""
         theta = self.model.resolve(theta)
         total = np.zeros(self.n_bins)
-        self._accumulate(theta, total, self._no_jac)
+        self.accumulate(theta, total, self._no_jac)
         for component in self._functions:
             total += _function_counts(component, self.grid.edges, theta)
         return total
@@ -371,7 +371,7 @@ class BoundModel:
         """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
         resolved = self.model.resolve(theta)
         total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
-        self._accumulate(resolved, total, jac)
+        self.accumulate(resolved, total, jac)
         for component in self._functions:
             value, derivatives = _function_counts_and_jacobian(component, self.grid.edges, resolved)
             total += value
@@ -381,7 +381,8 @@ class BoundModel:
             jac[source] += jac[slot] * law.slope(resolved[source])
         return total, jac
 
-    def _accumulate(self, theta: Array, total: Array, jac: Array) -> None:
+    def accumulate(self, theta: Array, total: Array, jac: Array) -> None:
+        """Add the counts of compiled components to `total`, derivatives to `jac`, if not empty."""
         accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 

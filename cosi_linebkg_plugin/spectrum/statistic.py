@@ -24,7 +24,7 @@ def half_deviance(
     counts, expected : ndarray, shape (n_bins,), counts
     used : ndarray of bool, shape (n_bins,)
     """
-    return float(half_deviances(counts, expected)[used].sum())
+    return float(half_deviances(*_arrays(counts, expected))[used].sum())
 
 
 def score_residual(
@@ -90,5 +90,6 @@ def chi2_p_value(value: float, dof: int, expected: ArrayLike) -> float | None:
 def _arrays(
     counts: ArrayLike, expected: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    n = np.ascontiguousarray(counts, dtype=float)
-    return n, np.ascontiguousarray(np.broadcast_to(np.asarray(expected, dtype=float), n.shape))
+    # copies: to numba an array that cannot be written to is of another type, compiled anew
+    n = np.array(counts, dtype=float, order="C")
+    return n, np.array(np.broadcast_to(np.asarray(expected, dtype=float), n.shape), order="C")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -226,10 +226,25 @@ class ExpectedAmounts:
         By label.
     covariance : ndarray, shape (n_labels, n_labels), counts^2
         Infinite variance for an amount about which nothing is known.
+    systematic : float
+        Systematic error of the spectral fit in the first component, in counts; in the covariance.
     """
 
     counts: dict[str, float]
     covariance: Array
+    systematic: float = 0.0
+
+    def with_measured(self, fraction: float) -> ExpectedAmounts:
+        """The same where control ranges measured this fractional error of the first component.
+
+        It takes the place of the systematic error of the spectral fit where it is larger.
+        """
+        measured = fraction * next(iter(self.counts.values()))
+        if measured <= self.systematic:
+            return self
+        covariance = self.covariance.copy()
+        covariance[0, 0] += measured**2 - self.systematic**2
+        return replace(self, covariance=covariance, systematic=measured)
 
 
 def source_amounts(plan: TemplatePlan, fit: LineBackgroundFit) -> SourceAmounts:
@@ -239,9 +254,21 @@ def source_amounts(plan: TemplatePlan, fit: LineBackgroundFit) -> SourceAmounts:
 
 
 def expected_amounts(
-    plan: TemplatePlan, fit: LineBackgroundFit, amounts: SourceAmounts, labels: Sequence[str]
+    plan: TemplatePlan,
+    fit: LineBackgroundFit,
+    amounts: SourceAmounts,
+    labels: Sequence[str],
+    *,
+    lines_may_hide: bool = True,
 ) -> ExpectedAmounts:
     """Counts of each component in the source range, and their covariance, from the spectrum.
+
+    Parameters
+    ----------
+    labels : sequence of str
+        Of the template's components.
+    lines_may_hide : bool
+        Whether a masked range may hold a line that is not in the model.
 
     Raises
     ------
@@ -252,23 +279,33 @@ def expected_amounts(
     j = jac[:, fit.model.slots(fit.covariance_names)]
     covariance = j @ fit.covariance @ j.T
     covariance[1, 1] += amounts.ratio_variance(fit.theta)
+    systematic = np.zeros((2, 2))
     if fit.systematic:
-        covariance += fit.systematic_covariance(jac, amounts.counts_in_bins(fit.theta))
+        systematic = fit.systematic_covariance(jac, amounts.counts_in_bins(fit.theta))
+        covariance += systematic
     if plan.options.method != "components":
-        return ExpectedAmounts({"background": float(value.sum())}, np.array([[covariance.sum()]]))
+        return ExpectedAmounts(
+            {"background": float(value.sum())},
+            np.array([[covariance.sum()]]),
+            float(np.sqrt(systematic.sum())),
+        )
     if "lines" not in labels and value[1] > 1e-3 * value[0]:
         raise TemplateError(
             f"The source range holds {value[1]:.4g} counts of lines, but no fitted line within "
             "the window can lend them its distribution; widen window=, or name tracers=."
         )
     counts = dict(zip(LABELS, value.tolist(), strict=True))
-    if _hides_lines(plan, fit):
+    if lines_may_hide and _hides_lines(plan, fit):
         if counts["lines"] < 1e-6 * max(value[0], 1.0):
             counts["lines"] = 0.0  # less than the tails of other lines can be trusted for
         covariance[1, :] = covariance[:, 1] = 0.0
         covariance[1, 1] = np.inf
     n = len(labels)
-    return ExpectedAmounts({label: counts[label] for label in labels}, covariance[:n, :n])
+    return ExpectedAmounts(
+        {label: counts[label] for label in labels},
+        covariance[:n, :n],
+        float(np.sqrt(systematic[0, 0])),
+    )
 
 
 def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
@@ -279,13 +316,13 @@ def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
     return plan.options.line_ratio is None and masked and not inside
 
 
-def sideband_variance(
+def sideband_amounts(
     plan: TemplatePlan, fit: LineBackgroundFit, amounts: SourceAmounts, total: float
-) -> float:
-    """Variance of R/B * N: model counts of source range and sidebands, counts N of these.
+) -> ExpectedAmounts:
+    """R/B * N, the tutorial's number: model counts of source range and sidebands, their counts N.
 
-    By linear propagation of every bin's Poisson noise, through N and through the fit that R and B
-    come from.
+    Its variance is the linear propagation of every bin's Poisson noise, through N and through the
+    fit that R and B come from.
 
     Parameters
     ----------
@@ -302,7 +339,10 @@ def sideband_variance(
     pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
     per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
     variance = np.sum(per_bin**2 * fit.spectrum.counts) + amounts.ratio_variance(fit.theta)
+    systematic = 0.0
     if fit.systematic:  # see LineBackgroundFit.systematic_covariance
         response = per_bin * expected - amounts.counts_in_bins(fit.theta).sum(axis=0)
-        variance += np.sum((fit.systematic * response) ** 2)
-    return float(variance)
+        systematic = float(np.sum((fit.systematic * response) ** 2))
+    return ExpectedAmounts(
+        {"background": total}, np.array([[variance + systematic]]), float(np.sqrt(systematic))
+    )

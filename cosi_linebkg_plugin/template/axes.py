@@ -9,13 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
-from ..histograms.axes import ENERGY_LABEL, axis_difference, axis_in_kev, embed, source_axis
+from ..histograms.axes import (
+    ENERGY_LABEL,
+    axis_difference,
+    axis_in_kev,
+    edges_in,
+    embed,
+    source_axis,
+)
+from ..histograms.axis import EventAxes, EventAxis
 from ..histograms.read import EventHistogram, bins_of_range, open_events
 from ..spectrum.axis import EDGE_TOLERANCE, check_inside
-from ..units import array_in, in_kev
+from ..units import in_kev
 
 if TYPE_CHECKING:
-    from histpy import Axes, Axis, Histogram
+    from histpy import Histogram
 
 Array = NDArray[np.float64]
 
@@ -23,7 +31,9 @@ Array = NDArray[np.float64]
 Place = Callable[[Array], Array]
 
 
-def target_axes(events: EventHistogram, low: float, high: float, like: Any) -> tuple[Axes, Place]:
+def target_axes(
+    events: EventHistogram, low: float, high: float, like: Any
+) -> tuple[EventAxes, Place]:
     """The axes of a template, and what brings a sum of slices onto them.
 
     Parameters
@@ -38,13 +48,11 @@ def target_axes(events: EventHistogram, low: float, high: float, like: Any) -> t
     TemplateError
         If `like` differs from the events in more than the order of axes, Em and coarser Phi bins.
     """
-    import histpy
-
     k = events.energy_axis_index
     own = list(events.axes)
     if like is None:
         own[k] = source_axis(own[k], low, high)
-        return histpy.Axes(own), lambda sums: np.expand_dims(sums, k)
+        return EventAxes(tuple(own)), lambda sums: np.expand_dims(sums, k)
     target = open_events(like)
     names = [str(a.label) for a in target.axes]
     if sorted(names) != sorted(str(a.label) for a in own):
@@ -78,7 +86,7 @@ def target_axes(events: EventHistogram, low: float, high: float, like: Any) -> t
     return target.axes, place
 
 
-def _bins_of_coarser(own: Axis, coarse: Axis) -> NDArray[np.int64] | None:
+def _bins_of_coarser(own: EventAxis, coarse: EventAxis) -> NDArray[np.int64] | None:
     """First own bin of each coarser Phi bin; None if the edges are not among the own ones."""
     fine, wanted = phi_degrees(own), phi_degrees(coarse)
     slack = EDGE_TOLERANCE * np.diff(fine).min()
@@ -91,20 +99,24 @@ def _bins_of_coarser(own: Axis, coarse: Axis) -> NDArray[np.int64] | None:
     return np.asarray(nearest[:-1])
 
 
-def phi_degrees(axis: Axis) -> Array:
+def phi_degrees(axis: EventAxis) -> Array:
     """Edges of a Phi axis in degrees; without unit they are degrees."""
-    return array_in(axis.edges, "deg", "Phi edges", TemplateError)
+    try:
+        return np.array(edges_in(axis, "deg"), float)
+    except (TypeError, ValueError):
+        raise TemplateError(
+            f"The Phi edges must be angles, a quantity or numbers in deg, got {axis.unit}."
+        ) from None
 
 
-def partial_sky(axis: Axis) -> str | None:
+def partial_sky(axis: EventAxis) -> str | None:
     """Why what needs the whole sphere does not work on a PsiChi axis; None if it covers it."""
-    nside = getattr(axis, "nside", None)
-    if nside is None:
+    if axis.nside is None:
         return f"a plain axis of {axis.nbins} bins, of which it is not known where they lie"
-    whole = 12 * int(nside) ** 2
+    whole = 12 * axis.nside**2
     if axis.nbins == whole:
         return None
-    return f"{axis.nbins} of the {whole} pixels of nside {nside}"
+    return f"{axis.nbins} of the {whole} pixels of nside {axis.nside}"
 
 
 def observed_counts(events: EventHistogram, source_range: Sequence[Any]) -> Histogram:
@@ -121,7 +133,9 @@ def observed_counts(events: EventHistogram, source_range: Sequence[Any]) -> Hist
     return make_histogram(axes, place(sums[0]))
 
 
-def counts_on_axes(source: Any, axes: Axes, what: str, source_range: tuple[float, float]) -> Array:
+def counts_on_axes(
+    source: Any, axes: EventAxes, what: str, source_range: tuple[float, float]
+) -> Array:
     """The contents of a histogram that must have these axes, shape of the axes, counts.
 
     Parameters
@@ -138,7 +152,7 @@ def counts_on_axes(source: Any, axes: Axes, what: str, source_range: tuple[float
 
 
 def require_axes(
-    events: EventHistogram, axes: Axes, what: str, source_range: tuple[float, float]
+    events: EventHistogram, axes: EventAxes, what: str, source_range: tuple[float, float]
 ) -> Array:
     """Refuse a histogram whose axes are not these; it may have the events' whole energy axis.
 
@@ -147,7 +161,7 @@ def require_axes(
     ndarray, shape (n_em of the axes, n_em of the events)
         Which of its energy bins go into which of the axes'.
     """
-    if len(list(events.axes)) != len(list(axes)):
+    if len(events.axes) != len(axes):
         raise TemplateError(
             f"The {what} histogram has the axes {', '.join(map(str, events.labels))}, the "
             f"template {', '.join(str(a.label) for a in axes)}; they must be the same."

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
+
 from ..errors import LineBackgroundWarning, TemplateError
 from ..fit.result import LineBackgroundFit
+from ..histograms.read import EventHistogram
 from ..io.progress import Progress
+from .control import ControlRanges
 from .notes import fitted_source, of_systematic_error, unknown_without_sky, unused_options
-from .plan import TemplatePlan
+from .options import TemplateOptions
+from .plan import TemplatePlan, plan_for_fit
 from .sky import template_without_sky
 from .steps import Recipe, amounts_of, assemble, filtered_maps, make_recipe
 from .template import BackgroundTemplate
+from .validation import control_ranges
 
 
 def make_template(
@@ -53,12 +59,49 @@ def make_template(
     return template
 
 
+def validate_template(
+    events: EventHistogram, template: BackgroundTemplate, progress: Progress | None = None
+) -> ControlRanges:
+    """Try a template's recipe on control ranges; see `LineBackgroundLike.validate`.
+
+    Raises
+    ------
+    TemplateError
+        If it was not made from these events, or with sky=.
+    """
+    record = template.record
+    if record.sky_norm is not None:
+        raise TemplateError(
+            "The template was made with sky=, which it does not hold; make it with validate=True."
+        )
+    if record.split:
+        raise TemplateError(
+            f"The template was split along {record.split}; validate it before that."
+        )
+    if record.method == "sideband" and not record.recipe:
+        raise TemplateError(
+            "The template's file does not say how it was made; make it anew with validate=True."
+        )
+    options = TemplateOptions(
+        method=record.method, line_ratio=record.line_ratio, **dict(record.recipe)
+    )
+    plan = plan_for_fit(events, template.fit, template.source_range, options)
+    recipe = make_recipe(plan, template.fit, progress)
+    control = control_ranges(plan, recipe, progress)
+    # errors of norms that were fitted to counts are not the spectrum's
+    amounts = amounts_of(plan, recipe, next(iter(template.counts.values())))
+    known = amounts.with_measured(0.01 * record.measured_percent)
+    from_spectrum = np.allclose(known.covariance, template.covariance, rtol=1e-6)
+    template.set_control(control, amounts if from_spectrum else None)
+    return control
+
+
 def _from_spectrum(
     plan: TemplatePlan, recipe: Recipe, progress: Progress | None
 ) -> BackgroundTemplate:
     """The template with the amounts that the spectrum gives, or that are fitted to observed=."""
     filtered = filtered_maps(plan, recipe, progress)
-    amounts = amounts_of(plan, recipe, filtered)
+    amounts = amounts_of(plan, recipe, filtered.total)
     fit = recipe.fit
     notes = [*plan.events.notes, *unused_options(plan.options)]
     notes += fitted_source(plan, fit)
@@ -70,6 +113,8 @@ def _from_spectrum(
         )
     notes += of_systematic_error(fit, included=True)
     template = assemble(plan, recipe, filtered, amounts, notes=notes)
+    if plan.options.validate:
+        template.set_control(control_ranges(plan, recipe, progress), amounts)
     if plan.observed is not None:
         # the spectrum's knowledge of the continuum, and a line ratio, hold the norms
         template.fit_norms(plan.observed, constrain=True)

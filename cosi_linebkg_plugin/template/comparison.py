@@ -8,41 +8,49 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import healpy as hp
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import chdtrc
 
 from ..errors import TemplateError
+from ..histograms.axis import EventAxis
+from ..histograms.healpix import pix2ang, reordered
+from ..io.tables import Column, make_table, to_html
 from .axes import partial_sky, phi_degrees
 from .filters import Filter
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 Array = NDArray[np.float64]
 
 #: Bins are merged, or PsiChi down-graded, until each expects this many counts: the chi-square law.
 MIN_EXPECTED = 5.0
 
+#: Axes along which counts are compared.
+COMPARED_AXES = ("Phi", "PsiChi", "Time")
+
 #: How many of the largest deviations are named.
 N_LARGEST = 3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Projection:
     """A template along one axis against the observed counts.
 
     Attributes
     ----------
     axis : str
-        "Phi" or "PsiChi".
+        "Phi", "PsiChi" or "Time".
     groups : list of ndarray of int
         The axis' bins (pixels) of each group that is compared.
     names : list of str
         What each group is, e.g. "30-33 deg".
-    observed, expected, chi : ndarray, shape (n_groups,)
-        Expected at the observed total. chi = (observed - expected) / error, where the error is
-        that of the template (sumw2) and the Poisson error of the expected counts.
+    observed, expected, variances : ndarray, shape (n_groups,)
+        Expected at the observed total; its variances are those of the template (sumw2) and of
+        the Poisson law of the expected counts.
     nside : int or None
         Of the down-graded PsiChi.
     edges : ndarray, shape (n_groups + 1,), deg, or None
@@ -54,9 +62,14 @@ class Projection:
     names: list[str]
     observed: Array
     expected: Array
-    chi: Array
+    variances: Array
     nside: int | None = None
     edges: Array | None = None
+
+    @property
+    def chi(self) -> Array:
+        """(observed - expected) / error, shape (n_groups,)."""
+        return (self.observed - self.expected) / np.sqrt(np.maximum(self.variances, 1e-300))
 
     @property
     def chi2(self) -> float:
@@ -71,7 +84,10 @@ class Projection:
     @property
     def p_value(self) -> float:
         """Chance of a larger chi2 if the template has the right shape (chi-square law)."""
-        return float(stats.chi2.sf(self.chi2, self.dof)) if self.dof > 0 else float("nan")
+        return float(chdtrc(self.dof, self.chi2)) if self.dof > 0 else float("nan")
+
+    def __repr__(self) -> str:
+        return f"Projection({self.axis}, chi2/dof {self.chi2:.1f}/{self.dof}, p {self.p_value:.2g})"
 
     def largest(self, number: int = N_LARGEST) -> list[tuple[str, float]]:
         """Names and chi of the largest deviations."""
@@ -79,7 +95,7 @@ class Projection:
         return [(self.names[i], float(self.chi[i])) for i in order]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """A template against the observed counts of the source range.
 
@@ -111,6 +127,28 @@ class Comparison:
     def difference_error_percent(self) -> float:
         """From the template's error and the Poisson error of the observed counts."""
         return 100.0 * float(np.hypot(self.error, np.sqrt(self.observed))) / self.observed
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{self.counts:.0f} ± {self.error:.0f} of {self.observed:.0f} counts "
+            f"({self.difference_percent:+.1f} ± {self.difference_error_percent:.1f} %)"
+        ]
+        parts += [f"{axis} chi2/dof {p.chi2:.1f}/{p.dof}" for axis, p in self.projections.items()]
+        return f"Comparison({self.name}: {'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (axis, f"{p.chi2:.1f} / {p.dof}", f"{p.p_value:.2g}",
+             "; ".join(f"{name}: {chi:+.1f}" for name, chi in p.largest()))
+            for axis, p in self.projections.items()
+        ]  # fmt: skip
+        scaled = "The distributions are compared at the observed total."
+        heads = ("axis", "chi2 / dof", "p", "largest deviations [sigma]")
+        return to_html(repr(self), heads, rows, [scaled])
+
+    def to_table(self) -> Table:
+        """The comparison as an astropy table of one row; see the function `to_table`."""
+        return to_table([self])
 
     def row(self) -> dict[str, Any]:
         """One row of a table: plain numbers and text."""
@@ -177,19 +215,23 @@ def compare(
     own = sum(template.counts.values())
     if not own > 0:
         raise TemplateError("All norms of the template are 0; give it norms above 0.")
-    labels = [str(axis.label) for axis in template.axes]
+    labels = [str(axis.label) for axis in template.event_axes]
     projections: dict[str, Projection] = {}
-    for axis in ("Phi", "PsiChi"):
-        if axis in labels and not (axis == "PsiChi" and partial_sky(template.axes[axis])):
+    for axis in COMPARED_AXES:
+        if axis in labels and not (axis == "PsiChi" and partial_sky(template.event_axes[axis])):
             position = labels.index(axis)
             others = tuple(i for i in range(len(labels)) if i != position)
             expected, errors = template.project(axis)
             scale = total / own
             least = np.min([_at_total(t, axis, total) for t in (template, *beside)], axis=0)
-            projections[axis] = _project(
-                template.axes[axis], axis, counts.sum(axis=others), scale * expected,
-                (scale * errors) ** 2, least, nside,
-            )  # fmt: skip
+            projections[axis] = project_counts(
+                template.event_axes[axis],
+                counts.sum(axis=others),
+                scale * expected,
+                (scale * errors) ** 2,
+                least,
+                nside,
+            )
     known = np.isfinite(np.diag(template.covariance))
     error = float(np.sqrt(template.covariance[np.ix_(known, known)].sum()))
     return Comparison(name or _describe(template), own, error, total, projections, template.unknown)
@@ -216,6 +258,27 @@ def to_csv(rows: Sequence[Comparison]) -> str:
     return text.getvalue()
 
 
+def to_table(rows: Sequence[Comparison]) -> Table:
+    """Comparisons as an astropy table, whose ``write`` knows LaTeX, CSV and ECSV.
+
+    Parameters
+    ----------
+    rows : sequence of Comparison
+
+    Returns
+    -------
+    astropy.table.Table
+        One row each, its columns the keys of `Comparison.row`.
+    """
+    table = [row.row() for row in rows]
+    units = {"counts": "ct", "error": "ct", "observed": "ct"}
+    units |= {"difference_percent": "percent", "difference_error_percent": "percent"}
+    keys = dict.fromkeys(key for row in table for key in row)
+    return make_table(
+        [Column(key, [row.get(key) for row in table], units.get(key, "")) for key in keys]
+    )
+
+
 def to_json(rows: Sequence[Comparison]) -> str:
     """The table, and every group of every projection, as JSON.
 
@@ -233,7 +296,7 @@ def to_json(rows: Sequence[Comparison]) -> str:
             {key: _plain(value) for key, value in row.row().items()}
             | {
                 "projections": {
-                    axis: {key: _plain(value) for key, value in asdict(p).items()}
+                    axis: {key: _plain(value) for key, value in _projection_row(p).items()}
                     for axis, p in row.projections.items()
                 }
             }
@@ -242,6 +305,12 @@ def to_json(rows: Sequence[Comparison]) -> str:
         indent=1,
         allow_nan=False,
     )
+
+
+def _projection_row(projection: Projection) -> dict[str, Any]:
+    row = asdict(projection) | {"chi": projection.chi}
+    del row["variances"]
+    return row
 
 
 def _plain(value: Any) -> Any:
@@ -258,29 +327,38 @@ def _at_total(template: Any, axis: str, total: float) -> Array:
     return np.asarray(expected * (total / expected.sum()))
 
 
-def _project(
-    axis: Any,
-    label: str,
-    observed: Array,
-    expected: Array,
-    variances: Array,
-    least: Array,
-    nside: int,
+def project_counts(
+    axis: Any, observed: Array, expected: Array, noise: Array, least: Array, nside: int
 ) -> Projection:
+    """Counts along an axis in groups of bins that hold enough for the chi-square law.
+
+    Parameters
+    ----------
+    axis : EventAxis
+        One of `COMPARED_AXES`; PsiChi over the whole sphere.
+    observed, expected : ndarray, shape (n_bins,), counts
+    noise : ndarray, shape (n_bins,), counts^2
+        Variances of what is expected.
+    least : ndarray, shape (n_bins,), counts
+        The smallest number that is expected by what is to be grouped alike.
+    nside : int
+        PsiChi is down-graded to this at least.
+    """
+    label = str(axis.label)
     used = edges = None
     if label == "PsiChi":
         groups, names, used = _coarse_pixels(axis, least, nside)
     else:
         groups = _merged_bins(least)
+        names = [f"bins {group[0]}-{group[-1]}" for group in groups]
+    if label == "Phi":
         edges = phi_degrees(axis)[[0, *(group[-1] + 1 for group in groups)]]
         names = [f"{a:g}-{b:g} deg" for a, b in itertools.pairwise(edges)]
     o, e, v = (
         np.array([values[group].sum() for group in groups])
-        for values in (observed, expected, variances)
+        for values in (observed, expected, noise)
     )
-    return Projection(
-        label, groups, names, o, e, (o - e) / np.sqrt(np.maximum(e + v, 1e-300)), used, edges
-    )
+    return Projection(label, groups, names, o, e, e + v, used, edges)
 
 
 def _merged_bins(expected: Array) -> list[NDArray[np.int64]]:
@@ -297,22 +375,22 @@ def _merged_bins(expected: Array) -> list[NDArray[np.int64]]:
 
 
 def _coarse_pixels(
-    axis: Any, expected: Array, nside: int
+    axis: EventAxis, expected: Array, nside: int
 ) -> tuple[list[NDArray[np.int64]], list[str], int]:
     """The pixels of each coarser one; its name is the centre."""
-    nest = str(axis.scheme).upper() == "NESTED"
-    pixels = np.arange(axis.nbins)
-    nested = pixels if nest else hp.ring2nest(axis.nside, pixels)
-    coarse = min(nside, axis.nside)
+    pixels, nside_own = np.arange(axis.nbins), int(axis.nside or 0)
+    nested = pixels if axis.scheme == "NESTED" else reordered(nside_own, pixels, to_nest=True)
+    coarse = min(nside, nside_own)
     while True:
-        parents = hp.nest2ring(coarse, nested // (axis.nside // coarse) ** 2)
-        sums = np.bincount(parents, weights=expected, minlength=hp.nside2npix(coarse))
+        parents = reordered(coarse, nested // (nside_own // coarse) ** 2, to_nest=False)
+        sums = np.bincount(parents, weights=expected, minlength=12 * coarse**2)
         if sums.min() >= MIN_EXPECTED or coarse == 1:
             break
         coarse //= 2
     order = np.argsort(parents, kind="stable")
     groups = np.split(pixels[order], np.flatnonzero(np.diff(parents[order])) + 1)
-    lon, lat = hp.pix2ang(coarse, np.arange(hp.nside2npix(coarse)), lonlat=True)
+    theta, phi = pix2ang(coarse, np.arange(12 * coarse**2))
+    lon, lat = np.degrees(phi), 90.0 - np.degrees(theta)
     names = [f"({x:.0f}, {y:+.0f}) deg" for x, y in zip(lon, lat, strict=True)]
     return list(groups), names, coarse
 

@@ -16,9 +16,8 @@ from ..spectrum.kernels import FULL_REACH
 from .amounts import LineRatio, nearest_line
 
 if TYPE_CHECKING:
-    from histpy import Axes
-
     from ..fit.result import LineBackgroundFit
+    from ..histograms.axis import EventAxes
 
 Array = NDArray[np.float64]
 
@@ -50,7 +49,7 @@ class EnergyDensity:
 
 def energy_densities(
     fit: LineBackgroundFit,
-    axes: Axes,
+    axes: EventAxes,
     source_range: tuple[float, float],
     labels: Sequence[str],
     unknown: Sequence[str],
@@ -65,7 +64,7 @@ def energy_densities(
     Parameters
     ----------
     fit : LineBackgroundFit
-    axes : histpy.Axes
+    axes : EventAxes
         Of the template.
     source_range : (low, high), keV
     labels, unknown : sequence of str

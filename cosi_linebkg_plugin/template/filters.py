@@ -41,6 +41,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
+from ..histograms.healpix import (
+    alm2map,
+    degrees_of,
+    map2alm,
+    nside_of,
+    pix2vec,
+    position_of,
+    reordered,
+    vec2pix,
+)
 from ..io.progress import Progress, say
 
 Array = NDArray[np.float64]
@@ -300,12 +310,10 @@ def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None)
     ndarray, shape (n_maps, n_pix)
         What healpy's ``map2alm`` (iter=3), ``almxfl`` and ``alm2map`` give; `out` if that is given.
     """
-    import healpy as hp
-
     n_pix, result = maps.shape[1], np.empty(maps.shape) if out is None else out
-    nside = hp.npix2nside(n_pix)
+    nside = nside_of(n_pix)
     if nest:
-        order = hp.ring2nest(nside, np.arange(n_pix))
+        order = reordered(nside, np.arange(n_pix), to_nest=True)
         result[:, order] = smooth(maps[:, order], options)
         return result
     l_cut = MATRIX_L_CUT + 1 if options.l_cut is None else min(int(options.l_cut), 3 * nside - 1)
@@ -313,9 +321,10 @@ def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None)
         analysis, synthesis = low_pass_matrices(nside, l_cut)
         return np.matmul(maps @ analysis.T, synthesis, out=result)
     window = options.window(nside)
+    assert window is not None  # with neither option nothing is smoothed
+    window = window[degrees_of(3 * nside - 1)]
     for one, smoothed in zip(maps, result, strict=True):
-        alm = hp.map2alm(one, iter=3, pol=False)
-        smoothed[:] = hp.alm2map(hp.almxfl(alm, window), nside, pol=False)
+        smoothed[:] = alm2map(map2alm(one, iterations=3) * window, nside)
     return result
 
 
@@ -334,19 +343,17 @@ def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
     give (1 + K + K² + K³) A, with K = 1 - A Y symmetric. The row of one (l, m), with y = Y e its
     map, is thus c Y (1 + K + K² + K³) e = c (1 + L + L² + L³) y, where L = 1 - Y A is a round trip.
     """
-    import healpy as hp
-
-    n_pix, l_max = hp.nside2npix(nside), 3 * nside - 1
+    n_pix, l_max = 12 * nside**2, 3 * nside - 1
     analysis, synthesis = np.empty((2, (l_cut + 1) ** 2, n_pix))
     # of a real map: with m > 0, the real and the imaginary part are basis functions of their own
     parts = [1.0], [np.sqrt(0.5), 1j * np.sqrt(0.5)]
     basis = [(k, m, part) for k in range(l_cut + 1) for m in range(k + 1) for part in parts[m > 0]]
     for i, (degree, m, part) in enumerate(basis):
-        alm = np.zeros(hp.Alm.getsize(l_max), complex)
-        alm[hp.Alm.getidx(l_max, degree, m)] = part
-        term = synthesis[i] = analysis[i] = hp.alm2map(alm, nside, pol=False)
+        alm = np.zeros((l_max + 1) * (l_max + 2) // 2, complex)
+        alm[position_of(l_max, degree, m)] = part
+        term = synthesis[i] = analysis[i] = alm2map(alm, nside)
         for _ in range(3):
-            term = term - hp.alm2map(hp.map2alm(term, iter=0, pol=False), nside, pol=False)
+            term = term - alm2map(map2alm(term, iterations=0), nside)
             analysis[i] += term
     analysis *= 4 * np.pi / n_pix
     analysis.flags.writeable = synthesis.flags.writeable = False
@@ -355,15 +362,13 @@ def low_pass_matrices(nside: int, l_cut: int) -> tuple[Array, Array]:
 
 def _nside(maps: Array, variances: Array, nest: bool, sphere: bool) -> int:
     """The nside of the maps; 0 if they are not of a whole sphere."""
-    import healpy as hp
-
     shape = np.shape(maps)
     if len(shape) == 3 and np.shape(variances) == shape and 0 not in shape:
         if not sphere:
             return 0
-        nside = hp.npix2nside(shape[2]) if hp.isnpixok(shape[2]) else 0
-        if hp.isnsideok(nside, nest=nest):
-            return int(nside)
+        nside = nside_of(shape[2])
+        if nside and not (nest and nside & (nside - 1)):
+            return nside
     raise TemplateError(
         "maps and variances must be arrays of one shape (n_time, n_phi, 12 nside^2), with nside a "
         f"power of 2 for NESTED pixels; got {shape} and {np.shape(variances)}, nest={nest}."
@@ -460,14 +465,12 @@ def _coarser(pattern: Array, nside: int, nest: bool) -> Array:
 
     Over all of it where nside is 0: its cells are not the pixels of a whole sphere.
     """
-    import healpy as hp
-
     if not nside:
         return np.full(pattern.size, pattern.mean())
-    centres = hp.pix2vec(nside, np.arange(pattern.size), nest=nest)
+    centres = pix2vec(nside, np.arange(pattern.size), nest=nest)
     while nside > 1:
         nside //= 2
-        parent = hp.vec2pix(nside, *centres)
+        parent = vec2pix(nside, *centres)
         coarse = np.bincount(parent, pattern) / np.bincount(parent)
         if _all_positive(coarse):
             return np.asarray(coarse[parent])

@@ -7,12 +7,13 @@ The configuration's section ``template`` and the keywords of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TemplateError
 from ..options import about
+from ..units import in_kev, to_kev
 
 if TYPE_CHECKING:
     from .filters import Filter
@@ -158,12 +159,37 @@ class TemplateOptions:
         ),
     )
 
+    validate: bool = field(
+        default=False,
+        metadata=about(
+            "Try the same recipe on up to 12 control ranges, as wide as the source range, at "
+            "energies left and right that hold no strong line: a measured systematic error, which "
+            "the errors of the template include, and whether it may be used.",
+            "flag",
+        ),
+    )
+
     @cached_property
     def filter(self) -> Filter:
         """What smooths the template over PsiChi."""
         from .filters import Filter
 
         return Filter(self.smoothing_fwhm, self.l_cut, self.rebin_phi, self.pool)
+
+    def recipe(self, chosen: Filter) -> dict[str, Any]:
+        """What makes a template of the same kind elsewhere, as JSON knows it; energies in keV.
+
+        Options at their defaults are left out. The filter is the one that was chosen.
+        """
+        given: dict[str, Any] = {"order": self.order, "shift": self.shift, **asdict(chosen)}
+        if self.window is not None:
+            given["window"] = list(in_kev(self.window, "window"))
+        if self.sidebands is not None:
+            given["sidebands"] = [list(in_kev(band, "sideband")) for band in self.sidebands]
+        if self.tracers is not None:
+            given["tracers"] = [to_kev(energy, "tracer") for energy in self.tracers]
+        defaults = {f.name: f.default for f in fields(self)}
+        return {key: value for key, value in given.items() if value != defaults[key]}
 
     def __post_init__(self) -> None:
         from .amounts import LineRatio
@@ -184,12 +210,7 @@ class TemplateOptions:
                 f"smoothing='auto' chooses the filter itself, but {self.filter.describe()} is "
                 "given too; leave one of them out."
             )
-        if not isinstance(self.shift, bool):
-            raise TemplateError(f"shift must be True or False, got {self.shift!r}.")
-        for name in ("sidebands", "tracers"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Iterable):
-                raise TemplateError(f"{name} must be a list, got {value!r}.")
+        self._check_types()
         if self.sky is not None and self.observed is None:
             raise TemplateError(
                 "sky= needs observed=, the counts of the source range that its norm is fitted to."
@@ -199,3 +220,12 @@ class TemplateOptions:
                 "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
             )
         object.__setattr__(self, "line_ratio", LineRatio.of(self.line_ratio))
+
+    def _check_types(self) -> None:
+        for name in ("shift", "validate"):
+            if not isinstance(getattr(self, name), bool):
+                raise TemplateError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+        for name in ("sidebands", "tracers"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Iterable):
+                raise TemplateError(f"{name} must be a list, got {value!r}.")

@@ -25,7 +25,7 @@ from .axes import Place, partial_sky, require_axes, target_axes
 from .options import TemplateOptions
 
 if TYPE_CHECKING:
-    from histpy import Axes
+    from ..histograms.axis import EventAxes
 
 Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ class TemplatePlan:
         The source range.
     selected : ndarray of bool, shape (n_em,)
         The energy bins that it is made from.
-    axes : histpy.Axes
+    axes : EventAxes
         Of the template.
     place : callable
         Brings a sum of slices onto them.
@@ -72,7 +72,7 @@ class TemplatePlan:
     low: float
     high: float
     selected: NDArray[np.bool_]
-    axes: Axes
+    axes: EventAxes
     place: Place
     livetime: float | None = None
     livetime_from: str = ""
@@ -143,6 +143,7 @@ def check_template(
     selected = _select_bins(edges, used, (low, high), options)
     axes, place = target_axes(events, low, high, options.like)
     _check_axes(events, options)
+    _check_enough(events, int(selected.sum()), options)
     livetime, livetime_from = _in_seconds(options.livetime), ""
     if livetime is None and events.livetime is not None:
         livetime, livetime_from = events.livetime.seconds, "the events"
@@ -195,6 +196,8 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
                 "smoothing_fwhm= and l_cut= need the whole sphere, but PsiChi of the events is "
                 f"{reason}. Leave them out; rebin_phi= and pool= work on any PsiChi."
             )
+        if options.l_cut is not None and not reason:
+            _check_l_cut(events.axes["PsiChi"], options.l_cut)
     times = [name for name in ("Time", "ScAtt") if name in events.labels]
     if options.pool is not None and len(times) != 1:
         raise TemplateError(
@@ -204,6 +207,34 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
     if options.shift and "Phi" not in events.labels:
         raise TemplateError(
             f"shift= moves features along Phi, which the events do not have; their axes are {axes}."
+        )
+
+
+def _check_l_cut(axis: Any, l_cut: int) -> None:
+    """Refuse a cut that cuts nothing: a map of this nside holds no such multipoles."""
+    highest = 3 * axis.nside - 1
+    if l_cut >= highest:
+        raise TemplateError(
+            f"l_cut={l_cut} smooths nothing: PsiChi of nside {axis.nside} holds multipoles up to "
+            f"l = {highest} alone. Give a lower one (4 keeps what is wider than some 45 deg), or "
+            "leave it out for a template without a filter."
+        )
+
+
+def _check_enough(events: EventHistogram, n_bins: int, options: TemplateOptions) -> None:
+    """Refuse what no fit can mend: too few bins for the weights, counts that have no halves."""
+    needed = {"components": options.order + 1, "interpolated": 2}.get(options.method, 1)
+    if n_bins < needed:
+        cure = "window=, lower order=" if options.method == "components" else "sidebands="
+        raise TemplateError(
+            f"Method {options.method} needs {needed} unmasked energy bins outside the source range "
+            f"at least, but {n_bins} are left; widen {cure}, or shorten the mask."
+        )
+    counts = events.energy_counts()
+    if options.smoothing == "auto" and np.any(counts != np.round(counts)):
+        raise TemplateError(
+            "smoothing='auto' splits the counts into halves at random, which needs whole numbers, "
+            f"but an energy bin holds {counts[counts != np.round(counts)][0]:g}; choose a filter."
         )
 
 
@@ -264,7 +295,7 @@ def _sideband_bins(
 
 
 def _open_sky(
-    events: EventHistogram, low: float, high: float, axes: Axes, sky: Any
+    events: EventHistogram, low: float, high: float, axes: EventAxes, sky: Any
 ) -> tuple[EventHistogram | None, EventHistogram | None]:
     """Sky on the events' axes, and in the source range if it is given apart."""
     if sky is None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..io import checks
+from ..io.guard import listed
 from .amounts import LineRatio
+from .control import ControlRanges
+from .options import TemplateOptions
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,13 @@ class Record:
         "the events" where their file told the livetime; "" where it was given, or is not known.
     split : str
         The axes along which it was split; "" if it was not.
+    recipe : mapping
+        Options that make a template of the same kind elsewhere; see `TemplateOptions.recipe`.
+    control : ControlRanges or None
+        What control ranges said of it, where it was validated.
+    measured_percent : float
+        Systematic error of the first component that control ranges measured, where the errors of
+        the counts include it: it is larger than that of the spectral fit.
     notes : tuple of str
     """
 
@@ -80,6 +90,9 @@ class Record:
     systematic_percent: float = 0.0
     livetime_from: str = ""
     split: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    control: ControlRanges | None = None
+    measured_percent: float = 0.0
     notes: tuple[str, ...] = ()
 
     def to_details(self) -> dict[str, Any]:
@@ -104,9 +117,14 @@ class Record:
             "sky_norm_removed",
             "livetime_from",
             "split",
+            "measured_percent",
         ):
             if getattr(self, name):
                 details[name] = getattr(self, name)
+        if self.recipe:
+            details["recipe"] = dict(self.recipe)
+        if self.control is not None:
+            details["control_ranges"] = self.control.to_dict()
         return details
 
     @classmethod
@@ -149,8 +167,29 @@ class Record:
             ),
             livetime_from=checks.text(details.get("livetime_from", ""), "livetime_from"),
             split=checks.text(details.get("split", ""), "split"),
+            recipe=_recipe(method, details.get("recipe", {})),
+            control=(
+                ControlRanges.from_dict(details["control_ranges"])
+                if "control_ranges" in details
+                else None
+            ),
+            measured_percent=checks.number(
+                details.get("measured_percent", 0.0), "measured_percent", 0.0
+            ),
             notes=tuple(checks.text(note, "a note") for note in notes),
         )
+
+
+def _recipe(method: str, value: Any) -> dict[str, Any]:
+    """The options of a file, which must be such."""
+    recipe = dict(checks.mapping(value, "recipe"))
+    known = {option.name for option in fields(TemplateOptions)}
+    if not set(recipe) <= known:
+        raise ValueError(f"recipe has the options {listed(recipe)}")
+    if method == "sideband" and "sidebands" not in recipe:
+        return {}
+    TemplateOptions(method=method, **recipe)
+    return recipe
 
 
 def _ratio(value: Any) -> tuple[LineRatio | None, float | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..fit.minimise import fit_spectrum, from_best
+from ..fit.result import LineBackgroundFit
 from ..histograms.read import bins_of_range
 from ..io.progress import Progress
 from .amounts import ExpectedAmounts
@@ -18,6 +20,7 @@ from .plan import SKY_OF_PARTS, TemplatePlan
 from .steps import Recipe, amounts_of, assemble, filtered_maps
 from .sums import sum_slices
 from .template import BackgroundTemplate
+from .validation import control_ranges
 
 Array = NDArray[np.float64]
 
@@ -57,7 +60,7 @@ def template_without_sky(
         removed = norm
         sky_sums = sum_slices(plan.sky, recipe.weights.rows, recipe.shifts)[0]
         filtered = filtered_maps(plan, recipe, progress, removed * sky_sums)
-        amounts = amounts_of(plan, recipe, filtered)
+        amounts = amounts_of(plan, recipe, filtered.total)
         maps = {label: contents for label, (contents, _) in filtered.maps.items()}
         norms = fit_component_norms(
             observed, maps, amounts.counts, amounts.covariance, [in_range], constrain
@@ -70,8 +73,36 @@ def template_without_sky(
             del filtered, maps  # as large as those of the next one
     else:
         notes.append(f"The sky norm still moved by {moved:.2g} in its last iteration.")
+    control = None
+    if plan.options.validate:
+        control = control_ranges(plan, recipe, progress, sky_norm=removed)
+        amounts = amounts.with_measured(control.amount.value)
+        if constrain:
+            norms = fit_component_norms(
+                observed, maps, amounts.counts, amounts.covariance, [in_range], constrain
+            )
+            norm, error = norms["sky_1"]
     labels = recipe.weights.labels
     counts = dict(zip(labels, norms.values[: len(labels)].tolist(), strict=True))
+    notes += _of_what_was_found(given, counts)
+    template = assemble(
+        plan,
+        recipe,
+        filtered,
+        ExpectedAmounts(counts, norms.covariance[: len(labels), : len(labels)]),
+        notes=[*notes, *of_systematic_error(recipe.fit, included=constrain)],
+        sky_norm=(norm, error),
+        sky_norm_removed=removed,
+        systematic=constrain,
+    )
+    if control is not None:
+        template.set_control(control)
+    return template
+
+
+def _of_what_was_found(given: LineBackgroundFit, counts: Mapping[str, float]) -> list[str]:
+    """Notes on the fits without the sky, and on norms that came out as 0."""
+    notes = []
     if given.samples is not None:
         notes.append(
             "The sky was taken out of the spectrum by fits: amounts and errors are those of "
@@ -82,16 +113,7 @@ def template_without_sky(
             "sky= explains all observed counts: the background's norms came out as 0. Check "
             "that it is the expected sky at unit norm, and no background."
         )
-    return assemble(
-        plan,
-        recipe,
-        filtered,
-        ExpectedAmounts(counts, norms.covariance[: len(labels), : len(labels)]),
-        notes=[*notes, *of_systematic_error(recipe.fit, included=constrain)],
-        sky_norm=(norm, error),
-        sky_norm_removed=removed,
-        systematic=constrain,
-    )
+    return notes
 
 
 def _sky_in_range(plan: TemplatePlan) -> Array:

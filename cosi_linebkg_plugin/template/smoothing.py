@@ -84,13 +84,13 @@ def filter_sums(
         return moved.transpose(np.argsort(order))
 
     axis = events.other_axes[labels.index("PsiChi")] if spatial else None
-    nest = str(getattr(axis, "scheme", "RING")).upper().startswith("NEST")
+    nest = axis is not None and axis.scheme == "NESTED"
     filtered = apply_filter(
         to_slices(contents),
         to_slices(variances),
         chosen,
         nest=nest,
-        sphere=not (spatial and partial_sky(axis)),
+        sphere=axis is None or partial_sky(axis) is None,
         overwrite=overwrite,
         progress=progress,
     )

@@ -16,7 +16,7 @@ from .amounts import (
     ExpectedAmounts,
     SourceAmounts,
     expected_amounts,
-    sideband_variance,
+    sideband_amounts,
     source_amounts,
 )
 from .filters import Filter
@@ -114,6 +114,23 @@ def filtered_maps(
     sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
     if sky is not None:
         sums -= sky
+    return maps_of_sums(plan, recipe, sums, variances, progress)
+
+
+def maps_of_sums(
+    plan: TemplatePlan,
+    recipe: Recipe,
+    sums: Array,
+    variances: Array,
+    progress: Progress | None = None,
+) -> FilteredMaps:
+    """Filter sums of slices and bring them onto the template's axes.
+
+    Parameters
+    ----------
+    sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
+        Overwritten.
+    """
     maps, n_pooled, moved = {}, 0, 0.0
     for k, label in enumerate(recipe.weights.labels):
         contents, variance = sums[k, ...], variances[k, ...]
@@ -131,13 +148,18 @@ def filtered_maps(
     return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved)
 
 
-def amounts_of(plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps) -> ExpectedAmounts:
-    """The amounts of the recipe, or for a sideband sum what its slices hold."""
+def amounts_of(plan: TemplatePlan, recipe: Recipe, total: float) -> ExpectedAmounts:
+    """The amounts of the recipe, or for a sideband sum what its slices hold.
+
+    Parameters
+    ----------
+    total : float
+        Of the first component's map, before it is given an amount.
+    """
     if plan.options.method != "sideband":
         return recipe.amounts
-    # the tutorial's number: what the slices hold, not what the fit expects of them
-    variance = sideband_variance(plan, recipe.fit, recipe.source, filtered.total)
-    return ExpectedAmounts({"background": filtered.total}, np.array([[variance]]))
+    # what the slices hold, not what the fit expects of them
+    return sideband_amounts(plan, recipe.fit, recipe.source, total)
 
 
 def assemble(
@@ -177,6 +199,7 @@ def assemble(
         sky_norm_removed=sky_norm_removed,
         systematic_percent=100.0 * fit.systematic if systematic else 0.0,
         livetime_from=plan.livetime_from,
+        recipe=plan.options.recipe(recipe.filter),
         notes=tuple(notes),
     )
     return BackgroundTemplate(

@@ -16,6 +16,7 @@ from ..errors import FileError, TemplateError
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
 from ..histograms.axes import read_axes
+from ..histograms.axis import event_axes
 from ..histograms.read import open_file
 from ..histograms.write import make_histogram, write_maps
 from ..io import checks
@@ -27,14 +28,18 @@ from .axes import counts_on_axes
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
 from .record import Record
+from .words import as_html, as_table, in_a_line
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from astropy.units import Quantity
-    from histpy import Histogram
+    from histpy import Axes, Histogram
 
     from ..consumers.binned import BinnedBackground
     from ..consumers.unbinned import BackgroundDensity
     from ..plugin import LineBackgroundLike
+    from .amounts import ExpectedAmounts
+    from .control import ControlRanges
 
 FORMAT = "cosi-linebkg template 1"
 
@@ -55,7 +60,8 @@ class BackgroundTemplate:
     counts : mapping of label to float
         Expected counts at the current norms.
     covariance : ndarray, shape (n_labels, n_labels), counts^2
-        Of the counts: spectral fit (with its systematic error), line ratio, or fitted norms.
+        Of the counts: spectral fit (with its systematic error, or the one that control ranges
+        measured), line ratio, or fitted norms.
         Infinite variance for an amount about which nothing is known.
     fit : LineBackgroundFit
         The fit that it was made from.
@@ -84,7 +90,8 @@ class BackgroundTemplate:
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        self.axes = axes
+        #: The same as `axes`, without histpy.
+        self.event_axes = event_axes(axes)
         self.labels = tuple(maps)
         self._maps = dict(maps)
         self._sums = {label: float(m.sum()) for label, (m, _) in maps.items()}
@@ -99,6 +106,11 @@ class BackgroundTemplate:
         self.versions = dict(versions or installed_versions())
 
     @property
+    def axes(self) -> Axes:
+        """The axes, as histpy's."""
+        return self.event_axes.histpy
+
+    @property
     def fit(self) -> LineBackgroundFit:
         """The fit that it was made from."""
         return self._fit
@@ -107,6 +119,11 @@ class BackgroundTemplate:
     def record(self) -> Record:
         """How it was made."""
         return self._record
+
+    @property
+    def control_ranges(self) -> ControlRanges | None:
+        """What control ranges said of it; None if it was not validated."""
+        return self._record.control
 
     @property
     def method(self) -> str:
@@ -130,7 +147,7 @@ class BackgroundTemplate:
     def _with(self, **changed: Any) -> BackgroundTemplate:
         """A template that differs in some arguments; maps are shared."""
         own: dict[str, Any] = {
-            "axes": self.axes,
+            "axes": self.event_axes,
             "maps": self._maps,
             "counts": self._counts,
             "covariance": self._covariance,
@@ -149,13 +166,16 @@ class BackgroundTemplate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know, at the current norms."""
-        unknown = self.unknown
+        unknown, own = self.unknown, self._record.notes
+        control = self._record.control
+        if control is not None and not control.usable:
+            own = (*own, f"Control ranges: {control.summary()}.")
         if not unknown:
-            return self._record.notes
+            return own
         counts = sum(self._counts[label] for label in unknown)
         held = f"only {counts:.2g} counts of other lines' tails are" if counts else "the norm is 0"
         return (
-            *self._record.notes,
+            *own,
             f"The amount of {', '.join(unknown)} in the masked source range is not known: {held}. "
             "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
         )
@@ -269,11 +289,28 @@ class BackgroundTemplate:
         maps = {label: contents for label, (contents, _) in self._maps.items()}
         fit = fit_component_norms(data, maps, self._counts, self._covariance, skies, constrain)
         if not constrain:  # no longer in the errors
-            self._record = replace(self._record, systematic_percent=0.0)
+            self._record = replace(self._record, systematic_percent=0.0, measured_percent=0.0)
         k = len(self.labels)
         self._covariance = fit.covariance[:k, :k]
         self.set_parameters(**dict(zip(self.labels, fit.values[:k].tolist(), strict=True)))
         return fit
+
+    def set_control(self, control: ControlRanges, amounts: ExpectedAmounts | None = None) -> None:
+        """Keep what control ranges said, and let the errors of the counts include it.
+
+        Parameters
+        ----------
+        control : ControlRanges
+        amounts : ExpectedAmounts, optional
+            What the spectrum says of the counts. The measured error of the amount takes the place
+            of its systematic error where it is larger; default: the errors stay as they are.
+        """
+        percent = 0.0
+        if amounts is not None:
+            wider = amounts.with_measured(control.amount.value)
+            self._covariance = wider.covariance.copy()
+            percent = 100.0 * control.amount.value if wider is not amounts else 0.0
+        self._record = replace(self._record, control=control, measured_percent=percent)
 
     def counts_on_axes(self, source: Any, what: str = "observed") -> Array:
         """The contents of a histogram, which must have this template's axes.
@@ -289,7 +326,7 @@ class BackgroundTemplate:
         -------
         ndarray, shape of the axes, counts
         """
-        return counts_on_axes(source, self.axes, what, self.source_range)
+        return counts_on_axes(source, self.event_axes, what, self.source_range)
 
     # --- maps ------------------------------------------------------------------------------------
 
@@ -314,9 +351,15 @@ class BackgroundTemplate:
         """
         return make_histogram(self.axes, self._total(1), self._total(2))
 
+    def expected(self, label: str | None = None) -> Array:
+        """The contents of `histogram`, or of the component of this label, shape of the axes."""
+        if label is None:
+            return self._total(1)
+        return self._scaled(label, self._counts[label] or 1.0)[0]
+
     def _total(self, power: int) -> Array:
         """The sum at the current norms of the maps (power 1), or of their variances (2)."""
-        total = np.zeros([axis.nbins for axis in self.axes])
+        total = np.zeros(self.event_axes.shape)
         for label, counts in self._counts.items():
             total += self._maps[label][power - 1] * (counts / self._sums[label]) ** power
         return total
@@ -341,14 +384,14 @@ class BackgroundTemplate:
             The errors are those of the slices' counts (sumw2), without the norm's.
         """
         position = self._axis_position(axis)
-        others = tuple(i for i in range(len(list(self.axes))) if i != position)
+        others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
         maps = [self._scaled(name, self._counts[name]) for name in chosen]
         counts = np.sum([m.sum(axis=others) for m, _ in maps], axis=0)
         return counts, np.sqrt(np.sum([v.sum(axis=others) for _, v in maps], axis=0))
 
     def _axis_position(self, axis: str) -> int:
-        names = [a.label for a in self.axes]
+        names = self.event_axes.labels
         if axis not in names:
             raise TemplateError(
                 f"The template has no axis {axis!r}; it has {', '.join(map(str, names))}."
@@ -378,7 +421,7 @@ class BackgroundTemplate:
         2019, A&A 626, A73.
         """
         position = self._axis_position(axis)
-        n_bins = self.axes[position].nbins
+        n_bins = self.event_axes[position].nbins
         if isinstance(groups, int):
             if groups < 1:
                 raise TemplateError(f"Groups must hold 1 bin or more, got {groups}.")
@@ -525,7 +568,7 @@ class BackgroundTemplate:
 
         densities = energy_densities(
             self.fit,
-            self.axes,
+            self.event_axes,
             self.source_range,
             self.labels,
             self.unknown,
@@ -582,23 +625,24 @@ class BackgroundTemplate:
 
         return deconvolution_ranges(self, keys, n_sigma=n_sigma)
 
-    def threemlfit_background(self, time_range: Sequence[Any]) -> Histogram:
+    def threemlfit_background(self, time_range: Sequence[Any] | None = None) -> Histogram:
         """What cosi-threemlfit reads; see `programs.threemlfit_background`."""
         from ..consumers.programs import threemlfit_background
 
         return threemlfit_background(self, time_range)
 
     def __repr__(self) -> str:
-        parts = ", ".join(
-            f"{label} {self._counts[label]:.1f} +- {error:.1f}"
-            for label, error in self.errors.items()
-        )
-        low, high = self.source_range
-        percent = self._record.systematic_percent
-        systematic = f", systematic error {percent:.2g} % per bin included" if percent else ""
-        return (
-            f"BackgroundTemplate({self.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
-        )
+        return in_a_line(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def to_table(self) -> Table:
+        """Counts and errors, and with a livetime the rates, as an astropy table.
+
+        The last row is the total, whose error has the correlations. What is not known is masked.
+        """
+        return as_table(self)
 
     # --- files -----------------------------------------------------------------------------------
 
@@ -611,16 +655,31 @@ class BackgroundTemplate:
 
         with whole_hdf5(path) as whole:
             for label in self.labels:
-                contents, sumw2 = self._maps[label]
-                factor = (self._counts[label] or 1.0) / self._sums[label]
-                maps = {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
-                write_maps(whole, f"components/{label}", self.axes, maps)
+                write_maps(whole, f"components/{label}", self.event_axes, self._factors(label))
                 whole.check()
             with h5py.File(whole, "a") as file:
                 file.attrs["format"] = FORMAT
                 # datasets: attributes are limited to 64 kB
                 file.create_dataset("metadata", data=json.dumps(self._metadata(), allow_nan=False))
                 file.create_dataset("fit", data=self.fit.to_json())
+
+    def write_histogram(self, path: str | os.PathLike[str], label: str | None = None) -> None:
+        """Write `histogram`, or the component of this label, as a plain histpy file.
+
+        Whole or not at all; a file in its place is replaced.
+        """
+        if label is None:
+            maps = {"contents": (self._total(1), 1.0), "sumw2": (self._total(2), 1.0)}
+        else:
+            maps = self._factors(label)
+        with whole_hdf5(path) as whole:
+            write_maps(whole, "hist", self.event_axes, maps)
+
+    def _factors(self, label: str) -> dict[str, tuple[Array, float]]:
+        """The maps of a component as they are written: at its counts, or at 1 count."""
+        contents, sumw2 = self._maps[label]
+        factor = (self._counts[label] or 1.0) / self._sums[label]
+        return {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
 
     def _metadata(self) -> dict[str, Any]:
         return {
@@ -685,7 +744,7 @@ class BackgroundTemplate:
 
 def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
     """Contents and sumw2 of a component in a file: finite, not negative, not all 0."""
-    shape = tuple(axis.nbins for axis in axes)
+    shape = axes.shape
     found = []
     for name in ("contents", "sumw2"):
         if getattr(group[name], "shape", None) != shape:

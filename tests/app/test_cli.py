@@ -29,6 +29,8 @@ RESULTS = {
     "phi.png",
     "maps.png",
     "weights.png",
+    "control.png",
+    "control_ranges.json",
 }
 
 
@@ -67,10 +69,14 @@ def test_demo_leaves_what_run_writes(demo):
     # what the simulation puts there: see its DEMO_CONTINUUM and DEMO_LINES
     assert template.counts["continuum"] == pytest.approx(22269, abs=4.5 * 28)
     assert template.counts["lines"] == pytest.approx(4543, abs=4.5 * 60)
+    control = json.loads((demo / "control_ranges.json").read_text())
+    assert control["usable"] and len(control["ranges"]) == 12
+    assert control == template.control_ranges.to_dict()
     total = histpy.Histogram.open(str(demo / "background.hdf5"))
     assert np.sum(total.contents) == pytest.approx(sum(template.counts.values()))
     report = (demo / "report.html").read_text()
     assert "http://" not in report and "https://" not in report
+    assert control["summary"] in report
     assert "sideband" in report and "-16.9" in report.replace("\N{MINUS SIGN}", "-")
 
 
@@ -290,6 +296,7 @@ def test_single_steps_leave_nothing_of_another_run(demo, tmp_path):
     assert main(["template", str(path), "--fit", str(out / "fit.json"), "--out", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == {
         "fit.json", "template.h5", "background.hdf5", "background_background.hdf5", "spectrum.png",
+        "control_ranges.json",
     }  # fmt: skip
     assert main(["fit", str(path), "--out", str(out), "--quiet"]) == 0
     assert {p.name for p in out.iterdir()} == {"fit.json", "spectrum.png"}
@@ -331,3 +338,32 @@ def test_with_few_counts_the_fit_beside_sky_gets_its_p_value_from_toys(tmp_path,
     assert main(["run", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")]) == 0
     fit = LineBackgroundFit.from_json(tmp_path / "out" / "fit.json")
     assert fit.offset is not None and fit.toys is not None and fit.p_value is not None
+
+
+def test_version_names_what_results_depend_on_without_importing_it(capsys):
+    from importlib.metadata import version
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    said = dict(re.split(r"  +", line) for line in capsys.readouterr().out.splitlines())
+    for name in ("cosi-linebkg-plugin", "numpy", "histpy", "astromodels", "threeML", "iminuit"):
+        assert said[name] == version(name)
+    assert said["Python"] == ".".join(map(str, sys.version_info[:3])) and "cosipy" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("cosi-linebkg che", ["check "]), ("cosi-linebkg run --dr", ["--dry-run "])],
+)
+def test_shells_complete_commands_and_options(tmp_path, line, found):
+    pytest.importorskip("argcomplete")
+    answer = tmp_path / "answer"
+    asked = {
+        "_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n",
+    }  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "cosi_linebkg_plugin.app.cli"], env=os.environ | asked, check=True
+    )
+    assert answer.read_text().split("\n") == found

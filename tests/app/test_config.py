@@ -96,7 +96,7 @@ def test_defaults(load):
     assert config.model.model_dump() == MODEL_DEFAULTS | {"lines": ()}
     template = config.template.model_dump()
     assert template.pop("method") == "components" and template.pop("order") == 1
-    assert template.pop("shift") is False
+    assert template.pop("shift") is False and template.pop("validate") is True
     assert set(template.values()) == {None}
 
 
@@ -108,7 +108,8 @@ def test_lines_may_be_searched_for(load, folder):
     config = load("events: total.hdf5\nmodel: {lines: auto}")
     assert config.model.lines == "auto"
     assert config.model.search.model_dump() == {
-        "false_alarm": 0.05, "max_lines": None, "fix_to_catalogue": False
+        "false_alarm": 0.05, "max_lines": None, "fix_to_catalogue": False,
+        "calibrate": False, "bend": True,
     }  # fmt: skip
     text = "events: total.hdf5\nmodel: {lines: auto, search: {false_alarm: 0.01, max_lines: 3}}"
     config = load(text)
@@ -145,6 +146,7 @@ def test_to_yaml_holds_every_key_with_its_default(load):
         "model": MODEL_DEFAULTS | {"lines": []},
         "engine": "minuit",
         "template": None,
+        "output": {"pipeline": False},
     }
 
 
@@ -215,7 +217,7 @@ ENERGY = 'an energy is a finite number above 0, in keV or with its unit ("1.8 Me
 RANGE = "a range is [low, high], two energies with low < high."
 RANGES = "a list of ranges [[low, high], ...] is needed."
 EVENTS = "events are a path, a pattern, a folder, or a list of these"
-KEYS = "Known here: events, binning, source_range, mask, model, engine, template, regions."
+KEYS = "Known here: events, binning, source_range, mask, model, engine, template, output, regions."
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,8 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
             "template: {sideband: []}",
             "template.sideband: unknown key; did you mean sidebands? "
             "Known here: method, sidebands, window, order, tracers, line_ratio, smoothing, "
-            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime, shift.",
+            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime, shift, "
+            "validate.",
         ),
         ("model: 3", "model: got 3; a mapping of keys to values is needed."),
         ("model:", "model: got nothing; a mapping of keys to values is needed."),
@@ -279,7 +282,7 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
         (
             "model: {lines: auto, search: {max_line: 3}}",
             "model.search.max_line: unknown key; did you mean max_lines? "
-            "Known here: false_alarm, max_lines, fix_to_catalogue.",
+            "Known here: false_alarm, max_lines, fix_to_catalogue, calibrate, bend.",
         ),
         ("model: {lines: [auto]}", f"model.lines[0]: got 'auto'; {ENERGY}"),
         (

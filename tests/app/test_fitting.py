@@ -9,7 +9,14 @@ import yaml
 
 from cosi_linebkg_plugin import LineBackgroundLike, find_lines
 from cosi_linebkg_plugin.app.config import parse_config
-from cosi_linebkg_plugin.app.fitting import fit_config, model_of, require_fit_of, spectral_model
+from cosi_linebkg_plugin.app.fitting import (
+    fit_config,
+    hidden_widths,
+    model_of,
+    require_fit_of,
+    search_options,
+    spectral_model,
+)
 from cosi_linebkg_plugin.errors import ConfigError
 from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
@@ -59,8 +66,7 @@ def test_fits_are_those_of_the_plugin(tmp_path, spectrum, model):
     direct = fit_config(config, spectrum)
     search = None
     if model["lines"] == "auto":
-        options = {"sigma": 3.0, "tail": config.model.tail, **config.model.search.model_dump()}
-        search = find_lines(spectrum, pivot=None, **options)
+        search = find_lines(spectrum, **search_options(config))
     composite = model_of(config, search)
     assert_same(spectral_model(config, search), spectrum_of(composite, "linebkg").current_model())
     through = LineBackgroundLike("linebkg", spectrum).fit(composite)
@@ -95,3 +101,19 @@ def test_a_fit_with_another_mask_is_refused(tmp_path, spectrum):
         require_fit_of(other, fit)
     with pytest.raises(ConfigError, match="masks nothing"):
         require_fit_of(spectrum.with_mask([]), fit)
+
+
+def test_a_width_that_the_bins_do_not_show_is_held_in_every_engine():
+    config = parse_config(
+        {"events": __file__, "model": {"pivot": 1800, "lines": [1700, 1850]}}, "/"
+    )
+    wide, fine = (
+        EnergySpectrum(np.arange(1500.0, 2001.0, w), np.full(int(500 / w), 100.0)) for w in (20, 5)
+    )
+    model = spectral_model(config)
+    assert hidden_widths(model, wide) == {"sigma_2"} and hidden_widths(model, fine) == set()
+    held = {p.name: p.free for p in spectral_model(config, None, wide).parameters}
+    assert not held["sigma_2"] and held["mu_2"]
+    assert {p.name: p.free for p in spectral_model(config, None, fine).parameters}["sigma_2"]
+    shape = model_of(config, None, wide).linebkg.spectrum.main.shape
+    assert not shape.sigma_2.free and shape.sigma_2.value == 3.0

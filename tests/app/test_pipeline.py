@@ -3,14 +3,25 @@
 import base64
 import re
 
+import h5py
+import numpy as np
 import pytest
 import yaml
+from histpy import Histogram
 
 from cosi_linebkg_plugin.app import pipeline
+from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_config
 from cosi_linebkg_plugin.app.demo import simulated_events
 from cosi_linebkg_plugin.app.simulation import simulate
-from cosi_linebkg_plugin.errors import FileError, LineBackgroundError, TemplateError
+from cosi_linebkg_plugin.errors import (
+    ConfigError,
+    FileError,
+    LineBackgroundError,
+    TemplateError,
+    one_line,
+)
+from cosi_linebkg_plugin.histograms.orientation import Livetime, write_binning
 from cosi_linebkg_plugin.histograms.write import write_histogram
 
 pytestmark = pytest.mark.filterwarnings(  # what a template notes is printed by commands
@@ -68,7 +79,7 @@ def test_a_figure_is_drawn_once_and_the_report_holds_the_same(load, tmp_path, mo
     pictures = {p.read_bytes() for p in outcome.files if p.suffix == ".png"}
     report = (tmp_path / "out" / "report.html").read_text()
     held = {base64.b64decode(x) for x in re.findall(r"data:image/png;base64,([^\"]+)", report)}
-    assert len(drawn) == len(pictures) == 4 and held == pictures
+    assert len(drawn) == len(pictures) == 5 and held == pictures
     assert progress.said[0] == "reading the events" and "making the template" in progress.said
 
 
@@ -88,6 +99,59 @@ def test_a_configuration_without_a_source_range_has_no_plan(load):
     prepared = pipeline.prepare(load(source_range=None))
     with pytest.raises(LineBackgroundError, match="names no source_range"):
         pipeline.require_plan(prepared)
+
+
+def with_livetime(folder, name="with_livetime.hdf5"):
+    """The events beside what `cosi-linebkg bin` writes of their times."""
+    path = folder / name
+    path.write_bytes((folder / "events.hdf5").read_bytes())
+    with h5py.File(path, "a") as file:
+        write_binning(
+            file, Livetime(80.0, np.array([[1.8e9, 1.8e9 + 40], [1.9e9, 1.9e9 + 60]])), {}
+        )
+    return name
+
+
+@pytest.mark.parametrize("by_option", [False, True])
+def test_the_background_of_cosi_threemlfit(load, folder, tmp_path, by_option):
+    """From the configuration, or the option of run and of template; the times of the livetime."""
+    given = {} if by_option else {"output": {"pipeline": True}}
+    load(events=with_livetime(folder), **given)
+    path, out = str(folder / f"{tmp_path.name}.yaml"), tmp_path / "out"
+    option = ["--pipeline", "--quiet"] if by_option else ["--quiet"]
+    assert main(["run", path, "--out", str(out), *option]) == 0
+    again = ["--fit", str(out / "fit.json"), "--out", str(tmp_path / "again")]
+    assert main(["template", path, *again, *option]) == 0
+    total = np.asarray(Histogram.open(out / "background.hdf5").contents)
+    for made in (out, tmp_path / "again"):
+        found = Histogram.open(made / "background_threemlfit.hdf5")
+        assert [axis.label for axis in found.axes] == ["Time", "Em", "Phi", "PsiChi"]
+        assert found.axes["Time"].edges.to_value("s").tolist() == [1.8e9, 1.9e9 + 60]
+        np.testing.assert_allclose(found.contents[0], total, rtol=1e-12)
+    assert main(["template", path, *again, "--quiet"]) == 0
+    assert (tmp_path / "again" / "background_threemlfit.hdf5").exists() != by_option
+
+
+def test_a_background_of_unknown_times_is_refused_before_the_fit(load, folder, monkeypatch):
+    monkeypatch.setattr("cosi_linebkg_plugin.fit.minimise.fit_spectrum", None)
+    output = {"pipeline": True}
+    for changes, message in (
+        ({}, "output.pipeline: cosi-threemlfit needs the times of the events"),
+        ({"source_range": None}, "output.pipeline: A background needs source_range"),
+        (
+            {
+                "events": with_livetime(folder),
+                "source_range": [1500 + 500 * k / 99 for k in (60, 61)],
+                "template": {"like": "events.hdf5"},
+            },
+            "output.pipeline: cosi-threemlfit uses the whole energy axis, 1500-2000 keV",
+        ),
+    ):
+        with pytest.raises(LineBackgroundError) as error:
+            pipeline.prepare(load(output=output, **changes))
+        assert message in one_line(error.value)
+    with pytest.raises(ConfigError, match="output.pipelines: unknown key; did you mean pipeline?"):
+        load(output={"pipelines": True})
 
 
 def test_an_output_that_is_read_is_refused(load, folder):

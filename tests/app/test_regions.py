@@ -136,7 +136,7 @@ def test_nothing_is_written_if_a_region_is_wrong(folder, write, capsys):
     bad = [REGIONS[0], {"name": "far", "source_range": [3000, 3010]}]
     out = folder / "none"
     assert main(["run", str(write(bad)), "--out", str(out)]) == 2
-    assert "region far: template:" in capsys.readouterr().err
+    assert "region far: source_range:" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -220,7 +220,11 @@ def test_one_region_of_a_folder_of_all_is_updated_with_the_page(folder, write, c
 @pytest.mark.parametrize(
     ("region", "kind", "line"),
     [
-        ({"source_range": [3000, 3010]}, BinningError, "region b: template: The source range 3000"),
+        (
+            {"source_range": [3000, 3010]},
+            BinningError,
+            "region b: source_range: The source range 3000",
+        ),
         ({"mask": [[1000, 3000]]}, BinningError, "region b: mask: "),
         ({"model": {"lines": list(range(1510, 1990, 10))}}, ModelError, "region b: model: "),
         (
@@ -235,8 +239,11 @@ def test_an_error_of_a_region_keeps_its_class(folder, write, region, kind, line)
     path = write([REGIONS[0], {"name": "b"} | region])
     with pytest.raises(kind) as caught:
         run_regions(load_regions(path), folder / "classes")
-    assert one_line(caught.value).startswith(line)
-    assert caught.value.__notes__[-1] == "in the configuration, at region b"
+    assert one_line(caught.value).startswith(f"{path}: {line}")
+    assert caught.value.__notes__[-2:] == [
+        "in the configuration, at region b",
+        f"in the configuration, at {path}",
+    ]
 
 
 def test_a_fit_that_fails_keeps_its_result_and_its_region(folder, write):
@@ -252,8 +259,9 @@ def test_a_damaged_file_is_a_file_error_wherever_it_stands(folder, write):
     path = write(events="damaged.hdf5")
     with pytest.raises(FileError, match="damaged.hdf5") as caught:
         run(load_config(path, "al26"), folder / "damaged")
-    assert one_line(caught.value).startswith("events: ")
+    assert one_line(caught.value).startswith(f"{path}: events: ")
     like = [REGIONS[0] | {"template": {"like": "damaged.hdf5"}}]
+    path = write(like)
     with pytest.raises(FileError, match="damaged.hdf5") as caught:
-        run_regions(load_regions(write(like)), folder / "damaged")
-    assert one_line(caught.value).startswith("region al26: template: ")
+        run_regions(load_regions(path), folder / "damaged")
+    assert one_line(caught.value).startswith(f"{path}: region al26: template: ")

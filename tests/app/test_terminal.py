@@ -71,6 +71,30 @@ def test_a_terminal_shows_counts_of_what_is_not_events():
         assert "toys/s" not in screen.getvalue()
 
 
+def test_a_terminal_says_when_loops_are_compiled():
+    """What a user waits for in the first run; nothing is said where the cache holds it."""
+    import numba
+    import numpy as np
+    from rich.progress import Progress
+
+    with Progress(disable=True) as bar:
+        progress = OnTerminal(bar)
+        progress.say("fitting")
+        said = []
+        show = progress.compiling
+        progress.compiling = lambda now: (show(now), said.append(bar.tasks[0].description))
+
+        @numba.njit
+        def total(values):
+            return np.cumsum(values)[-1]
+
+        assert total(np.arange(4.0)) == 6.0
+        assert said[0] == "fitting (compiling, once after installing)" and said[-1] == "fitting"
+        said.clear()
+        assert total(np.arange(4.0)) == 6.0
+        assert said == []
+
+
 def test_threeml_is_quieted_by_name():
     loggers = [logging.getLogger(name) for name in ("threeML", "astromodels")]
     before = [logger.level for logger in loggers]

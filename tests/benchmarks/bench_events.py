@@ -75,7 +75,7 @@ def against_histpy(
     options = BinningOptions(**ENERGIES[energies], **AXES)
 
     def theirs():
-        histogram = histpy.Histogram(options.axes(), sparse=True)
+        histogram = histpy.Histogram(options.axes().histpy, sparse=True)
         with h5py.File(path) as file:
             lon, lat = (file[f"{name} galactic"][:] * u.deg for name in ("Chi", "Psi"))
             histogram.fill(

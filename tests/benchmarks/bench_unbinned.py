@@ -78,12 +78,11 @@ def even_template(livetime: float, nside: int = 16):
 def set_up_and_call(
     n_events: int = 1_000_000, repeats: int = 3, aims: tuple[float, float] | None = None
 ) -> list[Row]:
-    """Set-up; all densities at new norms, with cosipy's likelihood, and at the same norms."""
+    """Set-up, densities and likelihoods."""
     import astropy.units as u
     from cosipy.background_estimation.free_norm_threeml_binned_bkg import (
         FreeNormBackgroundInterpolatedDensityTimeTagEmCDS,
     )
-    from cosipy.statistics import UnbinnedLikelihood
 
     history = flight()
     events = event_data(int(n_events), history)
@@ -110,29 +109,59 @@ def set_up_and_call(
     peer = "cosipy 0.4.3's interpolated density"
     what = f"unbinned background of {n_events:.0e} events, 2 components"
     rows = [Comparison(f"{what}: set-up", peer, ours, theirs, setup_aim, repeats).row()]
+    return rows + _calls(made["ours"], made["theirs"], what, peer, call_aim, max(7, repeats))
+
+
+class _EvenSource:
+    """A response of cosipy's with a source that is even in everything."""
+
+    def __init__(self, background):
+        self.event_type = background.event_type
+        self._density = 0.1 * np.asarray(background.expectation_density())
+
+    def expected_counts(self):
+        return 1000.0
+
+    def expectation_density(self):
+        return self._density
+
+
+def _calls(ours, theirs, what, peer, aim, repeats) -> list[Row]:
+    """Densities and likelihoods at norms that change from call to call; equal results."""
+    import astropy.units as u
+    from cosipy.interfaces.expectation_interface import SumExpectationDensity
+    from cosipy.statistics import UnbinnedLikelihood
+
+    source = _EvenSource(ours)
     turn = {"n": 0}
 
-    def call(background, whole):
-        likelihood = UnbinnedLikelihood(background)
-
+    def at_new_norms(background, work):
         def run():
             turn["n"] += 1
-            changed = {label: rate * (1 + 1e-6 * turn["n"]) for label, rate in rates.items()}
-            background.set_parameters(**changed)
-            return likelihood.get_log_like() if whole else background.expectation_density()
+            rate = 30.0 * (1 + 1e-6 * turn["n"])
+            background.set_parameters(continuum=rate * u.Hz, lines=0.3 * rate * u.Hz)
+            return work()
 
         return run
 
-    for whole, name, aim in (
-        (False, "density at new norms", None),
-        (True, "likelihood at new norms", call_aim),
-    ):
-        pair = (call(made["ours"], whole), call(made["theirs"], whole))
-        rows.append(Comparison(f"{what}: {name}", peer, *pair, aim, max(7, repeats)).row())
-    same = (made["ours"].expectation_density, made["theirs"].expectation_density)
+    whole = UnbinnedLikelihood(SumExpectationDensity(source, theirs)).get_log_like
+    alone = UnbinnedLikelihood(theirs).get_log_like
+    pairs = (
+        ("density", ours.expectation_density, theirs.expectation_density, None),
+        ("likelihood", ours.likelihood().get_log_like, alone, aim),
+        ("likelihood with a source", ours.likelihood(source).get_log_like, whole, None),
+        ("in cosipy's UnbinnedLikelihood", UnbinnedLikelihood(ours).get_log_like, alone, None),
+    )
+    rows = []
+    for name, own, other, wanted in pairs:
+        for background in (ours, theirs):
+            background.set_parameters(continuum=30.0 * u.Hz, lines=9.0 * u.Hz)
+        np.testing.assert_allclose(own(), other(), rtol=1e-6)
+        runs = at_new_norms(ours, own), at_new_norms(theirs, other)
+        rows.append(Comparison(f"{what}: {name} at new norms", peer, *runs, wanted, repeats).row())
+    same = (ours.expectation_density, theirs.expectation_density)
     name = f"{what}: density at the same norms"
-    rows.append(Comparison(name, peer, *same, None, max(7, repeats)).row())
-    return rows
+    return [*rows, Comparison(name, peer, *same, None, repeats).row()]
 
 
 def memory_of_density(n_events: int = 1_000_000) -> list[Row]:

@@ -11,6 +11,7 @@ from cosi_linebkg_plugin.consumers.event_kernels import (
     fill_densities,
     place_in_time,
     sky_vectors,
+    sum_of_logs,
     weighted_densities,
 )
 
@@ -150,3 +151,31 @@ def test_sums_over_components_are_those_of_numpy(n, n_labels):
     out = np.full(n, np.nan)
     weighted_densities(rates, densities, out)
     assert_allclose(out, rates @ densities.astype(float), rtol=1e-13)
+
+
+# --- sums of logarithms --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [0, 1, 2047, 2048, 2049, 10_000])
+@pytest.mark.parametrize("scale", [1.0, 1e-17, 1e-30, 1e17, 1e30])
+def test_the_sum_of_logarithms_is_that_of_numpy(n, scale):
+    rng = np.random.default_rng(n)
+    densities = (scale * rng.uniform(1e-3, 1e3, (3, n))).astype(np.float32)
+    rates, others = np.array([0.3, 0.0, 5.0]), scale * rng.uniform(0.0, 1e3, n)
+    for more in (np.empty(0), others):
+        values = rates @ densities.astype(float) + (more if more.size else 0.0)
+        got = sum_of_logs(rates, densities, more)
+        # of the terms, which may cancel
+        assert abs(got - np.log(values).sum()) <= 1e-13 * np.abs(np.log(values)).sum()
+
+
+@pytest.mark.parametrize("place", [0, 5000, 9999])
+def test_a_density_that_is_not_positive_makes_it_impossible(place):
+    densities, rates = np.ones((1, 10_000), np.float32), np.array([2.0])
+    densities[0, place] = 0.0
+    assert sum_of_logs(rates, densities, np.empty(0)) == -np.inf
+    others = np.zeros(10_000)
+    others[place] = 3.0
+    assert sum_of_logs(rates, densities, others) == pytest.approx(9999 * np.log(2) + np.log(3))
+    densities[0, place] = np.nan
+    assert np.isnan(sum_of_logs(rates, densities, np.empty(0)))

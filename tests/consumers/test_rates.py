@@ -104,6 +104,19 @@ def test_two_backgrounds_of_one_name_are_refused_in_a_session(template):
         fit_of(*plugins, one.constraint(name="a"), two.constraint(name="b"))
 
 
+def test_a_plugin_that_is_made_anew_is_no_second_background(template):
+    """A cell of a notebook that is run again; two plugins of one background remain refused."""
+    bkg = BinnedBackground(template)
+    for _ in range(2):
+        cosi = PoissonPlugin("cosi", CONTINUUM, bkg)
+        bkg.configure(cosi)
+        fit_of(cosi, bkg.constraint())
+    second = PoissonPlugin("second", CONTINUUM, bkg)
+    bkg.configure(second)
+    with pytest.raises(ModelError, match="Two backgrounds of this session have a norm"):
+        fit_of(cosi, second, bkg.constraint())
+
+
 def test_names_and_norms_are_checked(template):
     with pytest.raises(TemplateError, match="identifier"):
         BinnedBackground(template, prefix="2nd ")

@@ -14,6 +14,7 @@ from templates import SOURCE, axes, template_of
 
 pytest.importorskip("cosipy")
 
+import cosipy04 as c4
 from astromodels import Model, PointSource, Powerlaw
 from astropy.coordinates import GCRS, CartesianRepresentation
 from cosipy import SpacecraftHistory, test_data
@@ -24,10 +25,19 @@ from cosipy.data_io.EmCDSUnbinnedData import (
     TimeTagEmCDSEventDataInSCFrameFromArrays,
     TimeTagEmCDSEventDataInSCFrameFromDC3Fits,
 )
-from cosipy.interfaces import BackgroundDensityInterface, ThreeMLPluginInterface
+from cosipy.interfaces import (
+    BackgroundDensityInterface,
+    ThreeMLPluginInterface,
+    UnbinnedLikelihoodInterface,
+)
 from cosipy.interfaces.event import TimeTagEmCDSEventInSCFrameInterface
 from cosipy.interfaces.expectation_interface import SumExpectationDensity
+from cosipy.response.instrument_response_function import (
+    UnpolarizedDC3InterpolatedFarFieldInstrumentResponseFunction,
+)
 from cosipy.statistics import UnbinnedLikelihood
+from cosipy.threeml.psr_fixed_ei import UnbinnedThreeMLPointSourceResponseTrapz
+from cosipy.threeml.unbinned_model_folding import UnbinnedThreeMLModelFolding
 from event_lists import write_fits
 from scoords import Attitude, SpacecraftFrame
 from threeML import BayesianAnalysis, DataList, JointLikelihood
@@ -195,6 +205,89 @@ def test_an_unbinned_session_finds_the_optimum(frame, constrained):
     norm, *rates = table["value"].to_numpy(float)
     assert cosi.get_log_like() == pytest.approx(-case.minus_log_like(norm, rates), rel=1e-6)
     assert cosi.get_number_of_data_points() == 3900 + N_SKY
+    assert case.template.counts == NUMBERS  # a session leaves the template as it was
+    assert background.counts != pytest.approx(NUMBERS, rel=1e-6)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_likelihood_in_one_pass_is_cosipys(frame):
+    """At any parameters the number of cosipy's classes, and the same optimum in a session."""
+    case = Case(frame)
+    background, source = case.template.background_density(case.events, case.history), case.source()
+    source.set_model(point_source()[0])
+    own = background.likelihood(source)
+    theirs = UnbinnedLikelihood(SumExpectationDensity(source, background))
+    assert isinstance(own, UnbinnedLikelihoodInterface)
+    assert own.nobservations == theirs.nobservations
+    cosi = ThreeMLPluginInterface("cosi", own, source, background)
+    background.configure(cosi)
+    data = DataList(cosi, background.constraint())
+    table, _ = JointLikelihood(point_source()[0], data).fit(quiet=True)
+    assert_allclose(table["value"].to_numpy(float), case.optimum(True), rtol=2e-3)
+    for factor in (0.1, 1.0, 3.0):
+        background.set_parameters(continuum=factor * 20.0 * u.Hz)
+        assert own.get_log_like() == pytest.approx(theirs.get_log_like(), rel=1e-13)
+    background.set_parameters(continuum=0.0 * u.Hz, lines=0.0 * u.Hz)
+    alone = background.likelihood(), UnbinnedLikelihood(background)
+    assert alone[0].get_log_like() == alone[1].get_log_like() == -np.inf
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_session_with_cosipys_own_response(frame):
+    """Its Trapz point source of its test response, which carries no livetime fraction.
+
+    150 events even in all but the logarithm of the energy; ten bins of energy.
+    """
+    n, rng = 150, np.random.default_rng(1)
+    flight = c4.history()
+    times = flight.obstime[0] + rng.uniform(0, c4.livetime(), n) * u.s
+    local = angles_of(Rotation.random(n, rng=2).apply([0.0, 0.0, 1.0]))
+    events = TimeTagEmCDSEventDataInSCFrameFromArrays(
+        times.jd1, times.jd2, 10 ** rng.uniform(2, 4, n), *local, np.arccos(rng.uniform(-1, 1, n))
+    )
+    irf = UnpolarizedDC3InterpolatedFarFieldInstrumentResponseFunction(c4.detector())
+    energies = np.geomspace(110, 9000, 7) * u.keV
+    response = UnbinnedThreeMLModelFolding(
+        UnbinnedThreeMLPointSourceResponseTrapz(events, irf, flight, energies)
+    )
+    model, spectrum = c4.sky(0.005)
+    response.set_model(model)
+    sky, sky_counts = response.expectation_density() / 0.005, response.expected_counts() / 0.005
+    own = {"continuum": 80.0, "lines": 40.0}
+    covariance = np.diag([15.0**2, 15.0**2])
+    template = c4.template_on(c4.axes_in(frame), counts=own, covariance=covariance)
+    background = template.background_density(events, flight, livetime_fraction=False)
+    parts = []
+    for label in own:
+        rates = {other: float(label == other) * u.Hz for other in own}
+        background.set_parameters(**rates)
+        parts.append(background.expectation_density().copy())
+
+    def minus_log_like(k, counts):
+        density = k * sky + np.array(counts) / c4.livetime() @ parts
+        return k * sky_counts + sum(counts) - np.log(density).sum()
+
+    def cost(x):
+        counts = x[1:] * list(own.values())
+        known = np.sum(((counts - list(own.values())) / 15.0) ** 2)
+        return minus_log_like(0.005 * x[0], counts) + 0.5 * known
+
+    best = minimize(cost, np.ones(3), method="Nelder-Mead", tol=1e-9)
+    assert best.success
+    by_hand = best.x * [0.005, *(c / c4.livetime() for c in own.values())]
+    for likelihood in (
+        UnbinnedLikelihood(SumExpectationDensity(response, background)),
+        background.likelihood(response),
+    ):
+        cosi = ThreeMLPluginInterface("cosi", likelihood, response, background)
+        background.configure(cosi)
+        spectrum.K.value = 0.005
+        data = DataList(cosi, background.constraint())
+        table, _ = JointLikelihood(model, data).fit(quiet=True)
+        assert_allclose(table["value"].to_numpy(float), by_hand, rtol=5e-3)
+        counts = list(background.counts.values())
+        expected = -minus_log_like(spectrum.K.value, counts)
+        assert cosi.get_log_like() == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_bayesian_unbinned_session():

@@ -19,7 +19,7 @@ import cosipy04 as c4
 from cosipy.background_estimation import FreeNormBinnedBackground
 from cosipy.data_io import EmCDSBinnedData
 from cosipy.interfaces import BinnedBackgroundInterface
-from threeML import BayesianAnalysis, DataList, JointLikelihood
+from threeML import BayesianAnalysis, DataList, GoodnessOfFit, JointLikelihood
 
 FRAMES = ["local", "galactic"]
 TRUE_K = 0.02  # some 1000 counts of the source
@@ -266,7 +266,8 @@ def test_two_backgrounds_of_the_same_names_are_refused(prefixes, caplog):
 # --- one session with the spectrum ---------------------------------------------------------------
 
 
-def test_a_joint_session_with_the_spectrum():
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_joint_session_with_the_spectrum(frame):
     """Spectrum and sky in one likelihood: its value and its optimum, both by hand."""
     from astromodels import Gaussian, Powerlaw
 
@@ -287,7 +288,7 @@ def test_a_joint_session_with_the_spectrum():
     amounts = fit.expected_counts((1800.0, 1820.0))
     assert centers.size == 40 and amounts.values[0] > 1000
 
-    axes = c4.axes_in("local")
+    axes = c4.axes_in(frame)
     patterns = c4.components(axes)
     maps = {label: m / m.sum() for label, m in patterns.items()}
     counts_now = dict(zip(("continuum", "lines"), amounts.values.tolist(), strict=True))
@@ -302,7 +303,7 @@ def test_a_joint_session_with_the_spectrum():
         livetime=c4.livetime(),
     )
     lines = 0.5 * fit.values["F_2"] * 0.999
-    sky = c4.sky_counts("local")
+    sky = c4.sky_counts(frame)
     observed = np.random.default_rng(8).poisson(
         TRUE_K * sky + counts_now["continuum"] * maps["continuum"] + lines * maps["lines"]
     )
@@ -335,6 +336,34 @@ def test_a_joint_session_with_the_spectrum():
             assert by_hand() + linebkg.get_log_like() < best + 1e-3
         parameter.value = there
     assert abs(table["value"].iloc[0] - TRUE_K) < 3 * table["error"].iloc[0]
+
+
+def test_goodness_of_fit_beside_cosipys_plugin():
+    """0.4.3's plugin simulates no data; that of the spectrum does, in a session of its own."""
+    edges = np.linspace(1700.0, 1900.0, 41)
+    expected = 90.0 * np.diff(edges) * (0.5 * (edges[1:] + edges[:-1]) / 1800.0) ** -2
+    counts = np.random.default_rng(7).poisson(expected)
+    spectrum = background_model([], pivot=1800)
+    linebkg = LineBackgroundLike("linebkg", (edges, counts), spectrum=spectrum)
+    case = Case("local")
+    background = case.template.binned_background(case.data)
+    cosi = c4.plugin(case.data, background)
+    background.configure(cosi)
+    model = c4.sky(0.01)[0]
+    linebkg.guess(model)
+    joint = JointLikelihood(model, DataList(linebkg, cosi, background.constraint()))
+    joint.fit(quiet=True)
+    with pytest.raises(AttributeError, match="ThreeMLPluginInterface.*get_simulated_dataset"):
+        GoodnessOfFit(joint).by_mc(2)
+    p_value = linebkg.result(joint).p_value
+    alone, sky = c4.sky(0.01)
+    sky.K.free = False
+    session = JointLikelihood(alone, DataList(linebkg))
+    session.fit(quiet=True)
+    linebkg.seed(3)
+    gof, _, _ = GoodnessOfFit(session).by_mc(20)
+    # 20 data sets resolve p to 0.1; 4 of those: 1e-4
+    assert gof["linebkg"] == pytest.approx(p_value, abs=0.45) and 0.05 < p_value < 0.95
 
 
 # --- FreeNormBinnedBackground --------------------------------------------------------------------

@@ -244,13 +244,14 @@ def test_a_written_histogram_is_plain_histpy_with_a_record(path, tmp_path):
 
 
 KILLED_WRITING = """
-import os, signal, sys, histpy
+import os, signal, sys
+from cosi_linebkg_plugin.events import binning
 from cosi_linebkg_plugin.app.cli import main
-write = histpy.Histogram.write
-def killed(self, *args, **options):
-    write(self, *args, **options)
+write = binning.write_cells
+def killed(*args):
+    write(*args)
     os.kill(os.getpid(), signal.SIGKILL)
-histpy.Histogram.write = killed
+binning.write_cells = killed
 main(sys.argv[1:])
 """
 KILLED_READING = """

@@ -234,6 +234,49 @@ if NEW:
             masked = history.apply_gti(GoodTimeInterval(starts.utc, stops.utc))
             assert found == pytest.approx(masked.cumulative_livetime().to_value("s"), abs=1e-6)
 
+    @pytest.mark.parametrize("form", ["unix", "mjd"])
+    @pytest.mark.parametrize("frame", FRAMES)
+    def test_events_in_good_times_are_cosipys(tmp_path, frame, form):
+        """Beside its TimeSelector, BinnedData and apply_gti."""
+        from cosipy import SpacecraftHistory
+        from cosipy.data_io.EmCDSUnbinnedData import TimeTagEmCDSEventDataInSCFrameFromDC3Fits
+        from cosipy.event_selection import GoodTimeInterval
+        from cosipy.event_selection.time_selection import TimeSelector
+
+        times = START + 10.0 * np.arange(115)
+        x, z = rocking_orbit(times - START)
+        (lat_x, lon_x), (lat, lon) = (
+            np.degrees([np.arcsin(v[:, 2]), np.arctan2(v[:, 1], v[:, 0])]) for v in (x, z)
+        )
+        live = np.append(np.linspace(3.0, 9.0, 114), 0)
+        orientation = tmp_path / "o.ori"
+        write_orientation(orientation, times, live, lat, lon, lat_x, lon_x)
+        events = make_events(20_000, duration=1140.0)
+        path = write_fits(tmp_path / "events.fits", events)
+        bounds = START + np.array([[15.0, 333.3], [400.0, 404.0], [777.7, 1100.0]])
+        gti = GoodTimeInterval(*(unix(column) for column in bounds.T))
+        gti.save_as_fits(tmp_path / "gti.fits", output_format=form)
+
+        read_back = GoodTimeInterval.from_fits(tmp_path / "gti.fits")
+        unbinned = TimeTagEmCDSEventDataInSCFrameFromDC3Fits(path)
+        selector = TimeSelector.from_gti(read_back)
+        chosen = np.fromiter(selector.select(unbinned), bool, unbinned.nevents)
+        assert 10_000 < chosen.sum() < 15_000
+        selected = {name: values[chosen] for name, values in events.items()}
+        settings = dict(
+            time_bins=[START, START + 300.0, START + 1140.0], energy_bins=[200.0, 1000.0, 5000.0],
+            phi_pix_size=6, nside=4, scheme="ring", tmin=START, tmax=START + 1140,
+        )  # fmt: skip
+        theirs = binned_by_cosipy(
+            tmp_path, write_fits(tmp_path / "selected.fits", selected), frame, **settings
+        )
+        good = {"good_times": tmp_path / "gti.fits", "orientation": orientation}
+        binned = bin_event_files(path, options_of(frame, **settings, **good))
+        assert_same(binned.histogram, theirs)
+        masked = SpacecraftHistory.open(orientation).apply_gti(read_back)
+        expected = masked.cumulative_livetime().to_value("s")
+        assert binned.events.livetime.seconds == pytest.approx(expected, abs=1e-6)
+
     def test_written_by_cosipy_is_read_here(tmp_path):
         from cosipy import SpacecraftHistory
 

@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 from fits import TWO_LINES
+from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.fit.numbers import hides_width, unseen_widths
 from cosi_linebkg_plugin.fit.words import goodness, parameter_table
 from cosi_linebkg_plugin.spectrum.laws import Law
 
@@ -27,3 +30,16 @@ def test_the_table_says_what_is_free_fixed_linked_or_follows(two_lines):
     assert "sigma_3 = sigma_2" in table and "sigma_3 " not in table.split("sigma_3 =")[0]
     lines = str(fit).splitlines()
     assert lines[-1] == fit.summary() and goodness(fit.adequacy) in lines[-1]
+
+
+def test_a_width_that_the_bins_do_not_show_is_said():
+    model = line_model([(1755.0, 4000.0, (1740.0, 1770.0))], k=3000.0, sigma=2.0)
+    fits = {}
+    for width in (5.0, 14.0):
+        edges = np.arange(1600.0, 1901.0, width)
+        spectrum = simulated_spectrum(model, edges, np.random.default_rng(3))
+        fits[width] = fit_spectrum(model, spectrum)
+    assert unseen_widths(fits[5.0]) == [] and "do not show" not in fits[5.0].summary()
+    assert unseen_widths(fits[14.0]) == ["sigma_2"]
+    assert "Note: the bins do not show the lines' width (sigma_2 = " in fits[14.0].summary()
+    assert hides_width(20.0, 3.0) and not hides_width(10.0, 3.0)

@@ -86,13 +86,14 @@ def sky(norm=1.0):
     return Model(source), spectrum
 
 
-def folding(data):
+def folding(data, instrument=None, flight=None):
     """A fresh one for each model: one that has seen a model keeps its source."""
+    instrument = instrument or detector()
     response = BinnedThreeMLPointSourceResponse(
         data=data,
-        instrument_response=BinnedInstrumentResponse(detector(), data),
-        sc_history=history(),
-        energy_axis=detector().axes["Ei"],
+        instrument_response=BinnedInstrumentResponse(instrument, data),
+        sc_history=flight or history(),
+        energy_axis=instrument.axes["Ei"],
         nside=2 * data.axes["PsiChi"].nside,
     )
     return BinnedThreeMLModelFolding(data=data, point_source_response=response)

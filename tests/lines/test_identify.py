@@ -5,7 +5,12 @@ import pytest
 
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.lines.catalogue import instrumental_lines
-from cosi_linebkg_plugin.lines.identify import energy_scale, identify_lines
+from cosi_linebkg_plugin.lines.identify import (
+    energy_scale,
+    identify_lines,
+    match_energy,
+    spacing,
+)
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
 
@@ -116,7 +121,7 @@ def test_calibration_moves_names_and_nothing_else():
     scale = energy_scale(fit)
     assert scale.original(1400.0) - 1400.0 == pytest.approx(2.5, abs=0.1)
     assert "offset" in str(scale)
-    plain, calibrated = identify_lines(fit), identify_lines(fit, calibrate=True)
+    plain, calibrated = identify_lines(fit), identify_lines(fit, scale=scale)
     assert "214Bi" not in [x.name for x in plain]
     right = dict(zip(shifted, ("40K" if e == 1460.82 else "214Bi" if e in BISMUTH else "208Tl"
                                for e in sorted(true)), strict=True))  # fmt: skip
@@ -125,3 +130,12 @@ def test_calibration_moves_names_and_nothing_else():
     assert len(wrong) <= 1, wrong
     np.testing.assert_allclose([x.energy for x in calibrated], sorted(shifted), atol=1e-9)
     assert fit.to_json() == before
+
+
+def test_an_energy_that_is_known_less_well_than_rows_are_apart_has_no_name():
+    near = spacing(1779.0)
+    assert 3.0 < near <= 10.0 and spacing(511.0) < near and spacing(5000.0) == 10.0
+    assert match_energy(1779.0, 0.9 * near)[0].agrees
+    assert not any(m.agrees or m.is_near for m in match_energy(1779.0, 1.1 * near))
+    assert match_energy(1779.0, 0.1, 5.0)[0].agrees
+    assert not any(m.agrees for m in match_energy(1779.0, 0.1, 2.1 * near))

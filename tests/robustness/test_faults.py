@@ -222,6 +222,7 @@ def writers(work):
     return {
         "fit.json": template.fit.to_json,
         "template.h5": template.write,
+        "background.hdf5": template.write_histogram,
         "dense.hdf5": lambda path: write_histogram(path, template.histogram),
         "sparse.hdf5": lambda path: write_histogram(path, template.histogram.to_sparse()),
         "binned.hdf5": binned.write,
@@ -232,8 +233,8 @@ def writers(work):
     }
 
 
-WRITERS = ["fit.json", "template.h5", "dense.hdf5", "sparse.hdf5", "binned.hdf5", "figure.png",
-           "figure.pdf", "report.html", "regions.html"]  # fmt: skip
+WRITERS = ["fit.json", "template.h5", "background.hdf5", "dense.hdf5", "sparse.hdf5",
+           "binned.hdf5", "figure.png", "figure.pdf", "report.html", "regions.html"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -265,9 +266,9 @@ def test_writers_are_all(writers):
         for p in modules
     }
     assert {k: v for k, v in calls.items() if v} == {
-        "fit/result.py": 1, "template/template.py": 1, "histograms/write.py": 1,
+        "fit/result.py": 1, "template/template.py": 2, "histograms/write.py": 1,
         "show/figure.py": 1, "show/report.py": 2, "app/pipeline.py": 1, "app/compare.py": 1,
-        "app/demo.py": 1,
+        "app/demo.py": 1, "events/binning.py": 1,
     }  # fmt: skip
     direct = r"\.write_(text|bytes)\(|open\([^)]*[\"'][wax]b?\+?[\"']|savefig\((?!buffer)"
     for module in modules:

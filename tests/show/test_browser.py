@@ -10,6 +10,7 @@ from matplotlib import image
 from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.show.interactive import has_bokeh
 from cosi_linebkg_plugin.show.report import write_report
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 
@@ -31,7 +32,10 @@ def report(tmp_path_factory):
     model = line_model([(1779.0, 6000.0, (1770.0, 1790.0))], k=300.0)
     rng = np.random.default_rng(1)
     fit = fit_spectrum(model, simulated_spectrum(model, np.linspace(1700.0, 1900.0, 41), rng))
-    write_report(path, fit=fit, figures={"spectrum": plot_spectrum(fit)}, title="In a browser")
+    figures = {"spectrum": plot_spectrum(fit)}
+    write_report(path, fit=fit, figures=figures, title="In a browser", interactive=False)
+    if has_bokeh():
+        write_report(path.with_name("zooms.html"), fit=fit, figures=figures, title="It zooms")
     return path
 
 
@@ -66,3 +70,30 @@ def test_it_prints(report, tmp_path):
     data = paper.read_bytes()
     assert data.startswith(b"%PDF")
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 6
+
+
+@pytest.mark.skipif(not has_bokeh(), reason="bokeh is not installed")
+def test_the_spectrum_zooms_on_a_screen_and_is_a_picture_on_paper(report, tmp_path):
+    page = report.with_name("zooms.html")
+    dom = browse(page, tmp_path, "--virtual-time-budget=20000", "--dump-dom")
+    assert re.search(r'<figure id="spectrum-figure" class="zooms">', dom)
+    assert dom.count("<script") == 4 and "<script src" not in dom  # one of them was unpacked
+    picture = tmp_path / "zooms.png"
+    options = ("--window-size=1200,2400", "--virtual-time-budget=20000")
+    browse(page, tmp_path, *options, f"--screenshot={picture}")
+    pixels = image.imread(picture)[..., :3]
+    red = (abs(pixels - np.array([0xD5, 0x5E, 0x00]) / 255.0) < 0.02).all(axis=2)
+    assert red.sum() > 300  # the model's line
+    paper = tmp_path / "zooms.pdf"
+    browse(page, tmp_path, "--virtual-time-budget=20000", f"--print-to-pdf={paper}")
+    assert len(re.findall(rb"/Subtype\s*/Image", paper.read_bytes())) >= 1
+
+
+@pytest.mark.skipif(not has_bokeh(), reason="bokeh is not installed")
+def test_without_scripts_the_picture_stays(report, tmp_path):
+    page = tmp_path / "blocked.html"
+    text = report.with_name("zooms.html").read_text(encoding="utf-8")
+    assert "script-src 'unsafe-inline'" in text
+    page.write_text(text.replace("script-src 'unsafe-inline'", "script-src 'none'"))
+    dom = browse(page, tmp_path, "--virtual-time-budget=5000", "--dump-dom")
+    assert '<figure id="spectrum-figure">' in dom and "data:image/png;base64," in dom

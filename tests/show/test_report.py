@@ -18,6 +18,8 @@ from cosi_linebkg_plugin.show.report import format_ranges, format_value, headlin
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.template.amounts import LineRatio
+from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
+from cosi_linebkg_plugin.template.extra_error import ExtraError
 from cosi_linebkg_plugin.template.record import Record
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
@@ -141,6 +143,24 @@ def test_report_holds_everything(fit, tmp_path):
     assert page.tags.count("img") == 2
 
 
+def test_report_shows_the_control_ranges(fit, tmp_path):
+    shapes = {"Phi": ShapeTest(61.2, 59)}
+    rows = [ControlRange(1830.0 + 10 * i, 1837.0 + 10 * i, 2200.5, 12.0, 3.0, 2181.0, 46.7, shapes)
+            for i in range(5)]  # fmt: skip
+    error = ExtraError(0.013, 0.0, 0.02, 5)
+    skipped = ((1700.0, 1707.0, "no minimum"),)
+    control = ControlRanges(tuple(rows), error, {"Phi": error}, skipped)
+    template = make_template(fit)
+    template.set_control(control)
+    page = written(tmp_path, fit=fit, template=template)
+    assert control.summary() in page.text and "The template may be used" in page.text
+    assert page.row("1830-1837 keV")[:3] == ["2200 ± 12", "2181", "-0.8862"]
+    assert "is left out: no minimum" in page.text and "leave no room" in page.text
+    template.set_control(replace(control, ranges=()))
+    page = written(tmp_path, fit=fit, template=template)
+    assert "The template should not be used" in page.text
+
+
 def test_components_may_have_any_name(fit, tmp_path):
     """A component called "muons" made the report look for "Fons"."""
     names = {"mu_2": "energy_of_muons", "F_2": "muons", "mu_3": "mu", "F_3": "F_mu"}
@@ -177,7 +197,8 @@ def test_report_of_a_fit_alone(fit, tmp_path):
 
 
 def test_report_is_self_contained(fit, tmp_path):
-    page = written(tmp_path, fit=fit, figures={"spectrum": plot_spectrum(fit)})
+    figures = {"spectrum": plot_spectrum(fit)}
+    page = written(tmp_path, fit=fit, figures=figures, interactive=False)
     assert page.links and all(link.startswith("data:image/png;base64,") for link in page.links)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "http://" not in text and "https://" not in text and "url(" not in text

@@ -1,13 +1,12 @@
 """Figures of a template: projections, chi and weights, on any axes."""
 
-import astropy.units as u
-import histpy
 import numpy as np
 import pytest
 from figures import SOURCE, curve, legend, spans
 from numpy.testing import assert_allclose, assert_array_equal
 
 from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.histograms.axis import EventAxis
 from cosi_linebkg_plugin.show.template import plot_projection, plot_weights
 
 pytestmark = pytest.mark.usefixtures("no_warnings")
@@ -59,7 +58,7 @@ class EmptyBins:
     """A template whose second bin holds nothing and has no error."""
 
     def __init__(self):
-        self.axes = {"Phi": histpy.Axis(np.array([0.0, 90.0, 180.0]) * u.deg, label="Phi")}
+        self.event_axes = {"Phi": EventAxis("Phi", np.array([0.0, 90.0, 180.0]), "deg")}
 
         self.labels, self.unknown, self.counts, self.total_error = ("a",), (), {"a": 4.0}, 2.0
 

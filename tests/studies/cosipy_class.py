@@ -24,7 +24,6 @@ from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
 from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
-from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 
 SOURCE = (1805.0, 1812.0)
@@ -102,7 +101,7 @@ def templates_of_the_demo(exposure: float) -> None:
     plugin = LineBackgroundLike("linebkg", events)
     plugin.set_mask((1790, 1825))
     fit = plugin.fit(background_model(resolved_lines(), pivot=1800))
-    dense = Histogram(Axes(list(open_events(events).axes)),
+    dense = Histogram(Axes(list(events.axes)),
                       contents=np.asarray(events.contents.todense(), float))  # fmt: skip
 
     def cosipys(histogram=dense):

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.template.amounts import LineRatio
+from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
+from cosi_linebkg_plugin.template.extra_error import ExtraError
 from cosi_linebkg_plugin.template.record import FilterScore, Record
 
 FULL = Record(
@@ -25,6 +28,19 @@ FULL = Record(
     systematic_percent=2.6,
     livetime_from="the events",
     split="Phi",
+    recipe={"order": 2, "l_cut": 4, "window": [1700.0, 1900.0], "shift": True},
+    control=ControlRanges(
+        (
+            ControlRange(
+                1830.0, 1837.0, 2200.5, 12.0, 3.0, 2181.0, 46.7, {"Phi": ShapeTest(61.2, 59)}
+            ),
+        ),
+        ExtraError(0.0, 0.0, 0.011, 1),
+        {"Phi": ExtraError(0.031, 0.012, math.inf, 59)},
+        ((1700.0, 1707.0, "The fit did not converge."),),
+        1.8,
+    ),
+    measured_percent=1.2,
     notes=("A note.",),
 )
 

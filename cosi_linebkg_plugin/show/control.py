@@ -1,0 +1,96 @@
+"""The figure of a template's control ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import TemplateError
+from ..units import in_kev
+from .figure import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LABEL_SIZE,
+    PURPLE,
+    SKY_BLUE,
+    VERMILLION,
+    legend_above,
+    panels,
+    sigma_axis,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..template.control import ControlRanges
+
+#: Colour and marker of each axis.
+AXIS_STYLES = {"Phi": (BLUE, "o"), "PsiChi": (VERMILLION, "s"), "Time": (GREEN, "^")}
+
+#: Tests that a right template would fail with a smaller chance are drawn hollow.
+POOR = 0.01
+
+
+def plot_control_ranges(
+    control: ControlRanges,
+    source_range: Sequence[float] | None = None,
+    ax: Sequence[Axes] | None = None,
+) -> Figure:
+    """The control ranges of a template, by energy.
+
+    Parameters
+    ----------
+    control : ControlRanges
+    source_range : (low, high), optional
+        Drawn as a band; quantities, or keV.
+    ax : (Axes, Axes), optional
+        Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Above: pulls of the totals with the errors from the spectrum (filled), and with the
+        measured error where it is larger (open). Below: chi2 over degrees of freedom along each
+        axis, with the template's own errors; hollow where the p-value is below 1 %.
+    """
+    if not control.ranges:
+        raise TemplateError("No control range was found; there is nothing to draw.")
+    figure, (upper, lower) = panels(ax, 2)
+    low = np.array([r.low for r in control.ranges])
+    high = np.array([r.high for r in control.ranges])
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    pulls = control.pulls
+    upper.errorbar(
+        middle, pulls, xerr=half, fmt="o", ms=4, color=BLACK, elinewidth=1.0, label="total",
+    )  # fmt: skip
+    wider = np.array([r.pull(control.amount.value) for r in control.ranges])
+    if not np.allclose(wider, pulls):
+        upper.plot(middle, wider, "D", ms=4, mfc="none", color=PURPLE, label="with measured error")
+    sigma_axis(upper, pulls, "pull of the total")
+    for axis in control.shapes:
+        color, marker = AXIS_STYLES.get(axis, (GREY, "v"))
+        tests = [r.shapes[axis] for r in control.ranges]
+        ratio = np.array([t.chi2 / max(t.dof, 1) for t in tests])
+        poor = np.array([t.p_value < POOR for t in tests])
+        lower.plot(middle[~poor], ratio[~poor], marker, ms=4, color=color, label=axis)
+        lower.plot(middle[poor], ratio[poor], marker, ms=4, color=color, mfc="none")
+    lower.axhline(1.0, color=GREY, lw=0.8, zorder=0.5)
+    lower.set(ylim=(0.0, None), ylabel=r"$\chi^2$/dof", xlabel="energy [keV]")
+    if source_range is not None:
+        for n, panel in enumerate((upper, lower)):
+            label = None if n else "source range"
+            panel.axvspan(*in_kev(source_range), color=SKY_BLUE, alpha=0.35, lw=0, label=label)
+    upper.tick_params(labelbottom=False)
+    lower.set_title("hollow: p < 1 %", fontsize=LABEL_SIZE, loc="right", pad=2.0)
+    legend_above(upper, 3)
+    if control.shapes:
+        lower.legend(
+            loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False, fontsize=8.5,
+            borderaxespad=0.1,
+        )  # fmt: skip
+    return figure

@@ -1,0 +1,298 @@
+"""What control ranges say of a template: its recipe, tried at energies where counts are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import chdtrc
+
+from ..io import checks
+from .extra_error import ExtraError, extra_error
+
+#: Fewer control ranges than this say nothing of others.
+LEAST_RANGES = 4
+
+#: A template that needs a larger extra error than this describes the background too poorly to be
+#: used: of its amount; of the counts in a bin along an axis. An error of 5 % along Phi goes with a
+#: bias of a bright sky line below 1 %, one of 13 to 16 % with 2 % (docs/validation.md).
+LARGEST_AMOUNT, LARGEST_SHAPE = 0.05, 0.1
+
+#: With more counts than this many times the template's, the source range is dominated by something
+#: that control ranges, which hold no strong line, do not stand for.
+LARGEST_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class ShapeTest:
+    """The template of a control range along one axis, scaled to the observed total.
+
+    Attributes
+    ----------
+    chi2 : float
+        With the template's own errors (sumw2) and the Poisson errors.
+    dof : int
+        Groups of bins, less 1 for the total.
+    """
+
+    chi2: float
+    dof: int
+
+    @property
+    def p_value(self) -> float:
+        """Chance of a larger chi2 (chi-square law)."""
+        return float(chdtrc(self.dof, self.chi2)) if self.dof > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class ControlRange:
+    """One pseudo source range.
+
+    Attributes
+    ----------
+    low, high : float, keV
+    expected : float
+        Counts of its template.
+    error : float
+        Of the template's counts, as the real one gets it from the spectrum.
+    systematic : float
+        What of it is the systematic error of the spectral fit.
+    observed : float
+    noise : float
+        Standard error of the observed counts.
+    shapes : mapping of str to ShapeTest
+        By axis.
+    """
+
+    low: float
+    high: float
+    expected: float
+    error: float
+    systematic: float
+    observed: float
+    noise: float
+    shapes: Mapping[str, ShapeTest]
+
+    @property
+    def difference_percent(self) -> float:
+        """(observed - expected) / expected."""
+        return 100.0 * (self.observed / self.expected - 1.0)
+
+    def pull(self, extra: float = 0.0) -> float:
+        """Difference of the totals over its error, with an extra fractional one.
+
+        `extra` takes the place of the systematic error of the spectral fit where it is larger.
+        """
+        systematic = max(extra * self.expected, self.systematic)
+        variance = self.error**2 - self.systematic**2 + systematic**2 + self.noise**2
+        return (self.observed - self.expected) / math.sqrt(variance)
+
+
+@dataclass(frozen=True)
+class ControlRanges:
+    """A recipe for templates, tried at energies where the counts are known to be background.
+
+    Attributes
+    ----------
+    ranges : tuple of ControlRange
+        By energy.
+    amount : ExtraError
+        Of the totals, as a fraction, beyond their statistical errors.
+    shapes : mapping of str to ExtraError
+        Of the counts along an axis, as a fraction, beyond the template's errors and Poisson noise.
+    skipped : tuple of (float, float, str)
+        Ranges, keV, that no template could be made for, and why.
+    source_ratio : float or None
+        Observed counts of the source range over those of the template, where they can be told.
+    """
+
+    ranges: tuple[ControlRange, ...]
+    amount: ExtraError
+    shapes: Mapping[str, ExtraError]
+    skipped: tuple[tuple[float, float, str], ...] = ()
+    source_ratio: float | None = None
+
+    @property
+    def pulls(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Pulls of the totals with the errors from the spectrum, shape (n_ranges,)."""
+        return np.array([r.pull() for r in self.ranges])
+
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """Why the template should not be used; empty if it may."""
+        found = []
+        if len(self.ranges) < LEAST_RANGES:
+            found.append(
+                f"{len(self.ranges)} control ranges are too few for a statement, "
+                f"{LEAST_RANGES} are needed"
+            )
+        else:
+            limits = [("totals", self.amount, LARGEST_AMOUNT)]
+            limits += [(f"bins of {a}", e, LARGEST_SHAPE) for a, e in self.shapes.items()]
+            found += [
+                f"{name} are off by {_percent(error.value)}, more than {_percent(limit)}"
+                for name, error, limit in limits
+                if error.value > limit
+            ]
+        if self.source_ratio is not None and self.source_ratio > LARGEST_RATIO:
+            found.append(
+                f"the source range holds {self.source_ratio:.3g} times the template's counts: if "
+                "that is not your source, it is a background line that the template lacks"
+            )
+        return tuple(found)
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing speaks against the template."""
+        return not self.objections
+
+    def summary(self) -> str:
+        """The result in a sentence."""
+        n = len(self.ranges)
+        text = f"tested on {n} control range{'' if n == 1 else 's'}"
+        if n:
+            parts = [f"totals agree {_agreement(self.amount)}"]
+            parts += [f"{axis} {_agreement(error)}" for axis, error in self.shapes.items()]
+            text += ": " + ", ".join(parts)
+        return f"{text}; " + (
+            "may be used" if self.usable else f"should not be used: {'; '.join(self.objections)}"
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of a table for each range: plain numbers and text."""
+        table = []
+        for r in self.ranges:
+            row: dict[str, Any] = {
+                "range": f"{r.low:g}-{r.high:g} keV",
+                "expected": (r.expected, r.error),
+                "observed": r.observed,
+                "difference_percent": r.difference_percent,
+                "pull": r.pull(),
+            }
+            for axis, test in r.shapes.items():
+                row[f"{axis}_chi2"] = f"{test.chi2:.1f} / {test.dof}"
+                row[f"{axis}_p"] = test.p_value
+            table.append(row)
+        return table
+
+    def __str__(self) -> str:
+        """The table, and the sentence."""
+        axes = list(self.shapes)
+        head = f"{'range [keV]':>15} {'expected':>10} {'error':>7} {'observed':>10} {'pull':>6}"
+        lines = [head + "".join(f" {f'{a} chi2/dof':>16} {'p':>7}" for a in axes)]
+        for r in self.ranges:
+            line = f"{f'{r.low:g}-{r.high:g}':>15} {r.expected:10.1f} {r.error:7.1f}"
+            line += f" {r.observed:10.6g} {r.pull():+6.2f}"
+            for axis in axes:
+                test = r.shapes[axis]
+                line += f" {f'{test.chi2:.1f}/{test.dof}':>16} {test.p_value:7.2g}"
+            lines.append(line)
+        lines += [f"{f'{low:g}-{high:g}':>15} left out: {why}" for low, high, why in self.skipped]
+        return "\n".join([*lines, self.summary()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, for JSON."""
+        return {
+            "summary": self.summary(),
+            "usable": self.usable,
+            "amount": _error_to_dict(self.amount),
+            "shapes": {axis: _error_to_dict(error) for axis, error in self.shapes.items()},
+            "source_ratio": self.source_ratio,
+            "ranges": [
+                {
+                    "range": [r.low, r.high],
+                    **{name: getattr(r, name) for name in _NUMBERS},
+                    "shapes": {
+                        axis: {"chi2": test.chi2, "dof": test.dof}
+                        for axis, test in r.shapes.items()
+                    },
+                }
+                for r in self.ranges
+            ],
+            "skipped": [{"range": [low, high], "why": why} for low, high, why in self.skipped],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> ControlRanges:
+        """From what a file holds, which may be anything.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If that is not what `to_dict` makes.
+        """
+        data = checks.mapping(data, "control_ranges")
+        shapes = checks.mapping(data["shapes"], "shapes")
+        ratio = data["source_ratio"]
+        return cls(
+            tuple(_range_of(row) for row in data["ranges"]),
+            _error_of(data["amount"]),
+            {str(axis): _error_of(error) for axis, error in shapes.items()},
+            tuple(
+                (*_limits(row["range"]), checks.text(row["why"], "why")) for row in data["skipped"]
+            ),
+            None if ratio is None else checks.number(ratio, "source_ratio", 0.0),
+        )
+
+
+#: Attributes of a range that are plain numbers, and never below 0.
+_NUMBERS = ("expected", "error", "systematic", "observed", "noise")
+
+
+def measured_amount(ranges: Sequence[ControlRange]) -> ExtraError:
+    """The extra fractional error of the totals, beyond their statistical errors.
+
+    Ranges share slices, and each lies among the energies of the others' fits: their differences
+    are correlated by about minus the leverage of a range, which is neglected.
+    """
+    return extra_error(
+        [r.observed - r.expected for r in ranges],
+        [r.error**2 - r.systematic**2 + r.noise**2 for r in ranges],
+        [r.expected for r in ranges],
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100.0 * fraction:.2g} %"
+
+
+def _agreement(error: ExtraError) -> str:
+    if error.value > 0.0:
+        return f"to {_percent(error.value)}"
+    return f"within their errors (below {_percent(error.high)})"
+
+
+def _error_to_dict(error: ExtraError) -> dict[str, Any]:
+    high = error.high if math.isfinite(error.high) else None
+    return {"fraction": error.value, "fraction_range": [error.low, high], "dof": error.n}
+
+
+def _error_of(data: Any) -> ExtraError:
+    data = checks.mapping(data, "a measured error")
+    low, high = data["fraction_range"]
+    return ExtraError(
+        checks.number(data["fraction"], "a measured error", 0.0),
+        checks.number(low, "its lower limit", 0.0),
+        math.inf if high is None else checks.number(high, "its upper limit", 0.0),
+        int(checks.number(data["dof"], "its degrees of freedom", 0.0)),
+    )
+
+
+def _range_of(data: Any) -> ControlRange:
+    data = checks.mapping(data, "a control range")
+    tests = {
+        str(axis): ShapeTest(
+            checks.number(test["chi2"], "chi2", 0.0), int(checks.number(test["dof"], "dof"))
+        )
+        for axis, test in checks.mapping(data["shapes"], "shapes").items()
+    }
+    values = {name: checks.number(data[name], name, 0.0) for name in _NUMBERS}
+    return ControlRange(*_limits(data["range"]), **values, shapes=tests)
+
+
+def _limits(value: Any) -> tuple[float, float]:
+    low, high = checks.numbers(value, "a control range", (2,)).tolist()
+    return low, high

@@ -1,0 +1,398 @@
+"""A template's recipe, tried on control ranges: pseudo source ranges that hold no strong line."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FitError, LineBackgroundError
+from ..fit.minimise import fit_spectrum, from_best
+from ..fit.result import LineBackgroundFit
+from ..io.progress import Progress, say
+from ..spectrum.axis import bins_to_ranges, overlapping_bins
+from ..spectrum.components import Component, SpectralModel
+from ..units import in_kev
+from .amounts import expected_amounts
+from .axes import partial_sky
+from .comparison import COMPARED_AXES, Projection, project_counts
+from .control import ControlRange, ControlRanges, ShapeTest, measured_amount
+from .extra_error import ExtraError, extra_error
+from .options import TemplateOptions
+from .plan import TemplatePlan, plan_for_fit
+from .steps import Recipe, amounts_of, make_recipe, maps_of_sums
+from .sums import sum_slices
+
+Array = NDArray[np.float64]
+
+#: Control ranges at most: half of them on either side of the source range, where they fit.
+MOST_RANGES = 12
+
+#: A control range is as wide as the source range to within this factor, on whole bins.
+WIDTH_FACTOR = 2.0
+
+#: Lines that a control range would hide may hold this many standard errors of its counts; all
+#: lines, with the tails of those beside it, this share of them.
+HIDDEN_LINES, SEEN_LINES = 1.0, 0.1
+
+#: A line with less than this share of its counts in fitted bins keeps its values in a refit.
+_SEEN_SHARE = 0.5
+
+#: PsiChi is down-graded to this nside.
+_NSIDE = 4
+
+#: Sums of this many bytes are made at once.
+_AT_ONCE = 1e9
+
+#: A component with a smaller share of a control range's counts needs no map there.
+_LEAST_SHARE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What is known of a control range before events are summed.
+
+    Attributes
+    ----------
+    plan : TemplatePlan
+        Of its template.
+    recipe : Recipe
+    labels : tuple of str
+        The components that it needs maps of.
+    """
+
+    plan: TemplatePlan
+    recipe: Recipe
+    labels: tuple[str, ...]
+
+    @property
+    def rows(self) -> Array:
+        """Weights of the slices of its components, shape (n_labels, n_em)."""
+        known = self.recipe.weights.labels
+        return self.recipe.weights.rows[[known.index(label) for label in self.labels]]
+
+    @property
+    def inside(self) -> Array:
+        """1 for the energy bins of the range, 0 elsewhere, shape (n_em,)."""
+        return self.plan.in_source.astype(float)
+
+
+def control_ranges(
+    plan: TemplatePlan, recipe: Recipe, progress: Progress | None = None, sky_norm: float = 0.0
+) -> ControlRanges:
+    """Try the recipe of a template on control ranges.
+
+    Parameters
+    ----------
+    plan : TemplatePlan
+        Of the real template.
+    recipe : Recipe
+        Its own, with its fit and the filter that it got.
+    progress : Progress, optional
+    sky_norm : float
+        Norm of the plan's sky that was taken out of spectrum and slices.
+    """
+    trials, skipped = prepare_trials(plan, recipe)
+    ranges: list[ControlRange] = []
+    projections: dict[str, list[Projection]] = {}
+    say(progress, f"trying the template on {len(trials)} control ranges")
+    for batch in _batches(plan, trials):
+        for trial, sums in zip(batch, _summed(plan, batch, sky_norm), strict=True):
+            try:
+                result, parts = _tried(trial, sums)
+            except LineBackgroundError as error:
+                skipped.append((*trial.plan.source_range, str(error)))
+                continue
+            ranges.append(result)
+            for axis, part in parts.items():
+                projections.setdefault(axis, []).append(part)
+    ranges.sort(key=lambda r: r.low)
+    return ControlRanges(
+        tuple(ranges),
+        measured_amount(ranges),
+        {axis: _measured_shape(parts) for axis, parts in projections.items()},
+        tuple(skipped),
+        _source_ratio(plan, recipe),
+    )
+
+
+def prepare_trials(
+    plan: TemplatePlan, recipe: Recipe
+) -> tuple[list[Trial], list[tuple[float, float, str]]]:
+    """Fits and weights of the control ranges, and those that have none, with the reason."""
+    trials: list[Trial] = []
+    skipped: list[tuple[float, float, str]] = []
+    margins = _margins(plan, recipe.fit)
+    for low, high in choose_ranges(plan, recipe.fit):
+        if len(trials) == MOST_RANGES:
+            break
+        try:
+            hidden = (low - margins[0], high + margins[1])
+            fit = refit_without(recipe.fit, [hidden, plan.source_range])
+            trials.append(_trial(plan, recipe, fit, (low, high)))
+        except LineBackgroundError as error:
+            skipped.append((low, high, str(error)))
+    return trials, skipped
+
+
+def choose_ranges(plan: TemplatePlan, fit: LineBackgroundFit) -> list[tuple[float, float]]:
+    """Pseudo source ranges [keV], the nearest first, left and right in turn.
+
+    They are as wide as the source range, on whole fitted bins, do not overlap, hold no strong line
+    of the fit, and have energies that a template is made from on both sides, half as far as the
+    source range has them.
+    """
+    edges, width = plan.edges, plan.high - plan.low
+    usable = fit.spectrum.used & ~plan.in_source
+    centers = plan.centers[plan.selected]
+    reach = [
+        0.5 * max(plan.middle - centers.min(), 0.0),
+        0.5 * max(centers.max() - plan.middle, 0.0),
+    ]
+    first, last = edges[:-1][usable].min(), edges[1:][usable].max()
+    sides: list[list[tuple[float, float]]] = [[], []]
+    runs = _runs(edges, usable, width)
+    for side, order in enumerate((runs[::-1], runs)):
+        edge = plan.low if side == 0 else plan.high
+        for i, j in order:
+            low, high = float(edges[i]), float(edges[j])
+            beyond = high <= edge if side == 0 else low >= edge
+            far = 0.5 * (low + high) - first < reach[0] or last - 0.5 * (low + high) < reach[1]
+            if not beyond or far or _holds_lines(plan, fit, low, high):
+                continue
+            sides[side].append((low, high))
+            edge = low if side == 0 else high
+    return [r for pair in itertools.zip_longest(*sides) for r in pair if r is not None]
+
+
+def _runs(edges: Array, usable: NDArray[np.bool_], width: float) -> list[tuple[int, int]]:
+    """First and last edge of the runs of usable bins that are as wide as `width`, by energy."""
+    runs: list[tuple[int, int]] = []
+    for i in np.flatnonzero(usable).tolist():
+        j = i + 1 + int(np.argmin(np.abs(edges[i + 1 :] - edges[i] - width)))
+        alike = 1.0 / WIDTH_FACTOR <= (edges[j] - edges[i]) / width <= WIDTH_FACTOR
+        if alike and usable[i:j].all():
+            runs.append((i, j))
+    return runs
+
+
+def _holds_lines(plan: TemplatePlan, fit: LineBackgroundFit, low: float, high: float) -> bool:
+    """Whether a control range would hold too much of the fit's lines."""
+    inside = overlapping_bins(plan.edges, low, high)
+    of_lines, spectra = _line_spectra(fit)
+    total = float(fit.expected[inside].sum())
+    shares = spectra[:, inside].sum(axis=1) / np.maximum(spectra.sum(axis=1), 1e-300)
+    at = np.array([fit.theta[c.energy] for c in of_lines])
+    hidden = spectra[(shares > 1.0 - _SEEN_SHARE) | ((at >= low) & (at <= high))]
+    return bool(
+        hidden[:, inside].sum() > HIDDEN_LINES * np.sqrt(total)
+        or spectra[:, inside].sum() > SEEN_LINES * total
+    )
+
+
+def _line_spectra(fit: LineBackgroundFit) -> tuple[list[Component], Array]:
+    """The fit's lines and their counts per bin, shape (n_lines, n_bins)."""
+    lines = list(fit.model.lines)
+    return [fit.model.components[i] for i in lines], fit.component_spectra[lines]
+
+
+def _margins(plan: TemplatePlan, fit: LineBackgroundFit) -> tuple[float, float]:
+    """How far the fit's mask reaches beyond the source range to either side [keV]."""
+    for low, high in fit.mask:
+        if low <= plan.low and high >= plan.high:
+            return plan.low - low, high - plan.high
+    return 0.0, 0.0
+
+
+def refit_without(
+    fit: LineBackgroundFit, hidden: Sequence[tuple[float, float]]
+) -> LineBackgroundFit:
+    """The same model fitted with further ranges masked.
+
+    Lines that the mask then hides keep the values that they have; where the fit fails, all lines
+    stay at their energies.
+
+    Parameters
+    ----------
+    fit : LineBackgroundFit
+    hidden : sequence of (low, high), keV
+
+    Raises
+    ------
+    LineBackgroundError
+        If there is no valid minimum.
+    """
+    spectrum = fit.spectrum.with_mask([*fit.mask, *hidden])
+    lines, spectra = _line_spectra(fit)
+    seen = spectra[:, spectrum.used].sum(axis=1) / np.maximum(spectra.sum(axis=1), 1e-300)
+    used_by: dict[int, int] = {}
+    for slot in itertools.chain.from_iterable(c.slots for c in fit.model.components):
+        used_by[slot] = used_by.get(slot, 0) + 1
+    held = {
+        slot
+        for line, share in zip(lines, seen, strict=True)
+        for slot in line.slots
+        if share < _SEEN_SHARE and used_by[slot] == 1
+    }
+    start = from_best(fit)
+    energies = {line.energy for line in lines}
+    try:
+        return fit_spectrum(_holding(start, held), spectrum, offset=fit.offset)
+    except FitError:  # a faint line that strays where nothing sees it
+        return fit_spectrum(_holding(start, held | energies), spectrum, offset=fit.offset)
+
+
+def _holding(model: SpectralModel, slots: Container[int]) -> SpectralModel:
+    """The model with these parameters fixed."""
+    parameters = tuple(
+        replace(p, free=p.free and slot not in slots) for slot, p in enumerate(model.parameters)
+    )
+    return replace(model, parameters=parameters)
+
+
+def _trial(
+    plan: TemplatePlan, recipe: Recipe, fit: LineBackgroundFit, hidden: tuple[float, float]
+) -> Trial:
+    """The recipe for a control range, which `fit` does not know."""
+    low, high = hidden
+    own = plan_for_fit(plan.events, fit, (low, high), _options_for(plan, fit, low, high, recipe))
+    made = make_recipe(own, fit, None)
+    amounts = expected_amounts(own, fit, made.source, made.weights.labels, lines_may_hide=False)
+    total = sum(amounts.counts.values())
+    labels = tuple(k for k, n in amounts.counts.items() if n > _LEAST_SHARE * total)
+    return Trial(own, replace(made, amounts=amounts), labels)
+
+
+def _options_for(
+    plan: TemplatePlan, fit: LineBackgroundFit, low: float, high: float, recipe: Recipe
+) -> TemplateOptions:
+    """The options of the real template, for a control range."""
+    options, edges = plan.options, plan.edges
+    window = options.window
+    if window is not None:
+        shift = 0.5 * (low + high) - plan.middle
+        a, b = in_kev(window, "window")
+        window = max(a + shift, edges[0]), min(b + shift, edges[-1])
+    sidebands = options.sidebands
+    if sidebands is not None:  # chosen by hand: they stay where they are
+        newly = fit.spectrum.mask & ~recipe.fit.spectrum.mask
+        sidebands = bins_to_ranges(edges, plan.selected & ~newly)
+    return replace(
+        options,
+        window=window,
+        sidebands=sidebands,
+        line_ratio=None,
+        smoothing=None,
+        **asdict(recipe.filter),
+        like=None,
+        sky=None,
+        observed=None,
+        validate=False,
+    )
+
+
+def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+    """Trials whose sums are made in one pass over the events."""
+    per_row = 16.0 * math.prod(plan.events.other_shape)
+    batch: list[Trial] = []
+    for trial in trials:
+        rows = sum(len(t.labels) + 1 for t in (*batch, trial))
+        if batch and rows * per_row > _AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(trial)
+    if batch:
+        yield batch
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """What the events hold for a control range.
+
+    Attributes
+    ----------
+    sums, variances : ndarray, shape (n_labels, *other_shape), counts and counts^2
+    observed, noise : ndarray, shape other_shape
+        Counts of the range and their variances.
+    """
+
+    sums: Array
+    variances: Array
+    observed: Array
+    noise: Array
+
+
+def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> list[_Sums]:
+    """All sums that the trials of a batch need, in one pass."""
+    rows = np.concatenate([np.vstack([trial.rows, trial.inside]) for trial in batch])
+    sums, variances = plan.events.weighted_sums(rows)
+    assert variances is not None
+    if plan.sky is not None and sky_norm:
+        sums -= sky_norm * plan.sky.weighted_sums(rows, variances=False)[0]
+    out, start = [], 0
+    for trial in batch:
+        n = len(trial.labels)
+        own, noise = sums[start : start + n], variances[start : start + n]
+        if trial.recipe.shifts is not None:
+            own, noise = sum_slices(plan.events, trial.rows, trial.recipe.shifts)
+            if plan.sky is not None and sky_norm:
+                own -= sky_norm * sum_slices(plan.sky, trial.rows, trial.recipe.shifts)[0]
+        out.append(_Sums(own, noise, sums[start + n], variances[start + n]))
+        start += n + 1
+    return out
+
+
+def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projection]]:
+    """The template of a control range against the counts there."""
+    recipe, plan = trial.recipe, trial.plan
+    weights = replace(recipe.weights, labels=trial.labels, rows=trial.rows)
+    filtered = maps_of_sums(plan, replace(recipe, weights=weights), found.sums, found.variances)
+    amounts = amounts_of(plan, recipe, filtered.total)
+    observed = plan.place(found.observed)
+    total, own = float(observed.sum()), sum(amounts.counts[label] for label in trial.labels)
+    parts = {}
+    for axis in plan.axes:
+        if axis.label in COMPARED_AXES and not (axis.label == "PsiChi" and partial_sky(axis)):
+            others = tuple(i for i, a in enumerate(plan.axes) if a.label != axis.label)
+            expected, noise = np.zeros(axis.nbins), np.zeros(axis.nbins)
+            for label, (contents, variances) in filtered.maps.items():
+                factor = amounts.counts[label] / float(contents.sum()) * total / own
+                expected += factor * contents.sum(axis=others)
+                noise += factor**2 * variances.sum(axis=others)
+            parts[str(axis.label)] = project_counts(
+                axis, observed.sum(axis=others), expected, noise, expected, _NSIDE
+            )
+    result = ControlRange(
+        plan.low,
+        plan.high,
+        sum(amounts.counts.values()),
+        float(np.sqrt(amounts.covariance.sum())),
+        amounts.systematic,
+        total,
+        float(np.sqrt(found.noise.sum())),
+        {axis: ShapeTest(p.chi2, p.dof) for axis, p in parts.items()},
+    )
+    return result, parts
+
+
+def _measured_shape(parts: Sequence[Projection]) -> ExtraError:
+    """The extra fractional error of the groups of an axis."""
+    observed, expected, variances = (
+        np.concatenate([getattr(p, name) for p in parts])
+        for name in ("observed", "expected", "variances")
+    )
+    return extra_error(observed - expected, variances, expected, sum(p.dof for p in parts))
+
+
+def _source_ratio(plan: TemplatePlan, recipe: Recipe) -> float | None:
+    """Observed counts over expected ones in the source range; None where bins are cut."""
+    edges, inside = plan.edges, plan.in_source
+    cut = not np.isclose(np.diff(edges)[inside].sum(), plan.high - plan.low, rtol=1e-6)
+    expected = sum(recipe.amounts.counts.values())
+    if cut or not expected > 0:
+        return None
+    return float(plan.events.energy_counts()[inside].sum() / expected)

@@ -1,0 +1,83 @@
+"""What control ranges say: sentence, objections, pulls, table."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from cosi_linebkg_plugin.template.control import (
+    ControlRange,
+    ControlRanges,
+    ShapeTest,
+    measured_amount,
+)
+from cosi_linebkg_plugin.template.extra_error import ExtraError
+
+NONE = ExtraError(0.0, 0.0, 0.004, 12)
+
+
+def control(differences, amount=None, phi=NONE, **changes):
+    ranges = tuple(
+        ControlRange(
+            1700.0 + 10 * i, 1707.0 + 10 * i, 10000.0, 30.0, 0.0, 10000.0 * (1 + d), 100.0,
+            {"Phi": ShapeTest(59.0, 59)},
+        )
+        for i, d in enumerate(differences)
+    )  # fmt: skip
+    return ControlRanges(ranges, amount or measured_amount(ranges), {"Phi": phi}, **changes)
+
+
+def test_the_sentence_says_what_was_measured():
+    good = control([0.03, -0.03] * 6, phi=ExtraError(0.011, 0.005, 0.02, 700))
+    # the pulls' squares need sqrt(300^2 - 104.4^2) counts of 10,000
+    assert good.amount.value == pytest.approx(math.sqrt(0.03**2 - 0.01044**2), rel=1e-3)
+    assert good.summary() == (
+        "tested on 12 control ranges: totals agree to 2.8 %, Phi to 1.1 %; may be used"
+    )
+    assert good.usable
+    agreeing = control([0.0] * 6)
+    assert "totals agree within their errors (below 1.1 %)" in agreeing.summary()
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (control([0.001] * 3), "3 control ranges are too few"),
+        (control([0.1, -0.1] * 4), "totals are off by 9.9 %, more than 5 %"),
+        (control([0.0] * 8, phi=ExtraError(0.2, 0.1, 0.3, 700)), "bins of Phi are off by 20 %"),
+        (control([0.0] * 8, source_ratio=4.7), "4.7 times the template's counts"),
+        (control([]), "tested on 0 control ranges; should not be used"),
+    ],
+)
+def test_objections_are_said(result, reason):
+    assert not result.usable
+    assert reason in result.summary()
+    assert "should not be used" in result.summary()
+
+
+def test_a_pull_takes_the_larger_systematic_error():
+    row = dataclasses.replace(control([0.04]).ranges[0], error=500.0, systematic=400.0)
+    assert row.pull() == pytest.approx(400.0 / math.hypot(500.0, 100.0))
+    assert row.pull(0.02) == row.pull()
+    assert row.pull(0.06) == pytest.approx(400.0 / math.sqrt(300**2 + 600**2 + 100**2))
+
+
+def test_it_comes_back_from_json():
+    result = control([0.01] * 5, amount=ExtraError(0.1, 0.0, math.inf, 5), source_ratio=1.5)
+    text = json.dumps(result.to_dict(), allow_nan=False)
+    assert ControlRanges.from_dict(json.loads(text)) == result
+
+
+@pytest.mark.parametrize(
+    "damage", [{"amount": 3}, {"ranges": [{}]}, {"shapes": [1]}, {"skipped": 0}]
+)
+def test_damaged_json_is_refused(damage):
+    data = control([0.01] * 5).to_dict() | damage
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        ControlRanges.from_dict(data)
+
+
+def test_the_table_has_a_line_for_each_range():
+    text = str(control([0.01] * 5, skipped=((1600.0, 1607.0, "no fit"),)))
+    assert text.count("59.0/59") == 5 and "1600-1607 left out: no fit" in text

@@ -1,0 +1,206 @@
+"""Control ranges of templates on simulated data, where the truth is known."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from trials import RATIO, Trial
+
+from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
+from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
+from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.histograms.write import make_histogram
+from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.plan import plan_for_fit
+from cosi_linebkg_plugin.template.steps import make_recipe
+from cosi_linebkg_plugin.template.validation import choose_ranges, control_ranges, refit_without
+
+#: The notes of these templates are tested elsewhere.
+pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
+
+SIDEBANDS = [[1680, 1710], [1735, 1750], [1820, 1875], [1940, 1990]]
+
+
+@pytest.fixture(scope="module")
+def template(trial):
+    return trial.template(line_ratio=RATIO, l_cut=4, validate=True)
+
+
+def planned(trial, **options):
+    return plan_for_fit(trial.plugin.events, trial.fit, SOURCE_RANGE, TemplateOptions(**options))
+
+
+def test_ranges_lie_apart_and_hold_no_line(trial):
+    plan = planned(trial)
+    ranges = choose_ranges(plan, trial.fit)
+    assert len(ranges) >= 12
+    lines = [energy for energy, _ in trial.fit.lines]
+    for low, high in ranges:
+        assert 3.5 <= high - low <= 14.0
+        assert high <= 1790 or low >= 1825  # the mask
+        counts = trial.fit.expected_counts((low, high))
+        inside = [e for e in lines if low <= e <= high]
+        if inside:  # too faint to matter
+            assert dict(zip(counts.labels, counts.values, strict=True))["lines"] < np.sqrt(
+                counts.total
+            )
+    for (_, a), (b, _) in itertools.pairwise(sorted(ranges)):
+        assert b >= a
+    assert {high <= 1805 for _, high in ranges[:2]} == {True, False}
+
+
+def test_a_refit_does_not_know_what_it_predicts(trial):
+    fit = refit_without(trial.fit, [(1838.4, 1843.4), SOURCE_RANGE])
+    spectrum = fit.spectrum
+    counts = spectrum.counts.copy()
+    hidden = spectrum.mask & ~trial.fit.spectrum.mask
+    assert hidden.sum() == 1
+    counts[hidden] *= 2.0
+    other = replace(trial.fit, spectrum=replace(trial.fit.spectrum, counts=counts))
+    again = refit_without(other, [(1838.4, 1843.4), SOURCE_RANGE])
+    assert_allclose(again.theta, fit.theta, rtol=1e-9)
+
+
+def test_a_line_that_the_mask_hides_keeps_its_values(trial):
+    line = min(trial.fit.lines, key=lambda row: abs(row[0] - 1892.8))[0]
+    fit = refit_without(trial.fit, [(line - 8, line + 8)])
+    kept = [name for name in trial.fit.free_names if name not in fit.free_names]
+    assert len(kept) in (2, 4)  # a faint neighbour may lie there too
+    assert all(fit.values[name] == trial.fit.values[name] for name in kept)
+
+
+def test_the_template_of_a_control_range_is_made_as_the_real_one(trial):
+    """By hand: the same mask, fit and options give the row of the table."""
+    for options in ({"order": 2, "l_cut": 4}, {"method": "interpolated"}):
+        control = control_ranges(
+            planned(trial, **options), make_recipe(planned(trial, **options), trial.fit, None)
+        )
+        row = control.ranges[-1]
+        plugin = LineBackgroundLike("again", trial.events)
+        # the margins of the mask around 1805-1812 come along
+        ((low, high),) = trial.fit.mask
+        hidden = (row.low - (1805 - low), row.high + (high - 1812))
+        plugin.set_mask((1790, 1825), hidden)
+        own = refit_without(trial.fit, [hidden])
+        by_hand = plugin.background_template(own, (row.low, row.high), **options)
+        observed = plugin.observed_counts((row.low, row.high))
+        compared = by_hand.compare(observed)
+        assert row.expected == pytest.approx(compared.counts, rel=1e-3)
+        assert row.error == pytest.approx(compared.error, rel=1e-2)
+        assert row.observed == compared.observed
+        for axis in ("Phi", "PsiChi"):
+            assert row.shapes[axis].chi2 == pytest.approx(compared.projections[axis].chi2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"method": "interpolated"}, {"method": "sideband", "sidebands": SIDEBANDS}]
+)
+def test_totals_of_a_right_spectrum_agree(trial, options):
+    control = trial.template(**options, validate=True).control_ranges
+    assert len(control.ranges) == 12
+    # 12 pulls of unit width: a chance of 10^-5 each side
+    assert 1.4 < np.sum(control.pulls**2) < 46
+    assert control.amount.value < 0.02
+
+
+def test_a_template_that_is_wrong_along_phi_is_seen(trial, template):
+    """The sidebands' features lie elsewhere in Phi; components follow them."""
+    sideband = trial.template(method="sideband", sidebands=SIDEBANDS, validate=True)
+    wrong, right = (t.control_ranges.shapes["Phi"] for t in (sideband, template))
+    assert wrong.low > 2 * right.value
+    assert not sideband.control_ranges.usable and template.control_ranges.usable
+    assert any("Control ranges: " in note for note in sideband.notes)
+    assert not any("Control ranges" in note for note in template.notes)
+
+
+def scattered(seed=3, spread=0.03):
+    """Events whose energy bins hold a few per cent more or less than any smooth model says."""
+    trial = Trial(seed)
+    rng = np.random.default_rng(1)
+    histogram = simulated_events(trial.simulation).to_dense()
+    factors = 1.0 + spread * rng.normal(size=histogram.contents.shape[0])
+    counts = rng.binomial(
+        histogram.contents.astype(int), np.clip(factors / 1.15, 0, 1)[:, None, None]
+    )
+    return make_histogram(histogram.axes, counts.astype(float))
+
+
+def test_an_error_that_bins_share_is_measured_and_enters_the_covariance():
+    plugin = LineBackgroundLike("bkg", scattered())
+    plugin.set_mask((1790, 1825))
+    fit = plugin.fit(background_model(resolved_lines(), pivot=1800))
+    template = plugin.background_template(fit, SOURCE_RANGE, line_ratio=RATIO)
+    before = template.covariance.copy()
+    control = plugin.validate(template)
+    assert template.control_ranges is control
+    assert 0.015 < control.amount.value < 0.06
+    expected = (control.amount.value * template.counts["continuum"]) ** 2
+    if template.record.measured_percent:
+        added = template.covariance[0, 0] - before[0, 0]
+        assert 0 < added <= expected
+    assert (
+        template.errors["continuum"] >= control.amount.value * template.counts["continuum"] * 0.99
+    )
+    once = template.covariance.copy()
+    plugin.validate(template)  # a second time adds nothing
+    assert_allclose(template.covariance, once)
+
+
+def test_norms_that_were_fitted_keep_their_errors(trial):
+    template = trial.template(line_ratio=RATIO)
+    template.fit_norms(trial.observed)
+    before = template.covariance.copy()
+    trial.plugin.validate(template)
+    assert_allclose(template.covariance, before)
+    assert template.record.measured_percent == 0.0
+
+
+def test_a_file_keeps_what_was_measured(trial, template, tmp_path):
+    template.write(tmp_path / "template.h5")
+    read = BackgroundTemplate.open(tmp_path / "template.h5")
+    assert read.control_ranges == template.control_ranges
+    assert_allclose(read.covariance, template.covariance)
+    assert read.record.recipe == {"l_cut": 4}
+    assert trial.plugin.validate(read).to_dict() == template.control_ranges.to_dict()
+
+
+def test_options_of_the_recipe_come_along(trial):
+    options = {"window": (1720, 1900), "order": 2, "tracers": [1778.97], "rebin_phi": 10}
+    template = trial.template(**options, line_ratio=RATIO, validate=True)
+    assert template.record.recipe == {
+        "window": [1720.0, 1900.0], "order": 2, "tracers": [1778.97], "rebin_phi": 10,
+    }  # fmt: skip
+    again = trial.template(**options, line_ratio=RATIO)
+    assert trial.plugin.validate(again).to_dict() == template.control_ranges.to_dict()
+
+
+def test_what_cannot_be_validated_is_refused(trial):
+    with pytest.raises(TemplateError, match="split along Phi"):
+        trial.plugin.validate(trial.template().split("Phi", 30))
+    with pytest.raises(TemplateError, match="validate must be True or False"):
+        trial.template(validate="yes")
+
+
+def test_the_source_does_not_matter(bright):
+    """26Al of DC3, with sky=: its photons are taken out of the control ranges as well."""
+    control = bright.template(
+        line_ratio=RATIO, validate=True, sky=(bright.sky, bright.sky_in_range),
+        observed=bright.observed,
+    ).control_ranges  # fmt: skip
+    assert len(control.ranges) == 12 and control.amount.value < 0.02
+
+
+def test_batches_give_the_same(trial, template, monkeypatch):
+    monkeypatch.setattr("cosi_linebkg_plugin.template.validation._AT_ONCE", 1.0)
+    again = trial.template(line_ratio=RATIO, l_cut=4, validate=True)
+    assert again.control_ranges.to_dict() == template.control_ranges.to_dict()
+
+
+def test_features_that_move_are_moved_in_control_ranges_too(trial):
+    options = {"method": "sideband", "sidebands": [[1735, 1750], [1820, 1875]]}
+    plain = trial.template(**options, validate=True).control_ranges.shapes["Phi"]
+    moved = trial.template(**options, shift=True, validate=True).control_ranges.shapes["Phi"]
+    assert moved.high < plain.low
