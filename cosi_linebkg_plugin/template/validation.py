@@ -173,6 +173,8 @@ def choose_ranges(plan: TemplatePlan, fit: LineBackgroundFit) -> list[tuple[floa
     """
     edges, width = plan.edges, plan.high - plan.low
     usable = fit.spectrum.used & ~plan.in_source
+    if not usable.any():
+        return []
     centers = plan.centers[plan.selected]
     reach = [
         0.5 * max(plan.middle - centers.min(), 0.0),
