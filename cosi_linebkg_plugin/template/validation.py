@@ -52,7 +52,7 @@ _SEEN_SHARE = 0.5
 NSIDE = 4
 
 #: Sums of this many bytes are made at once.
-_AT_ONCE = 1e9
+_AT_ONCE = 2.5e8
 
 #: A component with a smaller share of a control range's counts needs no map there.
 _LEAST_SHARE = 1e-3

@@ -191,6 +191,10 @@ def test_options_of_the_recipe_come_along(trial):
 def test_what_cannot_be_validated_is_refused(trial):
     with pytest.raises(TemplateError, match="split along Phi"):
         trial.plugin.validate(trial.template().split("Phi", 30))
+    template = trial.template(l_cut=4)
+    template._record = replace(template.record, recipe={})  # as in files of earlier versions
+    with pytest.raises(TemplateError, match="does not say how it was made"):
+        trial.plugin.validate(template)
     with pytest.raises(TemplateError, match="validate must be True or False"):
         trial.template(validate="yes")
 
