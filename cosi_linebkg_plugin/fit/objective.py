@@ -10,13 +10,17 @@ from ..spectrum.components import BoundModel, SpectralModel
 from ..spectrum.kernels import (
     FLOOR,
     CompiledArguments,
-    compiled_minimise,
+    damped_step,
     evaluate,
     pack,
-    python_minimise,
 )
 from ..spectrum.lineshapes import EnergyGrid
 from ..spectrum.statistic import half_deviance, score_residual
+
+#: Scoring stops when a step gains less than this in log-likelihood.
+_SCORING_TOLERANCE = 1e-6
+
+_MAX_SCORING_STEPS = 100
 
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
@@ -73,7 +77,7 @@ class Objective:
             np.array([p[2] for p in normal], dtype=float) ** -2.0,
         )
         self._bind()
-        self.low, self.high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T.copy()
+        self.low, self.high = _limits(model)
 
     def of(self, model: SpectralModel) -> Objective:
         """The same for a model that differs in its limits or start values."""
@@ -158,18 +162,34 @@ class Objective:
         return half_deviance(counts, used, expected) + penalty
 
     def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
-        """Damped Fisher scoring of the parameters `slots` within their limits.
+        """Damped Fisher scoring (Levenberg-Marquardt) of the parameters `slots` in their limits.
 
         Returns the best point and its value.
         """
         if slots.size == 0:
             return theta, self.value(theta)
-        limits = (self.low[slots], self.high[slots])
-        if self._args is not None and self.is_compiled:
-            best, value = compiled_minimise(self._args, theta, slots, *limits)
-        else:
-            best, value = python_minimise(self, theta, slots, *limits)
-        return best, float(value)
+        low, high = self.low[slots], self.high[slots]
+        damping = 1e-3
+        here = self.scoring(theta)
+        for _ in range(_MAX_SCORING_STEPS):
+            value, gradient, information = here
+            gain = 0.0
+            while damping < 1e10:
+                trial, moved = damped_step(information, gradient, theta, slots, low, high, damping)
+                if not moved:
+                    break
+                here = self.scoring(trial)
+                gain = value - here[0]
+                if gain > 0.0:
+                    break
+                damping *= 10.0
+            if not gain > 0.0:
+                return theta, value
+            theta = trial
+            damping = max(damping * 0.1, 1e-12)
+            if gain < _SCORING_TOLERANCE:
+                break
+        return theta, here[0]
 
     def hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
         """Second derivatives to the parameters `slots`, shape (n_slots, n_slots).
@@ -185,16 +205,20 @@ class Objective:
         steps : ndarray, shape (n_slots,)
             Half-widths of the differences.
         """
+        if slots.size < _MANY:
+            return self._dense_hessian(theta, slots, steps)
         spans = self._spans(theta, slots)
         rows = np.zeros((slots.size, slots.size))
+        up, down = np.empty((2, theta.size))
         shifted = theta.copy()
         for group in _apart(spans):
             moved = slots[group]
             shifted[moved] = theta[moved] + steps[group]
-            change = self.gradient(shifted)[slots]
+            self.evaluate(shifted, up, _NO_INFORMATION)
             shifted[moved] = theta[moved] - steps[group]
-            change -= self.gradient(shifted)[slots]
+            self.evaluate(shifted, down, _NO_INFORMATION)
             shifted[moved] = theta[moved]
+            change = (up - down)[slots]
             for i in group:
                 met = slice(None)
                 if len(group) > 1:
@@ -203,12 +227,24 @@ class Objective:
         wide = spans[:, 1] - spans[:, 0] > _WIDE * self.spectrum.n_bins
         return _symmetric(rows, wide)
 
+    def _dense_hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
+        """The same, each parameter moved alone."""
+        rows, down = np.empty((slots.size, theta.size)), np.empty(theta.size)
+        shifted = theta.copy()
+        for up, slot, step in zip(rows, slots.tolist(), steps.tolist(), strict=True):
+            shifted[slot] = theta[slot] + step
+            self.evaluate(shifted, up, _NO_INFORMATION)
+            shifted[slot] = theta[slot] - step
+            self.evaluate(shifted, down, _NO_INFORMATION)
+            up -= down
+            shifted[slot] = theta[slot]
+        rows = rows[:, slots] / (2.0 * steps[:, None])
+        return 0.5 * (rows + rows.T)
+
     def _spans(self, theta: Array, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """First and one-past-last bin that each parameter acts on, shape (n_slots, 2)."""
         n_bins = self.spectrum.n_bins
         spans = np.tile([0, n_bins], (slots.size, 1))
-        if slots.size < _MANY:
-            return spans
         jac = np.abs(self.bound.counts_and_jacobian(theta)[1][slots])
         acts = jac > _NOTHING * jac.max(axis=1, keepdims=True)
         some = acts.any(axis=1)
@@ -253,5 +289,11 @@ def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
 
 def start_inside(model: SpectralModel) -> Array:
     """Start values moved inside the limits, shape (n_parameters,)."""
-    low, high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T
+    low, high = _limits(model)
     return np.clip(model.values, low, high)
+
+
+def _limits(model: SpectralModel) -> Array:
+    """Lowest and highest values of the parameters, shape (2, n_parameters)."""
+    limits = [limit for p in model.parameters for limit in p.limits]
+    return np.array(limits, dtype=float).reshape(-1, 2).T.copy()

@@ -36,9 +36,9 @@ from .trial import (
     Shape,
     TrialLine,
     checked_settings,
+    fitted_shape,
     lines_of,
-    shape_of,
-    spectral_model,
+    trial_model,
 )
 
 Array = NDArray[np.float64]
@@ -202,7 +202,7 @@ class _Search:
         if continuum is None:
             k, _, index = self.fit.theta[self.fit.model.continuum_slots]
             continuum = (float(k), float(index))
-        return spectral_model(self.settings, continuum, lines, shape)
+        return trial_model(self.settings, continuum, lines, shape)
 
     def _refit(self, lines: list[TrialLine], shape: Shape) -> LineBackgroundFit | None:
         """The fit with these lines, or None if it fails."""
@@ -212,7 +212,7 @@ class _Search:
             return None
 
     def _accept(self, fit: LineBackgroundFit, shape: Shape) -> None:
-        self.fit, self.lines, self.shape = fit, lines_of(fit), shape_of(fit, shape)
+        self.fit, self.lines, self.shape = fit, lines_of(fit), fitted_shape(fit, shape)
 
     # --- steps ---
 

@@ -81,7 +81,7 @@ class Shape:
         return gaussian_counts(edges, 1.0, energies, self.sigma)[1][:, 0]
 
 
-def spectral_model(
+def trial_model(
     settings: Settings,
     continuum: tuple[float, float],
     lines: Sequence[TrialLine],
@@ -146,7 +146,7 @@ def lines_of(fit: LineBackgroundFit) -> list[TrialLine]:
     return found
 
 
-def shape_of(fit: LineBackgroundFit, shape: Shape) -> Shape:
+def fitted_shape(fit: LineBackgroundFit, shape: Shape) -> Shape:
     """`shape` with the fitted width and tail; as it is where there is no line."""
     for i in fit.model.lines:
         line = fit.model.components[i]

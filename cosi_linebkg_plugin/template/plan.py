@@ -239,14 +239,23 @@ def _check_l_cut(axis: Any, l_cut: int) -> None:
         )
 
 
+def too_little(n_unknown: int, n_bins: int) -> str:
+    """What is said where the energy bins are too few for `components`."""
+    return (
+        f"{n_bins} energy bins cannot tell apart {n_unknown} distributions (the continuum, its "
+        "changes with energy, the lines); widen window=, lower order=, or use "
+        "method='interpolated'."
+    )
+
+
 def _check_enough(events: EventHistogram, n_bins: int, options: TemplateOptions) -> None:
     """Refuse what no fit can mend: too few bins for the weights, counts that have no halves."""
-    needed = {"components": options.order + 1, "interpolated": 2}.get(options.method, 1)
-    if n_bins < needed:
-        cure = "window=, lower order=" if options.method == "components" else "sidebands="
+    if options.method == "components" and n_bins < options.order + 1:
+        raise TemplateError(too_little(options.order + 1, n_bins))
+    if options.method == "interpolated" and n_bins < 2:
         raise TemplateError(
-            f"Method {options.method} needs {needed} unmasked energy bins outside the source range "
-            f"at least, but {n_bins} are left; widen {cure}, or shorten the mask."
+            "An interpolation needs two or more energy bins outside the source range that are not "
+            f"masked, but {n_bins} is left; widen sidebands=, or shorten the mask."
         )
     counts = events.energy_counts()
     if options.smoothing == "auto" and np.any(counts != np.round(counts)):

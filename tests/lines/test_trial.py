@@ -11,9 +11,9 @@ from cosi_linebkg_plugin.lines.trial import (
     Shape,
     TrialLine,
     checked_settings,
+    fitted_shape,
     lines_of,
-    shape_of,
-    spectral_model,
+    trial_model,
 )
 from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
@@ -28,7 +28,7 @@ LINES = [
 @pytest.mark.parametrize("tail", [False, True])
 def test_names_are_those_of_the_model_that_is_handed_on(tail):
     shape = Shape(3.0, 0.2, 10.0, tail=tail, free_sigma=True, free_tail=True)
-    own = spectral_model(SETTINGS, (3376.0, -1.8), LINES, shape)
+    own = trial_model(SETTINGS, (3376.0, -1.8), LINES, shape)
     model = numerical_model(spectrum_parts([1633.6, 1778.99], pivot=1750, tail=tail))
     assert (own.names, own.links) == (model.names, model.links)
     assert [(c.kind, c.slots) for c in own.components] == [
@@ -41,20 +41,20 @@ def test_names_are_those_of_the_model_that_is_handed_on(tail):
 @pytest.mark.parametrize("tail", [False, True])
 def test_lines_and_shape_are_read_out_of_a_fit(tail):
     shape = Shape(2.5, 0.3, 12.0, tail=tail, free_sigma=True, free_tail=tail)
-    model = spectral_model(SETTINGS, (3376.0, -1.8), LINES, shape)
+    model = trial_model(SETTINGS, (3376.0, -1.8), LINES, shape)
     spectrum = EnergySpectrum(EDGES, np.round(model.bind(EDGES).counts(model.values)))
     fit = fit_spectrum(model, spectrum)
     for got, line in zip(lines_of(fit), LINES, strict=True):
         assert got.energy == pytest.approx(line.energy, abs=0.1)
         assert got.counts == pytest.approx(line.counts, rel=0.02)
         assert (got.window, got.fixed) == (line.window, line.fixed)
-    found = shape_of(fit, shape)
+    found = fitted_shape(fit, shape)
     assert found.sigma == pytest.approx(2.5, abs=0.1)
     assert (found.free_sigma, found.free_tail, found.tail) == (True, tail, tail)
     if tail:
         assert found.fraction == pytest.approx(0.3, abs=0.05)
-    no_line = fit_spectrum(spectral_model(SETTINGS, (3376.0, -1.8), [], shape), spectrum)
-    assert lines_of(no_line) == [] and shape_of(no_line, shape) is shape
+    no_line = fit_spectrum(trial_model(SETTINGS, (3376.0, -1.8), [], shape), spectrum)
+    assert lines_of(no_line) == [] and fitted_shape(no_line, shape) is shape
 
 
 @pytest.mark.parametrize("tail", [False, True])
