@@ -78,6 +78,9 @@ _LN2 = math.log(2.0)
 _BITS_OF_ONE, _BITS_OF_ROOT, _BITS_OF_WHOLE = 0x3FF << 52, 0x3FE6A09E667F3BCD, 0x433 << 52
 _FRACTION = 2**52 - 1
 
+#: So few counts are none: their part of the statistic is smaller than a float can tell.
+_NO_COUNTS = 1e-280
+
 #: Leaves of a float's digits so many that its square is exact.
 _SHORT = -(2**27)
 
@@ -1060,23 +1063,22 @@ def tail_densities(z: Array, sigma: float, length: float) -> Array:
 def _half_deviance_of_bin(n: float, e: float) -> float:
     """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
 
-    With e/n = 2^k m, 1/sqrt(2) <= m < sqrt(2), and r = (m - 1)/(m + 1), ln m is
-    2 (r + r^3/3 + r^5/5 ...). Where k = 0, r = (e - n)/(e + n), and e - n - 2 n r = r (e - n).
+    With e/n = 2^k m, 1/sqrt(2) <= m < sqrt(2), and r = (e - n 2^k)/(e + n 2^k), ln m is
+    2 (r + r^3/3 + r^5/5 ...). Where k = 0, e - n - 2 n r = r (e - n).
     """
     difference = e - n
     bits = np.float64(e / n).view(np.int64) + (_BITS_OF_ONE - _BITS_OF_ROOT)
-    m = np.int64((bits & _FRACTION) + _BITS_OF_ROOT).view(np.float64)
+    scaled = n * np.int64(bits & ~_FRACTION).view(np.float64)
     k = np.int64((bits >> 52) | _BITS_OF_WHOLE).view(np.float64) - (2.0**52 + 1023.0)
-    near = k == 0.0
-    r = (difference if near else m - 1.0) / (e + n if near else m + 1.0)
+    r = (e - scaled) / (e + scaled)
     r2 = r * r
     series = 1.0 / 19.0 + r2 * (1.0 / 21.0)
     series = 1.0 / 15.0 + r2 * (1.0 / 17.0 + r2 * series)
     series = 1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * series)
     series = 1.0 / 7.0 + r2 * (1.0 / 9.0 + r2 * series)
     series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * series)
-    start = r * difference if near else difference - n * (k * _LN2 + 2.0 * r)
-    return start - 2.0 * n * (r * (r2 * series)) if n > 0.0 else e
+    start = r * difference if k == 0.0 else difference - n * (k * _LN2 + 2.0 * r)
+    return start - 2.0 * n * (r * (r2 * series)) if n > _NO_COUNTS else e
 
 
 @_called
