@@ -20,8 +20,8 @@ from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .io.tables import to_html
 from .model.build import DEFAULT_SOURCE
-from .model.nuisance import nuisance_parameters, simulated_parameters
-from .model.read import SpectrumReader, shape_of, spectrum_of
+from .model.nuisance import nuisance_parameters, originals, simulated_parameters
+from .model.read import SpectrumReader, set_value, shape_of, spectrum_of
 from .options import takes_options
 from .spectrum.axis import EnergySpectrum
 from .spectrum.components import Parameter, SpectralModel
@@ -532,9 +532,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         else:
             nuisance = self.nuisance_parameters
             substitutes = {
-                id(p): nuisance[f"{self.name}_{p.name}"]
-                for p in SpectrumReader([self._shape]).sources
-                if not p.has_auxiliary_variable
+                id(p): nuisance[key] for key, p in originals(self.name, self._shape).items()
             }
             reader = SpectrumReader([self._shape], substitutes)
         check_degrees_of_freedom(reader.model, self._spectrum)
@@ -544,18 +542,10 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         """Give the values of the nuisance parameters to the function that they stand in for."""
         if self._shape is None:
             return
-        own = SpectrumReader([self._shape])
         nuisance = self.nuisance_parameters
-        own.set_values(
-            np.array(
-                [
-                    nuisance[f"{self.name}_{p.name}"].value
-                    if not p.has_auxiliary_variable
-                    else p.value
-                    for p in own.sources
-                ]
-            )
-        )
+        for key, parameter in originals(self.name, self._shape).items():
+            if parameter.free:
+                set_value(parameter, nuisance[key].value)
 
     def _reader_for(self, model: Model | None) -> SpectrumReader:
         reader = self._bound()[0] if model is None else self._read(model)

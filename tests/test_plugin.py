@@ -21,6 +21,7 @@ threeML = pytest.importorskip("threeML")
 from astromodels import (
     Gaussian,
     Line,
+    Log_parabola,
     Log_uniform_prior,
     Model,
     PointSource,
@@ -44,7 +45,13 @@ import cosi_linebkg_plugin
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.consumers.constraint import NormConstraint
-from cosi_linebkg_plugin.errors import BinningError, DataError, LineBackgroundError, ModelError
+from cosi_linebkg_plugin.errors import (
+    BinningError,
+    DataError,
+    FitError,
+    LineBackgroundError,
+    ModelError,
+)
 from cosi_linebkg_plugin.fit.guess import guess_values
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.model.priors import default_priors
@@ -338,19 +345,54 @@ def test_a_session_with_a_parameter_that_follows_a_law(plugin, bayesian):
         assert_allclose(a.errors, b.errors, rtol=0.01)
 
 
-def test_the_free_parameters_of_a_law_are_missed_in_words(plugin):
+def freely_followed_model(law):
     model = make_model(lines=(1740.0, 1779.0))
     p = model.linebkg.spectrum.main.shape.parameters
+    model.link(p["F_2"], p["F_3"], law)
+    p["F_3"].value = 2000.0
+    return model
+
+
+@pytest.mark.parametrize("nuisance", [False, True])
+def test_the_free_parameters_of_a_law_are_in_the_errors_of_a_session(plugin, nuisance):
     law = fixed_law(0.1333)
     law.b.free = True
     law.b.bounds = (0.01, 1.0)
-    model.link(p["F_2"], p["F_3"], law)
-    p["F_3"].value = 2000.0
+    model = freely_followed_model(law)
+    if nuisance:
+        plugin = LineBackgroundLike("lb", plugin.spectrum, spectrum=model)
+        star = point_source_model()
+        shape = star.star.spectrum.main.Powerlaw
+        shape.K.fix = shape.index.fix = True
+        session = JointLikelihood(star, DataList(plugin))
+        assert "lb_F_2_Line_b" in plugin.nuisance_parameters
+    else:
+        session = JointLikelihood(model, DataList(plugin))
+    plugin.guess()
+    session.fit(quiet=True)
+    result = plugin.result(session)
+    assert result.valid and not result.message
+    assert law.b.value == pytest.approx(result.values["F_2.Line.b"])  # written back
+    assert result.values["F_2"] == pytest.approx(law.b.value * result.values["F_3"])
+    own = plugin.fit()
+    assert_allclose(result.errors["F_2"], own.errors["F_2"], rtol=0.02)
+    a, b = (f.expected_counts((1730, 1750)) for f in (own, result))
+    assert_allclose(a.errors, b.errors, rtol=0.02)
+
+
+def test_the_free_parameters_of_another_law_are_missed_in_words(plugin):
+    law = Log_parabola()
+    law.K.bounds, law.K.value = (None, None), 267.0
+    law.piv.value, law.alpha.value, law.beta.value = 2000.0, 1.0, 0.0
+    law.alpha.fix = law.beta.fix = True
+    law.K.bounds = (10.0, 1000.0)
+    model = freely_followed_model(law)
     session = JointLikelihood(model, DataList(plugin))
     session.fit(quiet=True)
     result = plugin.result(session)
-    assert result.values["F_2"] == pytest.approx(law.b.value * result.values["F_3"])
     assert "law that F_2 follows has free parameters" in result.summary()
+    with pytest.raises(ModelError, match="only threeML's fits vary"):
+        plugin.fit(model)
 
 
 def test_minos_errors_and_contours(plugin):
@@ -842,15 +884,14 @@ def test_a_result_needs_a_fit_of_this_plugin(plugin):
         LineBackgroundLike("other", (EDGES, draw())).result(session)
 
 
-def test_a_law_with_free_parameters_is_left_to_threeml(plugin):
-    """plugin.fit left them at their values, and said valid."""
+def test_a_law_with_free_parameters_that_cannot_be_told_apart(plugin):
+    """A line through one point: both of its parameters are named."""
     model = make_model(lines=(1760.0, 1779.0))
     p = model.linebkg.spectrum.main.shape.parameters
     model.unlink(p["sigma_3"])
     model.link(p["sigma_3"], p["sigma_2"], Line())
-    for direct in (plugin.fit, plugin.guess):
-        with pytest.raises(ModelError, match="law that sigma_3 follows has free parameters"):
-            direct(model)
+    with pytest.raises(FitError, match=r"do not tell apart sigma_3.Line.a, sigma_3.Line.b"):
+        plugin.fit(model)
     plugin.set_model(model)
     before = plugin.get_log_like()
     p["sigma_3"].auxiliary_variable[1].a.value = 2.0

@@ -362,8 +362,8 @@ def _type_of(option: Option) -> Any:
     elif option.kind == "count":
         low, high = option.limits
         kind = Annotated[int, _number(low, 1e99 if high is None else high, whole=True)]
-    elif option.kind == "range" and option.unit == "keV":
-        kind = Range
+    elif option.kind in ("range", "width") and option.unit == "keV":
+        kind = Range if option.kind == "range" else Energy
     else:
         kind = _TYPES[option.kind]
     return kind | None if option.default is None and kind is not Any else kind
@@ -491,7 +491,8 @@ class Config(_Section):
         if self.template is None or self.source_range is None:
             return self
         where, sidebands = ("template", "sidebands"), self.template.sidebands
-        if sidebands == () or (sidebands is None and self.template.method == "sideband"):
+        needed = self.template.method == "sideband" and self.template.reach is None
+        if sidebands == () or (sidebands is None and needed):
             _refuse(sidebands, f"for method {self.template.method}, {_RANGES}", *where)
         for i, (low, high) in enumerate(sidebands or ()):
             overlap = min(high, self.source_range[1]) - max(low, self.source_range[0])

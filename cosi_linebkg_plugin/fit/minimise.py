@@ -447,9 +447,9 @@ def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]
             acting.update(s for s in c.slots if s != shape or theta[share] != 0.0)
         else:
             acting.add(c.amplitude)
-    for slot, source, _ in reversed(model.derived):
+    for slot, source, law in reversed(model.derived):
         if slot in acting:
-            acting.add(source)
+            acting.update((source, *law.slots))
     return np.array([slot not in acting for slot in slots])
 
 

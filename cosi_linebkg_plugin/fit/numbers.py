@@ -248,7 +248,10 @@ class FitNumbers:
     def parameters(self) -> dict[str, FittedParameter]:
         """All parameters by name: free, fixed, linked, and those that follow others by a law."""
         errors, names = self.errors, self.model.names
-        laws = {slot: law.describe(names[source]) for slot, source, law in self.model.derived}
+        laws = {
+            slot: law.at(self.theta).describe(names[source])
+            for slot, source, law in self.model.derived
+        }
         table = {
             p.name: FittedParameter(
                 float(value),

@@ -12,14 +12,18 @@ from ..spectrum.components import BoundModel, SpectralModel
 from ..spectrum.kernels import (
     FLOOR,
     CompiledArguments,
-    compiled_minimise,
+    damped_step,
     evaluate,
     pack,
-    python_minimise,
 )
 from ..spectrum.lineshapes import EnergyGrid
 from ..spectrum.statistic import half_deviance, score_residual
 from .banded import score_banded
+
+#: Scoring stops when a step gains less than this in log-likelihood.
+_SCORING_TOLERANCE = 1e-6
+
+_MAX_SCORING_STEPS = 100
 
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
@@ -78,7 +82,7 @@ class Objective:
             np.array([p[2] for p in normal], dtype=float) ** -2.0,
         )
         self._bind()
-        self.low, self.high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T.copy()
+        self.low, self.high = _limits(model)
 
     def of(self, model: SpectralModel) -> Objective:
         """The same for a model that differs in its limits or start values."""
@@ -175,20 +179,36 @@ class Objective:
         return total
 
     def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
-        """Damped Fisher scoring of the parameters `slots` within their limits.
+        """Damped Fisher scoring (Levenberg-Marquardt) of the parameters `slots` in their limits.
 
         Returns the best point and its value.
         """
         if slots.size == 0:
             return theta, self.value(theta)
-        limits = (self.low[slots], self.high[slots])
+        low, high = self.low[slots], self.high[slots]
         if slots.size >= _BANDED and self.is_compiled and not self._prior[0].size:
-            return score_banded(self, theta, slots, *limits)
-        if self._args is not None and self.is_compiled:
-            best, value = compiled_minimise(self._args, theta, slots, *limits)
-        else:
-            best, value = python_minimise(self, theta, slots, *limits)
-        return best, float(value)
+            return score_banded(self, theta, slots, low, high)
+        damping = 1e-3
+        here = self.scoring(theta)
+        for _ in range(_MAX_SCORING_STEPS):
+            value, gradient, information = here
+            gain = 0.0
+            while damping < 1e10:
+                trial, moved = damped_step(information, gradient, theta, slots, low, high, damping)
+                if not moved:
+                    break
+                here = self.scoring(trial)
+                gain = value - here[0]
+                if gain > 0.0:
+                    break
+                damping *= 10.0
+            if not gain > 0.0:
+                return theta, value
+            theta = trial
+            damping = max(damping * 0.1, 1e-12)
+            if gain < _SCORING_TOLERANCE:
+                break
+        return theta, here[0]
 
     def hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
         """Second derivatives to the parameters `slots`, shape (n_slots, n_slots).
@@ -207,16 +227,20 @@ class Objective:
         known, matrix = self._last_hessian
         if len(known) and all(map(np.array_equal, known, (theta, slots, steps))):
             return matrix
+        if slots.size < _MANY:
+            return self._dense_hessian(theta, slots, steps)
         spans = self._spans(theta, slots)
         rows = np.zeros((slots.size, slots.size))
+        up, down = np.empty((2, theta.size))
         shifted = theta.copy()
         for group in _apart(spans):
             moved = slots[group]
             shifted[moved] = theta[moved] + steps[group]
-            change = self.gradient(shifted)[slots]
+            self.evaluate(shifted, up, _NO_INFORMATION)
             shifted[moved] = theta[moved] - steps[group]
-            change -= self.gradient(shifted)[slots]
+            self.evaluate(shifted, down, _NO_INFORMATION)
             shifted[moved] = theta[moved]
+            change = (up - down)[slots]
             for i in group:
                 met = slice(None)
                 if len(group) > 1:
@@ -227,12 +251,24 @@ class Objective:
         self._last_hessian = ((theta.copy(), slots, steps), matrix)
         return matrix
 
+    def _dense_hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
+        """The same, each parameter moved alone."""
+        rows, down = np.empty((slots.size, theta.size)), np.empty(theta.size)
+        shifted = theta.copy()
+        for up, slot, step in zip(rows, slots.tolist(), steps.tolist(), strict=True):
+            shifted[slot] = theta[slot] + step
+            self.evaluate(shifted, up, _NO_INFORMATION)
+            shifted[slot] = theta[slot] - step
+            self.evaluate(shifted, down, _NO_INFORMATION)
+            up -= down
+            shifted[slot] = theta[slot]
+        rows = rows[:, slots] / (2.0 * steps[:, None])
+        return 0.5 * (rows + rows.T)
+
     def _spans(self, theta: Array, slots: NDArray[np.int64]) -> NDArray[np.int64]:
         """First and one-past-last bin that each parameter acts on, shape (n_slots, 2)."""
         n_bins = self.spectrum.n_bins
         spans = np.tile([0, n_bins], (slots.size, 1))
-        if slots.size < _MANY:
-            return spans
         jac = np.abs(self.bound.counts_and_jacobian(theta)[1][slots])
         acts = jac > _NOTHING * jac.max(axis=1, keepdims=True)
         some = acts.any(axis=1)
@@ -277,5 +313,11 @@ def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:
 
 def start_inside(model: SpectralModel) -> Array:
     """Start values moved inside the limits, shape (n_parameters,)."""
-    low, high = np.array([p.limits for p in model.parameters]).reshape(-1, 2).T
+    low, high = _limits(model)
     return np.clip(model.values, low, high)
+
+
+def _limits(model: SpectralModel) -> Array:
+    """Lowest and highest values of the parameters, shape (2, n_parameters)."""
+    limits = [limit for p in model.parameters for limit in p.limits]
+    return np.array(limits, dtype=float).reshape(-1, 2).T.copy()

@@ -89,8 +89,9 @@ def _parameter_rows(fit: FitNumbers, model: SpectralModel) -> dict[str, dict[str
         model.names[slot]: {
             "of": model.names[source],
             "function": law.name,
-            "values": list(law.values),
+            "values": list(law.at(fit.theta).values),
             **({"tangent": True} if law.tangent else {}),
+            **({"parameters": [model.names[i] for i in law.slots]} if law.slots else {}),
         }
         for slot, source, law in model.derived
     }
@@ -205,13 +206,24 @@ class LawRow(_Row):
     function: Text
     values: list[Number]
     tangent: Truth = False
+    parameters: list[Text] = []
 
-    def law(self) -> Law:
-        """The law, evaluated without astromodels."""
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """All parameters whose values it takes."""
+        return (self.of, *self.parameters)
+
+    def law(self, slots: Mapping[str, int]) -> Law:
+        """The law, evaluated without astromodels; `slots` of the parameters by name."""
         checks.text(self.function, "the function of a law", FUNCTIONS)
         if len(self.values) != len(FUNCTIONS[self.function][0]):
             raise ValueError(f"{self.function} has {len(FUNCTIONS[self.function][0])} values")
-        return Law(self.function, tuple(self.values), tangent=self.tangent)
+        if not self.parameters:
+            return Law(self.function, tuple(self.values), tangent=self.tangent)
+        if len(self.parameters) != len(self.values):
+            raise ValueError(f"{self.function} has {len(self.values)} parameters")
+        names = [checks.text(x, "a parameter of a law", slots) for x in self.parameters]
+        return Law(self.function, slots=tuple(slots[name] for name in names))
 
 
 class PriorRow(_Row):
@@ -414,7 +426,9 @@ class FitFile(_Row):
         found: list[tuple[int, int, Law]] = []
         waiting = dict(laws)
         while waiting:
-            ready = [name for name, law in waiting.items() if law.of not in waiting]
+            ready = [
+                name for name, law in waiting.items() if waiting.keys().isdisjoint(law.follows)
+            ]
             if not ready:
                 raise ValueError(f"the laws of {', '.join(waiting)} follow each other")
             for name in ready:
@@ -422,7 +436,7 @@ class FitFile(_Row):
                 checks.text(law.of, f"what {name} follows", slots)
                 if name not in slots or self.parameters[name].free:
                     raise ValueError(f"{name} is free or linked, and follows a law")
-                found.append((slots[name], slots[law.of], law.law()))
+                found.append((slots[name], slots[law.of], law.law(slots)))
         return tuple(found)
 
     def _require_possible(self, n_parameters: int) -> None:

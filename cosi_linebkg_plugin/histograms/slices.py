@@ -505,6 +505,8 @@ def _add(
             values = data[start:stop]
             for k in range(weights.shape[0]):
                 weight = weights[k, energy]
+                if weight == 0.0:
+                    continue
                 for i in range(values.size):
                     if cells[i] >= 0:
                         out[k, cells[i]] += weight * values[i]

@@ -45,10 +45,10 @@ from .trial import (
     checked_settings,
     expected_fall,
     fit_quickly,
+    fitted_shape,
     given_spectrum,
     lines_of,
-    shape_of,
-    spectral_model,
+    trial_model,
 )
 
 Array = NDArray[np.float64]
@@ -203,7 +203,7 @@ class _Search:
         values |= dict(zip(("fraction", "length"), TAIL_START, strict=True))
         self.shape = Shape(values, settings.form)
         self.fit = TrialFit.of(fit_spectrum(self._model([], self.shape), spectrum))
-        self.shape = shape_of(self.fit, self.shape)
+        self.shape = fitted_shape(self.fit, self.shape)
         self.trials, self.threshold = (len(self.segments), 0.0), math.inf
 
     # --- geometry ---
@@ -254,7 +254,7 @@ class _Search:
     # --- fits ---
 
     def _model(self, lines: Sequence[TrialLine], shape: Shape) -> SpectralModel:
-        return spectral_model(self.settings, lines, shape)
+        return trial_model(self.settings, lines, shape)
 
     def _refit(self, lines: Sequence[TrialLine], shape: Shape) -> TrialFit | None:
         """The optimum close to these values, or None if there is none."""
@@ -266,7 +266,7 @@ class _Search:
             return None
 
     def _accept(self, fit: TrialFit, shape: Shape) -> None:
-        self.fit, self.lines, self.shape = fit, lines_of(fit), shape_of(fit, shape)
+        self.fit, self.lines, self.shape = fit, lines_of(fit), fitted_shape(fit, shape)
 
     def _room(self, form: Form) -> int:
         """How many lines leave 4/9 of the bins as degrees of freedom."""

@@ -200,7 +200,8 @@ class TrialFit:
         """Free parameters off their limits."""
         free, low, high = self.model.free, self.objective.low, self.objective.high
         slack = 1e-6 * np.maximum(np.abs(self.theta), 1e-3)
-        return free[((self.theta > low + slack) & (self.theta < high - slack))[free]]
+        inside = (self.theta > low + slack) & (self.theta < high - slack)
+        return np.asarray(free[inside[free]], dtype=np.int64)
 
     @cached_property
     def _information(self) -> tuple[Array, Array]:
@@ -304,7 +305,7 @@ def expected_fall(
     return float(slope @ np.linalg.solve(matrix, slope)), 2.0 * value
 
 
-def spectral_model(settings: Settings, lines: Sequence[TrialLine], shape: Shape) -> SpectralModel:
+def trial_model(settings: Settings, lines: Sequence[TrialLine], shape: Shape) -> SpectralModel:
     """The model of `background_model` with these values, and the search's own limits.
 
     Parameters
@@ -394,7 +395,7 @@ def lines_of(fit: LineBackgroundFit | TrialFit) -> list[TrialLine]:
     return found
 
 
-def shape_of(fit: LineBackgroundFit | TrialFit, shape: Shape) -> Shape:
+def fitted_shape(fit: LineBackgroundFit | TrialFit, shape: Shape) -> Shape:
     """`shape` with what the fit has found; what it has no parameter for stays."""
     own = {slot for slots in _own_roles(fit.model).values() for slot in slots}
     per_line = {s for c in fit.model.components if c.is_line for s in (c.area, c.energy)}

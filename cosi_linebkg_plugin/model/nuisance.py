@@ -22,10 +22,22 @@ class NuisanceParameter(Parameter):  # type: ignore[misc]
     stands_for: str = ""
 
 
+def originals(name: str, shape: Function1D) -> dict[str, Parameter]:
+    """A function's parameters, by the names that their copies have in a plugin of this name.
+
+    What follows another parameter has no copy.
+    """
+    reader = SpectrumReader([shape])
+    return {
+        f"{name}_{own}".replace(".", "_"): p
+        for own, p in zip(reader.model.names, reader.sources, strict=True)
+        if not p.has_auxiliary_variable
+    }
+
+
 def nuisance_parameters(name: str, shape: Function1D) -> dict[str, NuisanceParameter]:
     """Copies of a function's parameters under a plugin's name; linked ones have none."""
-    own = [p for p in SpectrumReader([shape]).sources if not p.has_auxiliary_variable]
-    return {f"{name}_{p.name}": _copy(p, f"{name}_{p.name}") for p in own}
+    return {key: _copy(p, key) for key, p in originals(name, shape).items()}
 
 
 def simulated_parameters(

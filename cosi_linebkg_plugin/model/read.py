@@ -84,7 +84,8 @@ class SpectrumReader:
     sources : list of astromodels Parameter
         One per parameter of `model`.
     free_laws : list of str
-        Parameters that follow others by a law with free parameters of its own.
+        Parameters that follow others by a law with free parameters of its own, which cannot be
+        parameters of `model`: the law is no function of `laws.FUNCTIONS`.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class SpectrumReader:
         """Write values back into the free astromodels parameters."""
         for parameter, value in zip(self.sources, theta, strict=True):
             if parameter.free and not parameter.has_auxiliary_variable:
-                _set_value(parameter, float(value))
+                set_value(parameter, float(value))
 
     def set_upper_limits(self, model: SpectralModel) -> None:
         """Lower the upper limits of free parameters to those of a model like `model`."""
@@ -182,14 +183,15 @@ class SpectrumReader:
         ]
         return Component("function", slots, density, norm=norms[0] if norms else None)
 
-    def _slot(self, parameter: AstroParameter) -> int:
-        own_name = self._prefix + parameter.name
+    def _slot(self, parameter: AstroParameter, name: str = "") -> int:
+        """The slot of a parameter, by its own name or by another one."""
+        own, own_name = parameter, self._prefix + (name or parameter.name)
         parameter, law = self._resolve(parameter)
         key = id(parameter)
         if key not in self._slots:
             self._slots[key] = len(self.sources)
             self.sources.append(self._substitutes.get(key, parameter))
-            self._names.append(self._prefix + parameter.name)
+            self._names.append(own_name if parameter is own else self._prefix + parameter.name)
         slot = self._slots[key]
         if law is None and own_name != self._names[slot]:
             self._links[own_name] = self._names[slot]
@@ -222,12 +224,20 @@ class SpectrumReader:
             self._slots[key] = len(self.sources)
             self.sources.append(parameter)
             self._names.append(self._prefix + parameter.name)
+            name = type(law).__name__
+            slots: tuple[int, ...] = ()
             if any(p.free for p in law.parameters.values()):
-                self.free_laws.append(self._prefix + parameter.name)
+                names = FUNCTIONS.get(name, ((), None))[0]
+                if isinstance(variable, AstroParameter) and _numbers_of(law, names):
+                    slots = tuple(
+                        self._slot(getattr(law, n), f"{parameter.name}.{name}.{n}") for n in names
+                    )
+                else:
+                    self.free_laws.append(self._prefix + parameter.name)
             if isinstance(variable, AstroParameter):
                 source = self._slot(variable)
-                name = type(law).__name__
-                self._derived.append((self._slots[key], source, Law(name, (), _Number(law))))
+                follows = Law(name, (), _Number(law), slots=slots)
+                self._derived.append((self._slots[key], source, follows))
         return parameter
 
     def _parameter(self, slot: int) -> Parameter:
@@ -248,6 +258,8 @@ class SpectrumReader:
 
 def _as_it_is(law: Law) -> Law:
     """A law with the present values of its parameters."""
+    if law.slots:
+        return Law(law.name, slots=law.slots)
     if not isinstance(law.function, _Number):
         return law
     values = _numbers_of(law.function.function, FUNCTIONS.get(law.name, ((), None))[0])
@@ -340,16 +352,16 @@ def _evaluate(
     try:
         for p, value, ok in zip(own, values, settable, strict=True):
             if ok and p.value != value:
-                _set_value(p, float(value))
+                set_value(p, float(value))
         density: NDArray[np.float64] = np.asarray(part(energies.ravel()), dtype=float)
         return density.reshape(energies.shape)
     finally:
         for p, value, ok in zip(own, before, settable, strict=True):
             if ok and p.value != value:
-                _set_value(p, value)
+                set_value(p, value)
 
 
-def _set_value(parameter: AstroParameter, value: float) -> None:
+def set_value(parameter: AstroParameter, value: float) -> None:
     """Set a value within its bounds, which a rounding error may have left."""
     low, high = parameter.bounds
     value = value if low is None else max(value, float(low))

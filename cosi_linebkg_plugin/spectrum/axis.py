@@ -145,6 +145,8 @@ def check_edges(edges: Any) -> NDArray[np.float64]:
     array = array_in(edges, "keV", "energy edges")
     if array.ndim != 1 or array.size < 2:
         raise BinningError(f"Energy edges must be a list of two or more, got shape {array.shape}.")
+    if array[0] > 0 and array[-1] < np.inf and (array[1:] > array[:-1]).all():
+        return array
     bad = np.flatnonzero(~np.isfinite(array) | (array <= 0))
     if bad.size:
         positive = np.flatnonzero(np.isfinite(array) & (array > 0))
@@ -158,14 +160,11 @@ def check_edges(edges: Any) -> NDArray[np.float64]:
             f"Energy edges must be finite and above 0 keV, but edge {bad[0]} is "
             f"{array[bad[0]]:g} keV{start}."
         )
-    bad = np.flatnonzero(np.diff(array) <= 0)
-    if bad.size:
-        i = bad[0]
-        raise BinningError(
-            f"Energy edges must increase, but edge {i + 1} ({array[i + 1]:g} keV) follows "
-            f"edge {i} ({array[i]:g} keV)."
-        )
-    return array
+    i = np.flatnonzero(np.diff(array) <= 0)[0]
+    raise BinningError(
+        f"Energy edges must increase, but edge {i + 1} ({array[i + 1]:g} keV) follows "
+        f"edge {i} ({array[i]:g} keV)."
+    )
 
 
 def require_counts(spectrum: EnergySpectrum) -> None:

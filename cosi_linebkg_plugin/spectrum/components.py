@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,13 +18,13 @@ from .kernels import (
     FIT_REACH,
     FULL_REACH,
     GAUSSIAN,
+    MIN_VARIANCE,
     POLYNOMIAL,
     POWERLAW,
     ROW,
     STEP,
     TAILED,
     accumulate,
-    line_sigma,
     tables,
 )
 from .laws import Law
@@ -63,6 +64,11 @@ _NUMBERS = {
 _STEPS = ("step", "linear_step")
 
 _LINES = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _STEPS)
+
+#: Lines and steps whose variance is a + b mu, and those with a sigma.
+_LINEAR = tuple(k for k in ROLES if k.startswith("linear"))
+
+_ONE_WIDTH = tuple(k for k, roles in ROLES.items() if roles[0] == "F" and k not in _LINEAR)
 
 #: Gauss-Legendre nodes per energy bin for densities without a closed-form integral.
 N_NODES = 8
@@ -188,7 +194,7 @@ class Component:
     @property
     def width_slots(self) -> tuple[int, ...]:
         """Of a line or its step: sigma, or the two a and b of sigma^2 = a + b mu."""
-        return self.slots[2:4] if self.kind.startswith("linear") else self.slots[2:3]
+        return self.slots[2:4] if self.kind in _LINEAR else self.slots[2:3]
 
     @property
     def tail_slots(self) -> tuple[int, ...]:
@@ -202,7 +208,10 @@ class Component:
 
     def sigma(self, theta: Array) -> float:
         """Of a line or its step: its width [keV], that of the narrow part if there are two."""
-        return float(line_sigma(theta, np.array(_row(self)[1:])))
+        if self.kind not in _LINEAR:
+            return float(theta[self.slots[2]])
+        a, b = theta[self.slots[2]], theta[self.slots[3]]
+        return math.sqrt(max(a + b * theta[self.energy], MIN_VARIANCE))
 
 
 @dataclass(frozen=True)
@@ -276,7 +285,7 @@ class SpectralModel:
             return theta
         theta = np.array(theta, dtype=float)
         for slot, source, law in self.derived:
-            theta[slot] = law(theta[source])
+            theta[slot] = law.at(theta)(theta[source])
         return theta
 
     def slopes(self, theta: Array) -> Array:
@@ -284,7 +293,10 @@ class SpectralModel:
         out = np.eye(len(self.parameters))
         theta = self.resolve(theta)
         for slot, source, law in self.derived:
-            out[slot] = law.slope(theta[source]) * out[source]
+            here = law.at(theta)
+            out[slot] = here.slope(theta[source]) * out[source]
+            if law.slots:
+                out[slot] += here.slopes_of_values(theta[source]) @ out[list(law.slots)]
         return out
 
     def require_functions(self) -> None:
@@ -295,11 +307,11 @@ class SpectralModel:
         ModelError
         """
         lost = []
-        if any(c.kind == "function" and c.density is None for c in self.components):
+        if [c for c in self.components if c.kind == "function" and c.density is None]:
             lost.append("a continuum function of your own")
-        if any(law.tangent for _, _, law in self.derived):
+        if [law for _, _, law in self.derived if law.tangent]:
             lost.append("a law between parameters")
-        if any(p.prior is not None and not p.prior.is_known for p in self.parameters):
+        if [p for p in self.parameters if p.prior is not None and not p.prior.is_known]:
             lost.append("a prior")
         if lost:
             raise ModelError(
@@ -378,7 +390,12 @@ class BoundModel:
             for slot, derivative in zip(component.slots, derivatives, strict=True):
                 jac[slot] += derivative
         for slot, source, law in reversed(self.model.derived):
-            jac[source] += jac[slot] * law.slope(resolved[source])
+            here = law.at(resolved)
+            jac[source] += jac[slot] * here.slope(resolved[source])
+            if law.slots:
+                own = here.slopes_of_values(resolved[source])
+                for parameter, slope in zip(law.slots, own, strict=True):
+                    jac[parameter] += jac[slot] * slope
         return total, jac
 
     def accumulate(self, theta: Array, total: Array, jac: Array) -> None:
@@ -521,11 +538,10 @@ def tabulate(model: SpectralModel, theta: Array, edges: Array) -> SpectralModel:
 
 def _row(component: Component) -> tuple[int, ...]:
     """Its kind and slots as `kernels.accumulate` takes them."""
-    slots = component.slots
-    if (component.is_line or component.is_step) and len(component.width_slots) == 1:
+    slots, kind = component.slots, component.kind
+    if kind in _ONE_WIDTH:
         slots = (*slots[:3], -1, *slots[3:])
-    row = (_NUMBERS[component.kind], *slots)
-    return row + (-1,) * (ROW - len(row))
+    return (_NUMBERS[kind], *slots, *(-1,) * (ROW - 1 - len(slots)))
 
 
 def _nodes(edges: Array) -> Array:

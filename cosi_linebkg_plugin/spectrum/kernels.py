@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from types import FunctionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -54,11 +53,6 @@ _FAR = 2.0
 #: Expected counts below this [counts] are lifted to it, so that the logarithm stays finite.
 FLOOR = 1e-12
 
-#: Scoring stops when a step gains less than this in log-likelihood.
-_SCORING_TOLERANCE = 1e-6
-
-_MAX_SCORING_STEPS = 100
-
 _MAX_CANDIDATES = 60
 
 #: A line is scanned over this many sigma to either side: a start value needs no more.
@@ -68,6 +62,28 @@ _REACH = 4.0
 _TO_SCAN, _PLACED = -1.0, -2.0
 
 _SQRT_HALF = math.sqrt(0.5)
+
+#: Variances of lines below this [keV^2] are lifted to it.
+MIN_VARIANCE = 1e-12
+
+#: exp is taken between these, far beyond what a float holds.
+_FARTHEST = 1400.0
+
+#: ln 2 in two parts: whole numbers below 2048 times the first are exact.
+_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+
+_LN2 = math.log(2.0)
+
+#: The bits of 1, sqrt(1/2) and 2^52 as floats, and those of a float that hold its fraction.
+_BITS_OF_ONE, _BITS_OF_ROOT, _BITS_OF_WHOLE = 0x3FF << 52, 0x3FE6A09E667F3BCD, 0x433 << 52
+_FRACTION = 2**52 - 1
+
+#: Leaves of a float's digits so many that its square is exact.
+_SHORT = -(2**27)
+
+#: Added to a float and taken off again it leaves the nearest whole number; added alone, that number
+#: stands in the float's last bits.
+_TO_WHOLE = 1.5 * 2.0**52
 
 #: Kinds of component, as numbers in the tables that the compiled functions take.
 POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP, BROADENED = range(7)
@@ -87,6 +103,116 @@ def _inner(function: _Function) -> _Function:
     """Decorator of what compiled functions alone call."""
     compiled: _Function = njit(cache=True, error_model="numpy", **_WITHOUT_WRAPPERS)(function)
     return compiled
+
+
+def _vectorised(function: _Function) -> _Function:
+    """Decorator of what is called in loops without branches: several turns at a time.
+
+    A product and the sum it enters may be rounded once instead of twice.
+    """
+    options: Any = {**_WITHOUT_WRAPPERS, "fastmath": {"contract"}, "forceinline": True}
+    compiled: _Function = njit(cache=True, error_model="numpy", **options)(function)
+    return compiled
+
+
+def _summing(function: _Function) -> _Function:
+    """Decorator of a sum whose terms may be added in any order."""
+    options: Any = {**_WITHOUT_WRAPPERS, "fastmath": {"contract", "reassoc", "nsz"}}
+    compiled: _Function = njit(cache=True, error_model="numpy", **options)(function)
+    return compiled
+
+
+# --- functions for loops without branches ---------------------------------------------------------
+#
+# Calls of libm's functions are made one after the other; of these the compiler makes loops that
+# take four or eight turns at a time.
+
+
+@_vectorised
+def _exp(x: float, more: float) -> float:
+    """exp(x + more) to about 1 ulp, for small `more`: 2^n exp(r), |r| < ln(2)/2, by its series."""
+    x = -_FARTHEST if x < -_FARTHEST else (_FARTHEST if x > _FARTHEST else x)
+    shifted = x * 1.4426950408889634 + _TO_WHOLE
+    n = shifted - _TO_WHOLE
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW + more
+    r2 = r * r
+    even = 1.0 / 479001600.0
+    even = even * r2 + 1.0 / 3628800.0
+    even = even * r2 + 1.0 / 40320.0
+    even = even * r2 + 1.0 / 720.0
+    even = even * r2 + 1.0 / 24.0
+    even = even * r2 + 0.5
+    odd = 1.0 / 6227020800.0
+    odd = odd * r2 + 1.0 / 39916800.0
+    odd = odd * r2 + 1.0 / 362880.0
+    odd = odd * r2 + 1.0 / 5040.0
+    odd = odd * r2 + 1.0 / 120.0
+    odd = odd * r2 + 1.0 / 6.0
+    value = 1.0 + (r + r2 * (even + r * odd))
+    # 2^n in two steps, so that what is too small for a float ends at 0, not at something else
+    half = 0.5 * n + _TO_WHOLE
+    rest = (n - (half - _TO_WHOLE)) + _TO_WHOLE
+    return value * _two_to_the(half) * _two_to_the(rest)
+
+
+@_vectorised
+def _two_to_the(shifted: float) -> float:
+    """2^n, from n + `_TO_WHOLE`."""
+    bits = np.float64(shifted).view(np.int64)
+    return np.int64((bits + 1023) << 52).view(np.float64)
+
+
+@_vectorised
+def _exp_of_square(z: float) -> float:
+    """exp(-z^2/2), whose exponent is kept to more digits than a float has."""
+    short = np.int64(np.float64(z).view(np.int64) & _SHORT).view(np.float64)
+    return _exp(-0.5 * short * short, -0.5 * (z - short) * (z + short))
+
+
+@_vectorised
+def _gaussian_at(z: float) -> tuple[float, float]:
+    """Density of the unit Gaussian at z, and its probability on the far side of z.
+
+    The latter is exp(-z^2/2) h(a) with a = |z| and h(a) = erfcx(a/sqrt2)/2; (1 + a) h(a) is a
+    polynomial in t = (a - 4)/(a + 4) to 1e-16 for all a (the variable is that of Shepherd &
+    Laframboise 1981, Math. Comp. 36, 249; its coefficients are of the Chebyshev series).
+    """
+    a = 1e3 if abs(z) > 1e3 else abs(z)
+    gauss = _exp_of_square(a)
+    over = 1.0 / ((a + 4.0) * (a + 1.0))
+    t = (a - 4.0) * ((a + 1.0) * over)
+    t2 = t * t
+    even = -1.5456221598143852e-09
+    even = even * t2 + 1.7442583764419795e-08
+    even = even * t2 - 1.1022354013739079e-07
+    even = even * t2 + 5.507747965364098e-07
+    even = even * t2 - 2.6118464340168558e-06
+    even = even * t2 + 1.3626315192600401e-05
+    even = even * t2 - 8.785300442645791e-05
+    even = even * t2 + 0.0006948970692570495
+    even = even * t2 - 0.0050023785870514665
+    even = even * t2 - 0.03219783742831453
+    even = even * t2 + 0.013999634724430469
+    even = even * t2 + 0.47205320650984467
+    odd = -6.763267210562454e-10
+    odd = odd * t2 + 5.474708632048689e-09
+    odd = odd * t2 - 1.7932121916642413e-08
+    odd = odd * t2 - 1.237153366992197e-09
+    odd = odd * t2 + 4.0671730125154447e-07
+    odd = odd * t2 - 3.433372216853275e-06
+    odd = odd * t2 + 2.1250446856208376e-05
+    odd = odd * t2 - 9.443033944152223e-05
+    odd = odd * t2 - 0.00028562308680939413
+    odd = odd * t2 + 0.01793609747886859
+    odd = odd * t2 + 0.02860036405357749
+    odd = odd * t2 - 0.09670347732652607
+    return _INV_SQRT_2PI * gauss, gauss * ((even + t * odd) * ((a + 4.0) * over))
+
+
+@_inner
+def _outside(z: float) -> float:
+    """Probability of the unit Gaussian on the far side of z."""
+    return _gaussian_at(z)[1]
 
 
 # --- power law ----------------------------------------------------------------------------------
@@ -134,6 +260,37 @@ def _powerlaw_bin(
     return value, value * (log_ratio + 0.5 * log_width * langevin)
 
 
+@_vectorised
+def _short_powerlaw_bin(
+    low: float,
+    high: float,
+    log_mid: float,
+    log_width: float,
+    piv: float,
+    over_piv: float,
+    log_piv: float,
+    index: float,
+) -> tuple[float, float]:
+    """`_powerlaw_bin` where x < 0.1, of a bin whose middle may be near the pivot."""
+    c = index + 1.0
+    below, above = low - piv, high - piv
+    ratio = below + above + below * (above * over_piv)  # low high / piv - piv
+    r = ratio / (2.0 * piv + ratio)
+    r2 = r * r
+    near = 1.0 / 9.0 + r2 * (1.0 / 11.0)
+    near = r * (1.0 + r2 * (1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * (1.0 / 7.0 + r2 * near))))
+    far = log_mid - log_piv
+    log_ratio = near if abs(r) < 0.01 else far
+    x = 0.5 * c * log_width
+    x2 = x * x
+    shc = 1.0 / 5040.0 + x2 * (1.0 / 362880.0)
+    shc = 1.0 + x2 * (1.0 / 6.0 + x2 * (1.0 / 120.0 + x2 * shc))
+    last = 1.0 - x2 * 0.1 * (1.0 - x2 * (10.0 / 99.0))
+    langevin = x * (1.0 / 3.0) * (1.0 - x2 * (1.0 / 15.0) * (1.0 - x2 * (2.0 / 21.0) * last))
+    value = piv * _exp(c * log_ratio, 0.0) * log_width * shc
+    return value, value * (log_ratio + 0.5 * log_width * langevin)
+
+
 @_inner
 def _add_powerlaw(
     edges: Array,
@@ -146,15 +303,27 @@ def _add_powerlaw(
     jac: Array,
     slots: Slots,
 ) -> None:
+    n_bins = log_mid.size
     log_piv = math.log(piv)
-    for i in range(log_mid.size):
-        log_ratio = _log_from(edges[i], edges[i + 1], log_mid[i], log_width[i], piv, log_piv)
-        value, d_index = _powerlaw_bin(log_ratio, log_width[i], piv, index)
-        total[i] += K * value
-        if jac.size:
-            jac[slots[0], i] += value
-            jac[slots[1], i] -= K * index / piv * value
-            jac[slots[2], i] += K * d_index
+    work = np.empty((2, n_bins))
+    value, d_index = work[0], work[1]
+    wide = 0
+    for i in range(n_bins):
+        value[i], d_index[i] = _short_powerlaw_bin(
+            edges[i], edges[i + 1], log_mid[i], log_width[i], piv, 1.0 / piv, log_piv, index
+        )
+        wide += abs(0.5 * (index + 1.0) * log_width[i]) >= 0.1
+    if wide > 0:
+        for i in range(n_bins):
+            log_ratio = _log_from(edges[i], edges[i + 1], log_mid[i], log_width[i], piv, log_piv)
+            value[i], d_index[i] = _powerlaw_bin(log_ratio, log_width[i], piv, index)
+    for i in range(n_bins):
+        total[i] += K * value[i]
+    if jac.size:
+        for i in range(n_bins):
+            jac[slots[0], i] += value[i]
+            jac[slots[1], i] -= K * index / piv * value[i]
+            jac[slots[2], i] += K * d_index[i]
 
 
 @_inner
@@ -258,7 +427,7 @@ def _add_polynomial(
 
 @_inner
 def _is_narrow(z0: float, z1: float, dz: float) -> bool:
-    return dz * max(1.0, min(abs(z0), abs(z1))) < _NARROW
+    return dz < _NARROW and (dz * abs(z0) < _NARROW or dz * abs(z1) < _NARROW)
 
 
 @_inner
@@ -269,16 +438,21 @@ def _probability(z0: float, z1: float, dz: float, q0: float, q1: float) -> float
     has lost digits far out.
     """
     if _is_narrow(z0, z1, dz):
-        value = 0.0
-        for k in range(5):
-            z = z0 + dz * 0.5 * (1.0 + _GL_X[k])
-            value += _GL_W[k] * math.exp(-0.5 * z * z)
-        return value * dz * _INV_SQRT_2PI
+        return _narrow_probability(z0, dz)
     if z0 >= 0.0:
         return q0 - q1
     if z1 <= 0.0:
         return q1 - q0
     return 1.0 - q0 - q1
+
+
+@_inner
+def _narrow_probability(z0: float, dz: float) -> float:
+    value = 0.0
+    for k in range(5):
+        z = z0 + dz * 0.5 * (1.0 + _GL_X[k])
+        value += _GL_W[k] * math.exp(-0.5 * z * z)
+    return value * dz * _INV_SQRT_2PI
 
 
 @_inner
@@ -296,21 +470,15 @@ def _probability_slopes(
 def bins_in_reach(edges: Array, low: float, high: float) -> tuple[int, int]:
     """First and one-past-last bin that overlap [low, high]."""
     n_bins = edges.size - 1
-    first, last, beyond = 0, 0, n_bins
-    while beyond - first > 1:  # edges[first] <= low, unless that is below them all
-        middle = (first + beyond) // 2
-        if edges[middle] <= low:
-            first = middle
-        else:
-            beyond = middle
-    beyond = n_bins
-    while last < beyond:  # edges[last] >= high, unless that is above them all
-        middle = (last + beyond) // 2
-        if edges[middle] < high:
-            last = middle + 1
-        else:
-            beyond = middle
-    return first, last
+    first = last = 0
+    left = n_bins
+    while left > 1:  # without branches: nobody can foretell them
+        half = left // 2
+        first += half if edges[first + half] <= low else 0
+        last += half if edges[last + half] < high else 0
+        left -= half
+    # edges[first] <= low, unless that is below them all; edges[last] is the last one below high
+    return first, last + (1 if edges[last] < high else 0)
 
 
 @_inner
@@ -336,38 +504,98 @@ def _add_width(
 
 
 @_inner
-def _add_gaussian(
-    edges: Array,
-    F: float,
-    mu: float,
-    sigma: float,
-    slope: float,
-    reach: float,
-    total: Array,
-    jac: Array,
-    slots: Slots,
+def _add_gaussians(
+    edges: Array, theta: Array, table: Slots, reach: float, total: Array, jac: Array
 ) -> None:
-    first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
-    if first >= last:
-        return
-    area, mean, width, growth = slots[0], slots[1], slots[2], slots[3]
-    with_jac = jac.size > 0
-    z0 = (edges[first] - mu) / sigma
-    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
-    p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+    """Add the Gaussian lines of a table; what takes time is done for all of them in one loop.
+
+    No views of arrays are made for a line: counting their references would take longer.
+    """
+    n_lines = table.size // ROW
+    bins = np.empty((n_lines, 2), np.int64)
+    n_edges = 0
+    for line in range(n_lines):
+        row = line * ROW
+        bins[line, 0] = bins[line, 1] = 0
+        if table[row] == GAUSSIAN:
+            mu, sigma = theta[table[row + 2]], _line_sigma(theta, table, row)
+            first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
+            if first < last:
+                bins[line, 0], bins[line, 1] = first, last
+                n_edges += last + 1 - first
+    work = np.empty((7, n_edges))
+    z, dz, width, value = work[0], work[1], work[2], work[4]
+    at = 0
+    for line in range(n_lines):
+        first, last = bins[line, 0], bins[line, 1]
+        if first < last:
+            row = line * ROW
+            mu, sigma = theta[table[row + 2]], _line_sigma(theta, table, row)
+            for i in range(first, last):
+                z[at], dz[at], width[at] = edges[i] - mu, edges[i + 1] - edges[i], sigma
+                at += 1
+            z[at], dz[at], width[at] = edges[last] - mu, sigma, sigma  # from here goes no bin
+            at += 1
+    _probabilities(work)
+    at = 0
+    for line in range(n_lines):
+        first, last = bins[line, 0], bins[line, 1]
+        if first < last:
+            row = line * ROW
+            F = theta[table[row + 1]]
+            for i in range(first, last):
+                total[i] += F * value[at + i - first]
+            if jac.size:
+                _add_slopes(theta, table, row, first, last, work, at, jac)
+            at += last + 1 - first
+
+
+@_inner
+def _probabilities(work: Array) -> None:
+    """Probabilities of a unit Gaussian between neighbouring edges, and their slopes.
+
+    Parameters
+    ----------
+    work : ndarray, shape (7, n_edges), changed in place
+        Edges, and their distances to the next one; these are given. Densities, probabilities
+        outside, `_probability` and both of `_probability_slopes`; where there is no next edge these
+        three mean nothing.
+    """
+    z, dz, p, q = work[0], work[1], work[2], work[3]
+    value, d_mu, d_sigma = work[4], work[5], work[6]
+    n = z.size - 1
+    for k in range(z.size):
+        sigma = p[k]
+        z[k] /= sigma
+        dz[k] /= sigma
+        p[k], q[k] = _gaussian_at(z[k])
+    narrow = 0
+    for k in range(n):
+        inner = q[k] - q[k + 1] if z[k] >= 0.0 else q[k + 1] - q[k]
+        value[k] = inner if z[k] >= 0.0 or z[k + 1] <= 0.0 else 1.0 - q[k] - q[k + 1]
+        d_mu[k], d_sigma[k] = p[k] - p[k + 1], z[k] * p[k] - z[k + 1] * p[k + 1]
+        narrow += _is_narrow(z[k], z[k + 1], dz[k])
+    if narrow > 0:
+        for k in range(n):
+            if _is_narrow(z[k], z[k + 1], dz[k]):
+                value[k] = _narrow_probability(z[k], dz[k])
+                d_mu[k], d_sigma[k] = _probability_slopes(z[k], z[k + 1], dz[k], p[k], p[k + 1])
+
+
+@_inner
+def _add_slopes(
+    theta: Array, table: Slots, row: int, first: int, last: int, work: Array, at: int, jac: Array
+) -> None:
+    """Derivatives of the line of a row of the table, whose first edge is number `at` of `work`."""
+    area, mean, width, growth = table[row + 1], table[row + 2], table[row + 3], table[row + 4]
+    mu, sigma = theta[mean], _line_sigma(theta, table, row)
+    slope = 0.0 if growth < 0 else theta[growth]
+    scale = theta[area] / sigma
     for i in range(first, last):
-        z1 = (edges[i + 1] - mu) / sigma
-        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
-        dz = (edges[i + 1] - edges[i]) / sigma
-        value = _probability(z0, z1, dz, q0, q1)
-        total[i] += F * value
-        if with_jac:
-            p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
-            d_mu, d_sigma = _probability_slopes(z0, z1, dz, p0, p1)
-            jac[area, i] += value
-            jac[mean, i] += F * d_mu / sigma
-            _add_width(jac, mean, width, growth, i, F * d_sigma / sigma, mu, sigma, slope)
-        z0, q0, p0 = z1, q1, p1
+        k = at + i - first
+        jac[area, i] += work[4, k]
+        jac[mean, i] += scale * work[5, k]
+        _add_width(jac, mean, width, growth, i, scale * work[6, k], mu, sigma, slope)
 
 
 # --- Gaussian with a low-energy tail ------------------------------------------------------------
@@ -409,8 +637,9 @@ def _erfcx_rest(a: float) -> tuple[float, float]:
 def _tail_at(
     y: float, z: float, sigma: float, length: float, d: float
 ) -> tuple[float, float, float, float, float]:
-    """a, n [1/keV], g, and two more at mu + y: from _FAR on those of `_erfcx_rest`, below it
-    exp(y/length + d^2) and erfc(|a|)/2.
+    """a, n [1/keV], g, and two more at mu + y.
+
+    These are from _FAR on those of `_erfcx_rest`, below it exp(y/length + d^2) and erfc(|a|)/2.
     """
     a = z * _SQRT_HALF + d
     gauss = math.exp(-0.5 * z * z)
@@ -532,13 +761,13 @@ def _add_tailed(
     d = sigma * _SQRT_HALF / length
     y0 = edges[first] - mu
     z0 = y0 / sigma
-    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+    q0 = _outside(z0)
     a0, n0, g0, r0, w0 = _tail_at(y0, z0, sigma, length, d)
     o0 = -1.0  # counts of T above the bin's low edge, where known
     for i in range(first, last):
         y1, dy = edges[i + 1] - mu, edges[i + 1] - edges[i]
         z1, dz = y1 / sigma, dy / sigma
-        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+        q1 = _outside(z1)
         a1, n1, g1, r1, w1 = _tail_at(y1, z1, sigma, length, d)
         gauss = _probability(z0, z1, dz, q0, q1)
         d_t = d_slope = d_length = 0.0
@@ -644,12 +873,12 @@ def _add_step(
             jac[area, i] += step * dy
             jac[height, i] += F * dy
     z0 = (edges[first] - mu) / sigma
-    q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+    q0 = _outside(z0)
     p0 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
     g0 = _beyond(z0, p0, q0)
     for i in range(first, last):
         z1 = (edges[i + 1] - mu) / sigma
-        q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+        q1 = _outside(z1)
         p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
         g1 = _beyond(z1, p1, q1)
         dz = (edges[i + 1] - edges[i]) / sigma
@@ -710,14 +939,13 @@ def _add_broadened(
 # --- all components in one pass -----------------------------------------------------------------
 
 
-def line_sigma(theta: Array, slots: Slots) -> float:
-    """Width of a line [keV] from its slots (F, mu, sigma, -1) or (F, mu, a, b): sqrt(a + b mu)."""
-    if slots[3] < 0:
-        return float(theta[slots[2]])
-    return math.sqrt(max(theta[slots[2]] + theta[slots[3]] * theta[slots[1]], 1e-12))
-
-
-_line_sigma = _inner(line_sigma)
+@_inner
+def _line_sigma(theta: Array, table: Slots, row: int) -> float:
+    """Width [keV] of the line of a row of a table: its sigma, or sqrt(a + b mu)."""
+    width, growth = table[row + 3], table[row + 4]
+    if growth < 0:
+        return float(theta[width])
+    return math.sqrt(max(theta[width] + theta[growth] * theta[table[row + 2]], MIN_VARIANCE))
 
 
 @_called
@@ -753,13 +981,11 @@ def accumulate(
     jac : ndarray, shape (n_slots, n_bins), counts per unit of the parameter, changed in place
     """
     for row in range(0, table.size, ROW):
-        kind, s = table[row], table[row + 1 : row + ROW]
-        first, second, third = theta[s[0]], theta[s[1]], theta[s[2]]
-        if kind == POWERLAW:
-            _add_powerlaw(edges, log_mid, log_width, first, second, third, total, jac, s)
-        else:
-            slope = 0.0 if s[3] < 0 else theta[s[3]]
-            _add_gaussian(edges, first, second, _line_sigma(theta, s), slope, reach, total, jac, s)
+        if table[row] == POWERLAW:
+            s = table[row + 1 : row + ROW]
+            K, piv, index = theta[s[0]], theta[s[1]], theta[s[2]]
+            _add_powerlaw(edges, log_mid, log_width, K, piv, index, total, jac, s)
+    _add_gaussians(edges, theta, table, reach, total, jac)
     if rest is not None:
         _add_rest(edges, log_mid, log_width, theta, rest, reach, folds, total, jac)
 
@@ -789,7 +1015,7 @@ def _add_rest(
                 edges, log_width, first, second, third, theta[s[3]], theta[s[4]], total, jac, s
             )
         else:
-            sigma = _line_sigma(theta, s)
+            sigma = _line_sigma(theta, table, row)
             slope = 0.0 if s[3] < 0 else theta[s[3]]
             if kind == TAILED:
                 _add_tailed(
@@ -820,6 +1046,7 @@ def tables(rows: Iterable[Iterable[int]]) -> tuple[Slots, Slots | None]:
 
 @_called
 def tail_densities(z: Array, sigma: float, length: float) -> Array:
+    """The tail's density T [1/keV] at z = (E - mu)/sigma, shape of `z`."""
     out = np.empty(z.size)
     for i in range(z.size):
         out[i] = _tail_density(z[i], sigma, length)
@@ -829,25 +1056,27 @@ def tail_densities(z: Array, sigma: float, length: float) -> Array:
 # --- statistic ----------------------------------------------------------------------------------
 
 
-@_inner
+@_vectorised
 def _half_deviance_of_bin(n: float, e: float) -> float:
     """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
 
-    With x = (e - n)/n and r = x/(2 + x) = (e - n)/(e + n), ln(1 + x) is 2 (r + r^3/3 + r^5/5 ...),
-    and x - ln(1 + x) is x r - 2 (r^3/3 + r^5/5 ...).
+    With e/n = 2^k m, 1/sqrt(2) <= m < sqrt(2), and r = (m - 1)/(m + 1), ln m is
+    2 (r + r^3/3 + r^5/5 ...). Where k = 0, r = (e - n)/(e + n), and e - n - 2 n r = r (e - n).
     """
-    if not n > 0.0:
-        return e
     difference = e - n
-    if abs(difference) < 0.1 * n:
-        r = difference / (e + n)
-        r2 = r * r
-        series = 1.0 / 9.0 + r2 * (1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * (1.0 / 15.0)))
-        series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * (1.0 / 7.0 + r2 * series))
-        return r * (difference - 2.0 * n * r2 * series)
-    x = difference / n
-    # far below n, 1 + x has lost the digits of e
-    return n * (x - (math.log1p(x) if x > -0.5 else math.log(e / n)))
+    bits = np.float64(e / n).view(np.int64) + (_BITS_OF_ONE - _BITS_OF_ROOT)
+    m = np.int64((bits & _FRACTION) + _BITS_OF_ROOT).view(np.float64)
+    k = np.int64((bits >> 52) | _BITS_OF_WHOLE).view(np.float64) - (2.0**52 + 1023.0)
+    near = k == 0.0
+    r = (difference if near else m - 1.0) / (e + n if near else m + 1.0)
+    r2 = r * r
+    series = 1.0 / 19.0 + r2 * (1.0 / 21.0)
+    series = 1.0 / 15.0 + r2 * (1.0 / 17.0 + r2 * series)
+    series = 1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * series)
+    series = 1.0 / 7.0 + r2 * (1.0 / 9.0 + r2 * series)
+    series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * series)
+    start = r * difference if near else difference - n * (k * _LN2 + 2.0 * r)
+    return start - 2.0 * n * (r * (r2 * series)) if n > 0.0 else e
 
 
 @_called
@@ -923,9 +1152,7 @@ def evaluate(args: CompiledArguments, theta: Array, gradient: Array, information
     )  # fmt: skip
     value = 0.0
     if information.size or not gradient.size:
-        for b in range(n_bins):
-            if whole[3 + b]:
-                value += _half_deviance_of_bin(reals[counts + b], max(expected[b], FLOOR))
+        value = _half_deviance(reals[counts:offset], whole[3:table], expected)
     if gradient.size:
         _differentiate(reals[counts:offset], whole[3:table], expected, jac, gradient, information)
     for k in range(whole[2]):  # Gaussian priors
@@ -939,42 +1166,56 @@ def evaluate(args: CompiledArguments, theta: Array, gradient: Array, information
     return value
 
 
+@_summing
+def _half_deviance(counts: Array, used: Slots, expected: Array) -> float:
+    total = 0.0
+    for b in range(counts.size):
+        term = _half_deviance_of_bin(counts[b], max(expected[b], FLOOR))
+        total += term if used[b] else 0.0
+    return total
+
+
+@_summing
+def _dot(x: Array, y: Array) -> float:
+    total = 0.0
+    for b in range(x.size):
+        total += x[b] * y[b]
+    return total
+
+
 @_inner
 def _differentiate(
     counts: Array, used: Slots, expected: Array, jac: Array, gradient: Array, information: Array
 ) -> None:
     """Gradient and, unless it is empty, information of half the deviance."""
     n_parameters, n_bins = jac.shape
-    slope, weight = np.zeros(n_bins), np.zeros(n_bins)
+    work = np.empty((3, n_bins))
+    slope, weight, weighted = work[0], work[1], work[2]
     for b in range(n_bins):
-        if used[b]:
-            e = max(expected[b], FLOOR)
-            slope[b] = (e - counts[b]) / e
-            weight[b] = 1.0 / e
+        e = max(expected[b], FLOOR)
+        weight[b] = 1.0 / e if used[b] else 0.0
+        slope[b] = (e - counts[b]) / e if used[b] else 0.0
     for i in range(n_parameters):
         row = jac[i]
-        total = 0.0
-        for b in range(n_bins):
-            total += row[b] * slope[b]
-        gradient[i] = total
+        gradient[i] = _dot(row, slope)
         if information.size:
             first, last = 0, n_bins  # a line touches few bins
             while first < last and row[first] == 0.0:
                 first += 1
             while last > first and row[last - 1] == 0.0:
                 last -= 1
+            for b in range(n_bins):
+                weighted[b] = row[b] * weight[b]
             for j in range(i + 1):
-                total = 0.0
-                for b in range(first, last):
-                    total += row[b] * weight[b] * jac[j, b]
-                information[i, j] = information[j, i] = total
+                product = _dot(weighted[first:last], jac[j, first:last])
+                information[i, j] = information[j, i] = product
 
 
 # --- damped scoring ------------------------------------------------------------------------------
 
 
 @_called
-def _damped_step(
+def damped_step(
     information: Array,
     gradient: Array,
     theta: Array,
@@ -1034,46 +1275,6 @@ def _damped_step(
     return out, True
 
 
-# The loop below is compiled for the arrays of `pack`, and runs as it is for an object with a method
-# `evaluate`: a component may be a Python function. It is no closure over compiled functions, since
-# numba never finds such a one in its cache: each process would compile it anew and leave it there.
-
-
-def _scoring_loop(
-    args: CompiledArguments, theta: Array, slots: Slots, low: Array, high: Array
-) -> tuple[Array, float]:
-    """Levenberg-Marquardt on the expected information, within limits: the point, and its value."""
-    damping = 1e-3
-    none, nothing = theta[:0], np.zeros((0, 0))
-    gradient, information = np.zeros(theta.size), np.zeros((theta.size, theta.size))
-    value = evaluate(args, theta, gradient, information)
-    for _ in range(_MAX_SCORING_STEPS):
-        gain = 0.0
-        trial = theta
-        while damping < 1e10:
-            trial, moved = _damped_step(information, gradient, theta, slots, low, high, damping)
-            if not moved:
-                break
-            gain = value - evaluate(args, trial, none, nothing)
-            if gain > 0.0:
-                break
-            damping *= 10.0
-        if not gain > 0.0:
-            break
-        theta = trial
-        damping = max(damping * 0.1, 1e-12)
-        value = evaluate(args, theta, gradient, information)
-        if gain < _SCORING_TOLERANCE:
-            break
-    return theta, value
-
-
-compiled_minimise = _called(_scoring_loop)
-
-_IN_PYTHON = {**globals(), "evaluate": lambda problem, *rest: problem.evaluate(*rest)}
-
-#: The same code, where `args` is an object with the method `evaluate`.
-python_minimise = FunctionType(_scoring_loop.__code__, _IN_PYTHON)
 # --- scan for lines ------------------------------------------------------------------------------
 
 

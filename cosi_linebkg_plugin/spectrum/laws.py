@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 #: Laws that need no astromodels: its functions of one variable by their names, with the names of
 #: their parameters in its own order.
@@ -31,12 +34,22 @@ class Law:
         may still change.
     tangent : bool
         A law that a file cannot hold: its value and slope at the best fit, as a "Line".
+    slots : tuple of int
+        Where the function's parameters are parameters of the model: their slots, in place of
+        `values`; see `at`.
     """
 
     name: str
     values: tuple[float, ...] = ()
     function: Callable[[float], float] | None = None
     tangent: bool = False
+    slots: tuple[int, ...] = ()
+
+    def at(self, theta: NDArray[np.float64]) -> Law:
+        """The law with the values that its parameters have in `theta`, shape (n_parameters,)."""
+        if not self.slots:
+            return self
+        return Law(self.name, tuple(float(theta[slot]) for slot in self.slots))
 
     def __call__(self, x: float) -> float:
         """The value of the parameter that follows."""
@@ -49,8 +62,22 @@ class Law:
         step = 1e-6 * max(abs(x), 1e-3)
         return (self(x + step) - self(x - step)) / (2.0 * step)
 
+    def slopes_of_values(self, x: float) -> tuple[float, ...]:
+        """Derivatives to `values`, by central differences."""
+        slopes = []
+        for k, value in enumerate(self.values):
+            step = 1e-6 * max(abs(value), 1e-3)
+            up, down = (
+                replace(self, values=(*self.values[:k], value + d, *self.values[k + 1 :]))(x)
+                for d in (step, -step)
+            )
+            slopes.append((up - down) / (2.0 * step))
+        return tuple(slopes)
+
     def for_a_file(self, x: float) -> Law:
         """The same law without Python functions; its tangent at x where there is no other way."""
+        if self.slots:
+            return Law(self.name, slots=self.slots)
         if self.function is None:
             return self
         if self.name in FUNCTIONS and self.values:

@@ -72,8 +72,8 @@ class EnergyGrid(NamedTuple):
     def from_edges(cls, edges: ArrayLike) -> EnergyGrid:
         """Precompute what depends on the bins alone; `edges` in keV, shape (n_bins + 1,)."""
         edges = check_edges(edges)
-        low, high = edges[:-1], edges[1:]
-        return cls(edges, 0.5 * (np.log(low) + np.log(high)), np.log1p((high - low) / low))
+        low, high, logs = edges[:-1], edges[1:], np.log(edges)
+        return cls(edges, 0.5 * (logs[:-1] + logs[1:]), np.log1p((high - low) / low))
 
 
 def tail_folds(reach: float) -> float:

@@ -7,6 +7,7 @@ is done about the source's own photons.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,10 +15,12 @@ from ..errors import LineBackgroundWarning, TemplateError
 from ..fit.result import LineBackgroundFit
 from ..histograms.read import EventHistogram
 from ..io.progress import Progress
+from .choice import choose_method
 from .control import ControlRanges
 from .notes import fitted_source, of_systematic_error, unknown_without_sky, unused_options
-from .options import TemplateOptions
+from .options import AUTO, TemplateOptions
 from .plan import TemplatePlan, plan_for_fit
+from .record import MethodScore
 from .sky import template_without_sky
 from .steps import Recipe, amounts_of, assemble, filtered_maps, make_recipe
 from .template import BackgroundTemplate
@@ -49,7 +52,10 @@ def make_template(
             f"The fit is not valid ({fit.message}); a template needs a valid spectrum. Fit again."
         )
     plan = plan.for_fit(fit)
-    recipe = make_recipe(plan, fit, progress)
+    ladder: tuple[MethodScore, ...] = ()
+    if plan.options.method == AUTO:
+        plan, ladder = choose_method(plan, fit, progress)
+    recipe = replace(make_recipe(plan, fit, progress), ladder=ladder)
     if plan.sky is None:
         template = _from_spectrum(plan, recipe, progress)
     else:

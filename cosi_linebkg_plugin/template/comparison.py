@@ -374,8 +374,15 @@ def _merged_bins(expected: Array) -> list[NDArray[np.int64]]:
     return [np.array(g) for g in groups]
 
 
+def pixel_groups(axis: EventAxis, nside: int) -> list[NDArray[np.int64]] | None:
+    """The pixels of each pixel of a coarser map of the whole sphere; None for any other axis."""
+    if axis.label != "PsiChi" or partial_sky(axis):
+        return None
+    return _coarse_pixels(axis, np.ones(axis.nbins), nside, least=0.0)[0]
+
+
 def _coarse_pixels(
-    axis: EventAxis, expected: Array, nside: int
+    axis: EventAxis, expected: Array, nside: int, least: float = MIN_EXPECTED
 ) -> tuple[list[NDArray[np.int64]], list[str], int]:
     """The pixels of each coarser one; its name is the centre."""
     pixels, nside_own = np.arange(axis.nbins), int(axis.nside or 0)
@@ -384,7 +391,7 @@ def _coarse_pixels(
     while True:
         parents = reordered(coarse, nested // (nside_own // coarse) ** 2, to_nest=False)
         sums = np.bincount(parents, weights=expected, minlength=12 * coarse**2)
-        if sums.min() >= MIN_EXPECTED or coarse == 1:
+        if sums.min() >= least or coarse == 1:
             break
         coarse //= 2
     order = np.argsort(parents, kind="stable")

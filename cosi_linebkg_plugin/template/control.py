@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import chdtrc
 
 from ..io import checks
+from ..io.tables import Column, format_value, make_table, to_html
 from .extra_error import ExtraError, extra_error
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 #: Fewer control ranges than this say nothing of others.
 LEAST_RANGES = 4
@@ -91,7 +95,7 @@ class ControlRange:
         return (self.observed - self.expected) / math.sqrt(variance)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ControlRanges:
     """A recipe for templates, tried at energies where the counts are known to be background.
 
@@ -177,6 +181,41 @@ class ControlRanges:
                 row[f"{axis}_p"] = test.p_value
             table.append(row)
         return table
+
+    def __repr__(self) -> str:
+        n = len(self.ranges)
+        state = "may be used" if self.usable else "should not be used"
+        return f"ControlRanges({n} range{'' if n == 1 else 's'}, the template {state})"
+
+    def _repr_html_(self) -> str:
+        axes = list(self.shapes)
+        heads = ("range [keV]", "expected", "observed", "pull", *(f"{a} chi2/dof, p" for a in axes))
+        rows = [
+            (f"{r.low:g}-{r.high:g}", format_value(r.expected, r.error), format_value(r.observed),
+             f"{r.pull():+.2f}",
+             *(f"{t.chi2:.1f}/{t.dof}, {t.p_value:.2g}" for t in (r.shapes[a] for a in axes)))
+            for r in self.ranges
+        ]  # fmt: skip
+        return to_html(repr(self), heads, rows, [f"{self.summary()}."])
+
+    def to_table(self) -> Table:
+        """An astropy table of the ranges, whose ``write`` knows LaTeX, CSV and ECSV."""
+        r = self.ranges
+        columns = [
+            Column("low", [x.low for x in r], "keV"),
+            Column("high", [x.high for x in r], "keV"),
+            Column("expected", [x.expected for x in r], "ct", "counts of the range's template"),
+            Column("error", [x.error for x in r], "ct", "standard error, from the spectrum"),
+            Column("observed", [x.observed for x in r], "ct"),
+            Column("difference", [x.difference_percent for x in r], "percent"),
+            Column("pull", [x.pull() for x in r], "", "observed - expected over its error"),
+        ]
+        for axis in self.shapes:
+            tests = [x.shapes[axis] for x in r]
+            columns.append(Column(f"{axis}_chi2", [t.chi2 for t in tests]))
+            columns.append(Column(f"{axis}_dof", [t.dof for t in tests]))
+            columns.append(Column(f"{axis}_p", [t.p_value for t in tests]))
+        return make_table(columns, summary=self.summary())
 
     def __str__(self) -> str:
         """The table, and the sentence."""

@@ -209,7 +209,7 @@ def apply_filter(
         before, patterns = linear.sum(axis=1), np.maximum(linear, 0.0, out=buffer)
         sums, known, empty = _empty_patterns(patterns, counts, spread, window is not None)
         least, group_noise = 1.0 - known, np.zeros(starts.size)
-        rows = np.flatnonzero(empty & known)
+        rows = _where(empty & known)
         cells = _group_sums(variances[times], starts)[rows]
         group_noise[rows], least[rows] = _noise(raw[rows], cells, counts[rows], spread[rows])
         noise[times], shrinkage[times] = let_through * group_noise[group], least[group]
@@ -228,10 +228,8 @@ def apply_filter(
     overall = overall if _all_positive(overall) else _coarser(overall, nside, nest)
     for times in (group for group in time_groups if shrinkage[group].any()):
         _fill_empty(filtered[times], totals[times], noise[times], shrinkage[times], overall)
-    spread_out = variances if overwrite else variances.astype(float)
-    for t in range(n_time):
-        rows = np.flatnonzero(~untouched[t])
-        spread_out[t, rows] = filtered[t, rows] * (total_variances / totals)[t, rows, None]
+    spread_out = variances if overwrite else np.empty(maps.shape)
+    _spread_variances(filtered, total_variances / totals, untouched, variances, spread_out)
     pooled, moved = _pooled(own, totals)
     return Filtered(filtered, spread_out, pooled, moved, shrinkage, clipped)
 
@@ -274,6 +272,30 @@ def _empty_patterns(
     return sums, known, empty
 
 
+def _spread_variances(
+    filtered: Array, per_count: Array, untouched: NDArray[np.bool_], variances: Array, out: Array
+) -> None:
+    """Step 5, into `out`, which may be `variances` itself.
+
+    Parameters
+    ----------
+    filtered, variances, out : ndarray, shape (n_times, n_phi, n_pix)
+    per_count : ndarray, shape (n_times, n_phi)
+        Variance of a slice's total over that total.
+    untouched : ndarray of bool, shape (n_times, n_phi)
+    """
+    for t, kept in enumerate(untouched):
+        if kept.any() and out is not variances:
+            out[t] = variances[t]
+        changed = ~kept[:, None] if kept.any() else True
+        np.multiply(filtered[t], per_count[t, :, None], out=out[t], where=changed)
+
+
+def _where(flags: NDArray[np.bool_]) -> Any:
+    """Index of the rows that are true: all of them as a slice, which copies nothing."""
+    return slice(None) if flags.all() else np.flatnonzero(flags)
+
+
 def _fill_empty(
     filtered: Array, totals: Array, noise: Array, shrinkage: Array, overall: Array
 ) -> None:
@@ -290,12 +312,12 @@ def _fill_empty(
     q = filtered.sum(axis=(0, 1))
     q = q if _all_positive(q) else overall
     for t in range(len(filtered)):
-        rows = np.flatnonzero(shrinkage[t])
-        scale = totals[t, rows, None]
-        p, shrinkage[t, rows] = _shrink(
-            filtered[t, rows] / scale, q / q.sum(), noise[t, rows], shrinkage[t, rows]
-        )
-        filtered[t, rows] = scale * p
+        rows = _where(shrinkage[t] > 0)
+        scale, p = totals[t, rows, None], filtered[t, rows]
+        p /= scale
+        p, shrinkage[t, rows] = _shrink(p, q / q.sum(), noise[t, rows], shrinkage[t, rows])
+        p *= scale
+        filtered[t, rows] = p
 
 
 def smooth(maps: Array, options: Filter, *, nest: bool = False, out: Any = None) -> Array:
@@ -449,11 +471,15 @@ def _noise(raw: Array, variances: Array, counts: Any, spread: Any) -> tuple[Arra
 
 
 def _shrink(p: Array, q: Array, noise: Array, least: Array) -> tuple[Array, Array]:
-    """Patterns (1 - λ) p + λ q, shape (n, n_pix), and λ, shape (n,)."""
-    distance = np.einsum("gx,gx->g", p - q, p - q)
+    """Patterns (1 - λ) p + λ q, shape (n, n_pix), and λ, shape (n,); `p` is overwritten."""
+    work = p - q
+    distance = np.einsum("gx,gx->g", work, work)
     ratio = np.divide(noise, distance, out=np.ones_like(noise), where=distance > 0)
     intensity = np.clip(ratio, least, 1.0)
-    return (1 - intensity)[:, None] * p + intensity[:, None] * q, intensity
+    np.multiply(intensity[:, None], q, out=work)
+    p *= (1 - intensity)[:, None]
+    work += p
+    return work, intensity
 
 
 def _all_positive(pattern: Array) -> bool:

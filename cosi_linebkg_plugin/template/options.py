@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import TemplateError
 from ..options import about
 from ..units import in_kev, to_kev
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 #: How energies may be weighted; the first is the default.
 METHODS = ("components", "interpolated", "sideband")
+
+#: Stands for the one of them that predicts control ranges best.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,10 @@ class TemplateOptions:
             '"components" takes the continuum and the instrumental lines apart, each with a norm '
             'of its own. "interpolated" takes the least-noise weights that are right for a '
             'distribution that changes linearly with energy. "sideband" adds up the sidebands (the '
-            "tutorial's method).",
+            'tutorial\'s method). "auto" takes the method, order and energies that predict control '
+            "ranges best.",
             "choice",
-            choices=METHODS,
+            choices=(*METHODS, AUTO),
         ),
     )
     sidebands: Sequence[Sequence[Any]] | None = field(
@@ -55,6 +61,23 @@ class TemplateOptions:
             'Energies from which "components" are taken; default: 80 keV to either side.',
             "range",
             "keV",
+        ),
+    )
+    reach: float | None = field(
+        default=None,
+        metadata=about(
+            "Take energies up to this far from the source range and the mask around it, for any "
+            "method. Not with window or sidebands.",
+            "width",
+            "keV",
+        ),
+    )
+    avoid_lines: bool = field(
+        default=False,
+        metadata=about(
+            'Leave out energy bins of which fitted lines make up 5 % or more ("interpolated" and '
+            '"sideband").',
+            "flag",
         ),
     )
     order: int = field(
@@ -181,7 +204,8 @@ class TemplateOptions:
 
         Options at their defaults are left out. The filter is the one that was chosen.
         """
-        given: dict[str, Any] = {"order": self.order, "shift": self.shift, **asdict(chosen)}
+        names = ("order", "shift", "reach", "avoid_lines")
+        given: dict[str, Any] = {name: getattr(self, name) for name in names} | asdict(chosen)
         if self.window is not None:
             given["window"] = list(in_kev(self.window, "window"))
         if self.sidebands is not None:
@@ -194,9 +218,9 @@ class TemplateOptions:
     def __post_init__(self) -> None:
         from .amounts import LineRatio
 
-        if self.method not in METHODS:
+        if self.method not in (*METHODS, AUTO):
             raise TemplateError(
-                f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}."
+                f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}, {AUTO}."
             )
         if self.order not in (0, 1, 2):
             raise TemplateError(f"order must be 0, 1 or 2, got {self.order!r}.")
@@ -215,14 +239,30 @@ class TemplateOptions:
             raise TemplateError(
                 "sky= needs observed=, the counts of the source range that its norm is fitted to."
             )
-        if self.method == "sideband" and self.sidebands is None:
+        self._check_energies()
+        if self.method == "sideband" and self.sidebands is None and self.reach is None:
             raise TemplateError(
                 "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
             )
         object.__setattr__(self, "line_ratio", LineRatio.of(self.line_ratio))
 
+    def _check_energies(self) -> None:
+        """Refuse energies that are named twice, or in no way."""
+        if self.reach is not None:
+            reach = to_kev(self.reach, "reach")
+            if not (np.isfinite(reach) and reach > 0):
+                raise TemplateError(f"reach must be above 0 keV, got {reach:g}.")
+            object.__setattr__(self, "reach", reach)
+            if self.window is not None or self.sidebands is not None:
+                raise TemplateError(
+                    "reach= names the energies that window= and sidebands= name too; give one of "
+                    "them."
+                )
+        if self.method == AUTO and self.shift:
+            raise TemplateError("method='auto' cannot shift; leave out shift=, or name a method.")
+
     def _check_types(self) -> None:
-        for name in ("shift", "validate"):
+        for name in ("shift", "validate", "avoid_lines"):
             if not isinstance(getattr(self, name), bool):
                 raise TemplateError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         for name in ("sidebands", "tracers"):

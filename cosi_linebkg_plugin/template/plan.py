@@ -33,6 +33,9 @@ Array = NDArray[np.float64]
 #: features to stay within their Phi bins, wide enough to hold lines (docs/validation.md).
 DEFAULT_WINDOW = 80.0
 
+#: Bins with this share of lines are left out with ``avoid_lines=``.
+AVOIDED_SHARE = 0.05
+
 #: Ends the message where one sky= is not enough.
 SKY_OF_PARTS = (
     "give sky= as two histograms, on the events' axes and in the source range, or a source range "
@@ -108,8 +111,22 @@ class TemplatePlan:
     def for_fit(self, fit: LineBackgroundFit) -> TemplatePlan:
         """The plan for this fit's mask, after a look whether it is a fit of these events."""
         _check_same_data(self.events, fit)
-        selected = _select_bins(self.edges, fit.spectrum.used, self.source_range, self.options)
-        return replace(self, selected=selected)
+        return self.with_options(self.options, fit)
+
+    def with_options(self, options: TemplateOptions, fit: LineBackgroundFit) -> TemplatePlan:
+        """The plan with another method or other energies, for a fit of its events."""
+        used = fit.spectrum.used
+        if options.avoid_lines and options.method != "components":
+            lines = fit.component_spectra[list(fit.model.lines)].sum(axis=0)
+            used = used & (lines < AVOIDED_SHARE * fit.expected)
+        selected = _select_bins(self.edges, used, self.source_range, options)
+        if options.reach is not None:
+            selected &= _within(
+                self.edges, fit.spectrum.mask | self.in_source, self.in_source, options.reach
+            )
+            if not selected.any():
+                raise TemplateError(_nothing_left(f"within reach={options.reach:g} keV"))
+        return replace(self, options=options, selected=selected)
 
 
 def check_template(
@@ -175,7 +192,8 @@ def plan_for_fit(
 ) -> TemplatePlan:
     """As `check_template`, where there is a fit of these events already; its mask is taken."""
     _check_same_data(events, fit)
-    return check_template(events, fit.spectrum.used, source_range, options)
+    plan = check_template(events, fit.spectrum.used, source_range, options)
+    return plan.with_options(options, fit)
 
 
 def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
@@ -221,14 +239,23 @@ def _check_l_cut(axis: Any, l_cut: int) -> None:
         )
 
 
+def too_little(n_unknown: int, n_bins: int) -> str:
+    """What is said where the energy bins are too few for `components`."""
+    return (
+        f"{n_bins} energy bins cannot tell apart {n_unknown} distributions (the continuum, its "
+        "changes with energy, the lines); widen window=, lower order=, or use "
+        "method='interpolated'."
+    )
+
+
 def _check_enough(events: EventHistogram, n_bins: int, options: TemplateOptions) -> None:
     """Refuse what no fit can mend: too few bins for the weights, counts that have no halves."""
-    needed = {"components": options.order + 1, "interpolated": 2}.get(options.method, 1)
-    if n_bins < needed:
-        cure = "window=, lower order=" if options.method == "components" else "sidebands="
+    if options.method == "components" and n_bins < options.order + 1:
+        raise TemplateError(too_little(options.order + 1, n_bins))
+    if options.method == "interpolated" and n_bins < 2:
         raise TemplateError(
-            f"Method {options.method} needs {needed} unmasked energy bins outside the source range "
-            f"at least, but {n_bins} are left; widen {cure}, or shorten the mask."
+            "An interpolation needs two or more energy bins outside the source range that are not "
+            f"masked, but {n_bins} is left; widen sidebands=, or shorten the mask."
         )
     counts = events.energy_counts()
     if options.smoothing == "auto" and np.any(counts != np.round(counts)):
@@ -247,7 +274,9 @@ def _select_bins(
     """True for the energy bins that a template is made from."""
     in_source = overlapping_bins(edges, *source_range)
     if options.method == "components":
-        selected = used & ~in_source & _window(edges, source_range, options.window)
+        selected = used & ~in_source
+        if options.reach is None:
+            selected &= _window(edges, source_range, options.window)
         where = "of the window"
     elif options.sidebands is None:
         selected = used & ~in_source
@@ -255,10 +284,27 @@ def _select_bins(
     else:
         return _sideband_bins(edges, in_source, source_range, options.sidebands)
     if not selected.any():
-        raise TemplateError(
-            f"No unmasked energy bin {where} is left; shorten the mask or widen the range."
-        )
+        raise TemplateError(_nothing_left(where))
     return selected
+
+
+def _nothing_left(where: str) -> str:
+    return f"No unmasked energy bin {where} is left; shorten the mask or widen the range."
+
+
+def _within(
+    edges: Array, masked: NDArray[np.bool_], in_source: NDArray[np.bool_], reach: float
+) -> NDArray[np.bool_]:
+    """True for the whole bins up to `reach` keV beyond the masked run around the source range."""
+    inside = np.flatnonzero(in_source)
+    first, last = inside[0], inside[-1]
+    while first > 0 and masked[first - 1]:
+        first -= 1
+    while last < masked.size - 1 and masked[last + 1]:
+        last += 1
+    slack = EDGE_TOLERANCE * np.diff(edges).min()
+    low, high = edges[first] - reach - slack, edges[last + 1] + reach + slack
+    return np.asarray((edges[:-1] >= low) & (edges[1:] <= high))
 
 
 def _window(edges: Array, source_range: tuple[float, float], window: Any) -> NDArray[np.bool_]:

@@ -30,6 +30,22 @@ class FilterScore:
 
 
 @dataclass(frozen=True)
+class MethodScore:
+    """A recipe that ``method="auto"`` tried on control ranges.
+
+    Attributes
+    ----------
+    method : str
+        With its order and energies, in words.
+    score : float
+        Log-likelihood of the counts that it predicts, below that of the best one.
+    """
+
+    method: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Record:
     """How a template was made, and what a user must know of it.
 
@@ -41,6 +57,8 @@ class Record:
         In words.
     filter_scores : tuple of FilterScore
         Of ``smoothing="auto"``, the unfiltered template first.
+    method_scores : tuple of MethodScore
+        Of ``method="auto"``, the best first.
     pooled_slices : int
         Slices whose total was not positive, and that were pooled with their neighbours.
     pooling_moved_percent : float
@@ -78,6 +96,7 @@ class Record:
     method: str
     filter: str = "no filter"
     filter_scores: tuple[FilterScore, ...] = ()
+    method_scores: tuple[MethodScore, ...] = ()
     pooled_slices: int = 0
     pooling_moved_percent: float = 0.0
     order: int | None = None
@@ -104,28 +123,19 @@ class Record:
         }
         if self.line_ratio is not None:
             details["line_ratio"] = asdict(self.line_ratio) | {"share_in_range": self.line_share}
-        if self.filter_scores:
-            details["filter_scores"] = [asdict(score) for score in self.filter_scores]
         if self.order is not None:
             details["order"] = self.order
-        for name in ("tracers", "sky_norm"):
-            if getattr(self, name):
-                details[name] = list(getattr(self, name))
-        for name in (
-            "pooling_moved_percent",
-            "shift",
-            "sky_norm_removed",
-            "livetime_from",
-            "split",
-            "measured_percent",
-        ):
-            if getattr(self, name):
-                details[name] = getattr(self, name)
-        if self.recipe:
-            details["recipe"] = dict(self.recipe)
         if self.control is not None:
             details["control_ranges"] = self.control.to_dict()
-        return details
+        rest: dict[str, Any] = {
+            name: [asdict(score) for score in getattr(self, name)]
+            for name in ("filter_scores", "method_scores")
+        }
+        rest |= {"tracers": list(self.tracers), "sky_norm": list(self.sky_norm or ())}
+        rest |= {"recipe": dict(self.recipe)}
+        names = ("pooling_moved_percent", "shift", "sky_norm_removed", "livetime_from", "split")
+        rest |= {name: getattr(self, name) for name in (*names, "measured_percent")}
+        return details | {name: value for name, value in rest.items() if value}
 
     @classmethod
     def from_details(cls, method: str, details: Any, notes: Sequence[Any]) -> Record:
@@ -147,6 +157,13 @@ class Record:
             method,
             filter=checks.text(details.get("filter", "no filter"), "filter"),
             filter_scores=tuple(_score(row) for row in details.get("filter_scores", ())),
+            method_scores=tuple(
+                MethodScore(
+                    checks.text(row["method"], "a method"),
+                    checks.number(row["score"], "the score of a method"),
+                )
+                for row in details.get("method_scores", ())
+            ),
             pooled_slices=_whole(details.get("pooled_slices", 0), "pooled_slices"),
             pooling_moved_percent=checks.number(
                 details.get("pooling_moved_percent", 0.0), "pooling_moved_percent", 0.0

@@ -21,7 +21,7 @@ from .amounts import (
 )
 from .filters import Filter
 from .plan import TemplatePlan
-from .record import FilterScore, Record
+from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
 from .sums import phi_shifts, sum_slices
 from .template import BackgroundTemplate
@@ -45,6 +45,8 @@ class Recipe:
         Of the filters that were tried.
     shifts : ndarray, shape (n_em, n_phi, n_phi), or None
         How the slices are moved along Phi.
+    ladder : tuple of MethodScore
+        Of the methods that were tried.
     """
 
     fit: LineBackgroundFit
@@ -54,6 +56,7 @@ class Recipe:
     filter: Filter
     scores: tuple[FilterScore, ...]
     shifts: Array | None
+    ladder: tuple[MethodScore, ...] = ()
 
     def for_fit(self, plan: TemplatePlan, fit: LineBackgroundFit) -> Recipe:
         """The same filter and shifts with the weights and amounts of another fit."""
@@ -188,6 +191,7 @@ def assemble(
         plan.options.method,
         filter=recipe.filter.describe(),
         filter_scores=recipe.scores,
+        method_scores=recipe.ladder,
         pooled_slices=filtered.n_pooled,
         pooling_moved_percent=100.0 * filtered.moved,
         order=plan.options.order if plan.options.method == "components" else None,

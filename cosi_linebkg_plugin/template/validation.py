@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FitError, LineBackgroundError
+from ..errors import FitError, LineBackgroundError, TemplateError
 from ..fit.minimise import fit_spectrum, from_best
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress, say
@@ -35,15 +36,19 @@ MOST_RANGES = 12
 #: A control range is as wide as the source range to within this factor, on whole bins.
 WIDTH_FACTOR = 2.0
 
-#: Lines that a control range would hide may hold this many standard errors of its counts; all
-#: lines, with the tails of those beside it, this share of them.
-HIDDEN_LINES, SEEN_LINES = 1.0, 0.1
+#: All lines, with the tails of those beside it, may hold this share of a control range's counts;
+#: lines inside it no more than this many standard errors of its counts, where a line in the source
+#: range would be known.
+SEEN_LINES, HIDDEN_LINES = 0.1, 1.0
+
+#: A line with this share of its counts in a range is one of its lines; with this one, its alone.
+_INSIDE_SHARE, _ALONE_SHARE = 0.1, 0.9
 
 #: A line with less than this share of its counts in fitted bins keeps its values in a refit.
 _SEEN_SHARE = 0.5
 
 #: PsiChi is down-graded to this nside.
-_NSIDE = 4
+NSIDE = 4
 
 #: Sums of this many bytes are made at once.
 _AT_ONCE = 1e9
@@ -120,6 +125,25 @@ def control_ranges(
     )
 
 
+def fitted_ranges(
+    plan: TemplatePlan, fit: LineBackgroundFit
+) -> list[tuple[TemplatePlan, LineBackgroundFit]]:
+    """Control ranges with fits that do not know them; the plans have the options of `plan`."""
+    found: list[tuple[TemplatePlan, LineBackgroundFit]] = []
+    margins = _margins(plan, fit)
+    plain = replace(plan.options, like=None, sky=None, observed=None, line_ratio=None)
+    for low, high in choose_ranges(plan, fit):
+        if len(found) == MOST_RANGES:
+            break
+        try:
+            hidden = (low - margins[0], high + margins[1])
+            refit = refit_without(fit, (low, high), hidden, plan.source_range)
+            found.append((plan_for_fit(plan.events, refit, (low, high), plain), refit))
+        except LineBackgroundError:
+            continue
+    return found
+
+
 def prepare_trials(
     plan: TemplatePlan, recipe: Recipe
 ) -> tuple[list[Trial], list[tuple[float, float, str]]]:
@@ -132,7 +156,7 @@ def prepare_trials(
             break
         try:
             hidden = (low - margins[0], high + margins[1])
-            fit = refit_without(recipe.fit, [hidden, plan.source_range])
+            fit = refit_without(recipe.fit, (low, high), hidden, plan.source_range)
             trials.append(_trial(plan, recipe, fit, (low, high)))
         except LineBackgroundError as error:
             skipped.append((low, high, str(error)))
@@ -183,15 +207,30 @@ def _runs(edges: Array, usable: NDArray[np.bool_], width: float) -> list[tuple[i
 def _holds_lines(plan: TemplatePlan, fit: LineBackgroundFit, low: float, high: float) -> bool:
     """Whether a control range would hold too much of the fit's lines."""
     inside = overlapping_bins(plan.edges, low, high)
-    of_lines, spectra = _line_spectra(fit)
+    spectra = _line_spectra(fit)[1][:, inside].sum(axis=1)
     total = float(fit.expected[inside].sum())
+    if spectra.sum() > SEEN_LINES * total:
+        return True
+    own, alone = _lines_inside(fit, inside)
+    return bool(spectra[own & ~(alone & _hides_lines(plan, fit))].sum() > HIDDEN_LINES * total**0.5)
+
+
+def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
+    """Whether the template's error must cover a faint line in the source range.
+
+    It is masked, no ratio tells its counts, and there is no component for it.
+    """
+    masked = bool(fit.spectrum.mask[plan.in_source].all())
+    return masked and plan.options.line_ratio is None and plan.options.method != "components"
+
+
+def _lines_inside(
+    fit: LineBackgroundFit, inside: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The lines of some bins, and those of these bins alone, shape (n_lines,) each."""
+    spectra = _line_spectra(fit)[1]
     shares = spectra[:, inside].sum(axis=1) / np.maximum(spectra.sum(axis=1), 1e-300)
-    at = np.array([fit.theta[c.energy] for c in of_lines])
-    hidden = spectra[(shares > 1.0 - _SEEN_SHARE) | ((at >= low) & (at <= high))]
-    return bool(
-        hidden[:, inside].sum() > HIDDEN_LINES * np.sqrt(total)
-        or spectra[:, inside].sum() > SEEN_LINES * total
-    )
+    return shares > _INSIDE_SHARE, shares > _ALONE_SHARE
 
 
 def _line_spectra(fit: LineBackgroundFit) -> tuple[list[Component], Array]:
@@ -209,47 +248,56 @@ def _margins(plan: TemplatePlan, fit: LineBackgroundFit) -> tuple[float, float]:
 
 
 def refit_without(
-    fit: LineBackgroundFit, hidden: Sequence[tuple[float, float]]
+    fit: LineBackgroundFit, control: tuple[float, float], *hidden: tuple[float, float]
 ) -> LineBackgroundFit:
-    """The same model fitted with further ranges masked.
+    """The same model fitted as if a control range were the source range.
 
-    Lines that the mask then hides keep the values that they have; where the fit fails, all lines
-    stay at their energies.
+    Lines of the control range alone are left out, as nobody would know of them. Others that the
+    mask hides keep their values. Those less than its width away keep their energies, or they
+    would move to where nothing sees them; all do where the fit fails.
 
     Parameters
     ----------
     fit : LineBackgroundFit
-    hidden : sequence of (low, high), keV
+    control : (low, high), keV
+    *hidden : (low, high), keV
+        Further ranges to mask.
 
     Raises
     ------
     LineBackgroundError
         If there is no valid minimum.
     """
-    spectrum = fit.spectrum.with_mask([*fit.mask, *hidden])
-    lines, spectra = _line_spectra(fit)
-    seen = spectra[:, spectrum.used].sum(axis=1) / np.maximum(spectra.sum(axis=1), 1e-300)
-    used_by: dict[int, int] = {}
-    for slot in itertools.chain.from_iterable(c.slots for c in fit.model.components):
-        used_by[slot] = used_by.get(slot, 0) + 1
-    held = {
-        slot
-        for line, share in zip(lines, seen, strict=True)
-        for slot in line.slots
-        if share < _SEEN_SHARE and used_by[slot] == 1
-    }
-    start = from_best(fit)
-    energies = {line.energy for line in lines}
+    spectrum = fit.spectrum.with_mask([*fit.mask, control, *hidden])
+    inside = overlapping_bins(spectrum.edges, *control)
+    low, high = control[0] - (control[1] - control[0]), control[1] + (control[1] - control[0])
+    uses = Counter(itertools.chain.from_iterable(c.slots for c in fit.model.components))
+    held: set[int] = set()
+    absent: set[int] = set()
+    for line, counts in zip(*_line_spectra(fit), strict=True):
+        if counts[spectrum.used].sum() < _SEEN_SHARE * counts.sum():
+            held |= {slot for slot in line.slots if uses[slot] == 1}
+        if low <= fit.theta[line.energy] <= high:
+            held.add(line.energy)
+        if counts[inside].sum() > _ALONE_SHARE * counts.sum():
+            absent.add(line.area)
+    energies = {fit.model.components[i].energy for i in fit.model.lines}
     try:
-        return fit_spectrum(_holding(start, held), spectrum, offset=fit.offset)
-    except FitError:  # a faint line that strays where nothing sees it
-        return fit_spectrum(_holding(start, held | energies), spectrum, offset=fit.offset)
+        return fit_spectrum(_start(fit, held, absent), spectrum, offset=fit.offset)
+    except FitError:  # a faint line that strays
+        return fit_spectrum(_start(fit, held | energies, absent), spectrum, offset=fit.offset)
 
 
-def _holding(model: SpectralModel, slots: Container[int]) -> SpectralModel:
-    """The model with these parameters fixed."""
+def _start(fit: LineBackgroundFit, held: Container[int], absent: Container[int]) -> SpectralModel:
+    """The model at its best values, with some parameters fixed, and some fixed at 0."""
+    model = from_best(fit)
     parameters = tuple(
-        replace(p, free=p.free and slot not in slots) for slot, p in enumerate(model.parameters)
+        replace(
+            p,
+            value=0.0 if slot in absent else p.value,
+            free=p.free and slot not in held and slot not in absent,
+        )
+        for slot, p in enumerate(model.parameters)
     )
     return replace(model, parameters=parameters)
 
@@ -354,6 +402,9 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
     amounts = amounts_of(plan, recipe, filtered.total)
     observed = plan.place(found.observed)
     total, own = float(observed.sum()), sum(amounts.counts[label] for label in trial.labels)
+    error = float(np.sqrt(np.maximum(amounts.covariance.sum(), 0.0)))
+    if not np.isfinite(error):
+        raise TemplateError("the spectrum says nothing of the error of its counts")
     parts = {}
     for axis in plan.axes:
         if axis.label in COMPARED_AXES and not (axis.label == "PsiChi" and partial_sky(axis)):
@@ -364,13 +415,13 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
                 expected += factor * contents.sum(axis=others)
                 noise += factor**2 * variances.sum(axis=others)
             parts[str(axis.label)] = project_counts(
-                axis, observed.sum(axis=others), expected, noise, expected, _NSIDE
+                axis, observed.sum(axis=others), expected, noise, expected, NSIDE
             )
     result = ControlRange(
         plan.low,
         plan.high,
         sum(amounts.counts.values()),
-        float(np.sqrt(amounts.covariance.sum())),
+        error,
         amounts.systematic,
         total,
         float(np.sqrt(found.noise.sum())),

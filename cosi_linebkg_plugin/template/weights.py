@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import TemplateError
 from ..units import to_kev
 from .amounts import SourceAmounts, nearest_line
+from .plan import too_little
 
 if TYPE_CHECKING:
     from ..fit.result import LineBackgroundFit
@@ -247,21 +248,13 @@ def component_weights(
     design = np.array(rows)
     size = np.sqrt(np.sum(design**2 / expected[selected], axis=1))
     if np.any(size == 0.0) or len(rows) > selected.sum():
-        raise TemplateError(_too_little(len(rows), int(selected.sum())))
+        raise TemplateError(too_little(len(rows), int(selected.sum())))
     scaled = design / size[:, None]
     information = (scaled / expected[selected]) @ scaled.T
     if np.linalg.eigvalsh(information)[0] < 1e-9:
-        raise TemplateError(_too_little(len(rows), int(selected.sum())))
+        raise TemplateError(too_little(len(rows), int(selected.sum())))
     solution = np.linalg.solve(information, scaled / expected[selected]) / size[:, None]
     weights = np.zeros(components.shape)
     weights[0, selected] = solution[0]
     weights[1:, selected] = solution[order + 1 :]
     return weights
-
-
-def _too_little(n_unknown: int, n_bins: int) -> str:
-    return (
-        f"{n_bins} energy bins cannot tell apart {n_unknown} distributions (the continuum, its "
-        "changes with energy, the lines); widen window=, lower order=, or use "
-        "method='interpolated'."
-    )

@@ -97,6 +97,7 @@ def test_defaults(load):
     template = config.template.model_dump()
     assert template.pop("method") == "components" and template.pop("order") == 1
     assert template.pop("shift") is False and template.pop("validate") is True
+    assert template.pop("avoid_lines") is False
     assert set(template.values()) == {None}
 
 
@@ -242,9 +243,9 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
         (
             "template: {sideband: []}",
             "template.sideband: unknown key; did you mean sidebands? "
-            "Known here: method, sidebands, window, order, tracers, line_ratio, smoothing, "
-            "smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, livetime, shift, "
-            "validate.",
+            "Known here: method, sidebands, window, reach, avoid_lines, order, tracers, "
+            "line_ratio, smoothing, smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, "
+            "livetime, shift, validate.",
         ),
         ("model: 3", "model: got 3; a mapping of keys to values is needed."),
         ("model:", "model: got nothing; a mapping of keys to values is needed."),
@@ -308,7 +309,8 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
         ),
         (
             "template: {method: magic}",
-            "template.method: got 'magic'; allowed is 'components', 'interpolated' or 'sideband'.",
+            "template.method: got 'magic'; allowed is 'components', 'interpolated', 'sideband' or "
+            "'auto'.",
         ),
         ("template: {order: 3}", "template.order: got 3; a whole number from 0 to 2 is needed."),
         (

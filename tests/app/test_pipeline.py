@@ -160,3 +160,32 @@ def test_an_output_that_is_read_is_refused(load, folder):
     pipeline.check_outputs(folder / "elsewhere", config)
     with pytest.raises(FileError, match="would replace a file that is read"):
         pipeline.check_outputs(folder, config)
+
+
+def test_observed_counts_stand_in_the_figure_along_phi(load, folder, tmp_path):
+    from histpy import Histogram
+
+    from cosi_linebkg_plugin.histograms.axes import source_axis
+    from cosi_linebkg_plugin.histograms.write import make_histogram
+
+    events = Histogram.open(str(folder / "events.hdf5"))
+    edges = events.axes["Em"].edges.to_value("keV")
+    low, high = float(edges[60]), float(edges[62])
+    axes = [source_axis(events.axes["Em"], low, high), *list(events.axes)[1:]]
+    counts = events.to_dense().contents[60:62].sum(axis=0)
+    write_histogram(tmp_path / "observed.hdf5", make_histogram(axes, counts[None]))
+    for options, labels in (
+        ({}, []),
+        ({"observed": str(tmp_path / "observed.hdf5")}, ["observed"]),
+    ):
+        config = load(source_range=[low, high], template=options)
+        prepared = pipeline.prepare(config)
+        fit = pipeline.fit_config(config, prepared.spectrum)
+        template = pipeline.template_config(prepared.plan, fit)
+        figure = pipeline._figures(fit, template, prepared.plan.observed)["phi"]
+        named = figure.axes[0].get_legend_handles_labels()[1]
+        assert [name for name in named if name == "observed"] == labels
+        assert len(figure.axes) == 1 + len(labels)  # chi below
+        if labels:
+            (seen,) = [x for x in figure.axes[0].containers if x.get_label() == "observed"]
+            assert seen[0].get_ydata().sum() == counts.sum()

@@ -133,6 +133,57 @@ def test_json_keeps_laws(spectrum, kind):
         assert fit_spectrum(back.model, spectrum).deviance == pytest.approx(fit.deviance, abs=1e-3)
 
 
+def free_law(kind=Line, **values):
+    """A law whose last parameter is free."""
+    function = law(kind, **values)
+    getattr(function, list(values)[-1]).free = True
+    return function
+
+
+FREE = {
+    "line": lambda: free_law(a=0.0, b=0.2),
+    "power law": lambda: free_law(Powerlaw, piv=3000.0, index=1.0, K=300.0),
+}
+
+
+@pytest.mark.parametrize("kind", FREE)
+def test_free_parameters_of_a_law_are_parameters_of_the_fit(spectrum, kind):
+    """A free factor between two lines is no link at all: both fits are the same."""
+    own = fit_spectrum(read(model_with()), spectrum)
+    fit = fit_spectrum(read(model_with(("F_3", "F_2", FREE[kind]()))), spectrum)
+    name = {"line": "F_3.Line.b", "power law": "F_3.Powerlaw.K"}[kind]
+    assert name in fit.covariance_names and "F_3" not in fit.covariance_names
+    assert fit.deviance == pytest.approx(own.deviance, abs=1e-6)
+    assert fit.dof == own.dof
+    for same in ("F_3", "F_2", "mu_3", "sigma_2"):
+        assert fit.values[same] == pytest.approx(own.values[same], abs=1e-3 * own.errors[same])
+        assert fit.errors[same] == pytest.approx(own.errors[same], rel=1e-3)
+    a, b = (f.expected_counts(SOURCE, by="component").covariance for f in (fit, own))
+    assert np.allclose(a, b, rtol=3e-3, atol=1e-3 * np.abs(b).max())
+    factor = fit.values["F_3"] / fit.values["F_2"]
+    assert fit.values[name] == pytest.approx(factor * (3000.0 if kind == "power law" else 1.0))
+    assert f"{fit.values[name]:.6g}" in fit.parameters["F_3"].law
+    back = LineBackgroundFit.from_json(fit.to_json())
+    assert back.values == pytest.approx(fit.values, rel=1e-12)
+    assert back.errors == pytest.approx(fit.errors, rel=1e-6)
+    assert fit_spectrum(back.model, spectrum).deviance == pytest.approx(fit.deviance, abs=1e-3)
+    sampled = back.sample(seed=1, n_samples=1000)
+    assert sampled.errors["F_3"] == pytest.approx(own.errors["F_3"], rel=0.2)
+
+
+def test_a_damaged_law_in_a_file_is_refused(spectrum):
+    fit = fit_spectrum(read(model_with(("F_3", "F_2", FREE["line"]()))), spectrum)
+    for parameters, problem in (
+        (["F_3.Line.a"], "Line has 2 parameters"),
+        (["F_3.Line.a", "F_9"], "F_9"),
+        (["F_3.Line.a", "F_3"], "follow each other"),
+    ):
+        data = json.loads(fit.to_json())
+        data["parameters"]["F_3"]["law"]["parameters"] = parameters
+        with pytest.raises(FileError, match=problem):
+            LineBackgroundFit.from_json(json.dumps(data))
+
+
 def test_sampling_follows_laws(spectrum):
     fit = fitted(spectrum, "amount")
     sampled = fit.sample(seed=1, n_samples=1000)

@@ -5,7 +5,7 @@ import pytest
 from line_spectra import draw, expected
 
 from cosi_linebkg_plugin.lines.scan import scan
-from cosi_linebkg_plugin.lines.trial import Form, Settings, Shape, fit_quickly, spectral_model
+from cosi_linebkg_plugin.lines.trial import Form, Settings, Shape, fit_quickly, trial_model
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import EnergyGrid
 
@@ -15,7 +15,7 @@ VALUES = {"K": 3376.0, "index": -1.8, "sigma": 2.9, "fraction": 0.2, "length": 1
 def scanned(spectrum, allowed, tail=False, **options):
     shape = Shape(VALUES, Form(tail=tail))
     grid = EnergyGrid.from_edges(spectrum.edges)
-    model = spectral_model(Settings(2.9, shape.form, 0.05, 20, 1750.0), [], shape)
+    model = trial_model(Settings(2.9, shape.form, 0.05, 20, 1750.0), [], shape)
     fit = fit_quickly(model, spectrum, grid)
     return scan(fit, spectrum, shape, shape.sigma, allowed, **options)
 

@@ -14,9 +14,9 @@ from cosi_linebkg_plugin.lines.trial import (
     checked_settings,
     expected_fall,
     fit_quickly,
+    fitted_shape,
     lines_of,
-    shape_of,
-    spectral_model,
+    trial_model,
 )
 from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
@@ -38,7 +38,7 @@ LINES = [
 
 @pytest.mark.parametrize("tail", [False, True])
 def test_names_are_those_of_the_model_that_is_handed_on(tail):
-    own = spectral_model(SETTINGS, LINES, shape_with(3.0, tail=tail))
+    own = trial_model(SETTINGS, LINES, shape_with(3.0, tail=tail))
     model = numerical_model(spectrum_parts([1633.6, 1778.99], pivot=1750, tail=tail))
     assert (own.names, own.links) == (model.names, model.links)
     assert [(c.kind, c.slots) for c in own.components] == [
@@ -51,21 +51,21 @@ def test_names_are_those_of_the_model_that_is_handed_on(tail):
 @pytest.mark.parametrize("tail", [False, True])
 def test_lines_and_shape_are_read_out_of_a_fit(tail):
     shape = shape_with(2.5, 0.3, 12.0, tail=tail)
-    model = spectral_model(SETTINGS, LINES, shape)
+    model = trial_model(SETTINGS, LINES, shape)
     spectrum = EnergySpectrum(EDGES, np.round(model.bind(EDGES).counts(model.values)))
     fit = fit_spectrum(model, spectrum)
     for got, line in zip(lines_of(fit), LINES, strict=True):
         assert got.energy == pytest.approx(line.energy, abs=0.1)
         assert got.counts == pytest.approx(line.counts, rel=0.02)
         assert (got.window, got.fixed) == (line.window, line.fixed)
-    found = shape_of(fit, shape)
+    found = fitted_shape(fit, shape)
     assert found.sigma(1700.0) == pytest.approx(2.5, abs=0.1) and found.form == shape.form
     if tail:
         assert found.values["fraction"] == pytest.approx(0.3, abs=0.05)
-    no_line = fit_spectrum(spectral_model(SETTINGS, [], shape), spectrum)
+    no_line = fit_spectrum(trial_model(SETTINGS, [], shape), spectrum)
     assert lines_of(no_line) == []
-    assert shape_of(no_line, shape).values["sigma"] == 2.5
-    assert shape_of(no_line, shape).values["K"] == no_line.values["K"]
+    assert fitted_shape(no_line, shape).values["sigma"] == 2.5
+    assert fitted_shape(no_line, shape).values["K"] == no_line.values["K"]
 
 
 def test_a_line_at_511_keV_has_a_width_of_its_own():
@@ -75,10 +75,10 @@ def test_a_line_at_511_keV_has_a_width_of_its_own():
         TrialLine(574.0, 2e4, (570.0, 578.0)),
     ]
     settings = Settings(1.5, Form(), 0.05, 20, 550.0)
-    model = spectral_model(settings, lines, shape_with(1.5))
+    model = trial_model(settings, lines, shape_with(1.5))
     counts = model.bind(edges).counts(model.values)
     fit = fit_quickly(model, EnergySpectrum(edges, np.round(counts)), EnergyGrid.from_edges(edges))
-    (annihilation, other), shape = lines_of(fit), shape_of(fit, shape_with(1.0))
+    (annihilation, other), shape = lines_of(fit), fitted_shape(fit, shape_with(1.0))
     assert dict(annihilation.own)["sigma"] == pytest.approx(2.9, abs=0.05)
     assert other.own == () and shape.sigma(574.0) == pytest.approx(1.5, abs=0.05)
     full = fit_spectrum(model, EnergySpectrum(edges, np.round(counts)))
@@ -95,11 +95,11 @@ def test_a_growing_width_and_other_continua_are_read_out_of_a_fit(continuum):
     values = {"K": 900.0, "index": -1.5, "c2": 0.4, "c3": -0.3, "alpha": -1.0, "xb": 1000.0,
               "beta": -2.5, "a": 1.0, "b": 0.004, "step": 2e-3}  # fmt: skip
     settings = Settings(2.0, form, 0.05, 20, 1000.0)
-    model = spectral_model(settings, lines, Shape(values, form))
+    model = trial_model(settings, lines, Shape(values, form))
     counts = np.round(model.bind(edges).counts(model.values))
     fit = fit_quickly(model, EnergySpectrum(edges, counts), EnergyGrid.from_edges(edges))
     assert fit.is_determined and fit.at_limits == ()
-    found = shape_of(fit, Shape({}, form))
+    found = fitted_shape(fit, Shape({}, form))
     assert found.sigma(1000.0) == pytest.approx(np.sqrt(5.0), abs=0.03)
     assert found.values["step"] == pytest.approx(2e-3, rel=0.05)
     for role in ("K", "c2", "c3") if continuum == "powerlaw_polynomial" else ("alpha", "beta"):
@@ -111,11 +111,11 @@ def test_one_step_tells_what_another_form_may_gain():
     values = {"K": 900.0, "index": -1.5, "sigma": 2.0, "c2": 0.0, "c3": 0.0}
     bent = Form("powerlaw_polynomial")
     settings, grid = Settings(2.0, bent, 0.05, 20, 1000.0), EnergyGrid.from_edges(edges)
-    truth = spectral_model(settings, [], Shape(values | {"c2": 0.15}, bent))
+    truth = trial_model(settings, [], Shape(values | {"c2": 0.15}, bent))
     spectrum = EnergySpectrum(edges, np.round(truth.bind(edges).counts(truth.values)))
-    straight = fit_quickly(spectral_model(settings, [], Shape(values, Form())), spectrum, grid)
-    start = shape_of(straight, Shape(values, Form())).values
-    model = spectral_model(settings, [], Shape(start, bent))
+    straight = fit_quickly(trial_model(settings, [], Shape(values, Form())), spectrum, grid)
+    start = fitted_shape(straight, Shape(values, Form())).values
+    model = trial_model(settings, [], Shape(start, bent))
     fall, deviance = expected_fall(model, spectrum, grid)
     assert deviance == pytest.approx(straight.deviance, rel=1e-9)
     gained = straight.deviance - fit_quickly(model, spectrum, grid).deviance

@@ -64,6 +64,21 @@ def test_it_fits_a_phone_and_a_screen(report, tmp_path, name, width):
     assert (pixels[200:, width // 4 : -width // 4] < 0.9).any(axis=(1, 2)).mean() > 0.2
 
 
+def test_wide_tables_say_on_a_phone_that_there_is_more(report, tmp_path):
+    """Above the table of the lines there is a sentence on a phone, and none on a screen."""
+    text = report.read_text(encoding="utf-8")
+    assert '<p class="swipe">' in text
+    without = tmp_path / "without.html"
+    without.write_text(text.replace('<p class="swipe">Swipe to see all columns.</p>', ""))
+    for width, differs in ((500, True), (1200, False)):
+        pictures = []
+        for page in (report, without):
+            picture = tmp_path / f"{page.stem}.png"
+            browse(page, tmp_path, f"--window-size={width},1600", f"--screenshot={picture}")
+            pictures.append(image.imread(picture))
+        assert (not np.array_equal(*pictures)) == differs
+
+
 def test_it_prints(report, tmp_path):
     paper = tmp_path / "report.pdf"
     browse(report, tmp_path, f"--print-to-pdf={paper}")

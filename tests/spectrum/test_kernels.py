@@ -7,12 +7,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import mpmath as mp
 import numpy as np
 import pytest
+from numba import njit
 from numpy.testing import assert_allclose
 from spectra import simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin.fit.objective import Objective
+from cosi_linebkg_plugin.spectrum import kernels
 from cosi_linebkg_plugin.spectrum.priors import Prior
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -86,3 +89,60 @@ def test_the_loops_in_python_do_as_the_compiled_ones(prior):
     steps = 1e-4 * np.abs(end[free])
     hessian = compiled.hessian(end, free, steps)
     assert_allclose(plain.hessian(end, free, steps), hessian, rtol=1e-5, atol=1e-9)
+
+
+@njit
+def exponentials(x, out):
+    for i in range(x.size):
+        out[i] = kernels._exp(x[i], 0.0)
+
+
+@njit
+def unit_gaussians(z, density, outside):
+    for i in range(z.size):
+        density[i], outside[i] = kernels._gaussian_at(z[i])
+
+
+def test_the_exponential_is_right_to_rounding_up_to_the_ends_of_a_float():
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.uniform(-700, 700, 300), rng.uniform(-1, 1, 300), [0.0, -1e-300]])
+    out = np.empty_like(x)
+    exponentials(x, out)
+    assert_allclose(out, [float(mp.exp(v)) for v in x], rtol=4e-16)
+    x = np.array([-np.inf, -1e300, -800.0, -745.0, -720.0, 710.0, 1e300, np.inf, np.nan])
+    out = np.empty_like(x)
+    exponentials(x, out)
+    smallest = 5e-324
+    assert_allclose(out[:5], [0.0, 0.0, 0.0, smallest, float(mp.exp(-720))], rtol=1e-11)
+    assert np.array_equal(out[5:], [np.inf, np.inf, np.inf, np.nan], equal_nan=True)
+
+
+def test_the_unit_gaussian_is_right_to_a_few_roundings_wherever_it_is_a_float():
+    rng = np.random.default_rng(2)
+    z = np.concatenate([rng.uniform(-37, 37, 600), rng.uniform(-3, 3, 600), [0.0, 1e-9, -1e-300]])
+    density, outside = np.empty_like(z), np.empty_like(z)
+    unit_gaussians(z, density, outside)
+    with mp.workdps(40):
+        exact = [(mp.npdf(v), mp.erfc(abs(v) / mp.sqrt(2)) / 2) for v in map(mp.mpf, z)]
+        assert max(abs(a / b[0] - 1) for a, b in zip(density, exact, strict=True)) < 5e-16
+        assert max(abs(a / b[1] - 1) for a, b in zip(outside, exact, strict=True)) < 1e-15
+    z = np.array([-np.inf, -1e300, 60.0, np.inf, np.nan])
+    density, outside = np.empty_like(z), np.empty_like(z)
+    unit_gaussians(z, density, outside)
+    for out in (density, outside):
+        assert np.array_equal(out, [0.0, 0.0, 0.0, 0.0, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize("n_bins", [1, 2, 3, 99, 1000])
+@pytest.mark.parametrize(
+    "low, high", [(1.5, 2.5), (0.0, 9.0), (-3.0, 0.0), (-2.0, -1.0), (9.0, 12.0)]
+)
+def test_bins_in_reach_are_those_that_overlap(n_bins, low, high):
+    rng = np.random.default_rng(n_bins)
+    edges = np.sort(rng.uniform(1.0, 9.0, n_bins + 1))
+    overlap = np.flatnonzero((edges[1:] > low) & (edges[:-1] < high))
+    first, last = kernels.bins_in_reach.py_func(edges, low, high)
+    if overlap.size:
+        assert (first, last) == (overlap[0], overlap[-1] + 1)
+    else:
+        assert last - first <= (high > edges[-1])  # none, or the last bin below the axis' end

@@ -81,3 +81,16 @@ def test_damaged_json_is_refused(damage):
 def test_the_table_has_a_line_for_each_range():
     text = str(control([0.01] * 5, skipped=((1600.0, 1607.0, "no fit"),)))
     assert text.count("59.0/59") == 5 and "1600-1607 left out: no fit" in text
+
+
+def test_it_shows_itself_in_a_line_and_as_tables():
+    result = control([0.01, -0.01, 0.02, 0.0])
+    assert repr(result) == "ControlRanges(4 ranges, the template may be used)"
+    assert "should not" in repr(control([0.01]))
+    html = result._repr_html_()
+    assert html.count("<tr>") == 5 and "Phi chi2/dof, p" in html and result.summary() in html
+    table = result.to_table()
+    assert list(table["low"]) == [r.low for r in result.ranges] and table["low"].unit == "keV"
+    assert list(table["pull"]) == result.pulls.tolist() and table["expected"].unit == "ct"
+    assert table["Phi_dof"][0] == 59 and table.meta["summary"] == result.summary()
+    assert len(control([]).to_table()) == 0

@@ -10,12 +10,13 @@ from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.template.amounts import LineRatio
 from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
 from cosi_linebkg_plugin.template.extra_error import ExtraError
-from cosi_linebkg_plugin.template.record import FilterScore, Record
+from cosi_linebkg_plugin.template.record import FilterScore, MethodScore, Record
 
 FULL = Record(
     "components",
     filter="multipoles up to l = 4",
     filter_scores=(FilterScore("no filter", 0.0), FilterScore("multipoles up to l = 4", 12.5)),
+    method_scores=(MethodScore("interpolated", 0.0), MethodScore("components, order 1", -3.5)),
     pooled_slices=3,
     pooling_moved_percent=11.0,
     order=2,
