@@ -225,8 +225,8 @@ class Line(_Section):
     window: Range | None = Field(default=None, description="Limits of the energy [keV].")
     width: Literal["own", "shared", "annihilation"] | None = Field(
         default=None,
-        description="Of the line alone, that of all, or two parts; none: two at 511 keV, else that "
-        "of all.",
+        description="Of the line alone, that of all, or two parts; none: two parts at 511 keV (its "
+        "own with a sigma of 2 keV or more), else that of all.",
     )
 
     @model_validator(mode="before")

@@ -109,7 +109,7 @@ class LineSearch:
         numbers = self.numerical_model(pivot=pivot)
         source = DEFAULT_SOURCE if source is None else source
         pivot = self._pivot(pivot)
-        model = background_model(self.lines, pivot=pivot, source=source, **self.form)
+        model = background_model(self._given(), pivot=pivot, source=source, **self.form)
         shape = getattr(model, source).spectrum.main.shape
         for parameter in numbers.parameters:
             target = shape.parameters[parameter.name]
@@ -132,11 +132,23 @@ class LineSearch:
             index = "alpha" if self.form.get("continuum") == "broken_powerlaw" else "index"
             values[f"K{suffix}"] *= (pivot / old) ** values[f"{index}{suffix}"]
             values[f"piv{suffix}"] = pivot
-        model = numerical_model(spectrum_parts(self.lines, pivot=pivot, **self.form))
+        model = numerical_model(spectrum_parts(self._given(), pivot=pivot, **self.form))
         parameters = tuple(
             replace(p, value=values[p.name], free=found[p.name].free) for p in model.parameters
         )
         return replace(model, parameters=parameters)
+
+    def _given(self) -> list[dict[str, Any]]:
+        """The lines as `background_model` takes them, with two parts where the fit has these."""
+        kinds = [self.fit.model.components[i].kind for i in self.fit.model.lines]
+        return [
+            {
+                "energy": line.energy,
+                "window": line.window,
+                "width": "annihilation" if kind == "annihilation" else None,
+            }
+            for line, kind in zip(self.lines, kinds, strict=True)
+        ]
 
     def _pivot(self, pivot: Any) -> float:
         """The pivot [keV] of the model handed on.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
 from scipy.special import ndtr
 
 from ..errors import DataError, ModelError
@@ -221,8 +222,12 @@ class TrialFit:
         """Standard errors by name, from the expected information; none on a limit."""
         matrix, root = self._information
         slots = self._interior
-        inverse = np.linalg.pinv(matrix, hermitian=True)
-        variance = np.maximum(np.diag(inverse), 0.0) / root**2
+        try:
+            half, _ = dtrtri(np.linalg.cholesky(matrix), lower=1)
+            scaled = np.sum(half**2, axis=0)
+        except np.linalg.LinAlgError:
+            scaled = np.maximum(np.diag(np.linalg.pinv(matrix, hermitian=True)), 0.0)
+        variance = scaled / root**2
         names = (self.model.names[slot] for slot in slots)
         return dict(zip(names, np.sqrt(variance).tolist(), strict=True))
 

@@ -65,7 +65,8 @@ def background_model(
         numbers in keV. Without a window a line may move by 10 keV, but not past half the distance
         to its neighbour. The width is "shared", the line's "own", or "annihilation": a narrow and
         a broad part (see `lineshapes`), without a tail. By default it is shared, except within
-        2 keV of 511 keV, where positrons annihilate. No lines gives the continuum alone.
+        2 keV of 511 keV, where positrons annihilate: "annihilation" where `sigma` is below 2 keV,
+        so that the parts show, else "own". No lines gives the continuum alone.
     pivot : Quantity or float, optional
         Pivot energy of the continuum; default: the mean line energy, or 1000 keV.
     sigma : Quantity or float

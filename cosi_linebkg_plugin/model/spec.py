@@ -37,13 +37,17 @@ OF_A_LINE = ("shared", "own", "annihilation")
 
 #: Start of the broad part of an annihilation line: share of the counts, and width over that of the
 #: narrow part, with its limits.
-BROAD_START, BROAD_RATIOS = (0.5, 2.0), (1.2, 10.0)
+BROAD_START, BROAD_RATIOS = (0.5, 2.0), (1.2, 4.0)
 
 #: Height of the step under a line over the line's area, at most [1/keV].
 MAX_STEP = 0.1
 
 #: A line this close to 511 keV is positron annihilation, partly Doppler-broadened [keV].
 ANNIHILATION, ANNIHILATION_REACH = 511.0, 2.0
+
+#: Its two parts are told apart where lines are expected to be narrower than this [keV]: the broad
+#: one has 1.5 to 3 keV.
+SHOWS_PARTS = 2.0
 
 #: Parameters that lines and steps have in common, unless a line's width is its own.
 SHARED = ("sigma", "a", "b", "fraction", "length", "step")
@@ -113,8 +117,8 @@ def spectrum_parts(
     ModelError
         Naming the line or the option that cannot be used.
     """
-    table = line_table(lines)
     start = to_kev(sigma)
+    table = line_table(lines, start)
     if not SIGMA_LIMITS[0] < start < SIGMA_LIMITS[1]:
         raise ModelError(
             f"The start value of sigma is {start:g} keV; it must lie between "
@@ -220,8 +224,8 @@ def _step(line: Part, behind: int) -> Part:
     return _part(kind, parameters, (*line.shared, "step"), behind)
 
 
-def line_table(lines: Iterable[Any]) -> list[Line]:
-    """The lines in order of energy."""
+def line_table(lines: Iterable[Any], sigma: float) -> list[Line]:
+    """The lines in order of energy; `sigma` is their expected width [keV]."""
     rows: list[tuple[float, tuple[float, float] | None, str]] = []
     if isinstance(lines, str) or not isinstance(lines, Iterable):
         raise ModelError(f"lines must be a list of energies, got {lines!r}.")
@@ -237,7 +241,7 @@ def line_table(lines: Iterable[Any]) -> list[Line]:
                 f"Line {i} at {energy:g} keV lies outside its window "
                 f"{window[0]:g}-{window[1]:g} keV; widen the window or move the line."
             )
-        width = _width_of(width, energy, i)
+        width = _width_of(width, energy, sigma, i)
         rows.append((energy, window, width))
     rows.sort(key=lambda row: row[0])
     energies = [row[0] for row in rows]
@@ -256,11 +260,12 @@ def line_table(lines: Iterable[Any]) -> list[Line]:
     return table
 
 
-def _width_of(width: Any, energy: float, number: int) -> str:
+def _width_of(width: Any, energy: float, sigma: float, number: int) -> str:
     """The width of a line, one of `OF_A_LINE`, by default by its energy [keV]."""
     if width is None:
-        near = abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
-        return "annihilation" if near else "shared"
+        if abs(energy - ANNIHILATION) > ANNIHILATION_REACH:
+            return "shared"
+        return "annihilation" if sigma < SHOWS_PARTS else "own"
     if width not in OF_A_LINE:
         raise ModelError(
             f"The width of line {number} must be one of {', '.join(OF_A_LINE)}, got {width!r}."

@@ -484,12 +484,15 @@ def bin_counts(model: SpectralModel, theta: Array, edges: Array) -> tuple[Array,
     counts : ndarray, shape (n_components, n_bins)
     jacobian : ndarray, shape (n_parameters, n_bins)
     """
-    counts, jac = [], np.zeros((len(model.parameters), edges.size - 1))
+    counts, grid = [], EnergyGrid.from_edges(edges)
+    plain = [i for i, component in enumerate(model.components) if component.table is None]
+    if plain:
+        _, jac = model.select(plain).bind(grid).counts_and_jacobian(theta)
+    else:
+        jac = np.zeros((len(model.parameters), edges.size - 1))
     for i, component in enumerate(model.components):
         if component.table is None:
-            value, derivatives = model.select([i]).bind(edges).counts_and_jacobian(theta)
-            counts.append(value)
-            jac += derivatives
+            counts.append(model.select([i]).bind(grid).counts(theta))
         else:
             counts.append(_integrate(component.table[0], edges))
             slopes = model.slopes(theta)

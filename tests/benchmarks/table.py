@@ -114,7 +114,12 @@ GROUPS = {
     ),
     "lines": Group(
         "Line search",
-        tuple(Bench("bench_lines:search", {"case": c}) for c in ("empty", "wide", "26Al")),
+        (
+            *(Bench("bench_lines:search", {"case": c}) for c in ("empty", "wide", "26Al")),
+            Bench("bench_lines:search_many", {"n_lines": 100, "growing": True}),
+            *(Bench("bench_lines:search_many", {"n_lines": n}) for n in (25, 50, 100, 200)),
+            Bench("bench_lines:hand_fit"),
+        ),
     ),
     "template": Group(
         "Templates",

@@ -88,7 +88,7 @@ def test_a_configuration_names_them(tmp_path):
 
     (tmp_path / "total.hdf5").touch()
     section = {
-        "width": "linear", "tail": True, "continuum": "broken_powerlaw",
+        "width": "linear", "tail": True, "sigma": 1.5, "continuum": "broken_powerlaw",
         "lines": [511, {"energy": 600, "width": "own"}, {"energy": 900}, 1200],
     }  # fmt: skip
     config = parse_config({"events": "total.hdf5", "model": section}, tmp_path)
@@ -108,10 +108,12 @@ def test_a_configuration_names_them(tmp_path):
 
 
 def test_511_kev_has_two_widths_of_its_own():
-    p = shape(background_model([500, 511.3, 530], tail=True)).parameters
+    p = shape(background_model([500, 511.3, 530])).parameters  # of 3 keV: no parts to be seen
+    assert not p["sigma_3"].has_auxiliary_variable and "broad_3" not in p
+    p = shape(background_model([500, 511.3, 530], sigma=0.9, tail=True)).parameters
     assert p["sigma_4"].has_auxiliary_variable and not p["sigma_3"].has_auxiliary_variable
     assert {"broad_3", "ratio_3"} <= set(p) and "length_3" not in p and "broad_2" not in p
-    p = shape(background_model([500, {"energy": 511, "width": "own"}, 530])).parameters
+    p = shape(background_model([500, {"energy": 511, "width": "own"}, 530], sigma=1)).parameters
     assert not p["sigma_3"].has_auxiliary_variable and "broad_3" not in p
     p = shape(background_model([500, {"energy": 511, "width": "shared"}, 530])).parameters
     assert p["sigma_3"].has_auxiliary_variable
