@@ -1,7 +1,7 @@
 """Control ranges on simulated data, where the truth is known: their errors, what they cost.
 
 ``python tests/studies/control_ranges.py [n_seeds] [--write]`` prints the tables; with ``--write``
-they go into docs/validation.md. A hundred seeds, the default, take two minutes. Set
+they go into docs/validation.md. A hundred seeds, the default, take some three minutes. Set
 OMP_NUM_THREADS=1.
 
 The data sets are the demo's simulation without a source at nside 1, 1790-1825 keV masked. For the
