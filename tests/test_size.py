@@ -25,6 +25,7 @@ LONG_FILES = {
 #: Public functions whose options are keywords; everything else groups what belongs together.
 MANY_PARAMETERS = {
     "app.simulation.simulate": "every part of the simulated sky and instrument may be replaced",
+    "lines.search.find_lines": "the options of a search, all but the spectrum by keyword",
     "show.report.write_report": "what stands on the page, all but the file by keyword",
     "template.template.BackgroundTemplate.__init__": "its attributes, all but four by keyword",
 }

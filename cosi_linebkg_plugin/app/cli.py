@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BinningError, FitError, LineBackgroundError, one_line
+from ..errors import BinningError, ConfigError, FitError, LineBackgroundError, one_line
 from ..io.atomic import NO_ROOM
 from ..io.guard import brief
 from ..io.progress import Progress
@@ -228,6 +228,11 @@ def _add_readers(commands: Any) -> tuple[argparse.ArgumentParser, argparse.Argum
     lines.add_argument(
         "--match", type=Path, metavar="fit.json", help="compare with the lines of this fit"
     )
+    lines.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="with --match: compare on the energy scale that the lines tell",
+    )
     lines.set_defaults(command=_lines)
     return compare, lines
 
@@ -377,18 +382,23 @@ def _binned(config: Config, events: EventHistogram) -> list[str]:
 
 
 def _lines(options: argparse.Namespace, progress: Progress) -> list[str]:
+    from ..lines.calibration import scale_notes
     from ..lines.catalogue import instrumental_lines
-    from ..lines.identify import identify_lines
+    from ..lines.identify import energy_scale, identify_lines
 
     energy_range = _energy_range(" ".join(options.range)) if options.range else None
+    if options.match is None and options.calibrate:
+        raise ConfigError("--calibrate compares the lines of a fit: give --match fit.json too.")
     if options.match is None:
         return catalogue_table(instrumental_lines(energy_range))
     from ..fit.result import LineBackgroundFit
 
-    found = identify_lines(LineBackgroundFit.from_json(options.match))
+    fit = LineBackgroundFit.from_json(options.match)
+    scale = energy_scale(fit) if options.calibrate else None
+    found = identify_lines(fit, scale=scale)
     if energy_range is not None:
         found = tuple(x for x in found if energy_range[0] <= x.energy <= energy_range[1])
-    return match_table(found)
+    return [*match_table(found), *scale_notes(scale, options.calibrate)]
 
 
 def _energy_range(text: str) -> tuple[float, float]:

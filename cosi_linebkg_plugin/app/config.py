@@ -223,8 +223,10 @@ class Line(_Section):
 
     energy: Energy = Field(description="Start value [keV].")
     window: Range | None = Field(default=None, description="Limits of the energy [keV].")
-    width: Literal["own", "shared"] | None = Field(
-        default=None, description="Of the line alone, or that of all; none: own at 511 keV."
+    width: Literal["own", "shared", "annihilation"] | None = Field(
+        default=None,
+        description="Of the line alone, that of all, or two parts; none: two at 511 keV, else that "
+        "of all.",
     )
 
     @model_validator(mode="before")
@@ -249,6 +251,12 @@ class SearchSection(_Section):
     max_lines: Count | None = Field(default=None, description="None: as many as the bins allow.")
     fix_to_catalogue: pydantic.StrictBool = Field(
         default=False, description="Fix the energies of lines that the catalogue knows."
+    )
+    calibrate: pydantic.StrictBool = Field(
+        default=False, description="Compare names on the energy scale that the lines tell."
+    )
+    bend: pydantic.StrictBool = Field(
+        default=True, description="Whether continuum, step and width may become what BIC asks for."
     )
 
 

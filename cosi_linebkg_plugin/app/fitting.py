@@ -28,24 +28,16 @@ if TYPE_CHECKING:
 def spectral_model(
     config: Config, search: LineSearch | None = None, spectrum: EnergySpectrum | None = None
 ) -> SpectralModel:
-    """The model that a configuration describes, with the lines of a search if given.
+    """The model that a configuration describes, or the one that its search has found.
 
     Widths that the bins of the spectrum, if it is given, do not show are held.
-
-    A search knows a power law and a constant width, and no step; what it finds goes into the model
-    asked for.
     """
-    m = config.model
-    if search is not None and (m.width, m.continuum, m.step) == ("constant", "powerlaw", False):
+    if search is not None:
         return search.numerical_model()
-    model = numerical_model(spectrum_parts(_lines(config, search), **_options(config)))
-    if search is None:
-        hidden = hidden_widths(model, spectrum) if spectrum is not None else set()
-        held = (replace(p, free=p.free and p.name not in hidden) for p in model.parameters)
-        return replace(model, parameters=tuple(held))
-    fixed = {line.parameter for line in search.lines if line.error is None}  # to the catalogue
-    parameters = tuple(replace(p, free=p.free and p.name not in fixed) for p in model.parameters)
-    return replace(model, parameters=parameters)
+    model = numerical_model(spectrum_parts(_lines(config), **_options(config)))
+    hidden = hidden_widths(model, spectrum) if spectrum is not None else set()
+    held = (replace(p, free=p.free and p.name not in hidden) for p in model.parameters)
+    return replace(model, parameters=tuple(held))
 
 
 def hidden_widths(model: SpectralModel, spectrum: EnergySpectrum) -> set[str]:
@@ -69,17 +61,19 @@ def model_of(
     """The same as an astromodels model, for the engines of threeML."""
     from ..model.build import background_model
 
-    model = background_model(_lines(config, search), **_options(config))
+    if search is not None:
+        return search.model()
+    model = background_model(_lines(config), **_options(config))
     targets = model.linebkg.spectrum.main.shape.parameters
-    for parameter in spectral_model(config, search, spectrum).parameters:
+    for parameter in spectral_model(config, None, spectrum).parameters:
         target = targets[parameter.name]
         target.value, target.free = parameter.value, parameter.free
     return model
 
 
-def _lines(config: Config, search: LineSearch | None) -> Sequence[Any]:
+def _lines(config: Config) -> Sequence[Any]:
     given: Any = config.model.lines
-    return search.lines if search is not None else [line.model_dump() for line in given]
+    return [line.model_dump() for line in given]
 
 
 def _options(config: Config) -> dict[str, Any]:
@@ -101,8 +95,7 @@ def search_options(config: Config) -> dict[str, Any]:
     """Arguments of `find_lines` for ``lines: auto``."""
     m = config.model
     assert m.search is not None
-    options = {"sigma": m.sigma, "tail": m.tail, "pivot": pivot_of(config)}
-    return options | m.search.model_dump()
+    return _options(config) | m.search.model_dump()
 
 
 def fit_config(

@@ -111,8 +111,7 @@ def _windows(
 def _guess_continuum(objective: Objective, theta: Array, windows: Array, bin_width: float) -> Array:
     """Fit the continuum alone, away from the lines and without the bins that stand out."""
     model, spectrum = objective.model, objective.spectrum
-    slots = model.continuum_slots
-    free = np.array([s for s in model.free if s in slots], dtype=np.int64)
+    free = np.intersect1d(model.free, model.continuum_slots).astype(np.int64)
     if free.size == 0:
         return theta
     enough = max(2 * free.size, 6)

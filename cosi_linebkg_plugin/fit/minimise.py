@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
 from scipy.special import ndtr
 
 from ..errors import FitError, ModelError
-from ..spectrum.axis import EnergySpectrum, require_counts
+from ..spectrum.axis import EnergySpectrum, bins_to_ranges, require_counts
 from ..spectrum.components import SpectralModel
 from .guess import guess_start
 from .objective import Objective, amplitude_slots, start_inside
-from .restarts import Optimum, other_lengths, other_places, tails_within
+from .restarts import Optimum, other_lengths, other_places, other_ratios, tails_within
 from .result import LineBackgroundFit
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ _SEEN_SHARE = 0.01
 #: the error of differences of the gradient.
 _SINGULAR = 1e-8
 
+#: From this many parameters on an inverse by Cholesky is tried before eigenvalues.
+_LARGE = 60
+
 
 def fit_spectrum(
     model: SpectralModel,
@@ -68,7 +72,9 @@ def fit_spectrum(
     Returns
     -------
     LineBackgroundFit
-        With the covariance from the exact second derivatives.
+        With the covariance from the exact second derivatives. Where the fit fails with a width
+        ``sigma^2 = a + b E``, or with a broad part of an annihilation line, the one with b, or the
+        part's share, held at 0, and a message that says so.
 
     Raises
     ------
@@ -107,18 +113,57 @@ def fit_spectrum(
         end.covariance,
         valid=not problem,
         message=problem,
-        at_limits=tuple(model.parameters[i].name for i in free if i not in set(interior)),
+        at_limits=tuple(model.parameters[i].name for i in np.setdiff1d(free, interior)),
         minos=errors,
         n_calls=minuit.nfcn,
         offset=offset,
     )
     if problem:
+        simpler = _with_fewer_widths(result, minos)
+        if simpler is not None:
+            return simpler
         raise FitError(
             f"The fit did not converge: {problem}. Remove a line, fix a parameter or widen the "
             "limits; the exception's .result holds what was reached.",
             result,
         )
     return result
+
+
+def _with_fewer_widths(failed: LineBackgroundFit, minos: bool) -> LineBackgroundFit | None:
+    """The fit with a simpler shape of lines, where the one asked for failed; None if it fails too.
+
+    An annihilation line of few counts has one part; one strong line, or several close to each
+    other, determine one width, and not its growth.
+    """
+    model, theta = failed.model, failed.theta
+    parameters, held = list(model.parameters), []
+
+    def hold(slot: int, value: float) -> None:
+        parameters[slot] = replace(parameters[slot], value=value, free=False)
+
+    for c in (model.components[i] for i in model.lines):
+        if c.broad_slots and parameters[c.broad_slots[0]].free:
+            share, ratio = c.broad_slots
+            hold(share, max(parameters[share].low, 0.0))
+            hold(ratio, parameters[ratio].value)
+            held.append(f"{parameters[share].name} is held at {parameters[share].value:g}")
+    for c in () if held else (model.components[i] for i in model.lines):
+        if len(c.width_slots) == 2 and parameters[c.width_slots[1]].free:
+            a, b = c.width_slots
+            hold(b, max(parameters[b].low, 0.0))
+            variance = c.sigma(theta) ** 2 - parameters[b].value * float(theta[c.energy])
+            parameters[a] = replace(parameters[a], value=variance)
+            held.append(f"{parameters[b].name} is held at {parameters[b].value:g}")
+    if not held:
+        return None
+    simpler = replace(model, parameters=tuple(parameters))
+    try:
+        fit = fit_spectrum(simpler, failed.spectrum, minos=minos, offset=failed.offset)
+    except FitError:
+        return None
+    why = f"{', '.join(held)}, as the fit fails otherwise ({failed.message})"
+    return replace(fit, message="; ".join(x for x in (why, fit.message) if x))
 
 
 def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, Minuit]:
@@ -196,6 +241,7 @@ def _optimum(objective: Objective, theta: Array, sigma: Array) -> Optimum:
         starts = list(other_places(objective, best))
         if n == 0:
             starts += other_lengths(objective, best.theta)
+            starts += other_ratios(objective, best.theta)
         if not starts:
             break
         ends = [objective.score_to_minimum(start, free) for start in starts]
@@ -360,6 +406,10 @@ def _inverse(
         flat = [model.parameters[i].name for i, r in zip(interior, root, strict=True) if not r > 0]
         return nothing, f"the data do not constrain {', '.join(flat)}"
     scaled = hessian / np.outer(root, root) + damping * np.eye(root.size)
+    if root.size >= _LARGE:
+        inverse = _inverse_of_large(scaled)
+        if inverse is not None:
+            return inverse / np.outer(root, root), ""
     values, vectors = np.linalg.eigh(scaled)
     if values[0] < _SINGULAR:
         involved = np.abs(vectors[:, 0]) > 0.3
@@ -372,13 +422,29 @@ def _inverse(
     return inverse / np.outer(root, root), ""
 
 
+def _inverse_of_large(matrix: Array) -> Array | None:
+    """The inverse by Cholesky; None if an eigenvalue may be below `_SINGULAR`.
+
+    The smallest eigenvalue is at least 1 / |inverse|, in any norm.
+    """
+    try:
+        factor = np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return None
+    half, info = dtrtri(factor, lower=1)
+    if info:
+        return None
+    inverse = half.T @ half
+    return inverse if np.abs(inverse).sum(axis=0).max() < 1.0 / _SINGULAR else None
+
+
 def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]:
-    """True for parameters that act only through lines, power laws or tails that are 0."""
+    """True for parameters that act only through lines, power laws or parts of lines that are 0."""
     acting: set[int] = set()
     for c in model.components:
         if c.amplitude is None or c.kind == "function" or theta[c.amplitude] != 0.0:
-            fraction, length = c.tail_slots or (0, -1)
-            acting.update(s for s in c.slots if s != length or theta[fraction] != 0.0)
+            share, shape = c.tail_slots or c.broad_slots or (0, -1)
+            acting.update(s for s in c.slots if s != shape or theta[share] != 0.0)
         else:
             acting.add(c.amplitude)
     for slot, source, law in reversed(model.derived):
@@ -421,8 +487,9 @@ def _free_lines(model: SpectralModel, theta: Array) -> tuple[Slots, Array]:
 
 def _seen_shares(spectrum: EnergySpectrum, mu: Array, sigma: Array) -> Array:
     """Share of each line's counts in fitted bins, shape of `mu`; its last axis that of `sigma`."""
-    below = ndtr((spectrum.edges - mu[..., None]) / sigma[:, None])
-    return np.asarray(np.diff(below, axis=-1)[..., spectrum.used].sum(axis=-1), dtype=float)
+    fitted = np.array(bins_to_ranges(spectrum.edges, spectrum.used)).reshape(-1, 2)
+    below = ndtr((fitted.ravel() - mu[..., None]) / sigma[:, None])
+    return np.asarray((below[..., 1::2] - below[..., ::2]).sum(axis=-1), dtype=float)
 
 
 def _check_lines_are_seen(objective: Objective) -> None:

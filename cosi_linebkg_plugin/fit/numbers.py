@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,7 +136,23 @@ def hides_width(bin_width: float, sigma: float) -> bool:
     return bin_width > HIDING * sigma
 
 
-def unseen_widths(fit: FitNumbers) -> list[str]:
+class HasWidths(Protocol):
+    """A fit as far as `unseen_widths` looks at it."""
+
+    @property
+    def model(self) -> SpectralModel:
+        """What was fitted."""
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Best values by name."""
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Standard errors by name."""
+
+
+def unseen_widths(fit: HasWidths) -> list[str]:
     """Names of free widths of lines (sigma, keV) that the bins do not show."""
     slots = {
         fit.model.components[i].width_slots[0]

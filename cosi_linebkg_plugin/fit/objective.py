@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ from ..spectrum.kernels import (
 )
 from ..spectrum.lineshapes import EnergyGrid
 from ..spectrum.statistic import half_deviance, score_residual
+from .banded import score_banded
 
 #: Scoring stops when a step gains less than this in log-likelihood.
 _SCORING_TOLERANCE = 1e-6
@@ -28,6 +31,8 @@ Array = NDArray[np.float64]
 
 #: Fewer parameters than this are moved one by one in a Hessian.
 _MANY = 24
+#: From this many parameters on their matrices are taken as bands.
+_BANDED = 60
 #: A parameter that acts on more than this share of the bins is moved alone.
 _WIDE = 0.5
 #: Shares of its largest derivative below which a parameter does not act on a bin.
@@ -84,6 +89,7 @@ class Objective:
         return Objective(model, self.spectrum, self.bound.grid, self.offset)
 
     def _bind(self) -> None:
+        self._last_hessian: tuple[tuple[NDArray[Any], ...], Array] = ((), _NO_INFORMATION)
         kernel = self.bound.kernel
         self._args: CompiledArguments | None = None
         if kernel is not None:
@@ -161,6 +167,17 @@ class Objective:
             np.add.at(information, (slots, slots), weights)
         return half_deviance(counts, used, expected) + penalty
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """The bins that take part, shape (n_bins,)."""
+        return self._data[1]
+
+    def expected(self, theta: Array, jac: Array) -> Array:
+        """Expected counts, shape (n_bins,); derivatives are added to `jac`, as of `accumulate`."""
+        total = self.offset.copy()
+        self.bound.accumulate(theta, total, jac)
+        return total
+
     def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
         """Damped Fisher scoring (Levenberg-Marquardt) of the parameters `slots` in their limits.
 
@@ -169,6 +186,8 @@ class Objective:
         if slots.size == 0:
             return theta, self.value(theta)
         low, high = self.low[slots], self.high[slots]
+        if slots.size >= _BANDED and self.is_compiled and not self._prior[0].size:
+            return score_banded(self, theta, slots, low, high)
         damping = 1e-3
         here = self.scoring(theta)
         for _ in range(_MAX_SCORING_STEPS):
@@ -207,6 +226,9 @@ class Objective:
         """
         if slots.size < _MANY:
             return self._dense_hessian(theta, slots, steps)
+        known, matrix = self._last_hessian
+        if len(known) and all(map(np.array_equal, known, (theta, slots, steps))):
+            return matrix
         spans = self._spans(theta, slots)
         rows = np.zeros((slots.size, slots.size))
         up, down = np.empty((2, theta.size))
@@ -225,7 +247,9 @@ class Objective:
                     met = (spans[:, 0] < spans[i, 1]) & (spans[:, 1] > spans[i, 0])
                 rows[i, met] = change[met] / (2.0 * steps[i])
         wide = spans[:, 1] - spans[:, 0] > _WIDE * self.spectrum.n_bins
-        return _symmetric(rows, wide)
+        matrix = _symmetric(rows, wide)
+        self._last_hessian = ((theta.copy(), slots, steps), matrix)
+        return matrix
 
     def _dense_hessian(self, theta: Array, slots: NDArray[np.int64], steps: Array) -> Array:
         """The same, each parameter moved alone."""

@@ -339,8 +339,8 @@ class FoundLineRow(_Row):
     name: Text
     energy: Number
     counts: Number
-    significance: Number
-    global_significance: Number
+    significance: Number | None
+    global_significance: Number | None
     error: Number | None
     counts_error: Number | None
     catalogue: list[CatalogueRow]

@@ -65,6 +65,14 @@ class EnergyScale:
         )
 
 
+def scale_notes(scale: EnergyScale | None, asked: bool) -> list[str]:
+    """What to say of the scale that names go by."""
+    if scale is not None:
+        return [f"{scale}, applied to the names alone"]
+    few = "no energy scale: too few lines agree with the catalogue; names are as they are"
+    return [few] if asked else []
+
+
 def fit_scale(energies: Array, significance: Array) -> EnergyScale | None:
     """Fit offset and gain to the lines that agree with strong rows of the catalogue.
 

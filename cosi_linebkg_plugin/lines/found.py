@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from scipy.special import log_ndtr
 
+from ..errors import ModelError
 from ..fit.result import LineBackgroundFit
 from ..io.tables import DASH, Column, format_value, make_table, to_html
 from ..model.spec import numerical_model, spectrum_parts
 from ..spectrum.components import SpectralModel
 from ..units import to_kev
+from .calibration import EnergyScale, scale_notes
 from .identify import IdentifiedLine
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ class FoundLine(IdentifiedLine):
         The same with the chance counted that a candidate may turn up at any energy.
     window : (low, high), keV
         Where the last fit let the line move.
+    described : bool
+        Whether the fit describes the counts around the line; where it does not, significances say
+        nothing, and tables and files leave them out.
     """
 
     counts: float
@@ -44,6 +49,7 @@ class FoundLine(IdentifiedLine):
     significance: float
     global_significance: float
     window: tuple[float, float]
+    described: bool = True
 
     @property
     def global_p_value(self) -> float:
@@ -69,6 +75,12 @@ class LineSearch:
         Why no further line was added.
     notes : tuple of str
         What a user must know.
+    form : dict
+        The continuum and the lines' common shape, as arguments of `background_model`.
+    scale : EnergyScale or None
+        That the names go by, if they were asked to be calibrated and enough lines tell it.
+    calibrated : bool
+        Whether that was asked for.
     """
 
     lines: tuple[FoundLine, ...]
@@ -77,16 +89,18 @@ class LineSearch:
     threshold: float
     stopped: str
     notes: tuple[str, ...] = ()
+    form: Mapping[str, Any] = field(default_factory=dict)
+    scale: EnergyScale | None = None
+    calibrated: bool = False
 
     def model(self, *, pivot: Any = None, source: str | None = None) -> Model:
         """The astromodels model of the fit, its values set, ready for any threeML session.
 
-        A line at 511 keV gets a width of its own, which the search does not have.
-
         Parameters
         ----------
         pivot : Quantity or float, optional
-            Pivot energy of the power law (keV); default: that of the search.
+            Pivot energy of the continuum (keV); default: that of the search, and the only one that
+            a `powerlaw_polynomial` can have.
         source : str, optional
             See `background_model`.
         """
@@ -94,8 +108,8 @@ class LineSearch:
 
         numbers = self.numerical_model(pivot=pivot)
         source = DEFAULT_SOURCE if source is None else source
-        pivot, tail = self._pivot_and_tail(pivot)
-        model = background_model(self.lines, pivot=pivot, tail=tail, source=source)
+        pivot = self._pivot(pivot)
+        model = background_model(self.lines, pivot=pivot, source=source, **self.form)
         shape = getattr(model, source).spectrum.main.shape
         for parameter in numbers.parameters:
             target = shape.parameters[parameter.name]
@@ -111,21 +125,35 @@ class LineSearch:
             As of `model`.
         """
         values, found = self.fit.values, {p.name: p for p in self.fit.model.parameters}
-        pivot, tail = self._pivot_and_tail(pivot)
-        values["K_1"] *= (pivot / values["piv_1"]) ** values["index_1"]
-        values["piv_1"] = pivot
-        model = numerical_model(spectrum_parts(self.lines, pivot=pivot, tail=tail))
-        parameters = []
-        for parameter in model.parameters:
-            name = parameter.name if self.lines else f"{parameter.name}_1"
-            if name.startswith("sigma_"):  # a line at 511 keV has a width of its own
-                name = "sigma_2"
-            parameters.append(replace(parameter, value=values[name], free=found[name].free))
-        return SpectralModel(tuple(parameters), model.components, model.links)
+        pivot = self._pivot(pivot)
+        suffix = "_1" if self.lines else ""
+        old = values[f"piv{suffix}"]
+        if pivot != old:
+            index = "alpha" if self.form.get("continuum") == "broken_powerlaw" else "index"
+            values[f"K{suffix}"] *= (pivot / old) ** values[f"{index}{suffix}"]
+            values[f"piv{suffix}"] = pivot
+        model = numerical_model(spectrum_parts(self.lines, pivot=pivot, **self.form))
+        parameters = tuple(
+            replace(p, value=values[p.name], free=found[p.name].free) for p in model.parameters
+        )
+        return replace(model, parameters=parameters)
 
-    def _pivot_and_tail(self, pivot: Any) -> tuple[float, bool]:
-        tail = any(c.tail_slots for c in self.fit.model.components)
-        return self.fit.values["piv_1"] if pivot is None else to_kev(pivot), tail
+    def _pivot(self, pivot: Any) -> float:
+        """The pivot [keV] of the model handed on.
+
+        Raises
+        ------
+        ModelError
+            If the continuum cannot be written with another one.
+        """
+        own = self.fit.values["piv_1" if self.lines else "piv"]
+        pivot = own if pivot is None else to_kev(pivot)
+        if pivot != own and self.form.get("continuum") == "powerlaw_polynomial":
+            raise ModelError(
+                f"A polynomial about {own:g} keV is none about {pivot:g} keV; give pivot= to "
+                "find_lines."
+            )
+        return float(pivot)
 
     def to_dict(self) -> dict[str, Any]:
         """What was found as plain Python types, ready for JSON."""
@@ -133,7 +161,7 @@ class LineSearch:
             "false_alarm": self.false_alarm,
             "threshold": self.threshold,
             "stopped": self.stopped,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *scale_notes(self.scale, self.calibrated)],
             "lines": [
                 {
                     "parameter": x.parameter,
@@ -141,8 +169,8 @@ class LineSearch:
                     "error": x.error,
                     "counts": x.counts,
                     "counts_error": x.counts_error,
-                    "significance": x.significance,
-                    "global_significance": x.global_significance,
+                    "significance": x.significance if x.described else None,
+                    "global_significance": x.global_significance if x.described else None,
                     "name": x.name,
                     "catalogue": [
                         {"isotope": m.line.isotope, "energy": m.line.energy}
@@ -169,18 +197,18 @@ class LineSearch:
             (
                 format_value(x.energy, x.error),
                 format_value(x.counts, x.counts_error),
-                f"{x.significance:.1f}",
-                f"{x.global_significance:.1f}",
+                f"{x.significance:.1f}" if x.described else DASH,
+                f"{x.global_significance:.1f}" if x.described else DASH,
                 x.name or DASH,
             )
             for x in self.lines
         ]
         heads = ("energy [keV]", "counts", "local [sigma]", "global [sigma]", "name")
-        return to_html(repr(self), heads, rows, [f"{self.stopped}.", *self.notes])
+        return to_html(repr(self), heads, rows, [f"{self.stopped}.", *self.to_dict()["notes"]])
 
     def to_table(self) -> Table:
         """The lines as an astropy table, whose ``write`` knows LaTeX, CSV and ECSV."""
-        found = self.lines
+        found, rows = self.lines, self.to_dict()["lines"]
         return make_table(
             [
                 Column("parameter", [x.parameter for x in found], "", "that holds the energy"),
@@ -188,8 +216,8 @@ class LineSearch:
                 Column("energy_error", [x.error for x in found], "keV", "standard error"),
                 Column("counts", [x.counts for x in found], "ct", "area of the peak"),
                 Column("counts_error", [x.counts_error for x in found], "ct", "standard error"),
-                Column("significance", [x.significance for x in found], "", "local, sigma"),
-                Column("global_significance", [x.global_significance for x in found]),
+                Column("significance", [x["significance"] for x in rows], "", "local, sigma"),
+                Column("global_significance", [x["global_significance"] for x in rows]),
                 Column("name", [x.name for x in found], "", "of the likeliest nuclide"),
             ],
             false_alarm=self.false_alarm,
@@ -210,9 +238,17 @@ def search_table(search: Mapping[str, Any]) -> str:
         energy = f"{x['energy']:.2f} " + ("fixed" if x["error"] is None else f"± {x['error']:.2f}")
         counts = f"{x['counts']:.0f} ± {x['counts_error'] or 0.0:.0f}"
         rows = ", ".join(f"{m['isotope']} {m['energy']:.2f}" for m in x["catalogue"])
+        local, overall = (
+            "-" if x[key] is None else f"{x[key]:.1f}"
+            for key in ("significance", "global_significance")
+        )
         text.append(
-            f"{energy:<18} {counts:>15} {x['significance']:>6.1f} "
-            f"{x['global_significance']:>6.1f}  {x['name'] or '-':<6} {rows or '-'}"
+            f"{energy:<18} {counts:>15} {local:>6} {overall:>6}  {x['name'] or '-':<6} "
+            f"{rows or '-'}"
+        )
+    if any(x["significance"] is None for x in lines):
+        text.append(
+            "a dash in place of a significance: the fit does not describe what is around the line"
         )
     number = {0: "no line", 1: "1 line"}.get(len(lines), f"{len(lines)} lines")
     text.append(

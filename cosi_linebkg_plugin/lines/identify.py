@@ -187,7 +187,7 @@ def match_energy(
 
 
 def identify_lines(
-    fit: LineBackgroundFit, *, calibrate: bool = False
+    fit: LineBackgroundFit, *, scale: EnergyScale | None = None
 ) -> tuple[IdentifiedLine, ...]:
     """The lines of a fit with the catalogue's rows near them, in order of energy.
 
@@ -196,12 +196,11 @@ def identify_lines(
     Parameters
     ----------
     fit : LineBackgroundFit
-    calibrate : bool
-        Compare with the energies that `energy_scale` makes of the fitted ones. The fit and its
-        energies stay as they are.
+    scale : EnergyScale, optional
+        Compare with the energies that this makes of the fitted ones, `energy_scale` of the fit
+        for example. The fit and its energies stay as they are.
     """
     seen = _seen_lines(fit)
-    scale = fit_scale(seen.energies, _significance(seen)) if calibrate else None
     if scale is not None:
         seen = replace(seen, energies=scale.corrected(seen.energies))
     lines = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from ..fit.result import LineBackgroundFit
 from ..spectrum.axis import EnergySpectrum
-from .trial import Shape, TrialLine
+from .trial import Form, Shape, TrialLine
 
 #: A line this many times weaker than another within this many widths may be that one's shape.
 _SATELLITE_RATIO, _SATELLITE_REACH = 20.0, 8.0
@@ -20,7 +22,7 @@ def search_notes(
     fit: LineBackgroundFit,
     lines: Sequence[TrialLine],
     shape: Shape,
-    width: float,
+    asked: Form,
     bin_width: float,
     hidden: bool = False,
     vague: Sequence[float] = (),
@@ -33,8 +35,8 @@ def search_notes(
         The last fit of the search.
     lines : sequence of TrialLine, in order of energy
     shape : Shape
-    width : float, keV
-        Width of a line as the bins show it.
+    asked : Form
+        Where the search began.
     bin_width : float, keV
     hidden : bool
         The bins do not show the lines' width.
@@ -42,18 +44,31 @@ def search_notes(
         Energies that are not known well enough for names.
     """
     unknown = "no line is strong enough to tell"
-    if lines and not shape.free_sigma:
+    form, values = shape.form, shape.values
+    taken = [form.continuum] if form.continuum != asked.continuum else []
+    taken += ["a step under each line"] if form.step and not asked.step else []
+    taken += ["a width that grows with energy"] if form.width != asked.width else []
+    if taken:
+        yield f"the data asked for more than was asked for: {', '.join(taken)}"
+    middle = float(np.mean([x.energy for x in lines])) if lines else 1000.0
+    sigma = float(shape.sigma(middle))
+    width = math.hypot(sigma, bin_width / math.sqrt(12.0))
+    if lines and not form.free_width:
         why = f"bins of {bin_width:.3g} keV do not show it" if hidden else unknown
-        yield f"the width is held at {shape.sigma:g} keV: {why}"
+        yield f"the width is held at {sigma:g} keV: {why}"
     if vague:
         where = ", ".join(f"{energy:.0f}" for energy in vague)
         yield (
             f"{where} keV: known less well than the catalogue's lines are apart, so that they have "
             "no names; finer bins would tell"
         )
-    if lines and shape.tail and not shape.free_tail:
-        tail = f"a share of {shape.fraction:g} and a length of {shape.length:g} keV"
+    if lines and form.tail and not form.free_tail and values["fraction"] == 0.0:
+        yield "the lines have no tail"
+    elif lines and form.tail and not form.free_tail:
+        tail = f"a share of {values['fraction']:g} and a length of {values['length']:g} keV"
         yield f"the tail is held at {tail}: {unknown}"
+    if lines and form.step and not form.free_tail:
+        yield f"the step is left out: {unknown}"
     for name in fit.at_limits:
         yield f"{name} sits on its limit, {fit.values[name]:.5g}"
     satellites = [

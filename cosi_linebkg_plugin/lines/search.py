@@ -1,9 +1,12 @@
 """Which lines a spectrum holds: one line at a time, until no more is significant.
 
 Each step fits all lines found so far and scans the residuals for one more by the score test. The
-best candidate is confirmed by a refit: its TS, twice the gain in log-likelihood, must exceed u^2,
-where a spectrum without a further line has the given chance of a significance above u anywhere (see
-`cosi_linebkg_plugin.fit.score` for test and chance).
+best candidate that stands out of its neighbourhood as a peak (`cosi_linebkg_plugin.lines.peaks`) is
+confirmed by a refit: its TS, twice the gain in log-likelihood, must exceed u^2, where a spectrum
+without a further line has the given chance of a significance above u anywhere (see
+`cosi_linebkg_plugin.fit.score` for test and chance). On the way fits are scored from where the last
+one ended, and what a single line changes is fitted in its neighbourhood; the last fit is that of
+`fit_spectrum`.
 """
 
 from __future__ import annotations
@@ -16,27 +19,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, FitError, ModelError
-from ..fit.minimise import fit_spectrum
+from ..errors import FitError, ModelError
+from ..fit.minimise import check_degrees_of_freedom, fit_spectrum
 from ..fit.numbers import hides_width, unseen_widths
-from ..fit.objective import Objective
 from ..fit.result import LineBackgroundFit
-from ..fit.score import Residuals, global_significance, threshold
-from ..model.spec import TAIL_START
+from ..fit.score import global_significance, threshold
+from ..model.spec import ANNIHILATION, ANNIHILATION_REACH, TAIL_START
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.components import SpectralModel
-from ..units import in_kev
+from ..spectrum.lineshapes import EnergyGrid
 from .found import FoundLine, LineSearch
-from .identify import identify_lines, match_energy
+from .identify import energy_scale, identify_lines, match_energy
 from .notes import search_notes
+from .peaks import described, is_peak
+from .scan import scan
 from .trial import (
+    FREE_SHARE,
     TAIL_FROM,
     WIDTH_FROM,
+    Form,
     Settings,
     Shape,
+    TrialFit,
     TrialLine,
     checked_settings,
+    expected_fall,
+    fit_quickly,
     fitted_shape,
+    given_spectrum,
     lines_of,
     trial_model,
 )
@@ -52,9 +62,6 @@ SEPARATION = 2.0
 #: A line is at least this many widths away from the mask and from the ends of the axis.
 MARGIN = 1.0
 
-#: The scan's energies per width; the refit moves a line in between.
-_STEPS_PER_WIDTH = 4
-
 #: A line moves by at most this many widths in one fit; its window then follows it.
 _WINDOW = 2.0
 
@@ -62,10 +69,28 @@ _WINDOW = 2.0
 _MAX_MOVES = 5
 
 #: Candidates with this share of the best one's significance are added with it, if far from it.
-_TOGETHER = 0.5
+_TOGETHER = 0.3
 
 #: A new line puts in question those within this many separations.
 _NEIGHBOURS = 3.0
+
+#: The neighbourhood that a line is fitted in: widths, and bins at least, to either side.
+_AROUND_WIDTHS, _AROUND_BINS = 30.0, 100
+
+#: Another form must lower deviance plus ln(bins) per parameter (BIC) by more than this: strong
+#: evidence on the scale of Kass & Raftery (1995, J. Am. Stat. Assoc. 90, 773).
+_LEAST_GAIN = 6.0
+
+#: A break must be better than a polynomial by this.
+_BREAK_GAIN = 20.0
+
+#: Fewer lines than this are the strongest ones, which do not tell the continuum.
+_FEW = 6
+
+_POLYNOMIAL = "powerlaw_polynomial"
+
+#: A width that is held is let go if that lowers the deviance by more than this.
+_WIDTH_GAIN = 9.0
 
 
 def find_lines(
@@ -73,13 +98,18 @@ def find_lines(
     *,
     mask: Any = None,
     sigma: Any = 3.0,
+    width: str = "constant",
     tail: bool = False,
+    step: bool = False,
+    continuum: str = "powerlaw",
+    bend: bool = True,
     false_alarm: float = FALSE_ALARM,
     max_lines: int | None = None,
     fix_to_catalogue: bool = False,
+    calibrate: bool = False,
     pivot: Any = None,
 ) -> LineSearch:
-    """Find the lines of a spectrum on a power-law continuum.
+    """Find the lines of a spectrum on a continuum.
 
     Parameters
     ----------
@@ -89,9 +119,17 @@ def find_lines(
         Energies left out, replacing the spectrum's own mask; no line is placed there.
     sigma : Quantity or float
         Expected width of the lines (keV). It is fitted, within a factor 3, once a line is strong
-        enough to tell (10 sigma).
+        enough to tell (10 sigma, or less where the data insist).
+    width : {"constant", "linear"}
+        Of the lines, as of `background_model`.
     tail : bool
         Lines with a shared exponential low-energy tail (fitted from 30 sigma on).
+    step : bool
+        A step under each line (fitted from 30 sigma on).
+    continuum : {"powerlaw", "broken_powerlaw", "powerlaw_polynomial"}
+    bend : bool
+        Whether the search may replace a power law by one of the other continua, add the step, and
+        let the width grow with energy, each where the Bayesian information criterion asks for it.
     false_alarm : float
         Chance, between 0 and 0.5, of a false line where none is left to find.
     max_lines : int, optional
@@ -99,8 +137,11 @@ def find_lines(
     fix_to_catalogue : bool
         Fix the energies of lines that agree with a row of the catalogue (no doubtful one) to it,
         and fit again.
+    calibrate : bool
+        Compare with the catalogue on the energy scale that the lines themselves tell (offset and
+        gain); data and fitted energies stay as they are. Not with `fix_to_catalogue`.
     pivot : Quantity or float, optional
-        Of the power law (keV); default: the middle of the axis.
+        Of the continuum (keV); default: the middle of the axis.
 
     Returns
     -------
@@ -116,15 +157,17 @@ def find_lines(
     Lines are at least two widths, sqrt(sigma^2 + bin^2/12) each, apart, and one width away from
     the mask and from the ends of the axis; none ends on the limit of its window. After each step
     a line is dropped when the fit without it is hardly worse (its TS is below the threshold's
-    square), as a neighbour or the tail then explains it. What was ruled out is tried again at the
-    end, with all lines in place.
+    square), as a neighbour, the tail or the continuum then explains it. What was ruled out is tried
+    again at the end, with all lines in place.
     """
-    spectrum = _read_spectrum(spectrum, mask)
+    spectrum = given_spectrum(spectrum, mask)
+    _refuse_both(calibrate, fix_to_catalogue)
+    form = Form(continuum, width, bool(tail), bool(step))
     search = _Search(
-        spectrum, checked_settings(spectrum, sigma, tail, false_alarm, max_lines, pivot)
+        spectrum, checked_settings(spectrum, sigma, form, false_alarm, max_lines, pivot, bend)
     )
     search.run()
-    return search.result(fix_to_catalogue)
+    return search.result(fix_to_catalogue, calibrate)
 
 
 def check_search(spectrum: EnergySpectrum, **options: Any) -> None:
@@ -134,100 +177,127 @@ def check_search(spectrum: EnergySpectrum, **options: Any) -> None:
     ------
     ModelError
     """
-    known = ("sigma", "tail", "false_alarm", "max_lines", "pivot")
-    checked_settings(spectrum, *(options[name] for name in known))
+    form = Form(*(options[name] for name in ("continuum", "width", "tail", "step")))
+    known = ("sigma", "false_alarm", "max_lines", "pivot", "bend")
+    sigma, false_alarm, max_lines, pivot, bend = (options[name] for name in known)
+    checked_settings(spectrum, sigma, form, false_alarm, max_lines, pivot, bend)
+    _refuse_both(options["calibrate"], options["fix_to_catalogue"])
 
 
 class _Search:
-    """The state of a search: lines, shared shape, fit, and energies that were ruled out."""
+    """The state of a search: lines, common shape, fit, and energies that were ruled out."""
 
     def __init__(self, spectrum: EnergySpectrum, settings: Settings) -> None:
         self.spectrum, self.settings = spectrum, settings
+        self.grid = EnergyGrid.from_edges(spectrum.edges)
         self.segments = bins_to_ranges(spectrum.edges, spectrum.used)
         self.bin_width = float(np.median(spectrum.widths[spectrum.used]))
-        self.shape = Shape(settings.sigma, *TAIL_START, tail=settings.tail)
         self.banned: list[float] = []
+        self.refused: set[Form] = set()
+        self.length: tuple[list[float], float] = ([], 0.0)
         self.lines: list[TrialLine] = []
         self.stopped, self.unseen = "", False
-        self.fit = fit_spectrum(self._model(self.lines, self.shape, (1000.0, -2.0)), spectrum)
+        middle = 0.5 * float(spectrum.edges[0] + spectrum.edges[-1])
+        share = 0.5 * settings.sigma**2
+        values = {"sigma": settings.sigma, "a": share, "b": share / middle, "step": 0.0}
+        values |= dict(zip(("fraction", "length"), TAIL_START, strict=True))
+        self.shape = Shape(values, settings.form)
+        self.fit = TrialFit.of(fit_spectrum(self._model([], self.shape), spectrum))
+        self.shape = fitted_shape(self.fit, self.shape)
         self.trials, self.threshold = (len(self.segments), 0.0), math.inf
 
     # --- geometry ---
 
-    @property
-    def width(self) -> float:
-        """Width of a line as the bins show it, keV."""
-        return math.hypot(self.shape.sigma, self.bin_width / math.sqrt(12.0))
+    def width(self, energy: Any) -> Any:
+        """Width of a line at some energies as the bins show it, keV."""
+        return np.hypot(self.shape.sigma(energy), self.bin_width / math.sqrt(12.0))
 
-    @property
-    def separation(self) -> float:
+    def separation(self, energy: Any) -> Any:
         """Least distance of two lines, keV."""
-        return SEPARATION * self.width
+        return SEPARATION * self.width(energy)
 
     @property
     def allowed(self) -> list[tuple[float, float]]:
         """Where lines may be, keV."""
-        margin = MARGIN * self.width
-        inside = [(low + margin, high - margin) for low, high in self.segments]
+        inside = [
+            (low + MARGIN * float(self.width(low)), high - MARGIN * float(self.width(high)))
+            for low, high in self.segments
+        ]
         return [(low, high) for low, high in inside if low < high]
 
-    def _windows(self, lines: list[TrialLine]) -> list[TrialLine]:
+    def _windows(self, lines: Sequence[TrialLine]) -> list[TrialLine]:
         """The lines in order, with windows that keep them apart and out of the mask."""
         lines = sorted(lines, key=lambda x: x.energy)
-        gap = 0.5 * self.separation
+        allowed = self.allowed
+        widths = np.array([float(self.width(x.energy)) for x in lines])
         windows = []
-        for i, line in enumerate(lines):
-            low, high = self._place(line.energy)
-            low = max(low, line.energy - _WINDOW * self.width)
-            high = min(high, line.energy + _WINDOW * self.width)
+        for i, (line, width) in enumerate(zip(lines, widths, strict=True)):
+            gap = 0.5 * SEPARATION * width
+            low, high = _place(line.energy, allowed)
+            low = max(low, line.energy - _WINDOW * width)
+            high = min(high, line.energy + _WINDOW * width)
             if i:
                 low = max(low, 0.5 * (lines[i - 1].energy + line.energy) + gap)
             if i + 1 < len(lines):
                 high = min(high, 0.5 * (lines[i + 1].energy + line.energy) - gap)
+            # a line at 511 keV has a width of its own: none becomes one, or ceases to be one
+            for edge in (ANNIHILATION - ANNIHILATION_REACH, ANNIHILATION + ANNIHILATION_REACH):
+                if line.energy > edge:
+                    low = max(low, edge + 1e-6)
+                else:
+                    high = min(high, edge - 1e-6)
             # lines that a growing width has brought too close stay where they are
-            slack = 1e-3 * self.width
+            slack = 1e-3 * width
             windows.append((min(low, line.energy - slack), max(high, line.energy + slack)))
         return [replace(x, window=w) for x, w in zip(lines, windows, strict=True)]
 
-    def _place(self, energy: float) -> tuple[float, float]:
-        """Where a line of this energy may be; nowhere else if the width has left no room."""
-        beyond = [max(low - energy, energy - high) for low, high in self.allowed]
-        return self.allowed[int(np.argmin(beyond))] if beyond else (energy, energy)
-
     # --- fits ---
 
-    def _model(
-        self, lines: Sequence[TrialLine], shape: Shape, continuum: tuple[float, float] | None = None
-    ) -> SpectralModel:
-        if continuum is None:
-            k, _, index = self.fit.theta[self.fit.model.continuum_slots]
-            continuum = (float(k), float(index))
-        return trial_model(self.settings, continuum, lines, shape)
+    def _model(self, lines: Sequence[TrialLine], shape: Shape) -> SpectralModel:
+        return trial_model(self.settings, lines, shape)
 
-    def _refit(self, lines: list[TrialLine], shape: Shape) -> LineBackgroundFit | None:
-        """The fit with these lines, or None if it fails."""
+    def _refit(self, lines: Sequence[TrialLine], shape: Shape) -> TrialFit | None:
+        """The optimum close to these values, or None if there is none."""
         try:
-            return fit_spectrum(self._model(self._windows(lines), shape), self.spectrum)
-        except (FitError, ModelError):
+            model = self._model(self._windows(lines), shape)
+            check_degrees_of_freedom(model, self.spectrum)
+            return fit_quickly(model, self.spectrum, self.grid)
+        except ModelError:
             return None
 
-    def _accept(self, fit: LineBackgroundFit, shape: Shape) -> None:
+    def _accept(self, fit: TrialFit, shape: Shape) -> None:
         self.fit, self.lines, self.shape = fit, lines_of(fit), fitted_shape(fit, shape)
+
+    def _room(self, form: Form) -> int:
+        """How many lines leave 4/9 of the bins as degrees of freedom."""
+        n_used = int(self.spectrum.used.sum())
+        shared = 2 + 2 * (form.continuum != "powerlaw") + 1 + (form.width == "linear")
+        shared += 2 * form.tail + form.step + any(x.is_annihilation for x in self.lines)
+        room = (n_used - math.ceil(FREE_SHARE * n_used) - shared) // 2
+        return min(self.settings.max_lines, max(room, 0))
 
     # --- steps ---
 
     def run(self) -> None:
         """Add lines until none is left that is significant.
 
-        What was ruled out on the way is tried again with all lines in place, as long as that
-        lowers the deviance, each line counted with the threshold's square.
+        Once there is none other forms are tried. What was ruled out on the way is tried again with
+        all lines in place, as long as that lowers the deviance, each line counted with the
+        threshold's square.
         """
         best = math.inf
         state = (self.fit, self.lines, self.shape)
+        bend = self.settings.bend
         while True:
             while self._step():
-                pass
+                if bend and len(self.lines) < _FEW:
+                    # lines that are still to be found bend the continuum too, but not that much
+                    self._bend(0.5 * self.fit.deviance)
             self._settle(self.lines)
+            if bend and (self._bend(_LEAST_GAIN) or self._straighten()):
+                best = math.inf
+                continue
+            self._drop_what_is_no_peak()
             score = self.fit.deviance + self.threshold**2 * len(self.lines)
             if not score < best - 1.0:
                 self.fit, self.lines, self.shape = state
@@ -241,70 +311,187 @@ class _Search:
         """Try the best candidate; False if there is none, or no room for it."""
         z, energies, amplitudes = self._scan()
         # the score test and the likelihood ratio differ by less than this where it matters
-        if not z.size or z.max() < 0.9 * self.threshold:
+        likely = np.flatnonzero(_maxima(z) & (z >= 0.9 * self.threshold))
+        likely = likely[np.argsort(-z[likely], kind="stable")]
+        peaks = self._peaks(energies[likely], amplitudes[likely], z[likely])
+        first = next(peaks, None)
+        if first is None:
             self.stopped = (
                 "no further candidate reaches that"
                 if self.allowed
                 else "nowhere is there room for a line between the mask and the ends of the axis"
             )
             return False
-        if len(self.lines) >= self.settings.max_lines:
-            reason = "max_lines" if self.settings.asked else "the number of fitted bins"
+        room = self._room(self.shape.form)
+        if len(self.lines) >= room:
+            asked = self.settings.asked and room == self.settings.max_lines
+            reason = "max_lines" if asked else "the number of fitted bins"
             self.stopped = (
-                f"further candidates are left out: {self.settings.max_lines} lines are as many as "
-                f"{reason} allows"
+                f"further candidates are left out: {room} lines are as many as {reason} allows"
             )
             return False
-        for new in self._candidates(z, energies, amplitudes):
-            fit = self._refit([*self.lines, *new], self.shape)
+        new = self._together(first, peaks, room)
+        for added in [new, new[:1]] if len(new) > 1 else [new]:
+            fit = self._refit([*self.lines, *added], self.shape)
             gain = 0.0 if fit is None else self.fit.deviance - fit.deviance
-            if fit is not None and gain > len(new) * self.threshold**2:
+            if fit is not None and gain > len(added) * self.threshold**2:
                 break
         else:
             self.banned.append(new[0].energy)
             return True
         self._accept(fit, self.shape)
-        self._settle(self.lines if self._free_shape() else new)
-        for one in new:
-            if not any(abs(x.energy - one.energy) < self.width for x in self.lines):
+        self._settle(self.lines if self._free_shape() else added)
+        for one in added:
+            width = float(self.width(one.energy))
+            if not any(abs(x.energy - one.energy) < width for x in self.lines):
                 self.banned.append(one.energy)
         return True
 
-    def _candidates(
-        self, z: Array, energies: Array, amplitudes: Array
-    ) -> Iterator[list[TrialLine]]:
-        """Lines to add: the best with those far from it and hardly weaker, then the best alone."""
-        new: list[TrialLine] = []
-        apart = 2.0 * _NEIGHBOURS * self.separation
-        least = max(_TOGETHER * z.max(), 2.0 * self.threshold)
-        for i in np.argsort(-z, kind="stable"):
-            if new and (z[i] < least or len(self.lines) + len(new) >= self.settings.max_lines):
+    def _peaks(
+        self, energies: Array, amplitudes: Array, z: Array
+    ) -> Iterator[tuple[float, TrialLine]]:
+        """Those of the candidates that are peaks, with their significance."""
+        expected, of_lines = self.fit.counts_of_lines()
+        residual = self.spectrum.counts - expected
+        for energy, amplitude, significance in zip(energies, amplitudes, z, strict=True):
+            if self._is_peak(float(energy), residual, (expected, of_lines)):
+                yield float(significance), TrialLine(float(energy), max(float(amplitude), 1.0))
+
+    def _is_peak(self, energy: float, residual: Array, expected: tuple[Array, Array]) -> bool:
+        edges, used = self.spectrum.edges, self.spectrum.used
+        width = float(self.width(energy))
+        low, high = np.searchsorted(edges, [energy - 20 * width, energy + 20 * width])
+        part = slice(max(int(low) - 6, 0), min(int(high) + 5, used.size))
+        inside = edges[part.start : part.stop + 1]
+        line = self.shape.counts(inside, np.array([energy]))[0]
+        return is_peak(
+            (inside, used[part]), residual[part], (expected[0][part], expected[1][part]), line,
+            (energy, width), self.threshold,
+        )  # fmt: skip
+
+    def _together(
+        self, first: tuple[float, TrialLine], peaks: Iterator[tuple[float, TrialLine]], room: int
+    ) -> list[TrialLine]:
+        """The best candidate with those far from it and hardly weaker."""
+        new = [first[1]]
+        least = max(_TOGETHER * first[0], 2.0 * self.threshold)
+        apart = 2.0 * _NEIGHBOURS * float(self.separation(first[1].energy))
+        for z, line in peaks:
+            if z < least or len(self.lines) + len(new) >= room:
                 break
-            if all(abs(energies[i] - x.energy) > apart for x in new):
-                new.append(TrialLine(float(energies[i]), max(float(amplitudes[i]), 1.0)))
-        yield new
-        if len(new) > 1:
-            yield new[:1]
+            if all(abs(line.energy - x.energy) > apart for x in new):
+                new.append(line)
+        return new
 
     def _free_shape(self) -> bool:
-        """Fit width and tail too, once a line is strong enough; whether that is new."""
+        """Fit width, tail and step too, once a line is strong enough; whether that is new."""
+        form = self.shape.form
         strongest = max(c / e for c, e in self._amplitudes())
-        seen = not hides_width(self.bin_width, self.shape.sigma)
-        shape = replace(
-            self.shape,
-            free_sigma=self.shape.free_sigma or (seen and strongest > WIDTH_FROM),
-            free_tail=self.shape.free_tail or (self.shape.tail and strongest > TAIL_FROM),
-        )
-        fit = self._refit(self.lines, shape) if shape != self.shape else None
-        if fit is not None and shape.free_sigma:
-            self.unseen = bool(unseen_widths(fit))
-            fit = None if self.unseen else fit  # further lines may show it
-        if fit is not None:
-            self._accept(fit, shape)
-            self.banned.clear()  # ruled out with another shape
-        return fit is not None
+        free_tail = form.free_tail or ((form.tail or form.step) and strongest > TAIL_FROM)
+        middle = float(np.mean([x.energy for x in self.lines]))
+        seen = not hides_width(self.bin_width, float(self.shape.sigma(middle)))
+        free_width = form.free_width or (seen and strongest > WIDTH_FROM)
+        strong = replace(form, free_width=free_width, free_tail=free_tail)
+        released = strong != form
+        if seen and not strong.free_width:
+            strong = replace(strong, free_width=True)
+        if strong == form:
+            return False
+        values = dict(self.shape.values)
+        if strong.step and strong.free_tail and not form.free_tail:
+            values["step"] = 1e-3
+        fit = self._refit(self.lines, Shape(values, strong))
+        if fit is None or not (released or self.fit.deviance - fit.deviance > _WIDTH_GAIN):
+            return False
+        if strong.free_width and unseen_widths(fit):
+            self.unseen = True  # further lines may show it
+            return False
+        self.unseen = False
+        self._accept(fit, Shape(values, strong))
+        self.banned.clear()  # ruled out with another shape
+        return True
 
-    def _settle(self, near: list[TrialLine]) -> None:
+    # --- other forms ---
+
+    def _score(self, fit: TrialFit) -> float:
+        """Deviance and ln(bins) for each parameter: the Bayesian information criterion."""
+        return fit.deviance + math.log(int(self.spectrum.used.sum())) * fit.model.free.size
+
+    def _bend(self, least: float) -> bool:
+        """Take the other form that BIC prefers most, by `least`; whether there is one."""
+        best, found = self._score(self.fit) - least, None
+        for shape in self._other_forms():
+            if shape.form in self.refused or len(self.lines) > self._room(shape.form):
+                continue
+            if not self._is_promising(shape, best):
+                continue
+            fit = self._refit(self.lines, shape)
+            if fit is None or not self._score(fit) < best:
+                continue
+            limits = {x for x in fit.at_limits if not x.startswith(("mu_", "F_"))}
+            if fit.is_determined and not limits - set(self.fit.at_limits):
+                best, found = self._score(fit), (fit, shape)
+                # a break fits lines that are still to be found better than it should
+                best -= _BREAK_GAIN * (shape.form.continuum == _POLYNOMIAL)
+        if found is None:
+            return False
+        self._accept(*found)
+        self.banned.clear()
+        self._settle(self.lines)
+        return True
+
+    def _is_promising(self, shape: Shape, best: float) -> bool:
+        """Whether one step of scoring in another form may lead to this value of BIC."""
+        model = self._model(self._windows(self.lines), shape)
+        fall, value = expected_fall(model, self.spectrum, self.grid)
+        n_used = int(self.spectrum.used.sum())
+        return value - 3.0 * fall + math.log(n_used) * model.free.size < best
+
+    def _straighten(self) -> bool:
+        """Go back to a simpler form, where all lines together no longer need the other one."""
+        form, asked = self.shape.form, self.settings.form
+        for name in ("step", "width", "continuum"):
+            if getattr(form, name) == getattr(asked, name):
+                continue
+            shape = self._simpler_shape(replace(form, **{name: getattr(asked, name)}))
+            fit = self._refit(self.lines, shape)
+            if fit is not None and self._score(fit) <= self._score(self.fit) + _LEAST_GAIN:
+                self.refused.add(form)
+                self._accept(fit, shape)
+                self.banned.clear()
+                self._settle(self.lines)
+                return True
+        return False
+
+    def _simpler_shape(self, form: Form) -> Shape:
+        """The common shape in a simpler form."""
+        values = dict(self.shape.values)
+        if form.width != self.shape.form.width:
+            values["sigma"] = float(self.shape.sigma(np.mean([x.energy for x in self.lines])))
+        if self.shape.form.continuum == "broken_powerlaw" != form.continuum:
+            values["index"] = 0.5 * (values["alpha"] + values["beta"])
+        return Shape(values, form)
+
+    def _other_forms(self) -> Iterator[Shape]:
+        form, values = self.shape.form, self.shape.values
+        if form.continuum == "powerlaw":
+            index = values["index"]
+            yield Shape({**values, "c2": 0.0, "c3": 0.0}, replace(form, continuum=_POLYNOMIAL))
+            used = self.spectrum.centers[self.spectrum.used]
+            for share in (0.25, 0.5, 0.75):
+                broken = {"alpha": index, "beta": index, "xb": float(used[int(share * used.size)])}
+                yield Shape({**values, **broken}, replace(form, continuum="broken_powerlaw"))
+        ratios = [c / e for c, e in self._amplitudes()] if self.lines else []
+        if not form.step and max(ratios, default=0.0) > TAIL_FROM:
+            yield Shape({**values, "step": 0.0}, replace(form, step=True, free_tail=True))
+        strong = [x.energy for x, r in zip(self.lines, ratios, strict=True) if r > WIDTH_FROM]
+        if form.width == "constant" and form.free_width and len(strong) > 2:
+            growing = {"a": values["sigma"] ** 2, "b": 0.0}
+            yield Shape({**values, **growing}, replace(form, width="linear"))
+
+    # --- dropping lines ---
+
+    def _settle(self, near: Sequence[TrialLine]) -> None:
         """Let windows follow the lines, and drop lines.
 
         Those that end on a limit, and of those around the lines `near` those that explain nothing.
@@ -334,13 +521,15 @@ class _Search:
     def _stuck(self) -> list[int]:
         """Lines whose energy sits on a limit of its window."""
         at = set(self.fit.at_limits)
-        return [i for i, (_, energy) in enumerate(self._names()) if energy in at]
+        names = enumerate(self._names())
+        return [i for i, (_, mu) in names if mu in at and not self.lines[i].is_annihilation]
 
     def _names(self) -> list[tuple[str, str]]:
         """Names of each line's parameters: its counts and its energy."""
         model = self.fit.model
+        names = model.names
         lines = [model.components[i] for i in model.lines]
-        return [(model.names[line.area], model.names[line.energy]) for line in lines]
+        return [(names[line.area], names[line.energy]) for line in lines]
 
     def _amplitudes(self) -> list[tuple[float, float]]:
         """Counts of each line and their error; infinite for one on a limit."""
@@ -350,12 +539,13 @@ class _Search:
 
     def _weakest(self, near: list[float]) -> int | None:
         """The least significant line around these energies, if it is below the threshold."""
-        ratios = [counts / error for counts, error in self._amplitudes()]
-        reach = _NEIGHBOURS * self.separation
+        ratios = [counts / max(error, 1e-300) for counts, error in self._amplitudes()]
+        energies = np.array(near)
         for i in np.argsort(ratios):
             if ratios[i] > 2.0 * self.threshold:  # no refit needed to tell
                 return None
-            if not any(abs(self.lines[i].energy - energy) < reach for energy in near):
+            energy = self.lines[i].energy
+            if not np.any(np.abs(energies - energy) < _NEIGHBOURS * self.separation(energy)):
                 continue
             if not self._gain(i) > self.threshold**2:
                 return int(i)
@@ -363,23 +553,54 @@ class _Search:
 
     def _gain(self, i: int) -> float:
         """TS of a line, all others free to move: the deviance without it less that with it."""
+        gain, whole = self._gain_around(i, move=True)
+        if whole or not self.threshold**2 < gain < 3.0 * self.threshold**2:
+            return gain
         without = self._refit(self.lines[:i] + self.lines[i + 1 :], self.shape)
         return math.inf if without is None else without.deviance - self.fit.deviance
 
-    def _gains_in_place(self) -> list[float]:
-        """TS of each line while the others keep their energies, so that none takes its place."""
-        model, theta = self.fit.model, self.fit.theta
-        objective = Objective(model, self.spectrum)
-        lines = [model.components[i] for i in model.lines]
-        held = {line.energy for line in lines}
-        gains = []
-        for line in lines:
-            start = theta.copy()
-            start[line.area] = 0.0
-            free = np.array([k for k in model.free if k not in held and k != line.area])
-            _, value = objective.score_to_minimum(start, free)
-            gains.append(2.0 * (value - objective.value(theta)))
-        return gains
+    def _gain_around(self, i: int, *, move: bool) -> tuple[float, bool]:
+        """TS of a line in its neighbourhood, and whether that is the whole spectrum.
+
+        Lines in it are free, and their energies with `move`; what lies outside is as in the fit.
+        """
+        spectrum, energy = self.spectrum, self.lines[i].energy
+        middle = int(np.searchsorted(spectrum.edges, energy))
+        reach = _AROUND_WIDTHS * float(self.width(energy))
+        ends = np.searchsorted(spectrum.edges, [energy - reach, energy + reach])
+        first = max(min(int(ends[0]), middle - _AROUND_BINS), 0)
+        last = min(max(int(ends[1]), middle + _AROUND_BINS), spectrum.n_bins)
+        whole = first == 0 and last == spectrum.n_bins
+        part = EnergySpectrum(
+            spectrum.edges[first : last + 1], spectrum.counts[first:last],
+            spectrum.mask[first:last],
+        )  # fmt: skip
+        grid = EnergyGrid.from_edges(part.edges)
+        inside = [k for k, x in enumerate(self.lines) if part.edges[0] < x.energy < part.edges[-1]]
+        theta, model = self.fit.theta, self.fit.model
+        outside = np.setdiff1d(np.arange(len(self.lines)), inside)
+        offset = None
+        if outside.size:
+            of_lines = model.lines
+            others = [of_lines[k] for k in outside]
+            areas = {model.components[n].area for n in others}
+            others += [n for n, c in enumerate(model.components) if c.is_step and c.area in areas]
+            offset = model.select(others).bind(grid).counts(theta)
+        fits = []
+        for left in ([k for k in inside if k != i], inside):
+            lines = [self.lines[k] for k in left]
+            if move and left != inside:
+                lines = self._windows(lines)
+            if not move:
+                lines = [replace(x, fixed=True) for x in lines]
+            if left == inside and whole and move:
+                fits.append(self.fit.deviance)
+                continue
+            fit = fit_quickly(self._model(lines, self.shape), part, grid, offset)
+            if fit is None:
+                return math.inf, whole
+            fits.append(fit.deviance)
+        return fits[0] - fits[1], whole
 
     def _drop(self, i: int) -> bool:
         """Take a line out, for good; False if the others cannot be fitted without it."""
@@ -389,6 +610,25 @@ class _Search:
             self._accept(fit, self.shape)
         return fit is not None
 
+    def _drop_what_is_no_peak(self) -> None:
+        """Take out lines that do not stand out of their neighbourhood, the weakest first."""
+        while self.lines:
+            expected, of_lines = self.fit.counts_of_lines()
+            ratios = [counts / max(error, 1e-300) for counts, error in self._amplitudes()]
+            for i in np.argsort(ratios):
+                line = self.lines[i]
+                if line.is_annihilation:
+                    continue
+                shape = self.shape.counts(self.spectrum.edges, np.array([line.energy]))[0]
+                own = line.counts * shape
+                rest = (np.maximum(expected - own, 0.0), np.maximum(of_lines - own, 0.0))
+                if not self._is_peak(line.energy, self.spectrum.counts - expected + own, rest):
+                    break
+            else:
+                return
+            if not self._drop(int(i)):
+                return
+
     # --- scan ---
 
     def _scan(self) -> tuple[Array, Array, Array]:
@@ -396,45 +636,49 @@ class _Search:
 
         Sets the threshold.
         """
-        step = self.width / _STEPS_PER_WIDTH
-        energies = [
-            np.linspace(low, high, max(2, math.ceil((high - low) / step) + 1))
-            for low, high in self.allowed
-        ]
-        continuum = self._residuals(self.fit.model.continuum_slots)
-        length = sum(continuum.curve_length(self._shapes, e) for e in energies)
-        self.trials = (max(len(energies), 1), length)
+        allowed = self.allowed
+        measure = [float(self.width(energy)) for x in allowed for energy in x]
+        measure.append(self.shape.values["length"] if self.shape.form.tail else 0.0)
+        last, length = self.length
+        changed = len(measure) != len(last) or not np.allclose(measure, last, rtol=0.01)
+        found = scan(self.fit, self.spectrum, self.shape, self.width, allowed, with_length=changed)
+        if changed:
+            length = found.length
+            self.length = (measure, length)
+        self.trials = (max(len(allowed), 1), length)
         self.threshold = threshold(self.settings.false_alarm, *self.trials)
-        allowed = np.concatenate([np.zeros(0), *energies])
-        keep = np.ones(allowed.size, bool)
-        for line in self.lines:
-            keep &= np.abs(allowed - line.energy) >= self.separation
-        for energy in self.banned:
-            keep &= np.abs(allowed - energy) >= 0.5 * self.separation
-        allowed = allowed[keep]
-        z, amplitude = self._residuals(self.fit.columns).score(self._shapes, allowed)
-        return z, allowed, amplitude
+        free = self._is_free(found.energies)
+        return found.significance[free], found.energies[free], found.amplitudes[free]
 
-    def _residuals(self, slots: Sequence[int]) -> Residuals:
-        """Those of the fit, with what these parameters can change to be projected out."""
-        used, spectrum = self.spectrum.used, self.spectrum
-        expected, jac = self.fit.model.bind(spectrum.edges).counts_and_jacobian(self.fit.theta)
-        return Residuals.of(spectrum.counts[used], expected[used], jac[np.array(slots)][:, used])
-
-    def _shapes(self, energies: Array) -> Array:
-        """Counts per fitted bin of lines of unit area, shape (n_energies, n_used)."""
-        return self.shape.counts(self.spectrum.edges, energies)[:, self.spectrum.used]
+    def _is_free(self, energies: Array) -> NDArray[np.bool_]:
+        """Whether an energy is away from the lines, and from what was ruled out."""
+        least = self.separation(energies)
+        keep = np.ones(energies.size, bool)
+        for places, share in (([x.energy for x in self.lines], 1.0), (self.banned, 0.5)):
+            if places:
+                known = np.sort(places)
+                after = np.clip(np.searchsorted(known, energies), 1, max(known.size - 1, 1))
+                near = np.minimum(
+                    np.abs(energies - known[after - 1]),
+                    np.abs(energies - known[np.minimum(after, known.size - 1)]),
+                )
+                keep &= near >= share * least
+        return keep
 
     # --- the end ---
 
-    def result(self, fix_to_catalogue: bool) -> LineSearch:
+    def result(self, fix_to_catalogue: bool, calibrate: bool) -> LineSearch:
+        """The last fit, by `fit_spectrum`, and what it says of each line."""
+        fit = self._last_fit()
         if fix_to_catalogue:
-            self._fix()
-        errors, found = self.fit.errors, []
-        known = {x.parameter: x.matches for x in identify_lines(self.fit)}
-        rows = zip(self.lines, self._names(), self._gains_in_place(), strict=True)
-        for line, (counts, energy), gain in rows:
-            significance = math.sqrt(max(gain, 0.0))
+            fit = self._fixed(fit)
+        scale = energy_scale(fit) if calibrate else None
+        errors, found = fit.errors, []
+        known = {x.parameter: x.matches for x in identify_lines(fit, scale=scale)}
+        expected = self.fit.objective.bound.counts(fit.theta)
+        for i, (line, (counts, energy)) in enumerate(zip(self.lines, self._names(), strict=True)):
+            significance = math.sqrt(max(self._gain_around(i, move=False)[0], 0.0))
+            place = (line.energy, float(self.width(line.energy)))
             found.append(
                 FoundLine(
                     energy,
@@ -446,21 +690,69 @@ class _Search:
                     significance,
                     global_significance(significance, *self.trials),
                     line.window,
+                    described(self.spectrum, expected, place),
                 )
             )
-        hidden = self.unseen or hides_width(self.bin_width, self.shape.sigma)
+        middle = 0.5 * float(self.spectrum.edges[0] + self.spectrum.edges[-1])
+        hidden = self.unseen or hides_width(self.bin_width, float(self.shape.sigma(middle)))
         vague = [x.energy for x in found if any(not match.known for match in x.matches)]
         notes = search_notes(
-            self.fit, self.lines, self.shape, self.width, self.bin_width, hidden, vague
+            fit, self.lines, self.shape, self.settings.form, self.bin_width, hidden, vague
         )
         return LineSearch(
-            tuple(found), self.fit, self.settings.false_alarm, self.threshold, self.stopped,
-            tuple(notes),
+            tuple(found), fit, self.settings.false_alarm, self.threshold, self.stopped,
+            tuple(notes), self.shape.form.options, scale, calibrate,
         )  # fmt: skip
 
-    def _fix(self) -> None:
-        """Fix the energies of lines that the catalogue knows, each row for one line."""
-        errors = self.fit.errors
+    def _last_fit(self) -> LineBackgroundFit:
+        """The fit of all that was found; lines that end on a limit there are left out."""
+        for attempt in range(_MAX_MOVES + 1):
+            model = self._model(self._windows(self.lines), self.shape)
+            try:
+                fit = fit_spectrum(model, self.spectrum)
+            except FitError:
+                if attempt == _MAX_MOVES or not self._simpler():
+                    raise
+                continue
+            self._accept(TrialFit.of(fit), self.shape)
+            stuck = self._stuck()
+            if not stuck or attempt == _MAX_MOVES:
+                break
+            if not self._moved() or self._stuck():
+                self._drop(min(self._stuck() or stuck, key=lambda i: self.lines[i].counts))
+        return fit
+
+    def _simpler(self) -> bool:
+        """Take what the data do not determine out of the fit; False if nothing is left to take.
+
+        First a tail without counts is held, then the form asked for comes back, then any tail is
+        held where it began, then the weakest line goes.
+        """
+        asked, form = self.settings.form, self.shape.form
+        held = replace(form, free_tail=False)
+        simple = replace(asked, free_width=form.free_width, free_tail=form.free_tail)
+        shapes = []
+        if form.tail and form.free_tail and self.shape.values["fraction"] < 1e-3:
+            shapes.append(Shape({**self.shape.values, "fraction": 0.0}, held))
+        if form.options != asked.options:
+            shapes.append(self._simpler_shape(simple))
+        if form.tail and form.free_tail:
+            start = dict(zip(("fraction", "length"), TAIL_START, strict=True))
+            shapes.append(Shape({**self.shape.values, **start}, held))
+        for shape in shapes:
+            fit = self._refit(self.lines, shape)
+            if fit is not None:
+                self._accept(fit, shape)
+                self._settle(self.lines)
+                return True
+        ratios = [counts / max(error, 1e-300) for counts, error in self._amplitudes()]
+        if not ratios or min(ratios) > 2.0 * self.threshold:
+            return False
+        return self._drop(int(np.argmin(ratios)))
+
+    def _fixed(self, fit: LineBackgroundFit) -> LineBackgroundFit:
+        """The fit with energies fixed where the catalogue knows them, each row for one line."""
+        errors = fit.errors
         best: dict[float, tuple[float, int]] = {}
         for i, (line, (_, name)) in enumerate(zip(self.lines, self._names(), strict=True)):
             match = next(iter(match_energy(line.energy, errors.get(name), self.bin_width)), None)
@@ -471,30 +763,34 @@ class _Search:
         lines = self.lines.copy()
         for energy, (_, i) in best.items():
             lines[i] = replace(lines[i], energy=energy, fixed=True)
-        fit = self._refit(lines, self.shape)
-        if fit is None:
+        try:
+            fixed = fit_spectrum(self._model(self._windows(lines), self.shape), self.spectrum)
+        except FitError as error:
             raise FitError(
-                "The fit with the energies fixed to the catalogue failed; leave them free.",
-                self.fit,
-            )
-        self._accept(fit, self.shape)
+                "The fit with the energies fixed to the catalogue failed; leave them free.", fit
+            ) from error
+        self._accept(TrialFit.of(fixed), self.shape)
+        return fixed
+
+
+def _place(energy: float, allowed: list[tuple[float, float]]) -> tuple[float, float]:
+    """Where a line of this energy may be; nowhere else if the width has left no room."""
+    beyond = [max(low - energy, energy - high) for low, high in allowed]
+    return allowed[int(np.argmin(beyond))] if beyond else (energy, energy)
+
+
+def _maxima(z: Array) -> NDArray[np.bool_]:
+    """Where values are not below their neighbours."""
+    padded = np.concatenate(([-np.inf], z, [-np.inf]))
+    return np.asarray((z >= padded[:-2]) & (z >= padded[2:]))
 
 
 # --- input ------------------------------------------------------------------------------------
 
 
-def _read_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:
-    spectrum = getattr(spectrum, "spectrum", spectrum)
-    if isinstance(spectrum, tuple) and len(spectrum) == 2:
-        spectrum = EnergySpectrum(*spectrum)
-    if not isinstance(spectrum, EnergySpectrum):
-        raise DataError(
-            "find_lines takes an EnergySpectrum, (edges, counts), or a LineBackgroundLike, got "
-            f"{type(spectrum).__name__}."
+def _refuse_both(calibrate: bool, fix_to_catalogue: bool) -> None:
+    if calibrate and fix_to_catalogue:
+        raise ModelError(
+            "calibrate changes the scale that names go by, fix_to_catalogue the energies of the "
+            "fit: on a scale that is off these would be wrong; choose one of them."
         )
-    if mask is None:
-        return spectrum
-    ranges = list(mask)
-    if len(ranges) == 2 and all(np.ndim(x) == 0 for x in ranges):
-        ranges = [mask]
-    return spectrum.with_mask([in_kev(r, "mask") for r in ranges])

@@ -1,29 +1,78 @@
-"""The spectrum that a search fits at each of its steps: a power law and lines of one shape."""
+"""The spectrum that a search fits at each of its steps: a continuum, and lines of one shape."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
-from ..errors import ModelError
+from ..errors import DataError, ModelError
+from ..fit.numbers import hides_width
+from ..fit.objective import Objective, start_inside
+from ..fit.restarts import LONGEST_TAIL
 from ..fit.result import LineBackgroundFit
-from ..model.spec import SIGMA_LIMITS, TAIL_LENGTHS
+from ..model.spec import (
+    ANNIHILATION,
+    ANNIHILATION_REACH,
+    CONTINUA,
+    SIGMA_LIMITS,
+    WIDTHS,
+    numerical_model,
+    spectrum_parts,
+)
 from ..spectrum.axis import EnergySpectrum
-from ..spectrum.components import Component, Parameter, SpectralModel
-from ..spectrum.lineshapes import gaussian_counts, tailed_gaussian_counts
-from ..units import to_kev
+from ..spectrum.components import SpectralModel
+from ..spectrum.kernels import FIT_REACH
+from ..spectrum.lineshapes import EnergyGrid, tailed_gaussian_counts
+from ..units import in_kev, to_kev
+
+Array = NDArray[np.float64]
 
 #: Share of the fitted bins that stays as degrees of freedom: 40 of 90.
 FREE_SHARE = 4.0 / 9.0
 
 #: The width is fitted, within this factor of its start value, once a line is this significant,
-#: and the tail once one is this significant: weaker lines leave them undetermined.
+#: and tail and step once one is this significant: weaker lines leave them undetermined.
 WIDTH_FACTOR, WIDTH_FROM, TAIL_FROM = 3.0, 10.0, 30.0
+
+#: Smallest eigenvalue of a scaled information matrix whose parameters the data tell apart.
+_SINGULAR = 1e-7
+
+#: Parameters that the lines share.
+_OF_LINES = ("sigma", "a", "b", "fraction", "length", "step")
+
+
+@dataclass(frozen=True)
+class Form:
+    """Of which functions a spectrum consists, and what of the lines' common shape is fitted.
+
+    Attributes
+    ----------
+    continuum, width, tail, step
+        As of `background_model`.
+    free_width, free_tail : bool
+        Whether width, and tail and step, are fitted.
+    """
+
+    continuum: str = "powerlaw"
+    width: str = "constant"
+    tail: bool = False
+    step: bool = False
+    free_width: bool = False
+    free_tail: bool = False
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of `background_model`."""
+        return {
+            "continuum": self.continuum, "width": self.width, "tail": self.tail, "step": self.step,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,137 +83,332 @@ class Settings:
     ----------
     sigma : float, keV
         Expected width of the lines.
-    tail : bool
+    form : Form
+        Where the search begins.
     false_alarm : float
     max_lines : int
     pivot : float, keV
+    bend : bool
+        Whether the search may take other forms.
     asked : bool
         Whether max_lines is the user's.
+    hidden : bool
+        Whether the bins hide the lines' width.
     """
 
     sigma: float
-    tail: bool
+    form: Form
     false_alarm: float
     max_lines: int
     pivot: float
+    bend: bool = True
     asked: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
 class TrialLine:
-    """Start values of a line, and the energies that it may take."""
+    """Start values of a line, and the energies that it may take.
+
+    Attributes
+    ----------
+    energy : float, keV
+    counts : float
+    window : (float, float), keV
+    fixed : bool
+        Whether its energy is fixed.
+    own : tuple of (str, float)
+        Parameters of a shape of its own, by role: the width of a line at 511 keV.
+    """
 
     energy: float
     counts: float
     window: tuple[float, float] = (0.0, 0.0)
     fixed: bool = False
+    own: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def is_annihilation(self) -> bool:
+        """Whether it has a width of its own."""
+        return abs(self.energy - ANNIHILATION) <= ANNIHILATION_REACH
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Width and tail that the lines share, and which of them are fitted."""
+    """What the lines share, and the continuum, as values by role: "K", "index", "sigma" ..."""
 
-    sigma: float
-    fraction: float = 0.0
-    length: float = 1.0
-    tail: bool = False
-    free_sigma: bool = False
-    free_tail: bool = False
+    values: Mapping[str, float]
+    form: Form
 
-    def counts(
-        self, edges: NDArray[np.float64], energies: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def sigma(self, energy: Any) -> Any:
+        """Width at some energies, keV."""
+        if self.form.width == "linear":
+            variance = self.values["a"] + self.values["b"] * np.asarray(energy)
+            return np.sqrt(np.maximum(variance, 1e-6))
+        return np.full(np.shape(energy), self.values["sigma"])[()]
+
+    def counts(self, edges: Array, energies: Array) -> Array:
         """Counts per bin of lines of unit amplitude, shape (n_energies, n_bins)."""
-        if self.tail:
-            shape = (self.sigma, self.fraction, self.length)
-            return tailed_gaussian_counts(edges, 1.0, energies, *shape)[1][:, 0]
-        return gaussian_counts(edges, 1.0, energies, self.sigma)[1][:, 0]
+        sigma = self.sigma(energies)
+        if self.form.tail:
+            tail = (self.values["fraction"], self.values["length"])
+            return tailed_gaussian_counts(edges, 1.0, energies, sigma, *tail)[1][:, 0]
+        return _gaussians(edges, energies, np.broadcast_to(sigma, energies.shape))
 
 
-def trial_model(
-    settings: Settings,
-    continuum: tuple[float, float],
-    lines: Sequence[TrialLine],
-    shape: Shape,
-) -> SpectralModel:
-    """A power law and lines of one shape, with the names that `background_model` gives.
+def _gaussians(edges: Array, energies: Array, sigma: Array) -> Array:
+    """Counts per bin of Gaussians of unit area, shape (n_energies, n_bins), where there are any."""
+    reach = FIT_REACH * sigma
+    first = np.maximum(np.searchsorted(edges, energies - reach) - 1, 0)
+    n_bins = np.searchsorted(edges, energies + reach) - first
+    # beside the axis more bins, without an end, so that no line's bins are cut off
+    width = max(int(n_bins.max(initial=0)), 0) + 1
+    longer = np.concatenate([edges, np.full(width, np.inf)])
+    place = first[:, None] + np.arange(width + 1)
+    shares = np.diff(ndtr((longer[place] - energies[:, None]) / sigma[:, None]), axis=1)
+    out = np.zeros((energies.size, edges.size - 1 + width))
+    np.put_along_axis(out, place[:, :-1], shares, axis=1)
+    return out[:, : edges.size - 1]
+
+
+@dataclass(frozen=True, eq=False)
+class TrialFit:
+    """The optimum of a model by scoring, from start values close to it.
+
+    Attributes
+    ----------
+    model : SpectralModel
+    theta : ndarray, shape (n_parameters,)
+    deviance : float
+    objective : Objective
+    """
+
+    model: SpectralModel
+    theta: Array
+    deviance: float
+    objective: Objective = field(repr=False)
+
+    @classmethod
+    def of(cls, fit: LineBackgroundFit) -> TrialFit:
+        """The same of a finished fit."""
+        objective = Objective(fit.model, fit.spectrum)
+        return cls(fit.model, fit.theta, 2.0 * objective.value(fit.theta), objective)
+
+    @cached_property
+    def _interior(self) -> NDArray[np.int64]:
+        """Free parameters off their limits."""
+        free, low, high = self.model.free, self.objective.low, self.objective.high
+        slack = 1e-6 * np.maximum(np.abs(self.theta), 1e-3)
+        inside: NDArray[np.bool_] = (self.theta > low + slack) & (self.theta < high - slack)
+        return free[inside[free]]
+
+    @cached_property
+    def _information(self) -> tuple[Array, Array]:
+        """Expected information off the limits, with a unit diagonal, and the diagonal's root."""
+        _, _, information = self.objective.scoring(self.theta)
+        slots = self._interior
+        matrix = information[np.ix_(slots, slots)]
+        root = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+        return matrix / np.outer(root, root), root
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether the data tell all parameters apart."""
+        return float(np.linalg.eigvalsh(self._information[0])[0]) > _SINGULAR
+
+    @cached_property
+    def errors(self) -> dict[str, float]:
+        """Standard errors by name, from the expected information; none on a limit."""
+        matrix, root = self._information
+        slots = self._interior
+        inverse = np.linalg.pinv(matrix, hermitian=True)
+        variance = np.maximum(np.diag(inverse), 0.0) / root**2
+        names = (self.model.names[slot] for slot in slots)
+        return dict(zip(names, np.sqrt(variance).tolist(), strict=True))
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """Best values by name."""
+        return dict(zip(self.model.names, self.theta.tolist(), strict=True))
+
+    @property
+    def at_limits(self) -> tuple[str, ...]:
+        """Free parameters on a limit."""
+        inside = set(self._interior.tolist())
+        return tuple(self.model.names[slot] for slot in self.model.free if slot not in inside)
+
+    def counts_and_jacobian(self) -> tuple[Array, Array]:
+        """Expected counts and derivatives, as of `BoundModel`."""
+        return self.objective.bound.counts_and_jacobian(self.theta)
+
+    def counts_of_lines(self) -> tuple[Array, Array]:
+        """Expected counts, and those of the lines, shape (n_bins,) each."""
+        expected = self.objective.bound.counts(self.theta)
+        if not self.model.lines:
+            return expected, np.zeros_like(expected)
+        lines = self.model.select(self.model.lines).bind(self.objective.bound.grid)
+        return expected, lines.counts(self.theta)
+
+    @property
+    def columns(self) -> list[int]:
+        """Parameters that were free to move."""
+        return [int(slot) for slot in self._interior]
+
+
+def fit_quickly(
+    model: SpectralModel, spectrum: EnergySpectrum, grid: EnergyGrid, offset: Array | None = None
+) -> TrialFit | None:
+    """Scoring from the model's own values; None if the continuum ends below 0.
+
+    Parameters
+    ----------
+    model : SpectralModel
+    spectrum : EnergySpectrum
+    grid : EnergyGrid
+        Of the spectrum's bins.
+    offset : ndarray, shape (n_bins,), counts, optional
+        As of `fit_spectrum`.
+    """
+    objective = Objective(model, spectrum, grid, offset)
+    theta, value = objective.score_to_minimum(start_inside(model), model.free)
+    if not math.isfinite(value):
+        return None
+    polynomial = any(model.components[i].kind == "powerlaw_polynomial" for i in model.continuum)
+    if polynomial and model.select(model.continuum).bind(grid).counts(theta).min() < 0.0:
+        return None
+    return TrialFit(model, theta, 2.0 * value, objective)
+
+
+def expected_fall(
+    model: SpectralModel, spectrum: EnergySpectrum, grid: EnergyGrid
+) -> tuple[float, float]:
+    """By how much one step of scoring lowers the deviance, and the deviance before it.
+
+    Parameters
+    ----------
+    model, spectrum, grid
+        As of `fit_quickly`.
+    """
+    objective = Objective(model, spectrum, grid)
+    value, gradient, information = objective.scoring(start_inside(model))
+    free = model.free
+    root = np.sqrt(np.maximum(np.diag(information)[free], 1e-300))
+    matrix = information[np.ix_(free, free)] / np.outer(root, root)
+    acting = np.diag(matrix) > 0.5
+    slope = (gradient[free] / root)[acting]
+    matrix = matrix[np.ix_(acting, acting)] + 1e-9 * np.eye(int(acting.sum()))
+    return float(slope @ np.linalg.solve(matrix, slope)), 2.0 * value
+
+
+def trial_model(settings: Settings, lines: Sequence[TrialLine], shape: Shape) -> SpectralModel:
+    """The model of `background_model` with these values, and the search's own limits.
 
     Parameters
     ----------
     settings : Settings
-    continuum : (float, float)
-        K [1/keV] and index.
     lines : sequence of TrialLine, in order of energy
     shape : Shape
     """
-    k, index = continuum
-    parameters = [
-        Parameter("K_1", k, "1/keV", 1e-10),
-        Parameter("piv_1", settings.pivot, "keV", free=False),
-        Parameter("index_1", index, "", -20.0, 20.0),
-    ]
-    components = [Component("powerlaw", (0, 1, 2))]
-    limits = (
-        max(settings.sigma / WIDTH_FACTOR, SIGMA_LIMITS[0]),
-        min(settings.sigma * WIDTH_FACTOR, SIGMA_LIMITS[1]),
-    )
-    shared: list[Parameter] = [
-        Parameter("sigma", shape.sigma, "keV", *limits, free=shape.free_sigma)
-    ]
-    if shape.tail:
-        free = shape.free_tail
-        shared += [
-            Parameter("fraction", shape.fraction, "", 0.0, 1.0, free=free),
-            Parameter("length", shape.length, "keV", *TAIL_LENGTHS, free=free),
-        ]
-    links: dict[str, str] = {}
-    slots: tuple[int, ...] = ()
-    for n, line in enumerate(lines, start=2):
-        own = len(parameters)
-        parameters.append(Parameter(f"F_{n}", line.counts, "", 0.0))
-        parameters.append(
-            Parameter(f"mu_{n}", line.energy, "keV", *line.window, free=not line.fixed)
-        )
-        if not slots:
-            slots = tuple(range(own + 2, own + 2 + len(shared)))
-            parameters += [replace(p, name=f"{p.name}_{n}") for p in shared]
-        else:
-            links |= {f"{p.name}_{n}": f"{p.name}_2" for p in shared}
-        kind = "tailed_gaussian" if shape.tail else "gaussian"
-        components.append(Component(kind, (own, own + 1, *slots)))
-    return SpectralModel(tuple(parameters), tuple(components), links)
+    form = shape.form
+    parts = spectrum_parts(
+        [{"energy": x.energy, "window": x.window} for x in lines],
+        pivot=settings.pivot, sigma=settings.sigma, **form.options,
+    )  # fmt: skip
+    model = numerical_model(parts)
+    held = set() if form.free_width else {"sigma", "a", "b"}
+    held |= set() if form.free_tail else {"fraction", "length", "step"}
+    own = _own_roles(model)
+    parameters = list(model.parameters)
+    of_slot = {}
+    for line, i in zip(lines, model.lines, strict=True):
+        component = model.components[i]
+        of_slot[component.area] = replace(parameters[component.area], value=line.counts)
+        energy = replace(parameters[component.energy], value=line.energy, free=not line.fixed)
+        of_slot[component.energy] = energy
+        for slot, role in own.get(i, {}).items():
+            value = dict(line.own).get(role, parameters[slot].value)
+            free = parameters[slot].free and not settings.hidden
+            of_slot[slot] = replace(parameters[slot], value=value, free=free)
+    for slot, parameter in enumerate(parameters):
+        if slot in of_slot:
+            parameters[slot] = of_slot[slot]
+            continue
+        role = _role(parameter.name)
+        value = shape.values.get(role, parameter.value)
+        free = parameter.free and role not in held
+        low, high = parameter.low, parameter.high
+        if role == "sigma":
+            low, high = _sigma_limits(settings)
+        if role == "length":  # as the last fit limits it
+            high = max(min(high, LONGEST_TAIL * float(shape.sigma(settings.pivot))), 2.0 * low)
+            value = min(value, high)
+        parameters[slot] = replace(parameter, value=value, low=low, high=high, free=free)
+    return replace(model, parameters=tuple(parameters))
 
 
-def lines_of(fit: LineBackgroundFit) -> list[TrialLine]:
+def _sigma_limits(settings: Settings) -> tuple[float, float]:
+    low, high = settings.sigma / WIDTH_FACTOR, settings.sigma * WIDTH_FACTOR
+    return max(low, SIGMA_LIMITS[0]), min(high, SIGMA_LIMITS[1])
+
+
+def _role(name: str) -> str:
+    """What stands before the number: "sigma" of "sigma_2"."""
+    head, _, tail = name.rpartition("_")
+    return head if head and tail.isdigit() else name
+
+
+def _own_roles(model: SpectralModel) -> dict[int, dict[int, str]]:
+    """By component, slots and roles of what a line's shape has for itself."""
+    users: dict[int, int] = {}
+    lines = model.lines
+    for i in lines:
+        for slot in model.components[i].slots[2:]:
+            users[slot] = users.get(slot, 0) + 1
+    own = {}
+    for i in lines:
+        component = model.components[i]
+        energy = model.parameters[component.energy].value
+        if abs(energy - ANNIHILATION) <= ANNIHILATION_REACH:
+            names = {s: _role(model.names[s]) for s in component.slots[2:]}
+            own[i] = {s: r for s, r in names.items() if users[s] == 1 and _is_own(r)}
+    return own
+
+
+def _is_own(role: str) -> bool:
+    return role == "sigma" or role not in _OF_LINES
+
+
+def lines_of(fit: LineBackgroundFit | TrialFit) -> list[TrialLine]:
     """The lines of a fit at their fitted values, in the order of the model."""
-    found = []
-    for i in fit.model.lines:
-        line = fit.model.components[i]
-        mu = fit.model.parameters[line.energy]
+    model, found, own = fit.model, [], _own_roles(fit.model)
+    for i in model.lines:
+        line = model.components[i]
+        mu = model.parameters[line.energy]
         energy, counts = (float(fit.theta[slot]) for slot in (line.energy, line.area))
-        found.append(TrialLine(energy, counts, (mu.low, mu.high), not mu.free))
+        shape = tuple((role, float(fit.theta[slot])) for slot, role in own.get(i, {}).items())
+        found.append(TrialLine(energy, counts, (mu.low, mu.high), not mu.free, shape))
     return found
 
 
-def fitted_shape(fit: LineBackgroundFit, shape: Shape) -> Shape:
-    """`shape` with the fitted width and tail; as it is where there is no line."""
-    for i in fit.model.lines:
-        line = fit.model.components[i]
-        shape = replace(shape, sigma=line.sigma(fit.theta))
-        if line.tail_slots:
-            fraction, length = (float(fit.theta[slot]) for slot in line.tail_slots)
-            shape = replace(shape, fraction=fraction, length=length)
-        return shape
-    return shape
+def fitted_shape(fit: LineBackgroundFit | TrialFit, shape: Shape) -> Shape:
+    """`shape` with what the fit has found; what it has no parameter for stays."""
+    own = {slot for slots in _own_roles(fit.model).values() for slot in slots}
+    per_line = {s for c in fit.model.components if c.is_line for s in (c.area, c.energy)}
+    values = dict(shape.values)
+    for slot, name in enumerate(fit.model.names):
+        if slot not in own and slot not in per_line and _role(name) != "piv":
+            values[_role(name)] = float(fit.theta[slot])
+    return replace(shape, values=values)
 
 
 def checked_settings(
     spectrum: EnergySpectrum,
     sigma: Any,
-    tail: bool,
+    form: Form,
     false_alarm: float,
     max_lines: int | None,
     pivot: Any,
+    bend: bool = True,
 ) -> Settings:
     """What `find_lines` was asked for.
 
@@ -179,6 +423,12 @@ def checked_settings(
             f"sigma= is the expected width of the lines, between {SIGMA_LIMITS[0]:g} and "
             f"{SIGMA_LIMITS[1]:g} keV, got {width:g} keV."
         )
+    for name, value, known in (
+        ("continuum", form.continuum, CONTINUA),
+        ("width", form.width, WIDTHS),
+    ):
+        if value not in known:
+            raise ModelError(f"{name}= of a search is one of {', '.join(known)}, got {value!r}.")
     if not 0.0 < false_alarm < 0.5:
         raise ModelError(
             f"false_alarm= is a probability above 0 and below 0.5, got {false_alarm:g}."
@@ -188,7 +438,7 @@ def checked_settings(
     if not (math.isfinite(pivot) and pivot > 0):
         raise ModelError(f"The pivot energy must be positive, got {pivot:g} keV.")
     n_used = int(spectrum.used.sum())
-    shared = 2 + 1 + 2 * bool(tail)
+    shared = 2 + 1 + 2 * form.tail
     room = max((n_used - math.ceil(FREE_SHARE * n_used) - shared) // 2, 0)
     asked = max_lines is not None
     if max_lines is None:
@@ -198,4 +448,23 @@ def checked_settings(
             f"max_lines={max_lines} is not possible: from 0 to {room} lines leave 4/9 of the "
             f"{n_used} fitted bins as degrees of freedom."
         )
-    return Settings(width, bool(tail), false_alarm, max_lines, pivot, asked)
+    hidden = hides_width(float(np.median(spectrum.widths[spectrum.used])), width)
+    return Settings(width, form, false_alarm, max_lines, pivot, bool(bend), asked, hidden)
+
+
+def given_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:
+    """The spectrum that `find_lines` was given, with the mask if there is one."""
+    spectrum = getattr(spectrum, "spectrum", spectrum)
+    if isinstance(spectrum, tuple) and len(spectrum) == 2:
+        spectrum = EnergySpectrum(*spectrum)
+    if not isinstance(spectrum, EnergySpectrum):
+        raise DataError(
+            "find_lines takes an EnergySpectrum, (edges, counts), or a LineBackgroundLike, got "
+            f"{type(spectrum).__name__}."
+        )
+    if mask is None:
+        return spectrum
+    ranges = list(mask)
+    if len(ranges) == 2 and all(np.ndim(x) == 0 for x in ranges):
+        ranges = [mask]
+    return spectrum.with_mask([in_kev(r, "mask") for r in ranges])

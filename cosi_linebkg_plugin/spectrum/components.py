@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from .axis import check_edges, check_inside, overlapping_bins
 from .kernels import (
+    BROADENED,
     BROKEN,
     FIT_REACH,
     FULL_REACH,
@@ -41,6 +42,7 @@ ROLES = {
     "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
     "linear_gaussian": ("F", "mu", "a", "b"),
     "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
+    "annihilation": ("F", "mu", "sigma", "broad", "ratio"),
     "step": ("F", "mu", "sigma", "step"),
     "linear_step": ("F", "mu", "a", "b", "step"),
 }
@@ -54,6 +56,7 @@ _NUMBERS = {
     "tailed_gaussian": TAILED,
     "linear_gaussian": GAUSSIAN,
     "linear_tailed_gaussian": TAILED,
+    "annihilation": BROADENED,
     "step": STEP,
     "linear_step": STEP,
 }
@@ -198,8 +201,13 @@ class Component:
         """Of a line with a low-energy tail: fraction and length."""
         return self.slots[-2:] if self.kind.endswith("tailed_gaussian") else ()
 
+    @property
+    def broad_slots(self) -> tuple[int, ...]:
+        """Of an annihilation line: share of its broad part, and the ratio of the widths."""
+        return self.slots[-2:] if self.kind == "annihilation" else ()
+
     def sigma(self, theta: Array) -> float:
-        """Of a line or its step: its width [keV]."""
+        """Of a line or its step: its width [keV], that of the narrow part if there are two."""
         if self.kind not in _LINEAR:
             return float(theta[self.slots[2]])
         a, b = theta[self.slots[2]], theta[self.slots[3]]
@@ -366,7 +374,7 @@ class BoundModel:
         """Expected counts per bin, shape (n_bins,)."""
         theta = self.model.resolve(theta)
         total = np.zeros(self.n_bins)
-        self._accumulate(theta, total, self._no_jac)
+        self.accumulate(theta, total, self._no_jac)
         for component in self._functions:
             total += _function_counts(component, self.grid.edges, theta)
         return total
@@ -375,7 +383,7 @@ class BoundModel:
         """Expected counts, shape (n_bins,), and derivatives, shape (n_parameters, n_bins)."""
         resolved = self.model.resolve(theta)
         total, jac = np.zeros(self.n_bins), np.zeros((theta.size, self.n_bins))
-        self._accumulate(resolved, total, jac)
+        self.accumulate(resolved, total, jac)
         for component in self._functions:
             value, derivatives = _function_counts_and_jacobian(component, self.grid.edges, resolved)
             total += value
@@ -390,7 +398,8 @@ class BoundModel:
                     jac[parameter] += jac[slot] * slope
         return total, jac
 
-    def _accumulate(self, theta: Array, total: Array, jac: Array) -> None:
+    def accumulate(self, theta: Array, total: Array, jac: Array) -> None:
+        """Add the counts of compiled components to `total`, derivatives to `jac`, if not empty."""
         accumulate(*self.grid, theta, *self._tables, self._reach, self._folds, total, jac)
 
 

@@ -89,7 +89,7 @@ _SHORT = -(2**27)
 _TO_WHOLE = 1.5 * 2.0**52
 
 #: Kinds of component, as numbers in the tables that the compiled functions take.
-POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP = range(6)
+POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP, BROADENED = range(7)
 
 #: Numbers in one row of such a table: the kind, and six slots.
 ROW = 7
@@ -896,6 +896,49 @@ def _add_step(
         z0, q0, p0, g0 = z1, q1, p1, g1
 
 
+@_inner
+def _add_broadened(
+    edges: Array,
+    F: float,
+    mu: float,
+    sigma: float,
+    broad: float,
+    ratio: float,
+    reach: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
+    """Two Gaussians of one energy: a share `broad` of the counts is `ratio` times as wide."""
+    area, mean, width, share, stretch = slots[0], slots[1], slots[2], slots[4], slots[5]
+    with_jac = jac.size > 0
+    for part in range(2):
+        weight, sign, factor = (broad, 1.0, ratio) if part else (1.0 - broad, -1.0, 1.0)
+        own = sigma * factor
+        first, last = bins_in_reach(edges, mu - reach * own, mu + reach * own)
+        if first >= last:
+            continue
+        z0 = (edges[first] - mu) / own
+        q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+        p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+        for i in range(first, last):
+            z1 = (edges[i + 1] - mu) / own
+            q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+            dz = (edges[i + 1] - edges[i]) / own
+            value = _probability(z0, z1, dz, q0, q1)
+            total[i] += F * weight * value
+            if with_jac:
+                p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
+                d_mu, d_own = _probability_slopes(z0, z1, dz, p0, p1)
+                jac[area, i] += weight * value
+                jac[mean, i] += F * weight * d_mu / own
+                jac[width, i] += F * weight * d_own / sigma
+                jac[share, i] += sign * F * value
+                if part:
+                    jac[stretch, i] += F * weight * d_own / ratio
+            z0, q0, p0 = z1, q1, p1
+
+
 # --- all components in one pass -----------------------------------------------------------------
 
 
@@ -982,6 +1025,10 @@ def _add_rest(
                     edges, first, second, sigma, slope, theta[s[4]], theta[s[5]], reach, folds,
                     total, jac, s,
                 )  # fmt: skip
+            elif kind == BROADENED:
+                _add_broadened(
+                    edges, first, second, sigma, theta[s[4]], theta[s[5]], reach, total, jac, s
+                )
             else:
                 _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 

@@ -31,15 +31,15 @@ REACHES = (1.5, 3.0, 6.0, 12.0, 24.0)
 #: Half-widths of the window of `components` [keV].
 WINDOWS = (40.0, 80.0, 160.0)
 
-#: `components` leans on the fitted lines: it is no candidate where the fit needs a larger systematic
-#: error of each energy bin than this.
+#: `components` leans on the fitted lines: it is no candidate where the fit needs a larger
+#: systematic error of each energy bin than this.
 LARGEST_MISFIT = 0.005
 
 #: Control ranges are looked for with as many energies beside them, in widths of the source range.
 _ROOM = 6.0
 
 #: Sums of this many bytes are made at once.
-_AT_ONCE = 1e9
+_AT_ONCE = 2.5e8
 
 #: Beyond this ratio of mean^2 to variance the law of the counts is Poisson's.
 _POISSON = 1e8

@@ -183,8 +183,7 @@ def test_bad_input_exits_2_with_one_line(capsys, words, message):
     assert message in output.err and "\n" not in output.err.strip() and output.out == ""
 
 
-def test_what_was_found_goes_into_the_model_asked_for(folder):
-    """The search knows a power law and one width; continuum and width are of the fit."""
+def test_a_search_takes_the_continuum_and_the_width_asked_for(folder):
     options = {"continuum": "powerlaw_polynomial", "width": "linear"}
     path = changed(folder, "other", **options, search={"fix_to_catalogue": True})
     assert main(["fit", path, "--out", str(folder / "other"), "--quiet"]) == 0
@@ -194,3 +193,18 @@ def test_what_was_found_goes_into_the_model_asked_for(folder):
     assert [x["name"] for x in found] == ["20F", "", "28Al"]
     for x in found:  # 20F and 28Al stand in the catalogue
         assert fit.parameters[x["parameter"]].free == (x["name"] == "")
+
+
+def test_names_may_be_compared_on_the_lines_own_scale(folder, capsys):
+    saved = str(folder / "run" / "fit.json")
+    assert main(["lines", "--match", saved, "--calibrate"]) == 0
+    assert "no energy scale: too few lines agree with the catalogue" in capsys.readouterr().out
+    assert main(["lines", "--calibrate"]) == 2
+    assert "give --match fit.json too" in capsys.readouterr().err
+    path = changed(folder, "calibrated", search={"calibrate": True})
+    assert main(["fit", path, "--out", str(folder / "calibrated"), "--quiet"]) == 0
+    notes = json.loads((folder / "calibrated" / "fit.json").read_text())["line_search"]["notes"]
+    assert "no energy scale" in notes[-1]
+    path = changed(folder, "both", search={"calibrate": True, "fix_to_catalogue": True})
+    assert main(["fit", path, "--out", str(folder / "both"), "--quiet"]) == 2
+    assert "choose one of them" in capsys.readouterr().err

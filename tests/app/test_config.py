@@ -109,7 +109,8 @@ def test_lines_may_be_searched_for(load, folder):
     config = load("events: total.hdf5\nmodel: {lines: auto}")
     assert config.model.lines == "auto"
     assert config.model.search.model_dump() == {
-        "false_alarm": 0.05, "max_lines": None, "fix_to_catalogue": False
+        "false_alarm": 0.05, "max_lines": None, "fix_to_catalogue": False,
+        "calibrate": False, "bend": True,
     }  # fmt: skip
     text = "events: total.hdf5\nmodel: {lines: auto, search: {false_alarm: 0.01, max_lines: 3}}"
     config = load(text)
@@ -282,7 +283,7 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
         (
             "model: {lines: auto, search: {max_line: 3}}",
             "model.search.max_line: unknown key; did you mean max_lines? "
-            "Known here: false_alarm, max_lines, fix_to_catalogue.",
+            "Known here: false_alarm, max_lines, fix_to_catalogue, calibrate, bend.",
         ),
         ("model: {lines: [auto]}", f"model.lines[0]: got 'auto'; {ENERGY}"),
         (

@@ -14,6 +14,7 @@ from cosi_linebkg_plugin.app.fitting import (
     hidden_widths,
     model_of,
     require_fit_of,
+    search_options,
     spectral_model,
 )
 from cosi_linebkg_plugin.errors import ConfigError
@@ -65,8 +66,7 @@ def test_fits_are_those_of_the_plugin(tmp_path, spectrum, model):
     direct = fit_config(config, spectrum)
     search = None
     if model["lines"] == "auto":
-        options = {"sigma": 3.0, "tail": config.model.tail, **config.model.search.model_dump()}
-        search = find_lines(spectrum, pivot=None, **options)
+        search = find_lines(spectrum, **search_options(config))
     composite = model_of(config, search)
     assert_same(spectral_model(config, search), spectrum_of(composite, "linebkg").current_model())
     through = LineBackgroundLike("linebkg", spectrum).fit(composite)

@@ -111,6 +111,30 @@ def test_small_blocks_give_the_same(tmp_path, monkeypatch):
         np.testing.assert_allclose(found, open_events(histogram).weighted_sums(WEIGHTS)[0])
 
 
+def test_of_a_sorted_file_only_the_energies_that_are_asked_for_are_read(tmp_path, monkeypatch):
+    """Where they lie is remembered."""
+    path = tmp_path / "events.hdf5"
+    histogram = make_events(("Em", "Phi", "PsiChi"))
+    write_histogram(path, histogram)
+    events, read = open_events(path), []
+    events.energy_counts()
+    rows = slices.SparseContents._rows
+
+    def recorded(self, axes, block):
+        read.append((axes, block.stop - block.start))
+        return rows(self, axes, block)
+
+    monkeypatch.setattr(slices.SparseContents, "_rows", recorded)
+    n_cells = [int(np.count_nonzero(part)) for part in dense_contents(histogram)]
+    for energy in (2, 0, 3):
+        only = np.zeros(4)
+        only[energy] = 0.5
+        found = events.weighted_sums(only, variances=False)[0][0]
+        np.testing.assert_array_equal(found, 0.5 * dense_contents(histogram)[energy])
+    assert read[0] == ((0,), sum(n_cells))  # the energies of all, once
+    assert read[1:] == [((1, 2), n_cells[energy]) for energy in (2, 0, 3)]
+
+
 @pytest.mark.parametrize("filled", ["sparse", "dense"])
 @pytest.mark.parametrize("from_file", [False, True])
 def test_sumw2_is_the_variance(tmp_path, filled, from_file):

@@ -121,7 +121,7 @@ def test_calibration_moves_names_and_nothing_else():
     scale = energy_scale(fit)
     assert scale.original(1400.0) - 1400.0 == pytest.approx(2.5, abs=0.1)
     assert "offset" in str(scale)
-    plain, calibrated = identify_lines(fit), identify_lines(fit, calibrate=True)
+    plain, calibrated = identify_lines(fit), identify_lines(fit, scale=scale)
     assert "214Bi" not in [x.name for x in plain]
     right = dict(zip(shifted, ("40K" if e == 1460.82 else "214Bi" if e in BISMUTH else "208Tl"
                                for e in sorted(true)), strict=True))  # fmt: skip

@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 
 from cosi_linebkg_plugin.lines.notes import search_notes
-from cosi_linebkg_plugin.lines.trial import Shape, TrialLine
+from cosi_linebkg_plugin.lines.trial import Form, Shape, TrialLine
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
-FITTED = Shape(3.0, 0.2, 10.0, tail=True, free_sigma=True, free_tail=True)
+VALUES = {"sigma": 3.0, "fraction": 0.2, "length": 10.0}
+FITTED = Shape(VALUES, Form(tail=True, free_width=True, free_tail=True))
 
 
-def notes(lines, shape=FITTED, at_limits=(), width=3.3, bin_width=5.0):
+def notes(lines, shape=FITTED, at_limits=(), asked=FITTED.form, bin_width=5.0):
     fit = SimpleNamespace(
         at_limits=at_limits,
         values=dict.fromkeys(at_limits, 9.0),
         spectrum=EnergySpectrum(EDGES, np.full(100, 1e3)),
     )
-    return list(search_notes(fit, [TrialLine(*x) for x in lines], shape, width, bin_width))
+    return list(search_notes(fit, [TrialLine(*x) for x in lines], shape, asked, bin_width))
 
 
 def test_nothing_is_said_of_lines_that_stand_apart():
@@ -28,11 +29,19 @@ def test_nothing_is_said_of_lines_that_stand_apart():
 
 
 def test_a_shape_that_is_held_is_named():
-    held = Shape(2.5, 0.2, 10.0, tail=True)
-    width, tail = notes([(1600.0, 1e3)], held)
+    held = Shape(VALUES | {"sigma": 2.5}, Form(tail=True))
+    width, tail = notes([(1600.0, 1e3)], held, asked=held.form)
     assert width.startswith("the width is held at 2.5 keV")
     assert tail.startswith("the tail is held at a share of 0.2 and a length of 10 keV")
-    assert notes([], held) == []  # it matters to lines alone
+    assert notes([], held, asked=held.form) == []  # it matters to lines alone
+
+
+def test_what_the_search_took_beyond_what_was_asked_for_is_named():
+    form = Form("powerlaw_polynomial", "linear", step=True, free_width=True, free_tail=True)
+    shape = Shape(VALUES | {"a": 2.0, "b": 0.004}, form)
+    (taken,) = notes([(1600.0, 1e3)], shape, asked=Form())
+    assert taken.endswith("powerlaw_polynomial, a step under each line, a width that grows with "
+                          "energy")  # fmt: skip
 
 
 def test_limits_are_named():

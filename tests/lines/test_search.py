@@ -16,7 +16,7 @@ from cosi_linebkg_plugin import LineBackgroundLike, find_lines
 from cosi_linebkg_plugin.errors import BinningError, DataError, ModelError
 from cosi_linebkg_plugin.lines import search as linesearch
 from cosi_linebkg_plugin.lines.search import SEPARATION
-from cosi_linebkg_plugin.lines.trial import FREE_SHARE, Settings
+from cosi_linebkg_plugin.lines.trial import FREE_SHARE, Form, Settings
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import (
     tailed_gaussian_counts,
@@ -57,9 +57,7 @@ def test_published_spectrum(dc3):
         line = dc3.lines[np.argmin(np.abs(energies - energy))]
         assert line.significance > 90 and line.name == ""
     assert "does NOT describe" in str(dc3)
-    satellites, crowds = dc3.notes
-    assert "the shape of that one may explain it" in satellites and "1653" in satellites
-    assert re.match(r"15\d\d-15\d\d, .* keV: the lines have as many parameters as bins", crowds)
+    assert sum("the shape of that one may explain it" in note for note in dc3.notes) == 1
 
 
 def test_rules_hold_on_the_published_spectrum(dc3):
@@ -72,7 +70,6 @@ def test_rules_hold_on_the_published_spectrum(dc3):
         assert not np.any((energies > low - 0.99 * width) & (energies < high + 0.99 * width))
     used = int(fit.spectrum.used.sum())
     assert used == 91 and fit.dof >= math.ceil(FREE_SHARE * used) == 41
-    assert "as many as the number of fitted bins allows" in dc3.stopped
     assert fit.valid and not fit.at_limits
 
 
@@ -110,7 +107,7 @@ def test_threshold_is_what_the_scan_exceeds_by_chance():
     for _ in range(count):
         search = linesearch._Search(
             EnergySpectrum(EDGES, rng.poisson(level, 99).astype(float)),
-            Settings(3.0, False, 0.05, 20, 1750.0),
+            Settings(3.0, Form(), 0.05, 20, 1750.0),
         )
         z, _, _ = search._scan()
         above += z.max() > search.threshold
@@ -273,6 +270,107 @@ def test_no_room_is_no_line():
 def test_no_counts_are_refused():
     with pytest.raises(DataError, match="hold no counts, so there is nothing to fit"):
         find_lines((EDGES, np.zeros(99)))
+
+
+HPGE = np.linspace(1000.0, 1400.0, 1001)
+HPGE_CENTERS = 0.5 * (HPGE[1:] + HPGE[:-1])
+
+
+def hpge(lines, continuum, seed, sigma=0.9):
+    """A laboratory's germanium spectrum: 0.4 keV bins."""
+    mean = np.diff(HPGE) * continuum
+    for energy, counts in lines:
+        mean = mean + counts * np.diff(norm.cdf((HPGE - energy) / sigma))
+    return EnergySpectrum(HPGE, np.random.default_rng(seed).poisson(mean).astype(float))
+
+
+@pytest.mark.parametrize("level", [300.0, 3e3, 3e5])
+@pytest.mark.parametrize("shape", ["edge", "hump"])
+def test_no_comb_fills_what_the_continuum_does(shape, level):
+    """A Compton edge, and a hump: the one line is found; a second one has the stated chance."""
+    x = (HPGE_CENTERS - 1240.0) / 6.0
+    if shape == "edge":
+        continuum = level * (0.4 + (0.6 + 0.002 * (HPGE_CENTERS - 1240.0)) * norm.sf(x))
+    else:
+        continuum = level * (0.3 + np.exp(-0.5 * ((HPGE_CENTERS - 1200.0) / 60.0) ** 2))
+    found = find_lines(hpge([(1120.3, 20 * level**0.5 * 3)], continuum, 5), sigma=0.9)
+    energies = [x.energy for x in found.lines]
+    assert min(abs(e - 1120.3) for e in energies) < 0.3
+    assert len(energies) <= 2
+
+
+def test_significances_are_withheld_where_the_fit_does_not_describe_the_data():
+    continuum = 3e4 * (0.3 + np.exp(-0.5 * ((HPGE_CENTERS - 1250.0) / 15.0) ** 2))
+    spectrum = hpge([(1100.0, 3e4), (1250.0, 3e4)], continuum, 6)
+    found = find_lines(spectrum, sigma=0.9, bend=False)
+    near, far = (min(found.lines, key=lambda x: abs(x.energy - e)) for e in (1250.0, 1100.0))
+    assert not near.described
+    row = next(x for x in found.to_dict()["lines"] if x["energy"] == near.energy)
+    assert row["significance"] is None and row["global_significance"] is None
+    line = next(x for x in str(found).splitlines() if x.startswith(f"{near.energy:.2f}"))
+    assert re.search(r" - +- ", line)
+    assert "a dash in place of a significance" in str(found)
+    assert far.energy == pytest.approx(1100.0, abs=0.2)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_the_search_bends_only_what_bends():
+    straight = find_lines(hpge([(1120.3, 5e3)], np.full(1000, 3e3), 7), sigma=0.9)
+    assert straight.form["continuum"] == "powerlaw" and straight.notes == ()
+    bent = 3e3 * (1.0 + 3.0 * ((HPGE_CENTERS - 1200.0) / 200.0) ** 2)
+    spectrum = hpge([(1120.3, 5e3)], bent, 7)
+    found = find_lines(spectrum, sigma=0.9)
+    assert found.form["continuum"] == "powerlaw_polynomial" and found.fit.p_value > 1e-3
+    assert "the data asked for more than was asked for" in found.notes[0]
+    held = find_lines(spectrum, sigma=0.9, bend=False)
+    assert held.form["continuum"] == "powerlaw" and held.fit.p_value < 1e-10
+    asked = find_lines(spectrum, sigma=0.9, bend=False, continuum="powerlaw_polynomial")
+    assert asked.fit.deviance == pytest.approx(found.fit.deviance, abs=1e-3)
+    assert asked.notes == ()
+
+
+def test_a_width_that_grows_is_found_and_handed_on():
+    edges = np.linspace(500.0, 2500.0, 2001)
+    energies = np.linspace(550.0, 2450.0, 30)
+    sigma = np.sqrt(1.0 + 0.004 * energies)
+    mean = 200.0 + np.diff(norm.cdf((edges[:, None] - energies) / sigma), axis=0) @ np.full(30, 6e3)
+    spectrum = EnergySpectrum(edges, np.random.default_rng(8).poisson(mean).astype(float))
+    found = find_lines(spectrum, sigma=2.0)
+    assert len(found.lines) == 30 and found.form["width"] == "linear"
+    assert found.fit.values["b_2"] == pytest.approx(0.004, rel=0.1)
+    again = LineBackgroundLike("linebkg", spectrum).fit(found.model())
+    assert again.deviance == pytest.approx(found.fit.deviance, abs=1e-3)
+
+
+@pytest.mark.parametrize("sigma", [0.45, 0.9, 1.8])
+def test_a_wrong_width_makes_no_further_lines_of_a_weak_one(sigma):
+    """82 counts on next to nothing; the start is half, all and twice of what is right."""
+    for seed in range(5):
+        spectrum = hpge([(1200.0, 82.0)], np.full(1000, 0.5), seed)
+        (line,) = find_lines(spectrum, sigma=sigma).lines
+        assert abs(line.energy - 1200.0) < 0.5
+        assert line.counts == pytest.approx(82.0, abs=40.0)
+
+
+def test_names_may_go_by_the_scale_that_the_lines_tell():
+    known = (583.187, 609.321, 727.33, 860.557, 911.204, 968.971, 1120.294, 1460.82, 1764.491)
+    edges = np.linspace(550.0, 1800.0, 2501)
+    energies = np.array(known) + 2.2
+    mean = 40.0 + np.diff(norm.cdf(edges[:, None] - energies), axis=0) @ np.full(9, 4e3)
+    spectrum = EnergySpectrum(edges, np.random.default_rng(9).poisson(mean).astype(float))
+    plain = find_lines(spectrum, sigma=1.0)
+    found = find_lines(spectrum, sigma=1.0, calibrate=True)
+    assert plain.scale is None and found.scale.original(1000.0) == pytest.approx(1002.2, abs=0.2)
+    assert [x.energy for x in found.lines] == [x.energy for x in plain.lines]
+    assert found.fit.values == plain.fit.values
+    right = ["208Tl", "214Bi", "212Bi", "208Tl", "228Ac", "228Ac", "214Bi", "40K", "214Bi"]
+    assert sum(x.name == n for x, n in zip(found.lines, right, strict=True)) >= 5
+    assert sum(x.name == n for x, n in zip(plain.lines, right, strict=True)) <= 2
+    assert "energy scale: offset" in str(found) and "energy scale" not in str(plain)
+    few = find_lines(draw([(1778.99, 4e4)], 1), calibrate=True)
+    assert few.scale is None and "no energy scale: too few lines" in str(few)
+    with pytest.raises(ModelError, match="choose one of them"):
+        find_lines(spectrum, calibrate=True, fix_to_catalogue=True)
 
 
 def demo_spectrum(bin_width):

@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from cosi_linebkg_plugin import find_lines
 from cosi_linebkg_plugin.lines import search as linesearch
-from cosi_linebkg_plugin.lines.trial import Settings
+from cosi_linebkg_plugin.lines.trial import Form, Settings
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import powerlaw_counts, tailed_gaussian_counts
 
@@ -56,7 +56,7 @@ def test_threshold_of_the_scan(false_alarm):
     """
     n, mean = 3000, expected()
     rng, above = np.random.default_rng(11), 0
-    settings = Settings(3.0, False, false_alarm, 20, 1750.0)
+    settings = Settings(3.0, Form(), false_alarm, 20, 1750.0)
     for _ in range(n):
         search = linesearch._Search(draw(mean, rng, MASK), settings)
         above += search._scan()[0].max() > search.threshold

@@ -36,9 +36,11 @@ def table(search: LineSearch) -> str:
             for m in x.matches
             if m.agrees
         )
+        significances = f"{x.significance:.1f} | {x.global_significance:.1f}"
+        significances = significances if x.described else "- | -"
         rows.append(
             f"| {x.energy:.2f} ± {x.error:.2f} | {x.counts:.0f} ± {x.counts_error:.0f} "
-            f"| {x.significance:.1f} | {x.global_significance:.1f} | {near or '-'} |"
+            f"| {significances} | {near or '-'} |"
         )
     return "\n".join(rows)
 

@@ -10,7 +10,7 @@ import pytest
 import sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from spectra import line_model
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
@@ -97,6 +97,20 @@ def test_sideband_is_the_scaled_sum_of_slices(template, fit):
     )
     assert template.sidebands == [(1700.0, 1750.0), (1840.0, 1900.0)]
     assert template.labels == ("background",) and list(template.components) == ["background"]
+
+
+def test_plain_files_hold_the_histograms(plugin, fit, tmp_path):
+    template = plugin.background_template(fit, SOURCE, method="components")
+    template.set_parameters(continuum=1234.5)
+    for label in (None, *template.labels):
+        expected = template.histogram if label is None else template.components[label]
+        path = tmp_path / f"{label}.hdf5"
+        template.write_histogram(path, label)
+        written = histpy.Histogram.open(str(path))
+        assert written.axes == expected.axes and not written.is_sparse and written.unit is None
+        assert_array_equal(contents_of(written), contents_of(expected))
+        assert_array_equal(written.sumw2.contents, expected.sumw2.contents)
+        assert_array_equal(template.expected(label), contents_of(expected))
 
 
 def test_axes_are_the_events_own_with_one_energy_bin(template):
