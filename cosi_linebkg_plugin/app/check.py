@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import FileError
 from ..histograms.read import EventHistogram, files_kept_open
 from ..io.progress import Progress, say
+from ..template.options import AUTO
 from ..template.plan import TemplatePlan
 from .config import Config
 from .fitting import ranges_text
@@ -93,9 +94,12 @@ def _made(plan: TemplatePlan | None) -> list[str]:
     axes = ", ".join(f"{axis.label} ({axis.nbins})" for axis in plan.axes)
     used = ranges_text(bins_to_ranges(plan.edges, plan.selected))
     chosen = "chosen from the data" if options.smoothing else options.filter.describe()
+    method = options.method
+    made = f"made from {used}"
+    if method == AUTO:
+        method, made = "the method that predicts control ranges best", f"from some of {used}"
     lines = [
-        f"template: {options.method}, source range {plan.low:g}-{plan.high:g} keV, "
-        f"made from {used}",
+        f"template: {method}, source range {plan.low:g}-{plan.high:g} keV, {made}",
         f"its axes: {axes}; filter: {chosen}",
     ]
     if plan.livetime:
@@ -115,5 +119,7 @@ def _written(config: Config, prepared: Prepared, out: Path | None, region: str) 
         return [f"would write: {', '.join(names)}"]
     folder = out / region
     lines = [f"would write to {folder}: {', '.join(names)}"]
+    if prepared.plan is not None and prepared.plan.options.method == AUTO:
+        lines.append("of the files background_*.hdf5 those of the method that is chosen")
     there = [name for name in names if (folder / name).exists()]
     return [*lines, f"would replace there: {', '.join(there)}"] if there else lines

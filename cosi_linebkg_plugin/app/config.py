@@ -223,8 +223,10 @@ class Line(_Section):
 
     energy: Energy = Field(description="Start value [keV].")
     window: Range | None = Field(default=None, description="Limits of the energy [keV].")
-    width: Literal["own", "shared"] | None = Field(
-        default=None, description="Of the line alone, or that of all; none: own at 511 keV."
+    width: Literal["own", "shared", "annihilation"] | None = Field(
+        default=None,
+        description="Of the line alone, that of all, or two parts; none: two at 511 keV, else that "
+        "of all.",
     )
 
     @model_validator(mode="before")

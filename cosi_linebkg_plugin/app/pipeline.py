@@ -488,15 +488,18 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
     """Names of the files that `run` writes, if all goes well, in their order.
 
     "lines" is left out of the templates if the fit has no line with counts near the source range,
-    control.png if no control range can be had.
+    control.png if no control range can be had; method auto writes "background", or the others.
     """
     figures = ["spectrum.png"]
     names = ["fit.json"]
     plan = prepared.plan
     if plan is not None:
         from ..template.axes import partial_sky
+        from ..template.options import AUTO
 
-        labels = ["background"]
+        labels = ["background"]  # of one component; with method auto the three that there may be
+        if plan.options.method == AUTO:
+            labels = ["background", "continuum", "lines"]
         if plan.options.method == "components":
             has_lines = prepared.start is None or len(prepared.start.lines) > 0
             labels = ["continuum", "lines"] if has_lines else ["continuum"]

@@ -15,7 +15,7 @@ from ..spectrum.axis import EnergySpectrum, bins_to_ranges, require_counts
 from ..spectrum.components import SpectralModel
 from .guess import guess_start
 from .objective import Objective, amplitude_slots, start_inside
-from .restarts import Optimum, other_lengths, other_places, tails_within
+from .restarts import Optimum, other_lengths, other_places, other_ratios, tails_within
 from .result import LineBackgroundFit
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def fit_spectrum(
     Returns
     -------
     LineBackgroundFit
-        With the covariance from the exact second derivatives.
+        With the covariance from the exact second derivatives. Where the fit fails with a width
+        ``sigma^2 = a + b E``, or with a broad part of an annihilation line, the one with b, or the
+        part's share, held at 0, and a message that says so.
 
     Raises
     ------
@@ -117,12 +119,51 @@ def fit_spectrum(
         offset=offset,
     )
     if problem:
+        simpler = _with_fewer_widths(result, minos)
+        if simpler is not None:
+            return simpler
         raise FitError(
             f"The fit did not converge: {problem}. Remove a line, fix a parameter or widen the "
             "limits; the exception's .result holds what was reached.",
             result,
         )
     return result
+
+
+def _with_fewer_widths(failed: LineBackgroundFit, minos: bool) -> LineBackgroundFit | None:
+    """The fit with a simpler shape of lines, where the one asked for failed; None if it fails too.
+
+    An annihilation line of few counts has one part; one strong line, or several close to each
+    other, determine one width, and not its growth.
+    """
+    model, theta = failed.model, failed.theta
+    parameters, held = list(model.parameters), []
+
+    def hold(slot: int, value: float) -> None:
+        parameters[slot] = replace(parameters[slot], value=value, free=False)
+
+    for c in (model.components[i] for i in model.lines):
+        if c.broad_slots and parameters[c.broad_slots[0]].free:
+            share, ratio = c.broad_slots
+            hold(share, max(parameters[share].low, 0.0))
+            hold(ratio, parameters[ratio].value)
+            held.append(f"{parameters[share].name} is held at {parameters[share].value:g}")
+    for c in () if held else (model.components[i] for i in model.lines):
+        if len(c.width_slots) == 2 and parameters[c.width_slots[1]].free:
+            a, b = c.width_slots
+            hold(b, max(parameters[b].low, 0.0))
+            variance = c.sigma(theta) ** 2 - parameters[b].value * float(theta[c.energy])
+            parameters[a] = replace(parameters[a], value=variance)
+            held.append(f"{parameters[b].name} is held at {parameters[b].value:g}")
+    if not held:
+        return None
+    simpler = replace(model, parameters=tuple(parameters))
+    try:
+        fit = fit_spectrum(simpler, failed.spectrum, minos=minos, offset=failed.offset)
+    except FitError:
+        return None
+    why = f"{', '.join(held)}, as the fit fails otherwise ({failed.message})"
+    return replace(fit, message="; ".join(x for x in (why, fit.message) if x))
 
 
 def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, Minuit]:
@@ -200,6 +241,7 @@ def _optimum(objective: Objective, theta: Array, sigma: Array) -> Optimum:
         starts = list(other_places(objective, best))
         if n == 0:
             starts += other_lengths(objective, best.theta)
+            starts += other_ratios(objective, best.theta)
         if not starts:
             break
         ends = [objective.score_to_minimum(start, free) for start in starts]
@@ -397,12 +439,12 @@ def _inverse_of_large(matrix: Array) -> Array | None:
 
 
 def _idle(model: SpectralModel, theta: Array, slots: Slots) -> NDArray[np.bool_]:
-    """True for parameters that act only through lines, power laws or tails that are 0."""
+    """True for parameters that act only through lines, power laws or parts of lines that are 0."""
     acting: set[int] = set()
     for c in model.components:
         if c.amplitude is None or c.kind == "function" or theta[c.amplitude] != 0.0:
-            fraction, length = c.tail_slots or (0, -1)
-            acting.update(s for s in c.slots if s != length or theta[fraction] != 0.0)
+            share, shape = c.tail_slots or c.broad_slots or (0, -1)
+            acting.update(s for s in c.slots if s != shape or theta[share] != 0.0)
         else:
             acting.add(c.amplitude)
     for slot, source, law in reversed(model.derived):

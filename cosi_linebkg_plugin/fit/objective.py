@@ -224,11 +224,11 @@ class Objective:
         steps : ndarray, shape (n_slots,)
             Half-widths of the differences.
         """
+        if slots.size < _MANY:
+            return self._dense_hessian(theta, slots, steps)
         known, matrix = self._last_hessian
         if len(known) and all(map(np.array_equal, known, (theta, slots, steps))):
             return matrix
-        if slots.size < _MANY:
-            return self._dense_hessian(theta, slots, steps)
         spans = self._spans(theta, slots)
         rows = np.zeros((slots.size, slots.size))
         up, down = np.empty((2, theta.size))

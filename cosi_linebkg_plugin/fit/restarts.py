@@ -46,6 +46,9 @@ _TRIED_LENGTHS, LONGEST_TAIL = (0.7, 2.0, 4.0), 6.0
 _ANOTHER_LENGTH, _TRIED_FRACTIONS = 1.4, (0.02, 0.6)
 
 
+#: Widths of a broad part over those of the narrow one that are tried, with this share of counts.
+_TRIED_RATIOS, _TRIED_SHARE = (1.5, 2.5, 5.0), 0.4
+
 #: Limits on a tail that agree to this fraction are the same.
 SAME_LENGTH = 1e-3
 
@@ -113,6 +116,21 @@ def other_lengths(objective: Objective, theta: Array) -> Iterator[Array]:
                 yield start
 
 
+def other_ratios(objective: Objective, theta: Array) -> Iterator[Array]:
+    """Starts with other widths of the broad part of annihilation lines than a fit has found."""
+    model = objective.model
+    for c in (model.components[i] for i in model.lines):
+        if not c.broad_slots or not model.parameters[c.broad_slots[1]].free:
+            continue
+        broad, ratio = c.broad_slots
+        for tried in _TRIED_RATIOS:
+            start = theta.copy()
+            start[ratio] = tried
+            if model.parameters[broad].free:
+                start[broad] = _TRIED_SHARE
+            yield np.clip(start, objective.low, objective.high)
+
+
 def other_places(objective: Objective, end: Optimum) -> Iterator[Array]:
     """Starts with a weak line where the score test, all else free, likes it as much as here.
 
@@ -121,8 +139,8 @@ def other_places(objective: Objective, end: Optimum) -> Iterator[Array]:
     model, theta = objective.model, end.theta
     if end.problem:
         _, _, information = objective.scoring(theta)
-        inverse = np.linalg.pinv(information[np.ix_(end.interior, end.interior)], hermitian=True)
-        end = Optimum(theta, end.interior, np.asarray(inverse, dtype=float), end.problem)
+        inverse = _inverse(information[np.ix_(end.interior, end.interior)])
+        end = Optimum(theta, end.interior, inverse, end.problem)
     lines = _weak_lines(model, end)
     if not lines:
         return
@@ -241,5 +259,12 @@ def _without(end: Optimum, slots: Slots) -> tuple[Slots, Array]:
     covariance = c[rest][:, rest]
     if own.any():
         cross = c[rest][:, own]
-        covariance = covariance - cross @ np.linalg.solve(c[own][:, own], cross.T)
+        covariance = covariance - cross @ _inverse(c[own][:, own]) @ cross.T
     return end.interior[rest], covariance
+
+
+def _inverse(matrix: Array) -> Array:
+    """Of a symmetric matrix; of what is singular in it, 0."""
+    root = np.sqrt(np.maximum(np.abs(np.diag(matrix)), 1e-300))
+    scale = np.outer(root, root)
+    return np.asarray(np.linalg.pinv(matrix / scale, 1e-10, hermitian=True) / scale, dtype=float)

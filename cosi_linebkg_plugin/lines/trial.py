@@ -200,8 +200,8 @@ class TrialFit:
         """Free parameters off their limits."""
         free, low, high = self.model.free, self.objective.low, self.objective.high
         slack = 1e-6 * np.maximum(np.abs(self.theta), 1e-3)
-        inside = (self.theta > low + slack) & (self.theta < high - slack)
-        return np.asarray(free[inside[free]], dtype=np.int64)
+        inside: NDArray[np.bool_] = (self.theta > low + slack) & (self.theta < high - slack)
+        return free[inside[free]]
 
     @cached_property
     def _information(self) -> tuple[Array, Array]:

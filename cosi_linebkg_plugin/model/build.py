@@ -14,6 +14,7 @@ from astromodels.functions.function import CompositeFunction, Function, Function
 
 from ..errors import ModelError
 from .functions import (
+    AnnihilationLine,
     LinearGaussian,
     LinearLineStep,
     LinearTailedGaussian,
@@ -34,6 +35,7 @@ _FUNCTIONS: dict[str, type[Function1D]] = {
     "tailed_gaussian": TailedGaussian,
     "linear_gaussian": LinearGaussian,
     "linear_tailed_gaussian": LinearTailedGaussian,
+    "annihilation": AnnihilationLine,
     "step": LineStep,
     "linear_step": LinearLineStep,
 }
@@ -61,9 +63,9 @@ def background_model(
         Energies; or ``(energy, (low, high))`` with the range in which the fit may move the line;
         or mappings with the key "energy" and optionally "window" and "width". Quantities, or
         numbers in keV. Without a window a line may move by 10 keV, but not past half the distance
-        to its neighbour. The width is "shared" or the line's "own"; by default it is shared,
-        except within 2 keV of 511 keV, where annihilation is Doppler-broadened. No lines gives
-        the continuum alone.
+        to its neighbour. The width is "shared", the line's "own", or "annihilation": a narrow and
+        a broad part (see `lineshapes`), without a tail. By default it is shared, except within
+        2 keV of 511 keV, where positrons annihilate. No lines gives the continuum alone.
     pivot : Quantity or float, optional
         Pivot energy of the continuum; default: the mean line energy, or 1000 keV.
     sigma : Quantity or float

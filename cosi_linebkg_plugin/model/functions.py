@@ -75,6 +75,67 @@ class TailedGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,m
         return F * tailed_gaussian_density(x, mu, sigma, fraction, length)
 
 
+class AnnihilationLine(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
+    r"""
+    description :
+
+        A line with a narrow and a broad Gaussian at one energy
+
+    latex : $ F\left[(1-p)\,N(x;\mu,\sigma)+p\,N(x;\mu,r\sigma)\right] $
+
+    parameters :
+
+        F :
+
+            desc : Integral between -inf and +inf
+            initial value : 1
+
+        mu :
+
+            desc : Energy of the line
+            initial value : 0.0
+
+        sigma :
+
+            desc : Standard deviation of the narrow part
+            initial value : 1.0
+            min : 1e-12
+
+        broad :
+
+            desc : Share of the counts in the broad part
+            initial value : 0.5
+            min : 0
+            max : 1
+
+        ratio :
+
+            desc : Width of the broad part over that of the narrow part
+            initial value : 2.0
+            min : 1
+
+    tests :
+        - { x : 0.0, function value: 0.29920671, tolerance: 1e-8}
+
+    """
+
+    def _set_units(self, x_unit: Unit, y_unit: Unit) -> None:
+        self.F.unit = y_unit * x_unit
+        self.mu.unit = x_unit
+        self.sigma.unit = x_unit
+        self.broad.unit = ""
+        self.ratio.unit = ""
+
+    def evaluate(
+        self, x: Energies, F: float, mu: float, sigma: float, broad: float, ratio: float
+    ) -> Energies:
+        """Density at x."""
+        z = (x - mu) / sigma
+        narrow = (1.0 - broad) * np.exp(-0.5 * z**2)
+        wide = broad / ratio * np.exp(-0.5 * (z / ratio) ** 2)
+        return F * (narrow + wide) / (np.sqrt(2.0 * np.pi) * sigma)
+
+
 class LinearGaussian(Function1D, metaclass=FunctionMeta):  # type: ignore[misc,metaclass]
     r"""
     description :

@@ -26,6 +26,7 @@ def default_priors(model: Model) -> None:
       1000 to either side of the present value.
     * From 0, without an upper bound (the counts F of a line): uniform, up to 10 times the largest
       present counts of a line; one that stands at exactly 0 is set to 1 % of these.
+    * One that stands at a lower bound of 0 (the share of a tail): set to 1 % of its upper bound.
     * A parameter that has a prior already keeps it, if that lies inside the bounds.
 
     Parameters
@@ -62,9 +63,11 @@ def default_priors(model: Model) -> None:
             )
     for path, prior in new.items():
         free[path].prior = prior
-    for p in amplitudes.values():
-        if p.value == 0:
+    for path, p in free.items():
+        if path in amplitudes and p.value == 0:
             p.value = 0.01 * largest
+        elif p.value == p.bounds[0] == 0 and p.bounds[1] is not None:
+            p.value = 0.01 * float(p.bounds[1])
 
 
 def _is_amplitude(parameter: Parameter) -> bool:

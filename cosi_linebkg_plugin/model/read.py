@@ -19,6 +19,7 @@ from ..spectrum.laws import FUNCTIONS, Law
 from ..spectrum.priors import FUNCTIONS as PRIORS
 from ..spectrum.priors import Prior
 from .functions import (
+    AnnihilationLine,
     LinearGaussian,
     LinearLineStep,
     LinearTailedGaussian,
@@ -34,6 +35,7 @@ _CLOSED_FORMS: dict[type, str] = {
     TailedGaussian: "tailed_gaussian",
     LinearGaussian: "linear_gaussian",
     LinearTailedGaussian: "linear_tailed_gaussian",
+    AnnihilationLine: "annihilation",
     LineStep: "step",
     LinearLineStep: "linear_step",
     Broken_powerlaw: "broken_powerlaw",

@@ -32,10 +32,17 @@ CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
 
 WIDTHS = ("constant", "linear")
 
+#: What the width of one line may be.
+OF_A_LINE = ("shared", "own", "annihilation")
+
+#: Start of the broad part of an annihilation line: share of the counts, and width over that of the
+#: narrow part, with its limits.
+BROAD_START, BROAD_RATIOS = (0.5, 2.0), (1.2, 10.0)
+
 #: Height of the step under a line over the line's area, at most [1/keV].
 MAX_STEP = 0.1
 
-#: A line this close to 511 keV is Doppler-broadened positron annihilation [keV].
+#: A line this close to 511 keV is positron annihilation, partly Doppler-broadened [keV].
 ANNIHILATION, ANNIHILATION_REACH = 511.0, 2.0
 
 #: Parameters that lines and steps have in common, unless a line's width is its own.
@@ -43,11 +50,16 @@ SHARED = ("sigma", "a", "b", "fraction", "length", "step")
 
 
 class Line(NamedTuple):
-    """One line as it was asked for: energy and window [keV], and whether its width is its own."""
+    """One line as it was asked for: energy and window [keV], and its width, one of `OF_A_LINE`."""
 
     energy: float
     window: tuple[float, float]
-    own_width: bool
+    width: str
+
+    @property
+    def own_width(self) -> bool:
+        """Whether it shares no width with the others."""
+        return self.width != "shared"
 
 
 class Part(NamedTuple):
@@ -182,6 +194,8 @@ def _continuum(kind: str, pivot: float) -> Part:
 
 def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
     kind = f"{'linear_' if linear else ''}{'tailed_' if tail else ''}gaussian"
+    if line.width == "annihilation":
+        kind = "annihilation"
     low, high = SIGMA_LIMITS
     parameters = {
         "F": Parameter("", 1000.0, "counts", low=0.0),
@@ -192,6 +206,8 @@ def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
         "b": Parameter("", 0.5 * sigma**2 / line.energy, "keV", 0.0, high**2 / line.energy),
         "fraction": Parameter("", TAIL_START[0], "", 0.0, 1.0),
         "length": Parameter("", TAIL_START[1], "keV", *TAIL_LENGTHS),
+        "broad": Parameter("", BROAD_START[0], "", 0.0, 1.0),
+        "ratio": Parameter("", BROAD_START[1], "", *BROAD_RATIOS),
     }
     return _part(kind, parameters, [r for r in SHARED if not (r == "sigma" and line.own_width)])
 
@@ -206,7 +222,7 @@ def _step(line: Part, behind: int) -> Part:
 
 def line_table(lines: Iterable[Any]) -> list[Line]:
     """The lines in order of energy."""
-    rows: list[tuple[float, tuple[float, float] | None, bool]] = []
+    rows: list[tuple[float, tuple[float, float] | None, str]] = []
     if isinstance(lines, str) or not isinstance(lines, Iterable):
         raise ModelError(f"lines must be a list of energies, got {lines!r}.")
     for i, line in enumerate(lines, start=1):
@@ -221,25 +237,35 @@ def line_table(lines: Iterable[Any]) -> list[Line]:
                 f"Line {i} at {energy:g} keV lies outside its window "
                 f"{window[0]:g}-{window[1]:g} keV; widen the window or move the line."
             )
-        if width not in (None, "own", "shared"):
-            raise ModelError(f"The width of line {i} must be own or shared, got {width!r}.")
-        near = abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
-        rows.append((energy, window, width == "own" or (near and width is None)))
+        width = _width_of(width, energy, i)
+        rows.append((energy, window, width))
     rows.sort(key=lambda row: row[0])
     energies = [row[0] for row in rows]
     for a, b in itertools.pairwise(energies):
         if a == b:
             raise ModelError(f"Two lines have the same energy {a:g} keV; give each line once.")
     table = []
-    for i, (energy, window, own) in enumerate(rows):
+    for i, (energy, window, width) in enumerate(rows):
         below = min(DEFAULT_WINDOW, (energy - energies[i - 1]) / 2) if i else DEFAULT_WINDOW
         above = (
             min(DEFAULT_WINDOW, (energies[i + 1] - energy) / 2)
             if i + 1 < len(rows)
             else DEFAULT_WINDOW
         )
-        table.append(Line(energy, window or (energy - below, energy + above), own))
+        table.append(Line(energy, window or (energy - below, energy + above), width))
     return table
+
+
+def _width_of(width: Any, energy: float, number: int) -> str:
+    """The width of a line, one of `OF_A_LINE`, by default by its energy [keV]."""
+    if width is None:
+        near = abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
+        return "annihilation" if near else "shared"
+    if width not in OF_A_LINE:
+        raise ModelError(
+            f"The width of line {number} must be one of {', '.join(OF_A_LINE)}, got {width!r}."
+        )
+    return str(width)
 
 
 def _split_line(line: Any, number: int) -> tuple[Any, Any, Any]:

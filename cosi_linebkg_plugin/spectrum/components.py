@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from .axis import check_edges, check_inside, overlapping_bins
 from .kernels import (
+    BROADENED,
     BROKEN,
     FIT_REACH,
     FULL_REACH,
@@ -41,6 +42,7 @@ ROLES = {
     "tailed_gaussian": ("F", "mu", "sigma", "fraction", "length"),
     "linear_gaussian": ("F", "mu", "a", "b"),
     "linear_tailed_gaussian": ("F", "mu", "a", "b", "fraction", "length"),
+    "annihilation": ("F", "mu", "sigma", "broad", "ratio"),
     "step": ("F", "mu", "sigma", "step"),
     "linear_step": ("F", "mu", "a", "b", "step"),
 }
@@ -54,6 +56,7 @@ _NUMBERS = {
     "tailed_gaussian": TAILED,
     "linear_gaussian": GAUSSIAN,
     "linear_tailed_gaussian": TAILED,
+    "annihilation": BROADENED,
     "step": STEP,
     "linear_step": STEP,
 }
@@ -198,8 +201,13 @@ class Component:
         """Of a line with a low-energy tail: fraction and length."""
         return self.slots[-2:] if self.kind.endswith("tailed_gaussian") else ()
 
+    @property
+    def broad_slots(self) -> tuple[int, ...]:
+        """Of an annihilation line: share of its broad part, and the ratio of the widths."""
+        return self.slots[-2:] if self.kind == "annihilation" else ()
+
     def sigma(self, theta: Array) -> float:
-        """Of a line or its step: its width [keV]."""
+        """Of a line or its step: its width [keV], that of the narrow part if there are two."""
         if self.kind not in _LINEAR:
             return float(theta[self.slots[2]])
         a, b = theta[self.slots[2]], theta[self.slots[3]]

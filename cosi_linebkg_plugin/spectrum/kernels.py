@@ -78,6 +78,9 @@ _LN2 = math.log(2.0)
 _BITS_OF_ONE, _BITS_OF_ROOT, _BITS_OF_WHOLE = 0x3FF << 52, 0x3FE6A09E667F3BCD, 0x433 << 52
 _FRACTION = 2**52 - 1
 
+#: So few counts are none: their part of the statistic is smaller than a float can tell.
+_NO_COUNTS = 1e-280
+
 #: Leaves of a float's digits so many that its square is exact.
 _SHORT = -(2**27)
 
@@ -86,7 +89,7 @@ _SHORT = -(2**27)
 _TO_WHOLE = 1.5 * 2.0**52
 
 #: Kinds of component, as numbers in the tables that the compiled functions take.
-POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP = range(6)
+POWERLAW, BROKEN, POLYNOMIAL, GAUSSIAN, TAILED, STEP, BROADENED = range(7)
 
 #: Numbers in one row of such a table: the kind, and six slots.
 ROW = 7
@@ -893,6 +896,49 @@ def _add_step(
         z0, q0, p0, g0 = z1, q1, p1, g1
 
 
+@_inner
+def _add_broadened(
+    edges: Array,
+    F: float,
+    mu: float,
+    sigma: float,
+    broad: float,
+    ratio: float,
+    reach: float,
+    total: Array,
+    jac: Array,
+    slots: Slots,
+) -> None:
+    """Two Gaussians of one energy: a share `broad` of the counts is `ratio` times as wide."""
+    area, mean, width, share, stretch = slots[0], slots[1], slots[2], slots[4], slots[5]
+    with_jac = jac.size > 0
+    for part in range(2):
+        weight, sign, factor = (broad, 1.0, ratio) if part else (1.0 - broad, -1.0, 1.0)
+        own = sigma * factor
+        first, last = bins_in_reach(edges, mu - reach * own, mu + reach * own)
+        if first >= last:
+            continue
+        z0 = (edges[first] - mu) / own
+        q0 = 0.5 * math.erfc(abs(z0) * _SQRT_HALF)
+        p0 = p1 = _INV_SQRT_2PI * math.exp(-0.5 * z0 * z0)
+        for i in range(first, last):
+            z1 = (edges[i + 1] - mu) / own
+            q1 = 0.5 * math.erfc(abs(z1) * _SQRT_HALF)
+            dz = (edges[i + 1] - edges[i]) / own
+            value = _probability(z0, z1, dz, q0, q1)
+            total[i] += F * weight * value
+            if with_jac:
+                p1 = _INV_SQRT_2PI * math.exp(-0.5 * z1 * z1)
+                d_mu, d_own = _probability_slopes(z0, z1, dz, p0, p1)
+                jac[area, i] += weight * value
+                jac[mean, i] += F * weight * d_mu / own
+                jac[width, i] += F * weight * d_own / sigma
+                jac[share, i] += sign * F * value
+                if part:
+                    jac[stretch, i] += F * weight * d_own / ratio
+            z0, q0, p0 = z1, q1, p1
+
+
 # --- all components in one pass -----------------------------------------------------------------
 
 
@@ -979,6 +1025,10 @@ def _add_rest(
                     edges, first, second, sigma, slope, theta[s[4]], theta[s[5]], reach, folds,
                     total, jac, s,
                 )  # fmt: skip
+            elif kind == BROADENED:
+                _add_broadened(
+                    edges, first, second, sigma, theta[s[4]], theta[s[5]], reach, total, jac, s
+                )
             else:
                 _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 
@@ -1013,23 +1063,22 @@ def tail_densities(z: Array, sigma: float, length: float) -> Array:
 def _half_deviance_of_bin(n: float, e: float) -> float:
     """``e - n + n ln(n/e)``, written around e = n so that it keeps its digits there.
 
-    With e/n = 2^k m, 1/sqrt(2) <= m < sqrt(2), and r = (m - 1)/(m + 1), ln m is
-    2 (r + r^3/3 + r^5/5 ...). Where k = 0, r = (e - n)/(e + n), and e - n - 2 n r = r (e - n).
+    With e/n = 2^k m, 1/sqrt(2) <= m < sqrt(2), and r = (e - n 2^k)/(e + n 2^k), ln m is
+    2 (r + r^3/3 + r^5/5 ...). Where k = 0, e - n - 2 n r = r (e - n).
     """
     difference = e - n
     bits = np.float64(e / n).view(np.int64) + (_BITS_OF_ONE - _BITS_OF_ROOT)
-    m = np.int64((bits & _FRACTION) + _BITS_OF_ROOT).view(np.float64)
+    scaled = n * np.int64(bits & ~_FRACTION).view(np.float64)
     k = np.int64((bits >> 52) | _BITS_OF_WHOLE).view(np.float64) - (2.0**52 + 1023.0)
-    near = k == 0.0
-    r = (difference if near else m - 1.0) / (e + n if near else m + 1.0)
+    r = (e - scaled) / (e + scaled)
     r2 = r * r
     series = 1.0 / 19.0 + r2 * (1.0 / 21.0)
     series = 1.0 / 15.0 + r2 * (1.0 / 17.0 + r2 * series)
     series = 1.0 / 11.0 + r2 * (1.0 / 13.0 + r2 * series)
     series = 1.0 / 7.0 + r2 * (1.0 / 9.0 + r2 * series)
     series = 1.0 / 3.0 + r2 * (1.0 / 5.0 + r2 * series)
-    start = r * difference if near else difference - n * (k * _LN2 + 2.0 * r)
-    return start - 2.0 * n * (r * (r2 * series)) if n > 0.0 else e
+    start = r * difference if k == 0.0 else difference - n * (k * _LN2 + 2.0 * r)
+    return start - 2.0 * n * (r * (r2 * series)) if n > _NO_COUNTS else e
 
 
 @_called

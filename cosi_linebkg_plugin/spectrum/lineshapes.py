@@ -15,6 +15,8 @@ Shapes (E, mu, sigma, length in keV):
   with ``y = E - mu`` (Phillips & Marlow 1976, NIM 137, 525, Eq. 5, without the step);
 * step under a line ``F step erfc[(E - mu)/(sqrt2 sigma)]/2``, `step` in 1/keV (Phillips & Marlow
   have one too): photons of the line that were scattered on their way;
+* annihilation line ``F [(1-broad) N(E; mu, sigma) + broad N(E; mu, ratio sigma)]``: positrons that
+  annihilate at rest, and with electrons bound more tightly or in flight (Doppler effect);
 * for line and step, ``sigma^2 = a + b mu`` in place of a sigma.
 
 Counts and derivatives are right to 1e-12 wherever they exceed 1e-290, for bins from 1e-3 to 1e3
@@ -36,6 +38,7 @@ from scipy.special import ndtr
 
 from .axis import check_edges
 from .kernels import (
+    BROADENED,
     FULL_REACH,
     GAUSSIAN,
     POWERLAW,
@@ -193,6 +196,32 @@ def step_counts(
         To each line's F, mu, sigma, step.
     """
     return _run_lines(edges, STEP, F, mu, sigma, step)
+
+
+def annihilation_counts(
+    edges: ArrayLike,
+    F: ArrayLike,
+    mu: ArrayLike,
+    sigma: ArrayLike,
+    broad: ArrayLike,
+    ratio: ArrayLike,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts per bin of lines with a narrow and a broad part at one energy.
+
+    Parameters
+    ----------
+    edges : array_like, shape (n_bins + 1,), keV
+    F, mu, sigma, broad, ratio : array_like, broadcast to shape (n_lines,)
+        Counts of both parts, energy [keV], width of the narrow part [keV], share of the counts in
+        the broad part (0 to 1), and its width over the narrow part's.
+
+    Returns
+    -------
+    counts : ndarray, shape (n_bins,)
+    derivatives : ndarray, shape (n_lines, 5, n_bins)
+        To each line's F, mu, sigma, broad, ratio.
+    """
+    return _run_lines(edges, BROADENED, F, mu, sigma, broad, ratio)
 
 
 def step_density(energies: ArrayLike, mu: float, sigma: float, step: float) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from ..histograms.read import EventHistogram
 from ..io.progress import Progress
 from .choice import choose_method
 from .control import ControlRanges
+from .filters import Filter
 from .notes import fitted_source, of_systematic_error, unknown_without_sky, unused_options
 from .options import AUTO, TemplateOptions
 from .plan import TemplatePlan, plan_for_fit
@@ -84,7 +85,8 @@ def validate_template(
         raise TemplateError(
             f"The template was split along {record.split}; validate it before that."
         )
-    if record.method == "sideband" and not record.recipe:
+    told = record.method != "sideband" and record.filter == Filter().describe()
+    if not record.recipe and not told:
         raise TemplateError(
             "The template's file does not say how it was made; make it anew with validate=True."
         )
@@ -106,6 +108,8 @@ def _from_spectrum(
     plan: TemplatePlan, recipe: Recipe, progress: Progress | None
 ) -> BackgroundTemplate:
     """The template with the amounts that the spectrum gives, or that are fitted to observed=."""
+    # first, so that its sums are gone when the template's are made
+    control = control_ranges(plan, recipe, progress) if plan.options.validate else None
     filtered = filtered_maps(plan, recipe, progress)
     amounts = amounts_of(plan, recipe, filtered.total)
     fit = recipe.fit
@@ -119,8 +123,8 @@ def _from_spectrum(
         )
     notes += of_systematic_error(fit, included=True)
     template = assemble(plan, recipe, filtered, amounts, notes=notes)
-    if plan.options.validate:
-        template.set_control(control_ranges(plan, recipe, progress), amounts)
+    if control is not None:
+        template.set_control(control, amounts)
     if plan.observed is not None:
         # the spectrum's knowledge of the continuum, and a line ratio, hold the norms
         template.fit_norms(plan.observed, constrain=True)

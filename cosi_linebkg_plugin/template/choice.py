@@ -39,7 +39,7 @@ LARGEST_MISFIT = 0.005
 _ROOM = 6.0
 
 #: Sums of this many bytes are made at once.
-_AT_ONCE = 1e9
+_AT_ONCE = 2.5e8
 
 #: Beyond this ratio of mean^2 to variance the law of the counts is Poisson's.
 _POISSON = 1e8

@@ -126,14 +126,9 @@ class ControlRanges:
 
     @property
     def objections(self) -> tuple[str, ...]:
-        """Why the template should not be used; empty if it may."""
+        """Why the template should not be used; empty if nothing speaks against it."""
         found = []
-        if len(self.ranges) < LEAST_RANGES:
-            found.append(
-                f"{len(self.ranges)} control ranges are too few for a statement, "
-                f"{LEAST_RANGES} are needed"
-            )
-        else:
+        if self.tested:
             limits = [("totals", self.amount, LARGEST_AMOUNT)]
             limits += [(f"bins of {a}", e, LARGEST_SHAPE) for a, e in self.shapes.items()]
             found += [
@@ -149,9 +144,14 @@ class ControlRanges:
         return tuple(found)
 
     @property
+    def tested(self) -> bool:
+        """Whether there are enough control ranges for a statement."""
+        return len(self.ranges) >= LEAST_RANGES
+
+    @property
     def usable(self) -> bool:
-        """Whether nothing speaks against the template."""
-        return not self.objections
+        """Whether it was tested, and nothing speaks against the template."""
+        return self.tested and not self.objections
 
     def summary(self) -> str:
         """The result in a sentence."""
@@ -161,9 +161,11 @@ class ControlRanges:
             parts = [f"totals agree {_agreement(self.amount)}"]
             parts += [f"{axis} {_agreement(error)}" for axis, error in self.shapes.items()]
             text += ": " + ", ".join(parts)
-        return f"{text}; " + (
-            "may be used" if self.usable else f"should not be used: {'; '.join(self.objections)}"
-        )
+        if self.objections:
+            return f"{text}; should not be used: {'; '.join(self.objections)}"
+        if not self.tested:
+            return f"{text}; that is no test, {LEAST_RANGES} are needed"
+        return f"{text}; may be used"
 
     def rows(self) -> list[dict[str, Any]]:
         """A row of a table for each range: plain numbers and text."""
@@ -173,8 +175,8 @@ class ControlRanges:
                 "range": f"{r.low:g}-{r.high:g} keV",
                 "expected": (r.expected, r.error),
                 "observed": r.observed,
-                "difference_percent": r.difference_percent,
-                "pull": r.pull(),
+                "difference_percent": round(r.difference_percent, 2),
+                "pull": round(r.pull(), 2),
             }
             for axis, test in r.shapes.items():
                 row[f"{axis}_chi2"] = f"{test.chi2:.1f} / {test.dof}"

@@ -209,17 +209,17 @@ def apply_filter(
         before, patterns = linear.sum(axis=1), np.maximum(linear, 0.0, out=buffer)
         sums, known, empty = _empty_patterns(patterns, counts, spread, window is not None)
         least, group_noise = 1.0 - known, np.zeros(starts.size)
-        rows = _where(empty & known)
-        cells = _group_sums(variances[times], starts)[rows]
-        group_noise[rows], least[rows] = _noise(raw[rows], cells, counts[rows], spread[rows])
+        if (empty & known).any():
+            rows = _where(empty & known)
+            cells = _group_sums(variances[times], starts)[rows]
+            group_noise[rows], least[rows] = _noise(raw[rows], cells, counts[rows], spread[rows])
         noise[times], shrinkage[times] = let_through * group_noise[group], least[group]
         clipped[times] = np.maximum(1.0 - before / sums, 0.0)[group]
         untouched[times] &= ~empty[group]
-        patterns, sums = patterns[group], sums[group]
         for t in range(times.start, times.stop):
-            factor = np.where(untouched[t], 1.0, totals[t] / sums)
-            np.multiply(patterns, factor[:, None], out=filtered[t])
-            overall += factor @ patterns
+            factor = np.where(untouched[t], 1.0, totals[t] / sums[group])
+            _multiples(patterns, group, factor, filtered[t])
+            overall += np.add.reduceat(factor, starts) @ patterns
 
     if not overall.sum() > 0:
         raise TemplateError(
@@ -270,6 +270,15 @@ def _empty_patterns(
     empty = ~known | (patterns.min(axis=1) <= least)
     sums[~known] = np.inf
     return sums, known, empty
+
+
+def _multiples(patterns: Array, group: Any, factor: Array, out: Array) -> None:
+    """Fill `out`, shape (n_phi, n_pix), with each bin's multiple of the pattern of its group."""
+    if isinstance(group, slice):
+        np.multiply(patterns, factor[:, None], out=out)
+        return
+    np.take(patterns, group, axis=0, out=out, mode="clip")  # "raise" would make a copy
+    out *= factor[:, None]
 
 
 def _spread_variances(

@@ -11,22 +11,23 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FitError, LineBackgroundError, TemplateError
+from ..errors import LineBackgroundError, TemplateError
 from ..fit.minimise import fit_spectrum, from_best
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress, say
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from ..spectrum.components import Component, SpectralModel
 from ..units import in_kev
-from .amounts import expected_amounts
+from .amounts import expected_amounts, source_amounts
 from .axes import partial_sky
 from .comparison import COMPARED_AXES, Projection, project_counts
 from .control import ControlRange, ControlRanges, ShapeTest, measured_amount
 from .extra_error import ExtraError, extra_error
 from .options import TemplateOptions
 from .plan import TemplatePlan, plan_for_fit
-from .steps import Recipe, amounts_of, make_recipe, maps_of_sums
-from .sums import sum_slices
+from .steps import Recipe, amounts_of, maps_of_sums
+from .sums import phi_shifts, sum_slices
+from .weights import slice_weights
 
 Array = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ _SEEN_SHARE = 0.5
 NSIDE = 4
 
 #: Sums of this many bytes are made at once.
-_AT_ONCE = 1e9
+_AT_ONCE = 2.5e8
 
 #: A component with a smaller share of a control range's counts needs no map there.
 _LEAST_SHARE = 1e-3
@@ -172,6 +173,8 @@ def choose_ranges(plan: TemplatePlan, fit: LineBackgroundFit) -> list[tuple[floa
     """
     edges, width = plan.edges, plan.high - plan.low
     usable = fit.spectrum.used & ~plan.in_source
+    if not usable.any():
+        return []
     centers = plan.centers[plan.selected]
     reach = [
         0.5 * max(plan.middle - centers.min(), 0.0),
@@ -252,9 +255,9 @@ def refit_without(
 ) -> LineBackgroundFit:
     """The same model fitted as if a control range were the source range.
 
-    Lines of the control range alone are left out, as nobody would know of them. Others that the
-    mask hides keep their values. Those less than its width away keep their energies, or they
-    would move to where nothing sees them; all do where the fit fails.
+    Lines stay at their energies: free, a faint one moves to where nothing sees it. Lines of the
+    control range alone are left out, as nobody would know of them; others that the mask hides keep
+    their values.
 
     Parameters
     ----------
@@ -270,22 +273,15 @@ def refit_without(
     """
     spectrum = fit.spectrum.with_mask([*fit.mask, control, *hidden])
     inside = overlapping_bins(spectrum.edges, *control)
-    low, high = control[0] - (control[1] - control[0]), control[1] + (control[1] - control[0])
     uses = Counter(itertools.chain.from_iterable(c.slots for c in fit.model.components))
-    held: set[int] = set()
+    held = {fit.model.components[i].energy for i in fit.model.lines}
     absent: set[int] = set()
     for line, counts in zip(*_line_spectra(fit), strict=True):
         if counts[spectrum.used].sum() < _SEEN_SHARE * counts.sum():
             held |= {slot for slot in line.slots if uses[slot] == 1}
-        if low <= fit.theta[line.energy] <= high:
-            held.add(line.energy)
         if counts[inside].sum() > _ALONE_SHARE * counts.sum():
             absent.add(line.area)
-    energies = {fit.model.components[i].energy for i in fit.model.lines}
-    try:
-        return fit_spectrum(_start(fit, held, absent), spectrum, offset=fit.offset)
-    except FitError:  # a faint line that strays
-        return fit_spectrum(_start(fit, held | energies, absent), spectrum, offset=fit.offset)
+    return fit_spectrum(_start(fit, held, absent), spectrum, offset=fit.offset)
 
 
 def _start(fit: LineBackgroundFit, held: Container[int], absent: Container[int]) -> SpectralModel:
@@ -308,11 +304,13 @@ def _trial(
     """The recipe for a control range, which `fit` does not know."""
     low, high = hidden
     own = plan_for_fit(plan.events, fit, (low, high), _options_for(plan, fit, low, high, recipe))
-    made = make_recipe(own, fit, None)
-    amounts = expected_amounts(own, fit, made.source, made.weights.labels, lines_may_hide=False)
+    source = source_amounts(own, fit)
+    weights = slice_weights(own, fit, source)
+    amounts = expected_amounts(own, fit, source, weights.labels, lines_may_hide=False)
     total = sum(amounts.counts.values())
     labels = tuple(k for k, n in amounts.counts.items() if n > _LEAST_SHARE * total)
-    return Trial(own, replace(made, amounts=amounts), labels)
+    shifts = phi_shifts(own) if own.options.shift else None
+    return Trial(own, Recipe(fit, source, weights, amounts, recipe.filter, (), shifts), labels)
 
 
 def _options_for(

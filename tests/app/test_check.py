@@ -77,6 +77,14 @@ def test_the_files_that_it_names_are_those_that_a_run_writes(write, tmp_path, ch
     assert [path.name for path in outcome.files] == names
 
 
+def test_a_method_that_is_still_to_be_chosen(folder, write, capsys):
+    assert main(["check", str(write(template={"method": "auto"})), "--out", "o"]) == 0
+    said = capsys.readouterr().out
+    assert "template: the method that predicts control ranges best" in said
+    assert "background_background.hdf5, background_continuum.hdf5, background_lines.hdf5" in said
+    assert "of the files background_*.hdf5 those of the method that is chosen" in said
+
+
 def test_it_says_what_would_be_replaced(write, tmp_path, capsys):
     path = write()
     (tmp_path / "fit.json").write_text("old")

@@ -236,6 +236,35 @@ def read(model):
     return spectrum_of(model, "linebkg").current_model()
 
 
+def test_a_missing_step_is_named():
+    lines = [1633.0, 1779.0]
+    values = {"K_1": 3000.0, "F_2": 5e4, "F_3": 1e5}
+    truth = read(background_model(lines, pivot=1800, step=True))
+    for ratio, proposed in ((2e-3, True), (0.0, False)):
+        height = next(n for n in truth.names if n.startswith("step"))
+        drawn = replace(
+            truth,
+            parameters=tuple(
+                replace(p, value=(values | {height: ratio}).get(p.name, p.value))
+                for p in truth.parameters
+            ),
+        )
+        data = simulated_spectrum(drawn, np.linspace(1500, 2000, 251), np.random.default_rng(3))
+        fit = fit_spectrum(read(background_model(lines, pivot=1800)), data)
+        assert (fit.adequacy.step_z > 10) == proposed
+        assert ("Try a step under the lines (step: true, +" in fit.summary()) == proposed
+        assert fit.adequacy.is_adequate() == (not proposed)
+        assert fit.adequacy.to_dict()["step_z"] == fit.adequacy.step_z
+        # the square of a score is the gain in deviance of a small effect
+        better = fit_spectrum(truth, data)
+        assert better.adequacy.step_z is None and better.adequacy.is_adequate()
+        if not proposed:
+            gain = fit.deviance - better.deviance
+            assert max(fit.adequacy.step_z, 0.0) ** 2 == pytest.approx(gain, abs=0.05)
+    no_line = fit_spectrum(read(background_model(pivot=1800)), data)
+    assert no_line.adequacy.step_z is None
+
+
 def test_a_missing_tail_is_named():
     energies = [line[0] for line in LINES]
     truth = read(background_model(energies, pivot=1800, tail=True))

@@ -9,7 +9,7 @@ from iminuit import Minuit
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.special import xlogy
-from spectra import dc3_spectrum, line_model, tutorial_model
+from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin.errors import DataError, FitError, ModelError
 from cosi_linebkg_plugin.fit.guess import guess_values
@@ -17,6 +17,7 @@ from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.objective import Objective
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.lines.search import find_lines
+from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
 from cosi_linebkg_plugin.spectrum.components import Component, Parameter, SpectralModel
 from cosi_linebkg_plugin.spectrum.priors import Prior
 
@@ -271,3 +272,27 @@ def test_a_spectrum_without_counts_is_refused(two_lines):
                 use(TWO_LINES, data)
         with pytest.raises(DataError, match=message):
             find_lines(data)
+
+
+@pytest.mark.parametrize("tail", [False, True])
+def test_one_line_has_no_growing_width(tail):
+    """It raised "the data do not tell apart a_2, b_2": the constant width says all there is."""
+    linear, constant = (
+        numerical_model(spectrum_parts([1778.9], sigma=2.5, width=width, tail=tail))
+        for width in ("linear", "constant")
+    )
+    edges = np.arange(1730.0, 1830.0, 1.0)
+    values = {"K_1": 100.0, "F_2": 3e4, "fraction_2": 0.2, "length_2": 8.0}
+    truth = replace(
+        constant,
+        parameters=tuple(
+            replace(p, value=values.get(p.name, p.value)) for p in constant.parameters
+        ),
+    )
+    data = simulated_spectrum(truth, edges, np.random.default_rng(4))
+    fit, right = fit_spectrum(linear, data), fit_spectrum(constant, data)
+    assert fit.valid and fit.deviance == pytest.approx(right.deviance, abs=1e-4)
+    assert fit.values["b_2"] == 0.0 and "b_2" not in fit.errors and fit.dof == right.dof
+    assert fit.values["a_2"] == pytest.approx(right.values["sigma_2"] ** 2, rel=1e-4)
+    assert "b_2 is held at 0, as the fit fails otherwise" in fit.message
+    assert "do not tell apart a_2, b_2" in fit.summary()

@@ -21,6 +21,8 @@ from cosi_linebkg_plugin.spectrum.kernels import FULL_REACH
 #: times it as many; the tail of a line loses 20.
 DIGITS = {"powerlaw": 130, "broken_powerlaw": 130, "powerlaw_polynomial": 130}
 LINE_DIGITS = 75
+#: The row of the derivative to the share of a broad part: of counts, F, mu, sigma, this.
+_BROAD = 4
 #: Values below this in magnitude are not compared: they, or what they are made of, underflow.
 SMALLEST = 1e-290
 
@@ -67,6 +69,8 @@ class Reference:
         """Natural scale of a derivative (see `compare`)."""
         with mp.workdps(self.digits):
             low, high = self._edges[i], self._edges[i + 1]
+            if self.case.kind == "annihilation" and row == _BROAD:  # the parts' difference
+                return _count(self._ends[i][0], self._ends[i + 1][0])
             inner = [self._at(low + (high - low) * k / 8)[row] for k in range(1, 8)]
             path = [self._ends[i][row], *inner, self._ends[i + 1][row]]
             varied = sum(abs(_count(a, b)) for a, b in itertools.pairwise(path))
@@ -228,7 +232,29 @@ def _with_linear_width(shape, F, mu, a, b, *others):
     return at
 
 
+def _annihilation(F, mu, sigma, broad, ratio):
+    """Cumulative counts and their derivatives to F, mu, sigma, broad, ratio."""
+    narrow, wide = _line(mp.mpf(1), mu, sigma), _line(mp.mpf(1), mu, ratio * sigma)
+
+    def at(energy):
+        n, _, n_mu, n_sigma = narrow(energy)
+        w, _, w_mu, w_sigma = wide(energy)
+        share = (1 - broad) * n.signed + broad * w.signed
+        above = n.above
+        return (
+            _Cumulative(F * share, above, F),
+            _Cumulative(share, above, mp.mpf(1)),
+            F * ((1 - broad) * n_mu + broad * w_mu),
+            F * ((1 - broad) * n_sigma + broad * ratio * w_sigma),
+            F * (w.signed - n.signed),
+            F * broad * sigma * w_sigma,
+        )
+
+    return at
+
+
 _ANTIDERIVATIVES = {
+    "annihilation": _annihilation,
     "powerlaw": _powerlaw,
     "broken_powerlaw": _broken,
     "powerlaw_polynomial": _polynomial,
@@ -337,10 +363,21 @@ def step_cases() -> list[Case]:
     return cases
 
 
+def annihilation_cases() -> list[Case]:
+    """The cases of a Gaussian with a broad part."""
+    cases = []
+    for case in gaussian_cases():
+        if case.kind == "gaussian":
+            for shape in ((0.5, 2.0), (0.1, 1.2), (0.9, 7.0))[len(cases) % 3 :][:2]:
+                cases.append(Case("annihilation", case.edges, (*case.values, *shape)))
+    return cases
+
+
 #: What is compared in a default run: every n-th case, n a prime that no loop above repeats with.
 GROUPS = {
     "continuum": (continuum_cases, 23),
     "gaussian": (gaussian_cases, 7),
+    "annihilation": (annihilation_cases, 7),
     "step": (step_cases, 7),
     "tail": (tail_cases, 19),
 }

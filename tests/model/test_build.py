@@ -95,7 +95,7 @@ def test_a_configuration_names_them(tmp_path):
     assert parse_config(yaml.safe_load(config.to_yaml()), tmp_path) == config
     numbers = spectrum_of(model_of(config), "linebkg").model
     assert [c.kind for c in numbers.components] == [
-        "broken_powerlaw", *2 * ["tailed_gaussian"], *2 * ["linear_tailed_gaussian"]
+        "broken_powerlaw", "annihilation", "tailed_gaussian", *2 * ["linear_tailed_gaussian"]
     ]  # fmt: skip
     assert numbers.links["a_5"] == "a_4" and "sigma_3" in numbers.names
     for key, value, message in (
@@ -107,9 +107,12 @@ def test_a_configuration_names_them(tmp_path):
             parse_config({"events": "total.hdf5", "model": {key: value}}, tmp_path)
 
 
-def test_511_kev_has_a_width_of_its_own():
-    p = shape(background_model([500, 511.3, 530])).parameters
+def test_511_kev_has_two_widths_of_its_own():
+    p = shape(background_model([500, 511.3, 530], tail=True)).parameters
     assert p["sigma_4"].has_auxiliary_variable and not p["sigma_3"].has_auxiliary_variable
+    assert {"broad_3", "ratio_3"} <= set(p) and "length_3" not in p and "broad_2" not in p
+    p = shape(background_model([500, {"energy": 511, "width": "own"}, 530])).parameters
+    assert not p["sigma_3"].has_auxiliary_variable and "broad_3" not in p
     p = shape(background_model([500, {"energy": 511, "width": "shared"}, 530])).parameters
     assert p["sigma_3"].has_auxiliary_variable
     p = shape(background_model([500, {"energy": 530, "width": "own"}], tail=True)).parameters
@@ -119,7 +122,10 @@ def test_511_kev_has_a_width_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(lines=[{"energy": 1612, "width": "free"}]), "width of line 1 must be own or shared"),
+        (
+            dict(lines=[{"energy": 1612, "width": "free"}]),
+            "width of line 1 must be one of shared, own",
+        ),
         (dict(lines=[{"energy": 1612, "sigma": 3}]), "takes energy, window and width"),
         (dict(width="quadratic"), "width must be one of constant, linear"),
         (dict(continuum="spline"), "continuum must be one of powerlaw, broken_powerlaw"),

@@ -26,6 +26,11 @@ LINES = {
     "one": [1779.0],
     "some": [1612, (1635, (1620, 1640)), 1666, 1779],
     "annihilation": [511, 600, {"energy": 700, "width": "own"}, {"energy": 900, "width": "shared"}],
+    "two": [
+        480,
+        {"energy": 600, "width": "annihilation"},
+        {"energy": 900, "width": "annihilation"},
+    ],
     "own": [{"energy": 511, "width": "shared"}, {"energy": 800, "width": "own"}],
 }
 

@@ -14,6 +14,7 @@ from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import ROLES, Component, Parameter, SpectralModel
 from cosi_linebkg_plugin.spectrum.kernels import FIT_REACH, FULL_REACH
 from cosi_linebkg_plugin.spectrum.lineshapes import (
+    annihilation_counts,
     gaussian_counts,
     powerlaw_counts,
     step_counts,
@@ -52,6 +53,7 @@ def test_counts_and_derivatives_are_exact_everywhere(group):
         (powerlaw_counts, "powerlaw", (3000.0, 1790.0, -1.0)),
         (gaussian_counts, "gaussian", (1e4, 1809.3, 2.9)),
         (tailed_gaussian_counts, "tailed_gaussian", (1e4, 1809.3, 2.9, 0.23, 12.5)),
+        (annihilation_counts, "annihilation", (1e4, 511.3, 0.9, 0.4, 2.5)),
         (step_counts, "step", (1e4, 1809.3, 2.9, 2e-3)),
     ],
 )

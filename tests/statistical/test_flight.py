@@ -25,24 +25,24 @@ def flight(shared_data):
 def calm(flight):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LineBackgroundWarning)
-        return best_fit(flight, (1860, 1880))
+        return best_fit(flight, (2100, 2125))
 
 
 def test_uneven_bins_and_pixels_that_are_no_healpix_make_a_template(calm):
     plugin, fit, _ = calm
-    template = plugin.background_template(fit, (1860, 1880), method="interpolated", reach=120.0,
+    template = plugin.background_template(fit, (2100, 2125), method="interpolated", reach=150.0,
                                           rebin_phi=5, validate=True)  # fmt: skip
     widths = {round(r.high - r.low) for r in template.control_ranges.ranges}
     assert len(widths) > 1 and max(widths) <= 40
     assert set(template.control_ranges.shapes) == {"Phi"}
     assert template.components["background"].axes["PsiChi"].nbins == 1145
     with pytest.raises(TemplateError, match="a plain axis of 1145 bins"):
-        plugin.background_template(fit, (1860, 1880), l_cut=4)
+        plugin.background_template(fit, (2100, 2125), l_cut=4)
 
 
 def test_auto_is_right_along_phi(calm):
     plugin, fit, _ = calm
-    result = compared(plugin, fit, (1860, 1880), METHODS["auto"])
+    result = compared(plugin, fit, (2100, 2125), METHODS["auto"])
     assert result.chi2 < 1.3 and abs(result.pull) < 3 and result.control.usable
 
 

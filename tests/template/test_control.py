@@ -43,17 +43,24 @@ def test_the_sentence_says_what_was_measured():
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        (control([0.001] * 3), "3 control ranges are too few"),
         (control([0.1, -0.1] * 4), "totals are off by 9.9 %, more than 5 %"),
         (control([0.0] * 8, phi=ExtraError(0.2, 0.1, 0.3, 700)), "bins of Phi are off by 20 %"),
         (control([0.0] * 8, source_ratio=4.7), "4.7 times the template's counts"),
-        (control([]), "tested on 0 control ranges; should not be used"),
     ],
 )
 def test_objections_are_said(result, reason):
     assert not result.usable
     assert reason in result.summary()
     assert "should not be used" in result.summary()
+
+
+def test_few_ranges_are_no_test():
+    result = control([0.001] * 3)
+    assert not result.usable and not result.tested and not result.objections
+    assert result.summary().endswith("that is no test, 4 are needed")
+    assert control([]).summary() == "tested on 0 control ranges; that is no test, 4 are needed"
+    # what speaks against it does all the same
+    assert "should not be used" in control([], source_ratio=5.0).summary()
 
 
 def test_a_pull_takes_the_larger_systematic_error():

@@ -10,7 +10,7 @@ from trials import RATIO, Trial
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
-from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
+from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.write import make_histogram
 from cosi_linebkg_plugin.template.options import TemplateOptions
@@ -191,6 +191,10 @@ def test_options_of_the_recipe_come_along(trial):
 def test_what_cannot_be_validated_is_refused(trial):
     with pytest.raises(TemplateError, match="split along Phi"):
         trial.plugin.validate(trial.template().split("Phi", 30))
+    template = trial.template(l_cut=4)
+    template._record = replace(template.record, recipe={})  # as in files of earlier versions
+    with pytest.raises(TemplateError, match="does not say how it was made"):
+        trial.plugin.validate(template)
     with pytest.raises(TemplateError, match="validate must be True or False"):
         trial.template(validate="yes")
 
@@ -215,3 +219,45 @@ def test_features_that_move_are_moved_in_control_ranges_too(trial):
     plain = trial.template(**options, validate=True).control_ranges.shapes["Phi"]
     moved = trial.template(**options, shift=True, validate=True).control_ranges.shapes["Phi"]
     assert moved.high < plain.low
+
+
+def test_any_axes_can_be_validated(trial):
+    """Time is compared too; with Em alone there are the totals."""
+    simulation = simulate(5, nside=1, n_time=3)
+    events = simulated_events(simulation)
+    for chosen, shapes in ((None, {"Phi", "PsiChi", "Time"}), ("Em", set()), ("Phi", {"Phi"})):
+        histogram = events.to_dense()
+        if chosen:
+            histogram = histogram.project(["Em"] if chosen == "Em" else ["Em", chosen])
+        plugin = LineBackgroundLike("axes", histogram)
+        plugin.set_mask((1790, 1825))
+        fit = plugin.fit(background_model(resolved_lines(), pivot=1800))
+        for method in ("components", "auto"):
+            template = plugin.background_template(fit, SOURCE_RANGE, method=method, validate=True)
+            assert set(template.control_ranges.shapes) == shapes
+            assert len(template.control_ranges.ranges) == 12
+
+
+def test_weighted_events_and_few_counts_are_validated():
+    histogram = simulated_events(simulate(5, nside=1, exposure_scale=0.01)).to_dense()
+    weighted = make_histogram(histogram.axes, 0.5 * histogram.contents, 0.25 * histogram.contents)
+    for events in (histogram, weighted):
+        plugin = LineBackgroundLike("few", events)
+        plugin.set_mask((1790, 1825))
+        fit = plugin.fit(background_model([1612, 1634, 1666, 1723, 1779], pivot=1800))
+        control = plugin.background_template(fit, SOURCE_RANGE, validate=True).control_ranges
+        assert len(control.ranges) == 12
+        assert 1.4 < np.sum(control.pulls**2) < 46  # as above
+        assert all(r.noise > 0 for r in control.ranges)
+    # counts of half the weight have half the errors of as many events
+    assert control.ranges[0].noise == pytest.approx(0.5 * np.sqrt(2 * control.ranges[0].observed))
+
+
+def test_a_spectrum_without_room_is_no_test(trial):
+    histogram = trial.events.to_dense().slice[{"Em": slice(55, 67)}]
+    plugin = LineBackgroundLike("few", histogram)
+    plugin.set_mask((1790, 1825))
+    fit = plugin.fit(background_model(pivot=1800))
+    template = plugin.background_template(fit, SOURCE_RANGE, method="interpolated", validate=True)
+    assert not template.control_ranges.tested
+    assert any("that is no test" in note for note in template.notes)
