@@ -119,7 +119,7 @@ class EventHistogram:
         """True if every histogram of the list is."""
         return all(part.is_sparse for part in self._parts)
 
-    @property
+    @cached_property
     def _has_sumw2(self) -> bool:
         for part in self._parts:
             with part.open() as (_, sumw2):
@@ -421,9 +421,17 @@ class _InFile:
             raise FileError(
                 f"{self.path} has changed since it was opened; make the plugin anew, and fit again."
             )
+        kept = _KEPT.get()
+        if kept is not None and self in kept.cells:
+            with reading(self.path, *_DAMAGED):
+                yield kept.cells[self]
+            return
         with _open_group(self.path, self.name) as group:
             sumw2 = self._cells(group["sumw2"]) if "sumw2" in group else None
-            yield self._cells(group["contents"]), sumw2
+            cells = self._cells(group["contents"]), sumw2
+            if kept is not None:
+                kept.cells[self] = cells
+            yield cells
 
     def _cells(self, group: h5py.Group) -> Contents:
         from .slices import DenseContents, Layout, SparseContents
@@ -477,10 +485,20 @@ def _require_empty_zero(fill_value: Any, where: str) -> None:
 # ---------------------------------------------------------------------------- files
 
 
-#: What keeps files open, and these by path and stamp, within `files_kept_open`.
-_KEPT: ContextVar[tuple[ExitStack, dict[tuple[Path, tuple[int, int]], h5py.File]] | None] = (
-    ContextVar("kept", default=None)
-)
+_DAMAGED = "is damaged", "Copy or write it again."
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Files that are kept open, by path and stamp, and the contents that were found in them."""
+
+    stack: ExitStack
+    files: dict[tuple[Path, tuple[int, int]], h5py.File] = field(default_factory=dict)
+    cells: dict[_InFile, tuple[Contents, Contents | None]] = field(default_factory=dict)
+
+
+#: Within `files_kept_open`.
+_KEPT: ContextVar[_Kept | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
@@ -493,7 +511,7 @@ def files_kept_open() -> Iterator[None]:
         yield
         return
     stack = ExitStack()
-    token = _KEPT.set((stack, {}))
+    token = _KEPT.set(_Kept(stack))
     try:
         yield
     finally:
@@ -509,12 +527,11 @@ def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         with _open_once(path) as file:
             yield file
         return
-    stack, files = kept
     key = Path(path).absolute(), _stamp(Path(path))
-    if key not in files:
-        files[key] = stack.enter_context(_open_once(path))
-    with reading(path, "is damaged", "Copy or write it again."):
-        yield files[key]
+    if key not in kept.files:
+        kept.files[key] = kept.stack.enter_context(_open_once(path))
+    with reading(path, *_DAMAGED):
+        yield kept.files[key]
 
 
 @contextmanager
@@ -526,11 +543,11 @@ def _open_once(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         kind = "is not an HDF5 file, or cannot be read"
         cure = "Give a histogram written by histpy; bin an event list with bin_events first."
     else:
-        kind, cure = "is truncated or damaged", "Copy or write it again."
+        kind, cure = "is truncated or damaged", _DAMAGED[1]
     with ExitStack() as stack:
         with reading(path, kind, cure):
             file = stack.enter_context(opened(path))
-        with reading(path, "is damaged", "Copy or write it again."):
+        with reading(path, *_DAMAGED):
             yield file
 
 

@@ -475,13 +475,19 @@ def _flat_cells(
     others: Rows, start: int, stop: int, places: Indices, cells: NDArray[np.int64]
 ) -> None:
     """Flat indices of the stored cells start:stop, negative where one lies outside."""
-    cells[: stop - start] = 0
+    if len(others) == 0:
+        cells[: stop - start] = 0
     for axis in range(len(others)):
         row = others[axis][start:stop]
         stride, offset, size = places[axis, 0], places[axis, 1], places[axis, 2]
-        for i in range(row.size):
-            index = row[i] - offset
-            cells[i] += index * stride if 0 <= index < size else _OUTSIDE
+        if axis == 0:
+            for i in range(row.size):
+                index = row[i] - offset
+                cells[i] = index * stride if 0 <= index < size else _OUTSIDE
+        else:
+            for i in range(row.size):
+                index = row[i] - offset
+                cells[i] += index * stride if 0 <= index < size else _OUTSIDE
 
 
 @njit(cache=True)
