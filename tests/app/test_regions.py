@@ -140,7 +140,11 @@ def test_nothing_is_written_if_a_region_is_wrong(folder, write, capsys):
     assert not out.exists()
 
 
-BLEND = {"mask": [[1790, 1825]], "model": {"lines": [1666.0, 1667.5, 1669.0]}}  # within one bin
+#: Four lines of which the bins of 5 keV show one.
+BLEND = {
+    "mask": [[1790, 1825]],
+    "model": {"lines": [{"energy": e, "window": [e - 0.5, e + 0.5]} for e in range(1722, 1726)]},
+}
 
 
 def test_a_region_that_fails_midway_is_named_and_leaves_no_old_page(folder, write, capsys):
