@@ -187,7 +187,7 @@ ELSEWHERE = (
     "source .venv/bin/activate",
     "bash .ci/run",
     "OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers python tests/benchmarks/table.py",
-    "python tests/benchmarks/bench_commands.py",  # takes minutes; tests/test_benchmarks.py runs a part
+    "python tests/benchmarks/bench_commands.py",  # minutes
 )
 
 #: Inline: what is no whole command, but a part of one, or names one.
