@@ -227,10 +227,11 @@ def test_an_output_folder_that_cannot_be_written_is_named(demo, tmp_path, capsys
 
 
 def test_a_fit_that_fails_exits_1(demo, tmp_path, capsys):
-    blend = [1666.0, 1667.5, 1669.0]  # within one bin
+    # four lines of which the bins of 5 keV show one
+    blend = [{"energy": e, "window": [e - 0.5, e + 0.5]} for e in range(1722, 1726)]
     path = write_config(demo, tmp_path, model__lines=blend, template={})
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 1
-    assert "do not tell apart F_2, F_3" in capsys.readouterr().err
+    assert "do not tell apart mu_2, F_3, F_4" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
