@@ -44,6 +44,8 @@ _AT_ONCE = 2.5e8
 #: Beyond this ratio of mean^2 to variance the law of the counts is Poisson's.
 _POISSON = 1e8
 
+_NOTHING = "The recipe expects no counts here."
+
 
 def choose_method(
     plan: TemplatePlan, fit: LineBackgroundFit, progress: Progress | None = None
@@ -243,12 +245,15 @@ def _score(plan: TemplatePlan, fit: LineBackgroundFit, slices: dict[str, AxisSli
         amounts = sideband_amounts(plan, fit, source, float(weights.rows[0] @ counts))
     else:
         amounts = expected_amounts(plan, fit, source, weights.labels, lines_may_hide=False)
+    total = sum(amounts.counts.values())
+    if not total > 0:
+        raise TemplateError(_NOTHING)
     score = log_predictive(
         np.array([observed]),
-        np.array([sum(amounts.counts.values())]),
+        np.array([total]),
         np.array([amounts.covariance.sum()]),
     )
-    for part in slices.values():
+    for part in slices.values() if observed > 0 else ():  # no counts have no distribution
         expected, variances = _mixture(weights.rows, amounts, part)
         scale = observed / expected.sum()
         score += log_predictive(
@@ -267,7 +272,7 @@ def _mixture(rows: Array, amounts: ExpectedAmounts, part: AxisSlices) -> tuple[A
             expected += factor * shape
             variances += factor**2 * (row**2 @ part.variances)
     if not expected.sum() > 0:
-        raise TemplateError("The recipe expects nothing.")
+        raise TemplateError(_NOTHING)
     # a bin where weights of both signs leave nothing, or less
     return np.maximum(expected, 1e-3 * expected.mean()), variances
 

@@ -66,7 +66,7 @@ class ControlRange:
         What of it is the systematic error of the spectral fit.
     observed : float
     noise : float
-        Standard error of the observed counts.
+        Poisson error of as many counts as are expected.
     shapes : mapping of str to ShapeTest
         By axis.
     """
@@ -301,6 +301,8 @@ def _percent(fraction: float) -> str:
 
 
 def _agreement(error: ExtraError) -> str:
+    if error.n < 1:
+        return "not tested"
     if error.value > 0.0:
         return f"to {_percent(error.value)}"
     return f"within their errors (below {_percent(error.high)})"

@@ -415,17 +415,30 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
             parts[str(axis.label)] = project_counts(
                 axis, observed.sum(axis=others), expected, noise, expected, NSIDE
             )
+    expected_total = sum(amounts.counts.values())
     result = ControlRange(
         plan.low,
         plan.high,
-        sum(amounts.counts.values()),
+        expected_total,
         error,
         amounts.systematic,
         total,
-        float(np.sqrt(found.noise.sum())),
-        {axis: ShapeTest(p.chi2, p.dof) for axis, p in parts.items()},
+        math.sqrt(_event_weight(plan, found) * max(expected_total, 0.0)),
+        {axis: ShapeTest(p.chi2, p.dof if total > 0 else 0) for axis, p in parts.items()},
     )
-    return result, parts
+    return result, parts if total > 0 else {}  # no counts have no distribution
+
+
+def _event_weight(plan: TemplatePlan, found: _Sums) -> float:
+    """Mean weight of the events of a control range; 1 where they are counted.
+
+    Times expected counts it is their Poisson variance. Errors from the observed counts would give
+    the largest weight to ranges that happen to hold few.
+    """
+    counts, variances = found.observed.sum(), found.noise.sum()
+    if not counts > 0:
+        counts, variances = plan.events.energy_counts().sum(), plan.events.energy_variances().sum()
+    return float(variances / counts)
 
 
 def _measured_shape(parts: Sequence[Projection]) -> ExtraError:

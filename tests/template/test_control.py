@@ -36,6 +36,8 @@ def test_the_sentence_says_what_was_measured():
         "tested on 12 control ranges: totals agree to 2.8 %, Phi to 1.1 %; may be used"
     )
     assert good.usable
+    untested = control([0.0] * 6, phi=ExtraError(0.0, 0.0, math.inf, 0))
+    assert "Phi not tested; may be used" in untested.summary()
     agreeing = control([0.0] * 6)
     assert "totals agree within their errors (below 1.1 %)" in agreeing.summary()
 
