@@ -20,7 +20,7 @@ from .comparison import COMPARED_AXES, pixel_groups
 from .options import TemplateOptions
 from .plan import TemplatePlan
 from .record import MethodScore
-from .validation import NSIDE, fitted_ranges
+from .validation import AT_ONCE, NSIDE, fitted_ranges
 from .weights import slice_weights
 
 Array = NDArray[np.float64]
@@ -37,9 +37,6 @@ LARGEST_MISFIT = 0.005
 
 #: Control ranges are looked for with as many energies beside them, in widths of the source range.
 _ROOM = 6.0
-
-#: Sums of this many bytes are made at once.
-_AT_ONCE = 2.5e8
 
 #: Beyond this ratio of mean^2 to variance the law of the counts is Poisson's.
 _POISSON = 1e8
@@ -190,7 +187,7 @@ def slices_by_axis(events: EventHistogram) -> dict[str, AxisSlices]:
     n_em = events.energy_edges.size - 1
     labels = [str(axis.label) for axis in events.other_axes]
     parts: dict[str, list[tuple[Array, Array]]] = {}
-    step = max(1, int(_AT_ONCE / (16.0 * math.prod(events.other_shape))))
+    step = max(1, int(AT_ONCE / (16.0 * math.prod(events.other_shape))))
     for start in range(0, n_em, step):
         sums, variances = events.weighted_sums(np.eye(n_em)[start : start + step])
         assert variances is not None

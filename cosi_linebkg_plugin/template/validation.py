@@ -52,7 +52,7 @@ _SEEN_SHARE = 0.5
 NSIDE = 4
 
 #: Sums of this many bytes are made at once.
-_AT_ONCE = 2.5e8
+AT_ONCE = 2.5e8
 
 #: A component with a smaller share of a control range's counts needs no map there.
 _LEAST_SHARE = 1e-3
@@ -215,10 +215,11 @@ def _holds_lines(plan: TemplatePlan, fit: LineBackgroundFit, low: float, high: f
     if spectra.sum() > SEEN_LINES * total:
         return True
     own, alone = _lines_inside(fit, inside)
-    return bool(spectra[own & ~(alone & _hides_lines(plan, fit))].sum() > HIDDEN_LINES * total**0.5)
+    told = own & ~(alone & _covers_lines(plan, fit))
+    return bool(spectra[told].sum() > HIDDEN_LINES * total**0.5)
 
 
-def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
+def _covers_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
     """Whether the template's error must cover a faint line in the source range.
 
     It is masked, no ratio tells its counts, and there is no component for it.
@@ -347,7 +348,7 @@ def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial
     batch: list[Trial] = []
     for trial in trials:
         rows = sum(len(t.labels) + 1 for t in (*batch, trial))
-        if batch and rows * per_row > _AT_ONCE:
+        if batch and rows * per_row > AT_ONCE:
             yield batch
             batch = []
         batch.append(trial)
