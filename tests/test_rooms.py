@@ -39,7 +39,7 @@ HEAVY = {
     "matplotlib": set(),
     "h5py": set(),
     "astropy": {"app.config"},
-    "healpy": {"app.simulation", "template.filters", "template.comparison"},
+    "healpy": {"app.simulation"},
     "iminuit": set(),
     "emcee": set(),
     "corner": set(),

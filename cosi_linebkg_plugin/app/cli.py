@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("config", type=Path, metavar="CONFIG.yaml")
     check.add_argument("--out", type=Path, metavar="DIR", help="folder that run would write to")
     check.add_argument("--region", metavar="NAME", help="one of the regions of CONFIG.yaml")
-    check.set_defaults(command=_check)
+    check.set_defaults(command=_check, pipeline=False)
 
     run = commands.add_parser("run", help="fit, template, figures and report from a configuration")
     fit = commands.add_parser("fit", help="the fit alone: fit.json and the spectrum's figure")
@@ -243,6 +243,8 @@ def _check(options: argparse.Namespace, progress: Progress) -> list[str]:
     configs = load_regions(options.config)
     if options.region is not None:
         configs = {options.region: load_config(options.config, options.region)}
+    if options.pipeline:
+        configs = {name: config.with_pipeline() for name, config in configs.items()}
     progress.say("loading libraries")
     from .check import check_regions
 

@@ -130,7 +130,7 @@ def first_config(events: Sequence[Path], folder: Path = Path(), line: float | No
     folder : path
         Where the configuration will be: paths in it are relative to that.
     line : float, keV, optional
-        The line that is looked for; default: the first of `SKY_NAMES` on the axis.
+        The line that is looked for; default: the first of `SKY_LINES` on the axis.
 
     Raises
     ------

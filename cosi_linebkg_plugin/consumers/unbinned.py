@@ -12,6 +12,7 @@ from ..errors import DataError, TemplateError
 from ..events.kernels import add_bins
 from ..events.sums import ColumnAxis
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
+from ..histograms.healpix import ang2pix, vec2pix
 from .cells import ConsumerCells, check_outside
 from .event_kernels import (
     Array,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 #: Events that are worked on at a time; more only cost memory.
 _BLOCK = 1 << 17
-_SECONDS_PER_DAY = 86400.0
 
 #: Why an event has no density, in the order of the numbers in `_fates`.
 _REASONS = (
@@ -319,8 +319,6 @@ class _Cells:
         interval: Integers,
         fraction: Array,
     ) -> Integers:
-        import healpy as hp
-
         longitude, latitude = block["longitude"], block["latitude"]
         known = np.isfinite(longitude) & (np.abs(latitude) <= np.pi / 2)
         fate[(fate == 0) & ~known] = _BROKEN
@@ -329,13 +327,13 @@ class _Cells:
         pixels = np.zeros(fate.size, np.int64)
         if self._frame is None:
             angles = np.pi / 2 - latitude[good], longitude[good]
-            pixels[good] = hp.ang2pix(nside, *angles, nest=nested)
+            pixels[good] = ang2pix(nside, *angles, nest=nested)
         else:
             vectors = np.empty((3, good.size))
             quaternions = pointing.quaternions(self._frame)
             where = interval[good], fraction[good]
             sky_vectors(longitude[good], latitude[good], quaternions, *where, vectors)
-            pixels[good] = hp.vec2pix(nside, *vectors, nest=nested)
+            pixels[good] = vec2pix(nside, *vectors, nest=nested)
         return pixels
 
 

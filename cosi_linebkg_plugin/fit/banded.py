@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from ..spectrum.kernels import FIT_REACH
+from ..spectrum.kernels import FIT_REACH, FLOOR
 
 if TYPE_CHECKING:
     from ..spectrum.components import SpectralModel
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Slots = NDArray[np.int64]
 
-#: Expected counts below this are lifted to it, as in `spectrum.kernels`.
-_FLOOR = 1e-12
 #: Scoring stops when a step gains less than this in log-likelihood.
 _TOLERANCE = 1e-6
 _MAX_STEPS = 100
@@ -181,7 +179,7 @@ def _spans_and_gradient(
         spans[i, 0], spans[i, 1] = first, last
         for b in range(first, last):
             if used[b]:
-                e = max(expected[b], _FLOOR)
+                e = max(expected[b], FLOOR)
                 gradient[i] += row[b] * (e - counts[b]) / e
                 size[i] += row[b] * row[b] / e
     return spans, gradient, size
@@ -203,7 +201,7 @@ def _profile(
     for i in range(n):
         first, last = spans[i, 0], spans[i, 1]
         for b in range(first, last):
-            weighted[b] = jac[slots[i], b] / max(expected[b], _FLOOR) if used[b] else 0.0
+            weighted[b] = jac[slots[i], b] / max(expected[b], FLOOR) if used[b] else 0.0
         start[i] = 0 if wide[i] else i
         for j in range(i + 1):
             low, high = max(first, spans[j, 0]), min(last, spans[j, 1])

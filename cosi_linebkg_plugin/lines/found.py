@@ -66,7 +66,7 @@ class LineSearch:
     lines : tuple of FoundLine
         In order of energy.
     fit : LineBackgroundFit
-        The power law and all lines.
+        The continuum and all lines.
     false_alarm : float
         Chance of a false line in a spectrum without further lines.
     threshold : float

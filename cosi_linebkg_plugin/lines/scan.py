@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..fit.score import Residuals
 from ..spectrum.axis import EnergySpectrum
+from ..spectrum.kernels import FIT_REACH
 from .trial import Shape, TrialFit
 
 Array = NDArray[np.float64]
@@ -22,8 +23,8 @@ _STEPS_PER_WIDTH = 4
 #: A long axis is taken in parts of about this many bins.
 _PART = 300
 
-#: A part reaches this many widths, and tail lengths, beyond the energies that are scanned.
-_WIDTHS, _LENGTHS = 8.3, 10.0
+#: A part reaches `FIT_REACH` widths, and this many tail lengths, beyond the energies scanned.
+_LENGTHS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ def _reached(
     n_bins = spectrum.n_bins
     if n_bins < 1.5 * _PART:
         return slice(0, n_bins)
-    above = _WIDTHS * float(width(energies[-1]))
+    above = FIT_REACH * float(width(energies[-1]))
     below = above + (_LENGTHS * shape.values["length"] if shape.form.tail else 0.0)
     ends = np.searchsorted(spectrum.edges, [energies[0] - below, energies[-1] + above])
     return slice(max(int(ends[0]) - 1, 0), min(int(ends[1]), n_bins))

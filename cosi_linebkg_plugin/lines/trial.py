@@ -425,7 +425,7 @@ def checked_settings(
     width = to_kev(sigma, "width of the lines")
     if not SIGMA_LIMITS[0] < width < SIGMA_LIMITS[1]:
         raise ModelError(
-            f"sigma= is the expected width of the lines, between {SIGMA_LIMITS[0]:g} and "
+            f"sigma= is the expected width of the lines, above {SIGMA_LIMITS[0]:g} and below "
             f"{SIGMA_LIMITS[1]:g} keV, got {width:g} keV."
         )
     for name, value, known in (

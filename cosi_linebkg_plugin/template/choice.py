@@ -20,7 +20,7 @@ from .comparison import COMPARED_AXES, pixel_groups
 from .options import TemplateOptions
 from .plan import TemplatePlan
 from .record import MethodScore
-from .validation import NSIDE, fitted_ranges
+from .validation import AT_ONCE, NSIDE, fitted_ranges
 from .weights import slice_weights
 
 Array = NDArray[np.float64]
@@ -38,11 +38,10 @@ LARGEST_MISFIT = 0.005
 #: Control ranges are looked for with as many energies beside them, in widths of the source range.
 _ROOM = 6.0
 
-#: Sums of this many bytes are made at once.
-_AT_ONCE = 2.5e8
-
 #: Beyond this ratio of mean^2 to variance the law of the counts is Poisson's.
 _POISSON = 1e8
+
+_NOTHING = "The recipe expects no counts here."
 
 
 def choose_method(
@@ -188,7 +187,7 @@ def slices_by_axis(events: EventHistogram) -> dict[str, AxisSlices]:
     n_em = events.energy_edges.size - 1
     labels = [str(axis.label) for axis in events.other_axes]
     parts: dict[str, list[tuple[Array, Array]]] = {}
-    step = max(1, int(_AT_ONCE / (16.0 * math.prod(events.other_shape))))
+    step = max(1, int(AT_ONCE / (16.0 * math.prod(events.other_shape))))
     for start in range(0, n_em, step):
         sums, variances = events.weighted_sums(np.eye(n_em)[start : start + step])
         assert variances is not None
@@ -243,12 +242,15 @@ def _score(plan: TemplatePlan, fit: LineBackgroundFit, slices: dict[str, AxisSli
         amounts = sideband_amounts(plan, fit, source, float(weights.rows[0] @ counts))
     else:
         amounts = expected_amounts(plan, fit, source, weights.labels, lines_may_hide=False)
+    total = sum(amounts.counts.values())
+    if not total > 0:
+        raise TemplateError(_NOTHING)
     score = log_predictive(
         np.array([observed]),
-        np.array([sum(amounts.counts.values())]),
+        np.array([total]),
         np.array([amounts.covariance.sum()]),
     )
-    for part in slices.values():
+    for part in slices.values() if observed > 0 else ():  # no counts have no distribution
         expected, variances = _mixture(weights.rows, amounts, part)
         scale = observed / expected.sum()
         score += log_predictive(
@@ -267,7 +269,7 @@ def _mixture(rows: Array, amounts: ExpectedAmounts, part: AxisSlices) -> tuple[A
             expected += factor * shape
             variances += factor**2 * (row**2 @ part.variances)
     if not expected.sum() > 0:
-        raise TemplateError("The recipe expects nothing.")
+        raise TemplateError(_NOTHING)
     # a bin where weights of both signs leave nothing, or less
     return np.maximum(expected, 1e-3 * expected.mean()), variances
 

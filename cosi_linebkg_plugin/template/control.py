@@ -66,7 +66,7 @@ class ControlRange:
         What of it is the systematic error of the spectral fit.
     observed : float
     noise : float
-        Standard error of the observed counts.
+        Poisson error of as many counts as are expected.
     shapes : mapping of str to ShapeTest
         By axis.
     """
@@ -127,15 +127,11 @@ class ControlRanges:
     @property
     def objections(self) -> tuple[str, ...]:
         """Why the template should not be used; empty if nothing speaks against it."""
-        found = []
-        if self.tested:
-            limits = [("totals", self.amount, LARGEST_AMOUNT)]
-            limits += [(f"bins of {a}", e, LARGEST_SHAPE) for a, e in self.shapes.items()]
-            found += [
-                f"{name} are off by {_percent(error.value)}, more than {_percent(limit)}"
-                for name, error, limit in limits
-                if error.value > limit
-            ]
+        found = [
+            f"{name} are off by {_percent(error.value)}, more than {_percent(limit)}"
+            for name, error, limit in self._too_large
+            if error.least > 0.0
+        ]
         if self.source_ratio is not None and self.source_ratio > LARGEST_RATIO:
             found.append(
                 f"the source range holds {self.source_ratio:.3g} times the template's counts: if "
@@ -144,9 +140,21 @@ class ControlRanges:
         return tuple(found)
 
     @property
+    def _too_large(self) -> list[tuple[str, ExtraError, float]]:
+        """Errors above what a template may have, and that limit; chance makes some of few counts.
+
+        None with too few ranges.
+        """
+        errors = [("totals", self.amount, LARGEST_AMOUNT)]
+        errors += [(f"bins of {axis}", e, LARGEST_SHAPE) for axis, e in self.shapes.items()]
+        enough = len(self.ranges) >= LEAST_RANGES
+        return [row for row in errors if enough and row[1].value > row[2]]
+
+    @property
     def tested(self) -> bool:
-        """Whether there are enough control ranges for a statement."""
-        return len(self.ranges) >= LEAST_RANGES
+        """Whether there are enough control ranges, and counts in them, for a statement."""
+        enough = len(self.ranges) >= LEAST_RANGES
+        return enough and all(error.least > 0.0 for _, error, _ in self._too_large)
 
     @property
     def usable(self) -> bool:
@@ -163,8 +171,11 @@ class ControlRanges:
             text += ": " + ", ".join(parts)
         if self.objections:
             return f"{text}; should not be used: {'; '.join(self.objections)}"
-        if not self.tested:
+        if n < LEAST_RANGES:
             return f"{text}; that is no test, {LEAST_RANGES} are needed"
+        if not self.tested:
+            names = ", ".join(name for name, _, _ in self._too_large)
+            return f"{text}; that is no test, the counts are too few: {names}"
         return f"{text}; may be used"
 
     def rows(self) -> list[dict[str, Any]]:
@@ -186,7 +197,8 @@ class ControlRanges:
 
     def __repr__(self) -> str:
         n = len(self.ranges)
-        state = "may be used" if self.usable else "should not be used"
+        state = "may be used" if self.usable else "is not tested"
+        state = "should not be used" if self.objections else state
         return f"ControlRanges({n} range{'' if n == 1 else 's'}, the template {state})"
 
     def _repr_html_(self) -> str:
@@ -301,6 +313,8 @@ def _percent(fraction: float) -> str:
 
 
 def _agreement(error: ExtraError) -> str:
+    if error.n < 1:
+        return "not tested"
     if error.value > 0.0:
         return f"to {_percent(error.value)}"
     return f"within their errors (below {_percent(error.high)})"
@@ -308,7 +322,8 @@ def _agreement(error: ExtraError) -> str:
 
 def _error_to_dict(error: ExtraError) -> dict[str, Any]:
     high = error.high if math.isfinite(error.high) else None
-    return {"fraction": error.value, "fraction_range": [error.low, high], "dof": error.n}
+    limits = {"fraction_range": [error.low, high], "fraction_least": error.least}
+    return {"fraction": error.value, **limits, "dof": error.n}
 
 
 def _error_of(data: Any) -> ExtraError:
@@ -319,6 +334,7 @@ def _error_of(data: Any) -> ExtraError:
         checks.number(low, "its lower limit", 0.0),
         math.inf if high is None else checks.number(high, "its upper limit", 0.0),
         int(checks.number(data["dof"], "its degrees of freedom", 0.0)),
+        checks.number(data["fraction_least"], "its least value", 0.0),
     )
 
 

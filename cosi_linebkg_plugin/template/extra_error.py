@@ -14,6 +14,9 @@ Array = NDArray[np.float64]
 #: Of one standard deviation of the normal law.
 _ONE_SIGMA = float(ndtr(1.0))
 
+#: Chance that an extra error is said to be there where there is none.
+_FALSE = 0.05
+
 
 @dataclass(frozen=True)
 class ExtraError:
@@ -28,12 +31,15 @@ class ExtraError:
         nothing was measured.
     n : int
         Degrees of freedom that it was measured with.
+    least : float
+        It is larger than this with a confidence of 95 %; 0 where there may be none.
     """
 
     value: float
     low: float
     high: float
     n: int
+    least: float = 0.0
 
 
 def extra_error(
@@ -73,6 +79,7 @@ def extra_error(
         # residuals that happen to be small do not make the measurement any better
         max(_solve(squares, v, s, high), _solve(v * n / r.size, v, s, high)),
         n,
+        _solve(squares, v, s, float(chdtri(n, _FALSE))),
     )
 
 

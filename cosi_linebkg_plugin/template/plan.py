@@ -241,8 +241,9 @@ def _check_l_cut(axis: Any, l_cut: int) -> None:
 
 def too_little(n_unknown: int, n_bins: int) -> str:
     """What is said where the energy bins are too few for `components`."""
+    bins = "1 energy bin" if n_bins == 1 else f"{n_bins} energy bins"
     return (
-        f"{n_bins} energy bins cannot tell apart {n_unknown} distributions (the continuum, its "
+        f"{bins} cannot tell apart {n_unknown} distributions (the continuum, its "
         "changes with energy, the lines); widen window=, lower order=, or use "
         "method='interpolated'."
     )

@@ -52,7 +52,7 @@ _SEEN_SHARE = 0.5
 NSIDE = 4
 
 #: Sums of this many bytes are made at once.
-_AT_ONCE = 2.5e8
+AT_ONCE = 2.5e8
 
 #: A component with a smaller share of a control range's counts needs no map there.
 _LEAST_SHARE = 1e-3
@@ -215,10 +215,11 @@ def _holds_lines(plan: TemplatePlan, fit: LineBackgroundFit, low: float, high: f
     if spectra.sum() > SEEN_LINES * total:
         return True
     own, alone = _lines_inside(fit, inside)
-    return bool(spectra[own & ~(alone & _hides_lines(plan, fit))].sum() > HIDDEN_LINES * total**0.5)
+    told = own & ~(alone & _covers_lines(plan, fit))
+    return bool(spectra[told].sum() > HIDDEN_LINES * total**0.5)
 
 
-def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
+def _covers_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
     """Whether the template's error must cover a faint line in the source range.
 
     It is masked, no ratio tells its counts, and there is no component for it.
@@ -347,7 +348,7 @@ def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial
     batch: list[Trial] = []
     for trial in trials:
         rows = sum(len(t.labels) + 1 for t in (*batch, trial))
-        if batch and rows * per_row > _AT_ONCE:
+        if batch and rows * per_row > AT_ONCE:
             yield batch
             batch = []
         batch.append(trial)
@@ -415,17 +416,30 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
             parts[str(axis.label)] = project_counts(
                 axis, observed.sum(axis=others), expected, noise, expected, NSIDE
             )
+    expected_total = sum(amounts.counts.values())
     result = ControlRange(
         plan.low,
         plan.high,
-        sum(amounts.counts.values()),
+        expected_total,
         error,
         amounts.systematic,
         total,
-        float(np.sqrt(found.noise.sum())),
-        {axis: ShapeTest(p.chi2, p.dof) for axis, p in parts.items()},
+        math.sqrt(_event_weight(plan, found) * max(expected_total, 0.0)),
+        {axis: ShapeTest(p.chi2, p.dof if total > 0 else 0) for axis, p in parts.items()},
     )
-    return result, parts
+    return result, parts if total > 0 else {}  # no counts have no distribution
+
+
+def _event_weight(plan: TemplatePlan, found: _Sums) -> float:
+    """Mean weight of the events of a control range; 1 where they are counted.
+
+    Times expected counts it is their Poisson variance. Errors from the observed counts would give
+    the largest weight to ranges that happen to hold few.
+    """
+    counts, variances = found.observed.sum(), found.noise.sum()
+    if not counts > 0:
+        counts, variances = plan.events.energy_counts().sum(), plan.events.energy_variances().sum()
+    return float(variances / counts)
 
 
 def _measured_shape(parts: Sequence[Projection]) -> ExtraError:

@@ -58,6 +58,16 @@ def test_it_says_what_would_be_done_and_touches_nothing(folder, write, capsys, c
     assert "the configuration is good; nothing was written" in said
 
 
+def test_a_dry_run_takes_the_option_for_the_pipeline(folder, write, capsys):
+    """It was left out: a run that would be refused was called good."""
+    path, out = write(), folder / "out"
+    run = ["run", str(path), "--out", str(out), "--pipeline"]
+    for command in (run, [*run, "--dry-run"]):
+        assert main(command) == 2
+        assert "output.pipeline: " in capsys.readouterr().err
+    assert not out.exists()
+
+
 @pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 @pytest.mark.parametrize(
     "changes",

@@ -58,7 +58,7 @@ def test_slices_along_an_axis_are_those_of_the_events(trial):
 
 def test_slices_do_not_depend_on_how_many_are_summed_at_once(trial, monkeypatch):
     whole = slices_by_axis(trial.plugin.events)
-    monkeypatch.setattr("cosi_linebkg_plugin.template.choice._AT_ONCE", 16.0 * 60 * 192 * 7)
+    monkeypatch.setattr("cosi_linebkg_plugin.template.choice.AT_ONCE", 16.0 * 60 * 192 * 7)
     for axis, part in slices_by_axis(trial.plugin.events).items():
         assert_allclose(part.counts, whole[axis].counts)
 

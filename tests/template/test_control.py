@@ -36,6 +36,8 @@ def test_the_sentence_says_what_was_measured():
         "tested on 12 control ranges: totals agree to 2.8 %, Phi to 1.1 %; may be used"
     )
     assert good.usable
+    untested = control([0.0] * 6, phi=ExtraError(0.0, 0.0, math.inf, 0))
+    assert "Phi not tested; may be used" in untested.summary()
     agreeing = control([0.0] * 6)
     assert "totals agree within their errors (below 1.1 %)" in agreeing.summary()
 
@@ -44,7 +46,10 @@ def test_the_sentence_says_what_was_measured():
     ("result", "reason"),
     [
         (control([0.1, -0.1] * 4), "totals are off by 9.9 %, more than 5 %"),
-        (control([0.0] * 8, phi=ExtraError(0.2, 0.1, 0.3, 700)), "bins of Phi are off by 20 %"),
+        (
+            control([0.0] * 8, phi=ExtraError(0.2, 0.1, 0.3, 700, 0.08)),
+            "bins of Phi are off by 20 %",
+        ),
         (control([0.0] * 8, source_ratio=4.7), "4.7 times the template's counts"),
     ],
 )
@@ -52,6 +57,19 @@ def test_objections_are_said(result, reason):
     assert not result.usable
     assert reason in result.summary()
     assert "should not be used" in result.summary()
+
+
+def test_what_few_counts_scatter_is_no_objection():
+    """An error that may be none says nothing against a template, nor for it."""
+    result = control([0.0] * 8, phi=ExtraError(0.2, 0.05, 0.3, 20, 0.0))
+    assert not result.objections and not result.tested and not result.usable
+    assert result.summary().endswith(
+        "Phi to 20 %; that is no test, the counts are too few: bins of Phi"
+    )
+    assert (
+        "should not be used: totals"
+        in control([0.1, -0.1] * 4, phi=ExtraError(0.2, 0.05, 0.3, 20, 0.0)).summary()
+    )
 
 
 def test_few_ranges_are_no_test():
@@ -93,7 +111,8 @@ def test_the_table_has_a_line_for_each_range():
 def test_it_shows_itself_in_a_line_and_as_tables():
     result = control([0.01, -0.01, 0.02, 0.0])
     assert repr(result) == "ControlRanges(4 ranges, the template may be used)"
-    assert "should not" in repr(control([0.01]))
+    assert "is not tested" in repr(control([0.01]))
+    assert "should not be used" in repr(control([0.1, -0.1] * 4))
     html = result._repr_html_()
     assert html.count("<tr>") == 5 and "Phi chi2/dof, p" in html and result.summary() in html
     table = result.to_table()

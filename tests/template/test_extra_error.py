@@ -16,6 +16,9 @@ def test_equal_variances_have_a_closed_form():
     assert found.value == pytest.approx(math.sqrt((30.0 / 4 - 2.0) / 100.0), rel=1e-6)
     quantile = chi2(4).ppf(0.8413447)
     assert found.low == pytest.approx(math.sqrt(max(30.0 / quantile - 2.0, 0.0) / 100.0), rel=1e-5)
+    at_least = (30.0 / chi2(4).ppf(0.95) - 2.0) / 100.0
+    assert found.least == pytest.approx(math.sqrt(at_least), rel=1e-5)
+    assert extra_error(0.7 * r, np.full(4, 2.0), 10.0).least == 0.0  # 7.4, of four squares
 
 
 def test_known_errors_that_are_enough_leave_nothing_but_a_limit():
@@ -44,6 +47,8 @@ def test_it_is_recovered_and_its_limits_cover(tau):
     found = [extra_error(r, variances, scale) for r in draws]
     squares = np.mean([f.value**2 for f in found])
     covered = np.mean([f.low <= tau <= f.high for f in found])
+    # 95 %, with a scatter of 0.49 %
+    assert np.mean([f.least <= tau for f in found]) == pytest.approx(0.95, abs=0.022)
     if tau == 0.1:  # well above the errors: unbiased
         assert squares == pytest.approx(tau**2, rel=0.2)
         assert abs(covered - 0.6827) < 0.047

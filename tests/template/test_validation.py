@@ -12,6 +12,7 @@ from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, backgrou
 from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.histograms.axis import EventAxes, EventAxis
 from cosi_linebkg_plugin.histograms.write import make_histogram
 from cosi_linebkg_plugin.template.options import TemplateOptions
 from cosi_linebkg_plugin.template.plan import plan_for_fit
@@ -209,7 +210,7 @@ def test_the_source_does_not_matter(bright):
 
 
 def test_batches_give_the_same(trial, template, monkeypatch):
-    monkeypatch.setattr("cosi_linebkg_plugin.template.validation._AT_ONCE", 1.0)
+    monkeypatch.setattr("cosi_linebkg_plugin.template.validation.AT_ONCE", 1.0)
     again = trial.template(line_ratio=RATIO, l_cut=4, validate=True)
     assert again.control_ranges.to_dict() == template.control_ranges.to_dict()
 
@@ -250,7 +251,51 @@ def test_weighted_events_and_few_counts_are_validated():
         assert 1.4 < np.sum(control.pulls**2) < 46  # as above
         assert all(r.noise > 0 for r in control.ranges)
     # counts of half the weight have half the errors of as many events
-    assert control.ranges[0].noise == pytest.approx(0.5 * np.sqrt(2 * control.ranges[0].observed))
+    assert control.ranges[0].noise == pytest.approx(0.5 * np.sqrt(2 * control.ranges[0].expected))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("method", ["interpolated", "auto"])
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_ranges_without_counts_are_counted(method, weight):
+    """Half a count for each range: most hold none, which says nothing of a distribution."""
+    em = EventAxis("Em", np.arange(1600.0, 2001.0, 5.0), "keV")
+    phi = EventAxis("Phi", np.array([0.0, 60.0, 120.0, 180.0]), "deg")
+    psichi = EventAxis("PsiChi", np.arange(13), kind="HealpixAxis", nside=1, scheme="RING")
+    counts = np.random.default_rng(1).poisson(0.25 / 36, (80, 3, 12))
+    weighted = make_histogram(EventAxes((em, phi, psichi)), weight * counts, weight**2 * counts)
+    plugin = LineBackgroundLike("sparse", weighted)
+    plugin.set_mask((1790, 1825))
+    fit = plugin.fit(background_model(pivot=1800))
+    template = plugin.background_template(fit, (1805, 1815), method=method, validate=True)
+    control = template.control_ranges
+    empty = [r for r in control.ranges if r.observed == 0]
+    assert len(empty) >= 3
+    for r in control.ranges:
+        assert r.noise == pytest.approx(np.sqrt(weight * r.expected))
+        assert r.shapes["PsiChi"].dof == (11 if r.observed else 0)
+    assert control.amount.value < 0.5  # the counts are Poisson's
+    assert "inf" not in str(control)
+
+
+def test_few_counts_are_not_an_error_of_the_background():
+    """Errors from the observed counts made ranges that hold few outliers: tau was 90 %."""
+    rng = np.random.default_rng(2)
+    em = EventAxis("Em", np.arange(1600.0, 2001.0, 5.0), "keV")
+    measured = []
+    for _ in range(20):
+        plugin = LineBackgroundLike("few", make_histogram([em], rng.poisson(2.5, 80)))
+        plugin.set_mask((1790, 1825))
+        fit = plugin.fit(background_model(pivot=1800))
+        template = plugin.background_template(
+            fit, (1805, 1815), method="interpolated", validate=True
+        )
+        measured.append(template.control_ranges.amount)
+    # tau is 0 in half of the cases where there is none: of 20 fewer than 5 have a chance of 0.6 %
+    assert sum(error.value == 0.0 for error in measured) >= 5
+    # said to be there in 5 %: of 20 more than 4 have a chance of 0.3 %
+    assert sum(error.least > 0.0 for error in measured) <= 4
+    assert sum(error.value > 0.05 for error in measured) > 4  # which alone is no objection
 
 
 def test_a_spectrum_without_room_is_no_test(trial):
