@@ -267,8 +267,8 @@ def test_writers_are_all(writers):
     }
     assert {k: v for k, v in calls.items() if v} == {
         "fit/result.py": 1, "template/template.py": 2, "histograms/write.py": 1,
-        "show/figure.py": 1, "show/report.py": 2, "app/pipeline.py": 1, "app/compare.py": 1,
-        "app/demo.py": 1, "events/binning.py": 1,
+        "show/figure.py": 1, "show/report.py": 2, "app/pipeline.py": 2, "app/compare.py": 1,
+        "app/demo.py": 1, "app/new_config.py": 1, "events/binning.py": 1,
     }  # fmt: skip
     direct = r"\.write_(text|bytes)\(|open\([^)]*[\"'][wax]b?\+?[\"']|savefig\((?!buffer)"
     for module in modules:
@@ -512,8 +512,17 @@ def test_a_folder_that_vanishes_in_the_middle_is_made_again(work, out, monkeypat
     monkeypatch.setattr(pipeline, "template_config", vanishing)
     assert run("template", work, out) == 0
     assert {p.name for p in out.iterdir()} == {
-        "fit.json", "template.h5", "background.hdf5", "background_background.hdf5"
+        "fit.json", "template.h5", "background.hdf5", "background_background.hdf5",
+        "control_ranges.json",
     }  # fmt: skip
+
+
+def test_a_full_disk_leaves_no_first_configuration(work, tmp_path, capsys):
+    path = tmp_path / "first.yaml"
+    with largest_file(100):
+        assert main(["init", str(work / "events.hdf5"), "--out", str(path), "--quiet"]) == 2
+    assert f"Cannot write {path}: File too large. Make room" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_vanishes_for_good_is_said(work, tmp_path, monkeypatch, capsys):
