@@ -118,7 +118,7 @@ def test_joint_likelihood_and_direct_fit_agree(plugin):
     session = JointLikelihood(model, DataList(plugin))
     session.fit(quiet=True)
     result = plugin.result(session)
-    assert result.engine == "joint_likelihood" and result.valid
+    assert result.engine == "joint_likelihood" and result.valid and not result.message
     for name, error in direct.errors.items():
         assert abs(result.values[name] - direct.values[name]) < 0.05 * error
         assert result.errors[name] == pytest.approx(error, rel=0.02)
@@ -284,6 +284,7 @@ def test_errors_with_the_transformations_of_astromodels_switched_off(plugin):
         result = plugin.result(session)
     finally:
         astromodels_config.modeling.use_parameter_transforms = True
+    assert not result.message  # threeML's matrix itself was read right, none took its place
     for name, error in direct.errors.items():
         assert result.errors[name] == pytest.approx(error, rel=0.02)
     a, b = (f.expected_counts((1770, 1790)) for f in (direct, result))
@@ -309,13 +310,20 @@ def test_a_wrong_matrix_of_threeml_is_replaced(plugin, monkeypatch, what):
         assert result.message in result.summary()
 
 
-def test_a_joint_session_keeps_what_other_plugins_know(plugin):
+@pytest.mark.parametrize("transforms", [True, False])
+def test_a_joint_session_keeps_what_other_plugins_know(plugin, transforms):
     """Its matrix is compared with nothing, and its minimum is that of the whole session."""
     path = "linebkg.spectrum.main.composite.F_2"
     known = NormConstraint("known", [path], 10.0**2, mean=[1500.0])
-    session = JointLikelihood(make_model(), DataList(plugin, known))
-    session.fit(quiet=True)
-    result = plugin.result(session)
+    astromodels_config.modeling.use_parameter_transforms = transforms
+    try:
+        session = JointLikelihood(make_model(), DataList(plugin, known))
+        session.fit(quiet=True)
+        result = plugin.result(session)
+    finally:
+        astromodels_config.modeling.use_parameter_transforms = True
+    direct = plugin.fit(make_model())  # F_2 and K hardly know of each other
+    assert result.errors["K_1"] == pytest.approx(direct.errors["K_1"], rel=0.1)
     assert result.valid and not result.message
     assert result.values["F_2"] == pytest.approx(1500, abs=20)
     assert result.errors["F_2"] == pytest.approx(10, rel=0.05)
