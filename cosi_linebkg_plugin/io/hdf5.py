@@ -7,7 +7,9 @@ bytes can declare or unpack to terabytes. All readers of the package open HDF5 f
 from __future__ import annotations
 
 import math
+import mmap
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,9 @@ _UNSTORED = 1 << 33
 #: that it takes in the file it may be beyond that.
 _WHOLE, _PACKED = 1 << 28, 200
 
+#: Up to this size a file is searched for heaps as a whole, beyond it without its numbers.
+_SEARCHED = 1 << 24
+
 #: Kinds of dtype that are real numbers.
 REAL = "iufb"
 
@@ -46,21 +51,24 @@ def opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     Raises
     ------
     FileError
-        If data or links lead to other files, or if it holds too many objects or too large chunks.
+        If data or links lead to other files, if it holds too many objects or too large chunks, or
+        if the heaps of its texts are damaged.
     OSError, RuntimeError ...
         h5py's own; see `untrusted.reading`.
     """
     import h5py
 
     with h5py.File(path, "r") as file:
-        _require_own(file, path)
+        datasets = _require_own(file, path)
+        _require_sound_heaps(path, [] if file.userblock_size else datasets)
         yield file
 
 
-def _require_own(file: h5py.File, path: object) -> None:
-    """Refuse what leads out of the file, and what cannot be read in parts."""
+def _require_own(file: h5py.File, path: object) -> list[h5py.Dataset]:
+    """Refuse what leads out of the file, and what cannot be read in parts; return the datasets."""
     import h5py
 
+    datasets: list[h5py.Dataset] = []
     waiting: list[h5py.Group] = [file["/"]]
     seen: set[int] = set()
     while waiting:
@@ -85,6 +93,8 @@ def _require_own(file: h5py.File, path: object) -> None:
                 waiting.append(item)
             elif isinstance(item, h5py.Dataset):
                 _require_own_data(item, path)
+                datasets.append(item)
+    return datasets
 
 
 def _require_own_data(dataset: h5py.Dataset, path: object) -> None:
@@ -97,6 +107,56 @@ def _require_own_data(dataset: h5py.Dataset, path: object) -> None:
                 f"{path}: a chunk of {brief(dataset.name)!r} unpacks to {n_bytes / 2**30:.3g} GB. "
                 "Write it with chunks of a few MB (h5repack -l CHUNK=...)."
             )
+
+
+def _require_sound_heaps(path: str | os.PathLike[str], datasets: list[h5py.Dataset]) -> None:
+    """Refuse damaged heaps of texts (HDF5 File Format, III.E): HDF5 does not check all of them."""
+    size = os.path.getsize(path)
+    regions = sorted(r for d in datasets for r in _regions(d)) if size > _SEARCHED else []
+    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        begin = 0
+        for low, high in [*regions, (size, size)]:
+            at = whole.find(b"GCOL", begin, low)
+            while at >= 0:
+                if not is_sound_heap(whole, at):
+                    raise FileError(
+                        f"{path} is damaged: the texts that begin at byte {at} do not add up. "
+                        "Write the file again."
+                    )
+                at = whole.find(b"GCOL", at + 4, low)
+            begin = max(begin, high)
+
+
+def _regions(dataset: h5py.Dataset) -> list[tuple[int, int]]:
+    """First and one-past-last byte of each part of the file that holds a dataset's numbers."""
+    offset = dataset.id.get_offset()
+    if offset is not None:
+        return [(offset, offset + dataset.id.get_storage_size())]
+    found: list[tuple[int, int]] = []
+    if dataset.chunks and hasattr(dataset.id, "chunk_iter"):  # from HDF5 1.14 on
+        dataset.id.chunk_iter(lambda c: found.append((c.byte_offset, c.byte_offset + c.size)))
+    return found
+
+
+def is_sound_heap(raw: mmap.mmap | bytes, at: int) -> bool:
+    """Whether the objects of a global heap collection fill it to its end.
+
+    Parameters
+    ----------
+    raw : bytes of a file
+    at : int
+        Where the collection's signature stands. What is of another version is left to HDF5.
+    """
+    if len(raw) < at + 16 or raw[at + 4] != 1:
+        return True
+    end = at + struct.unpack_from("<Q", raw, at + 8)[0]
+    here = at + 16
+    while here + 16 <= min(end, len(raw)):
+        index, length = struct.unpack_from("<H6xQ", raw, here)
+        if index == 0:  # what is free
+            return bool(here + length == end)
+        here += 16 + 8 * -(-length // 8)
+    return True
 
 
 def _leads_out(path: object, name: object, what: str) -> FileError:

@@ -22,6 +22,7 @@ from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.spectrum.components import range_counts
+from cosi_linebkg_plugin.spectrum.lineshapes import step_counts
 from cosi_linebkg_plugin.spectrum.statistic import deviance_residuals
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
@@ -263,6 +264,19 @@ def test_a_missing_step_is_named():
             assert max(fit.adequacy.step_z, 0.0) ** 2 == pytest.approx(gain, abs=0.05)
     no_line = fit_spectrum(read(background_model(pivot=1800)), data)
     assert no_line.adequacy.step_z is None
+    dark = [name.startswith("F_") for name in fit.model.names]
+    dark = replace(fit, theta=np.where(dark, 0.0, fit.theta))  # lines without counts
+    assert dark.adequacy.step_z is None
+
+
+def test_the_step_that_is_tested_for_is_that_of_the_model():
+    model = read(background_model([1633.0, 1779.0], pivot=1800, width="linear"))
+    data = simulated_spectrum(model, np.linspace(1500, 2000, 251), np.random.default_rng(3))
+    fit = fit_spectrum(model, data)
+    lines = [fit.model.components[i] for i in fit.model.lines]
+    rows = [(fit.theta[c.area], fit.theta[c.energy], c.sigma(fit.theta), 1.0) for c in lines]
+    expected = step_counts(data.edges, *np.transpose(rows))[0]
+    np.testing.assert_allclose(fit._missing_step(), expected, atol=1e-9 * expected.max())
 
 
 def test_a_missing_tail_is_named():
