@@ -432,7 +432,10 @@ def _one_in_laws(model: SpectralModel, theta: Array, interior: Slots) -> str:
 
     Exact, where a Hessian made of differences shows its own noise.
     """
-    if not interior.size or not any(law.slots for _, _, law in model.derived):
+    if not model.derived:
+        return ""
+    free = set(interior.tolist())
+    if all(len(free.intersection(law.slots)) < 2 for _, _, law in model.derived):
         return ""
     known = {i for i, p in enumerate(model.parameters) if p.prior is not None}
     rows = sorted(known.union(*(c.slots for c in model.components)))
