@@ -566,8 +566,10 @@ def _read_events(events: Any) -> tuple[Any, EnergySpectrum]:
     if isinstance(events, EnergySpectrum):
         return None, events
     is_pair = isinstance(events, tuple) and len(events) == 2
-    if is_pair and not hasattr(events[0], "axes") and np.ndim(events[0]) == 1:
-        return None, EnergySpectrum(*events)
+    if is_pair and not hasattr(events[0], "axes"):
+        edges = events[0]  # numpy makes no array of a list of quantities
+        if isinstance(edges, list | tuple) or np.ndim(edges) == 1:
+            return None, EnergySpectrum(*events)
     from .histograms.read import open_events
 
     histogram = open_events(events)

@@ -161,7 +161,10 @@ def counts_in(values: Any, name: str = "counts") -> NDArray[np.float64]:
     DataError
     """
     _refuse_masked(values, name, DataError)
-    values = _joined(values)
+    try:
+        values = _joined(values)
+    except (TypeError, ValueError) as problem:
+        raise DataError(f"The {name} must be numbers, got {_brief(values)}.") from problem
     unit = getattr(values, "unit", None)
     if unit is not None and hasattr(values, "to_value"):
         if str(unit) not in ("", "ct"):

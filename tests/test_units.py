@@ -27,6 +27,7 @@ def test_bare_numbers_are_kev_and_seconds():
         (lambda: in_seconds(3 * u.keV, "livetime", TemplateError), TemplateError, "be a time"),
         (lambda: array_in([1, 2] * u.s, "keV", "edges"), BinningError, "edges must be energies"),
         (lambda: array_in(["a"], "deg", "angles"), BinningError, "must be angles, a quantity or"),
+        (lambda: array_in([1 * u.keV, 2], "keV", "edges"), BinningError, "must be energies"),
         (lambda: array_in(np.ma.array([1, 2], mask=[0, 1]), "keV", "edges"), BinningError, "1 of"),
     ],
 )
@@ -56,6 +57,8 @@ def test_counts_may_be_numbers_or_ct(counts):
         (["a", "b"], r"must be numbers, got \['a', 'b'\]"),
         ([1j, 2], "must be numbers"),
         (None, "must be numbers, got None"),
+        ([1 * u.ct, 2], "must be numbers, got .<Quantity 1. ct>, 2"),
+        ([1 * u.ct, 2 / u.s], "must be numbers, got .<Quantity 1. ct>, <Quantity 2. 1 / s>"),
     ],
 )
 def test_what_is_no_number_of_counts_is_refused(counts, message):

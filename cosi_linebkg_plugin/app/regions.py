@@ -114,5 +114,6 @@ def _run_regions(
 def _write_page(folder: Path, results: Mapping[str, Result], title: str) -> None:
     from ..show.report import write_regions_report
 
-    with together(folder):
+    # what a run without regions, or of one region, left there
+    with together(folder, stale=set(RESULTS)):
         write_regions_report(folder / "report.html", results, title=title)

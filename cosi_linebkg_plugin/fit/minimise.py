@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,9 @@ _SEEN_SHARE = 0.01
 #: Smallest eigenvalue of the Hessian, scaled to a unit diagonal, that counts as positive: above
 #: the error of differences of the gradient.
 _SINGULAR = 1e-8
+
+#: The same of what parameters do through laws, whose derivatives are exact.
+_ONE = 1e-13
 
 #: From this many parameters on an inverse by Cholesky is tried before eigenvalues.
 _LARGE = 60
@@ -184,6 +188,10 @@ def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, Mi
         theta = end.theta
         if tails_within(objective.model, theta, asked) is None:
             break
+    problem = end.problem or _one_in_laws(objective.model, theta, end.interior)
+    if problem != end.problem:
+        nothing = np.full_like(end.covariance, np.nan)
+        end = Optimum(end.theta, end.interior, nothing, problem)
     return objective, end, minuit
 
 
@@ -414,12 +422,37 @@ def _inverse(
     if values[0] < _SINGULAR:
         involved = np.abs(vectors[:, 0]) > 0.3
         names = [model.parameters[i].name for i in interior[involved]]
-        return nothing, (
-            "the covariance matrix is not positive definite; the data do not tell apart "
-            f"{', '.join(names)}"
-        )
+        return nothing, _not_told_apart(names)
     inverse = (vectors / values) @ vectors.T
     return inverse / np.outer(root, root), ""
+
+
+def _one_in_laws(model: SpectralModel, theta: Array, interior: Slots) -> str:
+    """What is wrong if laws let several parameters act as one only, or "".
+
+    Exact, where a Hessian made of differences shows its own noise.
+    """
+    if not model.derived:
+        return ""
+    free = set(interior.tolist())
+    if all(len(free.intersection(law.slots)) < 2 for _, _, law in model.derived):
+        return ""
+    known = {i for i, p in enumerate(model.parameters) if p.prior is not None}
+    rows = sorted(known.union(*(c.slots for c in model.components)))
+    effects = model.slopes(theta)[rows][:, interior]
+    effects /= np.maximum(np.sqrt((effects**2).sum(axis=0)), np.finfo(float).tiny)
+    values, vectors = np.linalg.eigh(effects.T @ effects)
+    if values[0] > _ONE:
+        return ""
+    names = [model.parameters[i].name for i in interior[np.abs(vectors[:, 0]) > 0.3]]
+    return _not_told_apart(names)
+
+
+def _not_told_apart(names: Sequence[str]) -> str:
+    return (
+        "the covariance matrix is not positive definite; the data do not tell apart "
+        f"{', '.join(names)}"
+    )
 
 
 def _inverse_of_large(matrix: Array) -> Array | None:

@@ -309,9 +309,16 @@ def expected_amounts(
 
 
 def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
-    """Whether a line in the source range would be seen by nothing: masked, and no ratio."""
-    energies = [fit.theta[fit.model.components[i].energy] for i in fit.model.lines]
-    inside = any(plan.low <= energy <= plan.high for energy in energies)
+    """Whether a line in the source range would be seen by nothing: masked, and no ratio.
+
+    A fitted line is seen by its wings, unless its counts ended at a limit, which has no error.
+    """
+    lines = [fit.model.components[i] for i in fit.model.lines]
+    inside = any(
+        plan.low <= fit.theta[line.energy] <= plan.high
+        and fit.model.names[line.area] not in fit.at_limits
+        for line in lines
+    )
     masked = bool(fit.spectrum.mask[plan.in_source].all())
     return plan.options.line_ratio is None and masked and not inside
 

@@ -187,11 +187,16 @@ def test_the_source_range_is_masked_by_default_and_it_is_said(demo, tmp_path, ca
         for command in ("fit", "run"):
             out = tmp_path / f"{command}-{mask}"
             assert main([command, str(path), "--out", str(out)]) == 0
-            assert (said in capsys.readouterr().out) == (mask is None)
+            printed = capsys.readouterr().out
+            assert (said in printed) == (mask is None)
+            fitted = command == "run" and mask == []
+            assert ("fit includes the energy bins 1803.03-1813.13 keV of" in printed) == fitted
             found = json.loads((out / "fit.json").read_text())["mask"]
             assert found == [pytest.approx(m, abs=0.01) for m in masked]
-        assert (said in (out / "report.html").read_text()) == (mask is None)
-        assert ("- [1805.0, 1812.0]" in (out / "report.html").read_text()) == (mask is None)
+        page = (out / "report.html").read_text()
+        assert (said in page) == (mask is None)
+        assert ("fit includes the energy bins 1803.03-1813.13 keV of" in page) == (mask == [])
+        assert ("- [1805.0, 1812.0]" in page) == (mask is None)
 
 
 @pytest.mark.parametrize("command", ["run", "fit"])

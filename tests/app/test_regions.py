@@ -211,6 +211,12 @@ def test_one_region_of_a_folder_of_all_is_updated_with_the_page(folder, write, c
     assert new != page and "1850\u20131860 keV" in new and "1805\u20131812 keV" in new
     assert new.count("data:image/png") == 2 and new.index("al26/") < new.index("upper/")
     assert (out / "al26" / "fit.json").read_bytes() == other
+    # results of one region, or of another configuration, do not stay beside the folders
+    for name in ("fit.json", "template.h5", "phi.png"):
+        (out / name).write_text("of an earlier run")
+    (out / "mine.txt").write_text("")
+    assert main(["run", path, "--out", str(out), "--region", "upper", "--quiet"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["al26", "mine.txt", "report.html", "upper"]
     # a region that is missing is left out of the page; one that is damaged is named before work
     (out / "al26" / "fit.json").unlink()
     assert main(["run", path, "--out", str(out), "--region", "upper", "--quiet"]) == 0

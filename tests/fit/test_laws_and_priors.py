@@ -9,7 +9,7 @@ from astromodels import Line, Log_parabola, Powerlaw
 from spectra import simulated_spectrum
 
 from cosi_linebkg_plugin import LineBackgroundFit, LineBackgroundLike, background_model
-from cosi_linebkg_plugin.errors import DataError, FileError, ModelError
+from cosi_linebkg_plugin.errors import DataError, FileError, FitError, ModelError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.toys import with_toys
 from cosi_linebkg_plugin.lines.identify import identify_lines
@@ -169,6 +169,15 @@ def test_free_parameters_of_a_law_are_parameters_of_the_fit(spectrum, kind):
     assert fit_spectrum(back.model, spectrum).deviance == pytest.approx(fit.deviance, abs=1e-3)
     sampled = back.sample(seed=1, n_samples=1000)
     assert sampled.errors["F_3"] == pytest.approx(own.errors["F_3"], rel=0.2)
+
+
+@pytest.mark.parametrize("pivot", [1.0, 3000.0])
+def test_free_parameters_of_a_law_that_act_as_one_are_named(spectrum, pivot):
+    """Only the noise of the Hessian told them apart: K = 435 +- 57,000, and valid."""
+    both = free_law(Powerlaw, piv=pivot, K=400.0 * pivot / 3000.0, index=1.0)
+    both.K.free = True
+    with pytest.raises(FitError, match=r"tell apart .*F_3\.Powerlaw\.K, F_3\.Powerlaw\.index"):
+        fit_spectrum(read(model_with(("F_3", "F_2", both))), spectrum)
 
 
 def test_a_damaged_law_in_a_file_is_refused(spectrum):

@@ -133,6 +133,20 @@ def test_the_table_of_a_fit_holds_its_numbers(results):
     assert counts.to_table()["error"][-1] == counts.total_error
 
 
+def test_the_tests_of_a_fit_are_those_of_its_summary(results):
+    """One deviance and one p-value, each with what it is of, wherever a fit is shown."""
+    from xml.etree import ElementTree
+
+    fit = results["fit"]
+    shown = " ".join("".join(ElementTree.fromstring(fit._repr_html_()).itertext()).split())
+    words = " ".join(fit.summary().split())
+    assert words in shown and shown.count("p =") == words.count("p =") == 2
+    for what in ("parameters", "lines"):
+        assert "p =" not in repr(fit) and "p_value" not in fit.to_table(what).meta
+    meta = fit.to_table().meta
+    assert (meta["deviance"], meta["dof"]) == (fit.deviance, fit.dof)
+
+
 def test_a_fit_without_lines_has_an_empty_table_of_them():
     model = line_model([], k=300.0)
     spectrum = simulated_spectrum(model, np.linspace(1700, 1900, 41), np.random.default_rng(1))

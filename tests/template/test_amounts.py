@@ -64,6 +64,30 @@ def test_what_leaks_in_does_not_make_a_hidden_line_known(trial):
         plugin.background_template(fit, SOURCE_RANGE, l_cut=4).norm_constraint()
 
 
+@pytest.mark.parametrize("mask, known", [((1800, 1815), False), ((1805, 1810), True)])
+def test_a_line_inside_the_mask_that_ends_at_its_limit_is_not_known(mask, known):
+    """Its counts, 0, came with the error 0: known exactly, and without a word."""
+    edges = np.arange(1600.0, 2001.0, 5.0)
+    counts = 1000.0 + sum(
+        area * np.diff(stats.norm.cdf(edges, energy, 3.0))
+        for energy, area in ((1779.0, 3000.0), (1807.5, 3000.0))
+    )
+    if not known:  # what is seen of the line's wings is less than nothing
+        counts[(edges[:-1] == 1795.0) | (edges[:-1] == 1815.0)] -= 60.0
+    axes = [histpy.Axis(edges * u.keV, label="Em"), histpy.Axis([0, 180] * u.deg, label="Phi")]
+    events = histpy.Histogram(histpy.Axes(axes), contents=np.round(counts)[:, None])
+    plugin = LineBackgroundLike("hidden", events)
+    plugin.set_mask(mask)
+    fit = plugin.fit(background_model([1779, (1807.5, (1805, 1810))], pivot=1800))
+    assert ("F_3" in fit.at_limits) != known
+    template = plugin.background_template(fit, mask)
+    said = "amount of lines in the masked source range is not known" in " ".join(template.notes)
+    assert said != known
+    assert np.isfinite(template.errors["lines"]) == known
+    assert template.unknown == (() if known else ("lines",))
+    assert (template.counts["lines"] > 500) == known
+
+
 def test_amounts_on_the_real_spectrum(shared_data):
     """DC3 spread evenly over six Phi bins: the parts of the source-range counts make sense."""
     from spectra import dc3_spectrum

@@ -6,8 +6,14 @@ import yaml
 from trials import RATIO
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.app.demo import demo_config, resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.demo import (
+    compare_with_truth,
+    demo_config,
+    resolved_lines,
+    simulated_events,
+)
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
+from cosi_linebkg_plugin.show.template import plot_projection
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -36,7 +42,13 @@ def test_the_demos_template_has_the_right_phi_distribution():
     def chi2(**options):
         template = plugin.background_template(fit, SOURCE_RANGE, line_ratio=RATIO, **options)
         counts, errors = template.project("Phi")
-        return np.sum(((counts - truth * counts.sum() / truth.sum()) / errors) ** 2)
+        value = np.sum(((counts - truth * counts.sum() / truth.sum()) / errors) ** 2)
+        row = compare_with_truth(template, simulation)  # what table and figure show is the same
+        assert row["phi_chi2_per_bin"] == pytest.approx(value / counts.size)
+        figure = plot_projection(template, "Phi", truth=truth)
+        texts = [t.get_text() for ax in figure.axes for t in ax.get_legend().get_texts()]
+        assert any(t.endswith(f"= {value:.1f} / {counts.size}") for t in texts)
+        return value
 
     settings = yaml.safe_load(demo_config())["template"]
     assert chi2(window=settings["window"], shift=settings["shift"]) < 115
