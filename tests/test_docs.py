@@ -195,7 +195,7 @@ PARTS = {
     "bin --scheduler ADDRESS",
     "bin inputs.yaml",
     "bin bin.yaml",
-    "demo | run | bin | fit | template | compare | lines",
+    "demo | init | check | run | bin | fit | template | compare | lines",
 }
 
 
