@@ -127,7 +127,7 @@ def test_each_region_is_checked(folder, write, capsys):
         ({"template": {"l_cut": 40}}, "template: l_cut=40 smooths nothing: PsiChi of nside 2"),
         ({"template": {"l_cut": 5}}, "holds multipoles up to l = 5 alone"),
         ({"template": {"window": [1, 2]}}, "template: The window 1-2 keV"),
-        ({"template": {"window": [1826, 1834]}}, "1 energy bins cannot tell apart 2"),
+        ({"template": {"window": [1826, 1834]}}, "1 energy bin cannot tell apart 2"),
         ({"template": {"method": "interpolated", "sidebands": [[1828, 1834]]}}, "two or more"),
         ({"template": {"line_ratio": {"line": 1700, "tracer": 1779, "value": 0.1}}},
          "template: line_ratio names a line at 1700 keV, of which nothing falls"),

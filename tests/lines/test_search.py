@@ -242,7 +242,7 @@ SPECTRUM = EnergySpectrum(EDGES, np.full(99, 1e4))
         ({"spectrum": [1, 2, 3]}, DataError, "takes an EnergySpectrum, .* got list"),
         ({"spectrum": (EDGES, np.ones(5))}, DataError, "99 energy bins but counts of shape"),
         ({"spectrum": SimpleNamespace(spectrum=3)}, DataError, "got int"),
-        ({"sigma": 0}, ModelError, "between 0.1 and 50 keV, got 0 keV"),
+        ({"sigma": 0}, ModelError, "above 0.1 and below 50 keV, got 0 keV"),
         ({"sigma": "wide"}, BinningError, "width of the lines must be an energy"),
         ({"false_alarm": 1.0}, ModelError, "above 0 and below 0.5, got 1"),
         ({"false_alarm": math.nan}, ModelError, "above 0 and below 0.5"),
