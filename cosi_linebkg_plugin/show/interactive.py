@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,9 +79,17 @@ def interactive_spectrum(
     item = json_item(column(upper, lower, sizing_mode="stretch_width"), TARGET)
     script = Path(bokeh.__file__).parent / "server" / "static" / "js" / "bokeh.min.js"
     packed = gzip.compress(script.read_bytes(), mtime=0)
-    return Interactive(
-        json.dumps(item).replace("<", "\\u003c"), base64.b64encode(packed).decode("ascii")
-    )
+    return Interactive(_numbered(item), base64.b64encode(packed).decode("ascii"))
+
+
+def _numbered(item: Any) -> str:
+    """The figure as JSON; bokeh counts its objects on from one figure to the next, here from 1."""
+    known: dict[str, str] = {}
+
+    def name(found: re.Match[str]) -> str:
+        return known.setdefault(found[0], f'"p{len(known) + 1}"')
+
+    return re.sub(r'"p\d+"', name, json.dumps(item)).replace("<", "\\u003c")
 
 
 def _bins(fit: LineBackgroundFit) -> ColumnDataSource:

@@ -693,7 +693,7 @@ def test_regions_that_are_killed_leave_a_page_that_is_known_to_be_old(work, tmp_
 def test_a_demo_that_is_killed_says_that_its_results_are_of_other_data(tmp_path, monkeypatch):
     from cosi_linebkg_plugin.app import demo
 
-    monkeypatch.setattr(demo, "simulate", lambda seed: simulate(seed, nside=1))
+    monkeypatch.setattr(demo, "simulate", lambda seed: simulate(seed, nside=2))
     out = tmp_path / "demo"
     command = ["demo", "--out", str(out), "--quiet"]
     assert main(command) == 0

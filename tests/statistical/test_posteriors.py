@@ -22,7 +22,7 @@ def test_emcee_on_the_full_model():
     """Strong lines, continuum, shared width, and the counts in the source range."""
     plugin = plugin_of(1)
     fit = plugin.fit(background_model(resolved_lines(), pivot=1800))
-    posterior = fit.sample(n_samples=20000, seed=1)
+    posterior = fit.sample(n_samples=60000, seed=1)
     values, errors = fit.values, fit.errors
     energies = {n[3:]: e for n, e in values.items() if n.startswith("mu_")}
     apart = {
