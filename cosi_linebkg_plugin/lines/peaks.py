@@ -110,7 +110,9 @@ def _parabola(bins: Array, x: Array) -> Array:
     return np.stack([bins, bins * x, bins * x**2], axis=1)[:, : 3 if both else 2]
 
 
-def described(spectrum: EnergySpectrum, expected: Array, place: tuple[float, float]) -> bool:
+def described(
+    spectrum: EnergySpectrum, expected: Array, place: tuple[float, float], *, wide: bool = False
+) -> bool:
     """Whether residuals around a line are as small as a right model leaves them in 1 of 10,000.
 
     Parameters
@@ -120,10 +122,13 @@ def described(spectrum: EnergySpectrum, expected: Array, place: tuple[float, flo
         All lines in it.
     place : (float, float), keV
         Energy and width of the line.
+    wide : bool
+        In the wider neighbourhood, and as small as in 1 of 100.
     """
-    near = _near(spectrum.edges, spectrum.used, *place, _WIDTHS)
+    near = _near(spectrum.edges, spectrum.used, *place, _WIDE if wide else _WIDTHS)
     deviance = 2.0 * half_deviance(spectrum.counts[near], np.ones(near.size, bool), expected[near])
-    return float(gammaincc(0.5 * near.size, 0.5 * deviance)) > _CHANCE_OF_LINES
+    chance = _CHANCE if wide else _CHANCE_OF_LINES
+    return float(gammaincc(0.5 * near.size, 0.5 * deviance)) > chance
 
 
 def _near(

@@ -24,7 +24,7 @@ from ..fit.minimise import check_degrees_of_freedom, fit_spectrum
 from ..fit.numbers import hides_width, unseen_widths
 from ..fit.result import LineBackgroundFit
 from ..fit.score import global_significance, threshold
-from ..model.spec import ANNIHILATION, ANNIHILATION_REACH, TAIL_START
+from ..model.spec import TAIL_START
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.components import SpectralModel
 from ..spectrum.lineshapes import EnergyGrid
@@ -32,6 +32,7 @@ from .found import FoundLine, LineSearch
 from .identify import energy_scale, identify_lines, match_energy
 from .notes import search_notes
 from .peaks import described, is_peak
+from .places import SEPARATION, allowed_ranges, in_windows
 from .scan import scan
 from .trial import (
     FREE_SHARE,
@@ -56,15 +57,6 @@ Array = NDArray[np.float64]
 #: Default chance of a false line in a spectrum without further lines.
 FALSE_ALARM = 0.05
 
-#: Two lines are at least this many widths apart (the width with that of a bin in it).
-SEPARATION = 2.0
-
-#: A line is at least this many widths away from the mask and from the ends of the axis.
-MARGIN = 1.0
-
-#: A line moves by at most this many widths in one fit; its window then follows it.
-_WINDOW = 2.0
-
 #: How often a line that ends on the limit of its window may be followed before it is dropped.
 _MAX_MOVES = 5
 
@@ -76,6 +68,9 @@ _NEIGHBOURS = 3.0
 
 #: The neighbourhood that a line is fitted in: widths, and bins at least, to either side.
 _AROUND_WIDTHS, _AROUND_BINS = 30.0, 100
+
+#: Lines of which each hides the others' peaks: at most this many, within as many widths.
+_CLUSTER, _CLUSTER_REACH = 4, 15.0
 
 #: Another form must lower deviance plus ln(bins) per parameter (BIC) by more than this: strong
 #: evidence on the scale of Kass & Raftery (1995, J. Am. Stat. Assoc. 90, 773).
@@ -163,10 +158,14 @@ def find_lines(
     spectrum = given_spectrum(spectrum, mask)
     _refuse_both(calibrate, fix_to_catalogue)
     form = Form(continuum, width, bool(tail), bool(step))
-    search = _Search(
-        spectrum, checked_settings(spectrum, sigma, form, false_alarm, max_lines, pivot, bend)
-    )
+    settings = checked_settings(spectrum, sigma, form, false_alarm, max_lines, pivot, bend)
+    search = _Search(spectrum, settings)
     search.run()
+    if search.shape.form.continuum != continuum:
+        # a bend that lines caused which are found more easily without it
+        straight = _Search(spectrum, replace(settings, bend=False))
+        straight.run()
+        search = min(search, straight, key=lambda x: x.score(x.fit))
     return search.result(fix_to_catalogue, calibrate)
 
 
@@ -193,6 +192,7 @@ class _Search:
         self.segments = bins_to_ranges(spectrum.edges, spectrum.used)
         self.bin_width = float(np.median(spectrum.widths[spectrum.used]))
         self.banned: list[float] = []
+        self.clusters: list[float] = []
         self.refused: set[Form] = set()
         self.length: tuple[list[float], float] = ([], 0.0)
         self.lines: list[TrialLine] = []
@@ -219,37 +219,10 @@ class _Search:
     @property
     def allowed(self) -> list[tuple[float, float]]:
         """Where lines may be, keV."""
-        inside = [
-            (low + MARGIN * float(self.width(low)), high - MARGIN * float(self.width(high)))
-            for low, high in self.segments
-        ]
-        return [(low, high) for low, high in inside if low < high]
+        return allowed_ranges(self.segments, self.width)
 
     def _windows(self, lines: Sequence[TrialLine]) -> list[TrialLine]:
-        """The lines in order, with windows that keep them apart and out of the mask."""
-        lines = sorted(lines, key=lambda x: x.energy)
-        allowed = self.allowed
-        widths = np.array([float(self.width(x.energy)) for x in lines])
-        windows = []
-        for i, (line, width) in enumerate(zip(lines, widths, strict=True)):
-            gap = 0.5 * SEPARATION * width
-            low, high = _place(line.energy, allowed)
-            low = max(low, line.energy - _WINDOW * width)
-            high = min(high, line.energy + _WINDOW * width)
-            if i:
-                low = max(low, 0.5 * (lines[i - 1].energy + line.energy) + gap)
-            if i + 1 < len(lines):
-                high = min(high, 0.5 * (lines[i + 1].energy + line.energy) - gap)
-            # a line at 511 keV has a width of its own: none becomes one, or ceases to be one
-            for edge in (ANNIHILATION - ANNIHILATION_REACH, ANNIHILATION + ANNIHILATION_REACH):
-                if line.energy > edge:
-                    low = max(low, edge + 1e-6)
-                else:
-                    high = min(high, edge - 1e-6)
-            # lines that a growing width has brought too close stay where they are
-            slack = 1e-3 * width
-            windows.append((min(low, line.energy - slack), max(high, line.energy + slack)))
-        return [replace(x, window=w) for x, w in zip(lines, windows, strict=True)]
+        return in_windows(lines, self.width, self.allowed)
 
     # --- fits ---
 
@@ -294,7 +267,7 @@ class _Search:
                     # lines that are still to be found bend the continuum too, but not that much
                     self._bend(0.5 * self.fit.deviance)
             self._settle(self.lines)
-            if bend and (self._bend(_LEAST_GAIN) or self._straighten()):
+            if self._add_cluster() or (bend and (self._bend(_LEAST_GAIN) or self._straighten())):
                 best = math.inf
                 continue
             self._drop_what_is_no_peak()
@@ -309,11 +282,7 @@ class _Search:
 
     def _step(self) -> bool:
         """Try the best candidate; False if there is none, or no room for it."""
-        z, energies, amplitudes = self._scan()
-        # the score test and the likelihood ratio differ by less than this where it matters
-        likely = np.flatnonzero(_maxima(z) & (z >= 0.9 * self.threshold))
-        likely = likely[np.argsort(-z[likely], kind="stable")]
-        peaks = self._peaks(energies[likely], amplitudes[likely], z[likely])
+        peaks = self._peaks()
         first = next(peaks, None)
         if first is None:
             self.stopped = (
@@ -347,15 +316,56 @@ class _Search:
                 self.banned.append(one.energy)
         return True
 
-    def _peaks(
-        self, energies: Array, amplitudes: Array, z: Array
-    ) -> Iterator[tuple[float, TrialLine]]:
+    def _add_cluster(self) -> bool:
+        """Add lines that hide each other's peaks, if with them the fit describes what is there."""
+        banned, self.banned = self.banned, []  # each was ruled out without the others
+        for _, start in self._candidates():
+            if any(abs(start.energy - x) < self.separation(x) for x in self.clusters):
+                continue
+            self.clusters.append(start.energy)
+            state, added = (self.fit, self.lines, self.shape), self._fill(start.energy)
+            if added and self._describes(start.energy):
+                self._settle(added)
+                return True
+            self.fit, self.lines, self.shape = state
+        self.banned = banned
+        return False
+
+    def _fill(self, energy: float) -> list[TrialLine]:
+        """Add the best candidates around an energy until the fit describes what is there."""
+        reach = _CLUSTER_REACH * float(self.width(energy))
+        added: list[TrialLine] = []
+        room = min(_CLUSTER, self._room(self.shape.form) - len(self.lines))
+        while len(added) < room and not self._describes(energy):
+            near = (x for _, x in self._candidates() if abs(x.energy - energy) < reach)
+            line = next(near, None)
+            fit = None if line is None else self._refit([*self.lines, line], self.shape)
+            if line is None or fit is None or self.fit.deviance - fit.deviance < self.threshold**2:
+                break
+            self._accept(fit, self.shape)
+            added.append(line)
+        return added
+
+    def _describes(self, energy: float) -> bool:
+        """Whether the fit describes the wider neighbourhood of an energy."""
+        place = (energy, float(self.width(energy)))
+        return described(self.spectrum, self.fit.counts_of_lines()[0], place, wide=True)
+
+    def _candidates(self) -> Iterator[tuple[float, TrialLine]]:
+        """Maxima of a scan and their significance, the largest first, peaks or not."""
+        z, energies, amplitudes = self._scan()
+        # the likelihood ratio differs by less where it matters
+        likely = np.flatnonzero(_maxima(z) & (z >= 0.9 * self.threshold))
+        for i in likely[np.argsort(-z[likely], kind="stable")]:
+            yield float(z[i]), TrialLine(float(energies[i]), max(float(amplitudes[i]), 1.0))
+
+    def _peaks(self) -> Iterator[tuple[float, TrialLine]]:
         """Those of the candidates that are peaks, with their significance."""
         expected, of_lines = self.fit.counts_of_lines()
         residual = self.spectrum.counts - expected
-        for energy, amplitude, significance in zip(energies, amplitudes, z, strict=True):
-            if self._is_peak(float(energy), residual, (expected, of_lines)):
-                yield float(significance), TrialLine(float(energy), max(float(amplitude), 1.0))
+        for z, line in self._candidates():
+            if self._is_peak(line.energy, residual, (expected, of_lines)):
+                yield z, line
 
     def _is_peak(self, energy: float, residual: Array, expected: tuple[Array, Array]) -> bool:
         edges, used = self.spectrum.edges, self.spectrum.used
@@ -413,24 +423,24 @@ class _Search:
 
     # --- other forms ---
 
-    def _score(self, fit: TrialFit) -> float:
+    def score(self, fit: TrialFit) -> float:
         """Deviance and ln(bins) for each parameter: the Bayesian information criterion."""
         return fit.deviance + math.log(int(self.spectrum.used.sum())) * fit.model.free.size
 
     def _bend(self, least: float) -> bool:
         """Take the other form that BIC prefers most, by `least`; whether there is one."""
-        best, found = self._score(self.fit) - least, None
+        best, found = self.score(self.fit) - least, None
         for shape in self._other_forms():
             if shape.form in self.refused or len(self.lines) > self._room(shape.form):
                 continue
             if not self._is_promising(shape, best):
                 continue
             fit = self._refit(self.lines, shape)
-            if fit is None or not self._score(fit) < best:
+            if fit is None or not self.score(fit) < best:
                 continue
             limits = {x for x in fit.at_limits if not x.startswith(("mu_", "F_"))}
             if fit.is_determined and not limits - set(self.fit.at_limits):
-                best, found = self._score(fit), (fit, shape)
+                best, found = self.score(fit), (fit, shape)
                 # a break fits lines that are still to be found better than it should
                 best -= _BREAK_GAIN * (shape.form.continuum == _POLYNOMIAL)
         if found is None:
@@ -455,7 +465,7 @@ class _Search:
                 continue
             shape = self._simpler_shape(replace(form, **{name: getattr(asked, name)}))
             fit = self._refit(self.lines, shape)
-            if fit is not None and self._score(fit) <= self._score(self.fit) + _LEAST_GAIN:
+            if fit is not None and self.score(fit) <= self.score(self.fit) + _LEAST_GAIN:
                 self.refused.add(form)
                 self._accept(fit, shape)
                 self.banned.clear()
@@ -771,12 +781,6 @@ class _Search:
             ) from error
         self._accept(TrialFit.of(fixed), self.shape)
         return fixed
-
-
-def _place(energy: float, allowed: list[tuple[float, float]]) -> tuple[float, float]:
-    """Where a line of this energy may be; nowhere else if the width has left no room."""
-    beyond = [max(low - energy, energy - high) for low, high in allowed]
-    return allowed[int(np.argmin(beyond))] if beyond else (energy, energy)
 
 
 def _maxima(z: Array) -> NDArray[np.bool_]:

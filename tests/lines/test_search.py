@@ -13,9 +13,10 @@ from scipy.stats import norm
 from spectra import TUTORIAL_MASK, dc3_spectrum, line_model
 
 from cosi_linebkg_plugin import LineBackgroundLike, find_lines
+from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.errors import BinningError, DataError, ModelError
 from cosi_linebkg_plugin.lines import search as linesearch
-from cosi_linebkg_plugin.lines.search import SEPARATION
+from cosi_linebkg_plugin.lines.places import SEPARATION
 from cosi_linebkg_plugin.lines.trial import FREE_SHARE, Form, Settings
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import (
@@ -398,3 +399,15 @@ def test_bins_that_show_the_width_let_it_free():
     assert "sigma_2" in search.fit.free_names and search.fit.errors["sigma_2"] < 0.5
     assert "28Al" in [line.name for line in search.lines]
     assert not any("held" in note for note in search.notes)
+
+
+@pytest.mark.parametrize("seed", [2, 25])
+def test_lines_that_hide_each_others_peaks_are_found(seed):
+    """1506, 1515, 1526 and 1538 keV in bins of 5 keV at the end of the axis; no bend instead."""
+    drawn = simulate(seed, nside=1)
+    counts = np.bincount(drawn.coords[0], weights=drawn.counts, minlength=99)
+    found = find_lines((drawn.energy_edges, counts), mask=TUTORIAL_MASK)
+    energies = np.array([x.energy for x in found.lines])
+    for energy in (1506.2, 1515.4, 1525.7, 1537.9, 1612.0, 1652.0, 1892.9):
+        assert np.min(np.abs(energies - energy)) < 3.0, energy
+    assert found.fit.deviance / found.fit.dof < 2.0
