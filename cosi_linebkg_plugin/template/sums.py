@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,10 +48,59 @@ def sum_slices(
     return sums, variances
 
 
-def phi_shifts(plan: TemplatePlan) -> Array:
+@dataclass(frozen=True, eq=False)
+class TermSums:
+    """Sums of slices from which those of any energy of the source range are made.
+
+    At x the sum is ``sum_p x^p sums[p]``, its variance ``sum_p sum_q x^(p + q) variances[pq]``.
+
+    Attributes
+    ----------
+    sums : ndarray, shape (n_terms, *events.other_shape), counts
+    variances : ndarray, shape (n_pairs, *events.other_shape), counts^2
+        Of the pairs p <= q, in the order of `numpy.triu_indices`.
+    """
+
+    sums: Array
+    variances: Array
+
+    def fill(self, x: float, factor: float, sums: Array, variances: Array) -> None:
+        """Put the sum at x and its variance, times a factor, into arrays of one map's shape."""
+        n = len(self.sums)
+        powers = x ** np.arange(n)
+        p, q = np.triu_indices(n)
+        pairs = np.where(p == q, 1.0, 2.0) * powers[p] * powers[q]
+        for rows, weights, out in (
+            (self.sums, factor * powers, sums),
+            (self.variances, factor**2 * pairs, variances),
+        ):
+            np.matmul(weights, rows.reshape(len(rows), -1), out=out.reshape(-1))
+        if n > 1:  # a cell of one slice at which the weight is 0 may come out as -1e-17
+            np.maximum(variances, 0.0, out=variances)
+
+
+def sum_terms(events: EventHistogram, terms: Array) -> TermSums:
+    """The sums of the terms of a component's weights, and those of the products of each two.
+
+    Parameters
+    ----------
+    terms : ndarray, shape (n_terms, n_em)
+    """
+    p, q = np.triu_indices(len(terms))
+    sums, variances = events.weighted_sums(terms, squares=terms[p] * terms[q])
+    assert variances is not None
+    return TermSums(sums, variances)
+
+
+def phi_shifts(plan: TemplatePlan, energy: float | None = None) -> Array:
     """How each energy slice is moved along Phi, shape (n_em, n_phi, n_phi).
 
     From the selected slices alone; the others stay.
+
+    Parameters
+    ----------
+    energy : float, keV, optional
+        To where features are at this energy; default: the middle of the source range.
     """
     events = plan.events
     position = _phi_position(events)
@@ -57,13 +108,14 @@ def phi_shifts(plan: TemplatePlan) -> Array:
     used = np.flatnonzero(plan.selected)
     in_phi = np.array([_slice(events, int(e))[0].sum(axis=others) for e in used])
     edges = phi_degrees(events.other_axes[position])
+    target = plan.middle if energy is None else energy
     n_phi = edges.size - 1
     matrices = np.broadcast_to(np.eye(n_phi), (plan.centers.size, n_phi, n_phi)).copy()
     # the selected slices in runs of adjacent bins, as the energies must be contiguous
     for low, high in bins_to_ranges(plan.edges, plan.selected):
         run = (plan.centers > low) & (plan.centers < high)
         own = plan.edges[(plan.edges >= low) & (plan.edges <= high)]
-        matrices[run] = shift_matrices(own, edges, plan.middle, in_phi[run[used]])
+        matrices[run] = shift_matrices(own, edges, target, in_phi[run[used]])
     return matrices
 
 
