@@ -24,7 +24,7 @@ class Parts:
     rows : ndarray of int, shape (n_parts,)
         The component of each part.
     shares, noise : ndarray, shape (n_parts,)
-        Of the sum of the component's map, and the variance of that share.
+        Of the sum of the component's map, and the sum of its variances.
     inside : ndarray, shape (n_parts, n_bins of the axis)
         1 for the bins of a part, 0 elsewhere.
     """
@@ -75,7 +75,7 @@ def cut_maps(
             out[f"{label}_{axis.lower()}_{number}"] = part
             rows.append(row)
             shares.append(float(part[0].sum()) / total)
-            noise.append(float(part[1].sum()) / total**2)
+            noise.append(float(part[1].sum()))
             inside.append(np.isin(np.arange(n_bins), group).astype(float))
     return Parts(out, np.array(rows), np.array(shares), np.array(noise), np.array(inside))
 

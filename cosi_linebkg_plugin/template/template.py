@@ -483,7 +483,7 @@ class BackgroundTemplate:
                 self._covariance, parts.rows, parts.inside[:, self._bins_inside()]
             )
         else:
-            noise = parts.noise * np.array([self._counts[label] for label in own]) ** 2
+            noise = parts.noise * np.array([self._counts[x] / self._sums[x] for x in own]) ** 2
             covariance = split_covariance(self._covariance, parts.rows, parts.shares, noise)
         split = f"{self._record.split}, {axis}" if self._record.split else axis
         return self._with(
