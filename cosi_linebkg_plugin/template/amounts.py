@@ -138,6 +138,7 @@ class SourceAmounts:
         self._edges = edges
         self._is_line = np.array([c.is_line for c in model.components])
         self._bound: list[BoundModel | None] | None = None
+        self._of_bins: dict[bytes, list[BoundModel | None]] = {}
         if ratio is not None:
             self._tracer = nearest_line(model, theta, ratio.tracer, "line_ratio")
             self._area = model.components[self._tracer].area
@@ -147,17 +148,52 @@ class SourceAmounts:
         """Expected counts, shape (2,); fast, for a likelihood's inner loop."""
         if self._bound is None:
             inside = self._edges[(self._edges > self.low) & (self._edges < self.high)]
-            bins = np.concatenate(([self.low], inside, [self.high]))
-            self._bound = [
-                self.model.select(np.flatnonzero(rows).tolist()).bind(bins, FULL_REACH)
-                if rows.any()
-                else None
-                for rows in (~self._is_line, self._is_line)
-            ]
+            self._bound = self._bind(np.concatenate(([self.low], inside, [self.high])))
         value = np.array([0.0 if b is None else b.counts(theta).sum() for b in self._bound])
         if self.ratio is not None:
             value[1] += self.ratio_counts(theta)
         return value
+
+    def counts_per_bin(self, theta: Array, bins: Array) -> Array:
+        """As `counts` for energy bins that together are the source range, shape (2, n_bins).
+
+        Parameters
+        ----------
+        bins : ndarray, shape (n_bins + 1,), keV
+        """
+        cuts, owner = self._cuts(bins)
+        key = bins.tobytes()
+        if key not in self._of_bins:
+            self._of_bins[key] = self._bind(cuts)
+        value = np.array(
+            [
+                np.zeros(bins.size - 1)
+                if b is None
+                else np.bincount(owner, b.counts(theta), bins.size - 1)
+                for b in self._of_bins[key]
+            ]
+        )
+        if self.ratio is not None:
+            share = line_shares(self.model, theta, self._tracer, self.ratio.line, bins)[0]
+            value[1] += self.ratio.value * theta[self._area] * share
+        return value
+
+    def _bind(self, bins: Array) -> list[BoundModel | None]:
+        """Continuum and lines on energy bins; None where the model has none of them."""
+        return [
+            self.model.select(np.flatnonzero(rows).tolist()).bind(bins, FULL_REACH)
+            if rows.any()
+            else None
+            for rows in (~self._is_line, self._is_line)
+        ]
+
+    def _cuts(self, bins: Array) -> tuple[Array, NDArray[np.int64]]:
+        """Energy bins cut at the fit's edges, where functions are integrated, and whose each is."""
+        slack = EDGE_TOLERANCE * min(np.diff(bins).min(), np.diff(self._edges).min())
+        far = np.abs(self._edges[:, None] - bins).min(axis=1) > slack
+        inside = far & (self._edges > bins[0]) & (self._edges < bins[-1])
+        cuts = np.union1d(bins, self._edges[inside])
+        return cuts, np.searchsorted(bins, 0.5 * (cuts[1:] + cuts[:-1])) - 1
 
     def counts_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
         """Expected counts, shape (2,), and derivatives, shape (2, n_parameters)."""
@@ -203,13 +239,8 @@ class SourceAmounts:
         ----------
         bins : ndarray, shape (n_bins + 1,), keV
         """
-        # cut at the edges of the fit as well: functions are integrated bin by bin there
-        slack = EDGE_TOLERANCE * min(np.diff(bins).min(), np.diff(self._edges).min())
-        far = np.abs(self._edges[:, None] - bins).min(axis=1) > slack
-        inside = far & (self._edges > bins[0]) & (self._edges < bins[-1])
-        cuts = np.union1d(bins, self._edges[inside])
+        cuts, owner = self._cuts(bins)
         middles = 0.5 * (cuts[1:] + cuts[:-1])
-        owner = np.searchsorted(bins, middles) - 1
         of_fit = np.searchsorted(self._edges, middles) - 1
         n, n_bins = len(self.model.parameters), bins.size - 1
         parts, slopes = np.zeros((2, middles.size)), np.zeros((2, n, middles.size))

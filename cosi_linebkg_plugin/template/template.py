@@ -400,9 +400,10 @@ class BackgroundTemplate:
     @property
     def several_bins(self) -> bool:
         """Whether the source range holds more than one energy bin."""
-        return self._bins_inside().size > 1
+        return self.bins_inside.size > 1
 
-    def _bins_inside(self) -> NDArray[np.int64]:
+    @property
+    def bins_inside(self) -> NDArray[np.int64]:
         """The bins of the Em axis in the source range."""
         edges = axis_in_kev(self.event_axes[ENERGY_LABEL])
         return np.flatnonzero(overlapping_bins(edges, *self.source_range))
@@ -480,7 +481,7 @@ class BackgroundTemplate:
         counts = parts.shares * np.array([self._counts[label] for label in own])
         if axis == ENERGY_LABEL and self.several_bins:
             covariance = self._bins().covariance_of_parts(
-                self._covariance, parts.rows, parts.inside[:, self._bins_inside()]
+                self._covariance, parts.rows, parts.inside[:, self.bins_inside]
             )
         else:
             noise = parts.noise * np.array([self._counts[x] / self._sums[x] for x in own]) ** 2
