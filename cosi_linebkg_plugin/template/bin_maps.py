@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import TemplateError
 from ..io.progress import Progress, say
 from .plan import TemplatePlan
-from .smoothing import FilteredSums, filter_sums
+from .smoothing import filter_sums
 from .steps import FilteredMaps, Recipe, filtered_maps
 from .sums import TermSums, phi_shifts, sum_slices, sum_terms
 
@@ -58,8 +58,7 @@ def filtered_bins(
         totals.append(slices.total)
         pooled += found
         del slices  # as large as some maps of one bin
-    n_pooled = sum(filtered.n_pooled for filtered in pooled)
-    moved = max((filtered.moved for filtered in pooled), default=0.0)
+    n_pooled, moved = sum(n for n, _ in pooled), max((far for _, far in pooled), default=0.0)
     return FilteredMaps(maps, totals[0], n_pooled, moved)
 
 
@@ -111,8 +110,8 @@ class _BinSlices:
 
 def _maps_of(
     plan: TemplatePlan, recipe: Recipe, slices: _BinSlices
-) -> tuple[tuple[Array, Array], list[FilteredSums]]:
-    """Contents and variances of a component on the template's axes, and what the filter did."""
+) -> tuple[tuple[Array, Array], list[tuple[int, float]]]:
+    """Contents and variances of a component on the template's axes; what the filter pooled."""
     out, nodes = _Output(plan), _Nodes(plan, recipe, slices)
     if nodes.usable:
         out.combine(
@@ -127,7 +126,7 @@ def _maps_of(
         target = out.target(b)
         if factor > 0:
             slices.fill(float(slices.x[b]), factor, *target)
-            found.append(filter_sums(plan.events, *target, recipe.filter, overwrite=True))
+            found.append(_filter(plan, recipe, target))
         else:  # no counts are expected there
             for array in target:
                 array.fill(0.0)
@@ -148,12 +147,13 @@ class _Nodes:
         False where the change is not linear, or a slice's total was pooled at an end.
     contents, variances : list of ndarray, of the shape of the events' other axes
     weights, squares : ndarray, shapes (n_bins, len(contents)) and (n_bins, len(variances))
-    found : list of FilteredSums
+    found : list of (int, float)
+        Slices that the filter pooled at each node, and how far that moved the others.
     """
 
     def __init__(self, plan: TemplatePlan, recipe: Recipe, slices: _BinSlices) -> None:
         x = slices.x
-        self.found: list[FilteredSums] = []
+        self.found: list[tuple[int, float]] = []
         self.usable = slices.n_terms == 1 or (slices.n_terms == 2 and x.size > 3)
         if not self.usable:
             return
@@ -165,8 +165,8 @@ class _Nodes:
         for i, place in enumerate(places):
             pair = nodes[0, i, ...], nodes[1, i, ...]
             slices.fill(place, 1.0, *pair)
-            self.found.append(filter_sums(plan.events, *pair, recipe.filter, overwrite=True))
-        pooled = any(filtered.n_pooled for filtered in self.found)
+            self.found.append(_filter(plan, recipe, pair))
+        pooled = any(n for n, _ in self.found)
         self.usable = len(places) == 1 or not pooled
         self.contents, self.variances = nodes[0, :: max(len(places) - 1, 1)], nodes[1]
         if len(places) == 1:
@@ -239,6 +239,12 @@ class _Output:
             return self._arrays
         contents, variances = (np.moveaxis(a, 0, self._place.energy_axis) for a in self._arrays)
         return contents, variances
+
+
+def _filter(plan: TemplatePlan, recipe: Recipe, pair: tuple[Array, Array]) -> tuple[int, float]:
+    """Filter contents and variances in place; slices that were pooled, and how far others moved."""
+    filtered = filter_sums(plan.events, *pair, recipe.filter, overwrite=True)
+    return filtered.n_pooled, filtered.moved
 
 
 def _require_positive(plan: TemplatePlan, label: str, sums: Array) -> None:
