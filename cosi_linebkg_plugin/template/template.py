@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+#: Of an amount that is not known, in several energy bins.
+_SHARED = " Its energy bins share it as the model's lines in the source range, or evenly."
+
 
 class BackgroundTemplate:
     """A background template for the source range: one map per component, with free norms.
@@ -184,7 +187,8 @@ class BackgroundTemplate:
         return (
             *own,
             f"The amount of {', '.join(unknown)} in the masked source range is not known: {held}. "
-            "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
+            "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=."
+            + (_SHARED if self.several_bins else ""),
         )
 
     @property
