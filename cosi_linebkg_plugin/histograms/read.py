@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
-from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, overlapping_bins
+from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, check_inside, overlapping_bins
 from .axes import axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
 from .axis import EventAxes, EventAxis, event_axes, load_histpy
 from .orientation import Livetime, livetime_of_sum, read_livetime
@@ -175,7 +175,7 @@ class EventHistogram:
         return counts
 
     def weighted_sums(
-        self, weights: ArrayLike, variances: bool = True
+        self, weights: ArrayLike, variances: bool = True, squares: ArrayLike | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Sums of the energy slices with weights, for K sets of weights in one pass.
 
@@ -185,11 +185,14 @@ class EventHistogram:
             Slices whose weights are all 0 are not read.
         variances : bool
             Also sum weights^2 times the variance of each cell.
+        squares : array_like, shape (L, n_em), optional
+            In place of weights^2: products of the weights of two sets, say.
 
         Returns
         -------
         sums : ndarray, shape (K, *other_shape), counts
         variances : ndarray, shape (K, *other_shape), counts^2, or None
+            Shape (L, *other_shape) with `squares`.
         """
         from .slices import new_sums
 
@@ -203,10 +206,12 @@ class EventHistogram:
         n_sets = len(weights)
         # one weight for all slices, and Poisson counts: the variance is that weight times the sum
         level = weights.max(axis=1, keepdims=True)
-        if variances and np.all((weights == 0) | (weights == level)) and not self._has_sumw2:
+        alike = squares is None and bool(np.all((weights == 0) | (weights == level)))
+        if variances and alike and not self._has_sumw2:
             sums, _ = self.weighted_sums(weights, variances=False)
             return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1))
-        rows = np.concatenate([weights, weights**2]) if variances else weights
+        squared = weights**2 if squares is None else np.atleast_2d(np.asarray(squares, float))
+        rows = np.concatenate([weights, squared]) if variances else weights
         require_memory(
             8.0 * len(rows) * math.prod(self.other_shape),
             f"A map of {' x '.join(map(str, self.other_shape))} bins ({self.description})",
@@ -217,7 +222,7 @@ class EventHistogram:
             with part.open() as (contents, sumw2):
                 if variances and sumw2 is not None:
                     contents.add(weights, out[:n_sets])
-                    sumw2.add(weights**2, out[n_sets:])
+                    sumw2.add(squared, out[n_sets:])
                 else:
                     contents.add(rows, out)
         out = out.reshape(len(rows), *self.other_shape)
@@ -607,8 +612,16 @@ def _require_same_axes(first: _Part, other: _Part) -> None:
         )
 
 
-def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) -> NDArray[np.bool_]:
-    """The energy bins of a range that cuts through none, shape (n_em,); `cure` ends the message.
+def bins_of_range(
+    events: EventHistogram, low: float, high: float, cure: str, what: str = "source range"
+) -> NDArray[np.bool_]:
+    """The energy bins of a range that cuts through none, shape (n_em,).
+
+    Parameters
+    ----------
+    low, high : float, keV
+    cure, what : str
+        The end of the message, and what the range is called in it.
 
     Raises
     ------
@@ -616,12 +629,12 @@ def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) ->
         If it cuts through bins, whose events cannot be told apart.
     """
     edges = events.energy_edges
-    inside = overlapping_bins(edges, low, high)
+    inside = overlapping_bins(edges, *check_inside(edges, low, high, what))
     ((first, last),) = bins_to_ranges(edges, inside)
     slack = EDGE_TOLERANCE * float(np.diff(edges).min())
     if abs(first - low) > slack or abs(last - high) > slack:
         raise TemplateError(
-            f"The source range {low:g}-{high:g} keV cuts through energy bins "
+            f"The {what} {low:g}-{high:g} keV cuts through energy bins "
             f"({first:.6g}-{last:.6g} keV); {cure}."
         )
     return inside

@@ -105,18 +105,18 @@ class FilteredMaps:
 
 
 def filtered_maps(
-    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky: Array | None = None
+    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky_norm: float = 0.0
 ) -> FilteredMaps:
     """The weighted sums of the slices, filtered.
 
     Parameters
     ----------
-    sky : ndarray, shape (n_labels, *events.other_shape), counts, optional
-        What is taken off the sums: the source's own photons.
+    sky_norm : float
+        Norm of the plan's sky that is taken off the sums: the source's own photons.
     """
     sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
-    if sky is not None:
-        sums -= sky
+    if plan.sky is not None and sky_norm:
+        sums -= sky_norm * sum_slices(plan.sky, recipe.weights.rows, recipe.shifts)[0]
     return maps_of_sums(plan, recipe, sums, variances, progress)
 
 
@@ -216,5 +216,6 @@ def assemble(
         sidebands=bins_to_ranges(plan.edges, plan.selected),
         weights=recipe.weights.rows,
         livetime=plan.livetime,
+        energy_bins=amounts.bins,
         record=record,
     )
