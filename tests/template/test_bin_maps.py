@@ -9,7 +9,8 @@ import pytest
 from trials import RATIO
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
-from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
+from cosi_linebkg_plugin.app.demo import simulated_events
+from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import TemplateError
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
@@ -153,3 +154,50 @@ def test_a_bin_without_a_positive_sum_is_named():
         plugin.background_template(
             fit, (1800, 2000), energy_edges="1800:2000:20", window=(1600, 1700), order=2
         )
+
+
+@pytest.mark.parametrize("filtered", [{}, {"l_cut": 4}, {"rebin_phi": 10, "smoothing_fwhm": 30}])
+@pytest.mark.parametrize("order", [1, 2])
+def test_each_slice_of_each_bin_keeps_its_total_and_is_positive(filtered, order):
+    """With so few counts that most cells are empty; totals straight from weights and slices."""
+    simulation = simulate(2, nside=8)
+    counts = np.random.default_rng(3).binomial(
+        simulated_events(simulation).contents.todense().astype(int), 0.5
+    )
+    events = histpy.Histogram(simulated_events(simulation).axes, counts * 1.0)
+    plugin = LineBackgroundLike("few", events)
+    plugin.set_mask((1790, 1825))
+    fit = plugin.fit(background_model([1778.97], pivot=1800))
+    options = {"order": order, "window": (1650, 1980), "line_ratio": RATIO}
+    edges = np.linspace(LOW, HIGH, 9)
+    template = plugin.background_template(
+        fit, SOURCE_RANGE, energy_edges=edges, **options, **filtered
+    )
+    for label in template.labels:
+        found = template.components[label]
+        assert found.contents.min() > 0
+        assert np.asarray(found.sumw2.contents).min() >= 0
+    by_phi = counts.sum(axis=-1)
+    for b in (0, 3, 7):
+        middle, half = 0.5 * (edges[b] + edges[b + 1]), 0.5 * (HIGH - LOW)
+        own = plugin.background_template(fit, (middle - half, middle + half), **options)
+        expected = own.weights[0] @ by_phi
+        expected *= template.energy_counts("continuum")[0][b] / expected.sum()
+        found = template.components["continuum"].contents[b].sum(axis=-1)
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_memory_is_that_of_the_maps(trial):
+    """At most the maps and a tenth of them above what one energy bin takes."""
+    import tracemalloc
+
+    def peak(edges):
+        tracemalloc.start()
+        template = trial.template(line_ratio=RATIO, energy_edges=edges)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found, 16 * template.expected().size * len(template.labels)
+
+    one, maps_of_one = peak(None)
+    many, maps = peak("1805:1812:0.1")
+    assert many < one - maps_of_one + 1.1 * maps
