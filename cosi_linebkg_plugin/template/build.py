@@ -115,7 +115,7 @@ def _from_spectrum(
     amounts = amounts_of(plan, recipe, filtered.total)
     fit = recipe.fit
     notes = [*plan.events.notes, *unused_options(plan.options)]
-    notes += fitted_source(plan, fit)
+    notes += fitted_source(plan, fit, recipe.weights.tracers)
     notes += unknown_without_sky(plan, fit, recipe.source, amounts.counts, recipe.weights.rows)
     if plan.observed is not None:
         notes.append(

@@ -127,16 +127,23 @@ def _component_table(
 
 
 def _tracers(plan: TemplatePlan, fit: LineBackgroundFit) -> NDArray[np.bool_]:
-    """True for the components that "lines" takes its distribution from."""
+    """True for the components that "lines" takes its distribution from.
+
+    A line in the source range lends its own only where there is no other: beside the range it is
+    seen by its wings, and with them those of a source.
+    """
     model, theta = fit.model, fit.theta
     chosen = np.zeros(len(model.components), bool)
     if plan.options.tracers is None:
+        inside = chosen.copy()
         for i in model.lines:
             line = model.components[i]
             energy = float(theta[line.energy])
             distance = max(plan.low - energy, energy - plan.high)
             chosen[i] = distance <= TRACER_REACH and theta[line.area] > 0
-        return chosen
+            inside[i] = distance <= 0
+        beside = chosen & ~inside
+        return beside if beside.any() else chosen
     for wanted in plan.options.tracers:
         chosen[nearest_line(model, theta, to_kev(wanted), "tracers")] = True
     return chosen
