@@ -23,7 +23,10 @@ NEAR = 4.0
 #: of annihilation is broad.
 HALF_RANGE, HALF_MASK, HALF_FIT = 3.5, 17.5, 250.0
 
-HALF_RANGE_BROAD, HALF_MASK_BROAD = 5.0, 14.0
+HALF_RANGE_BROAD = 6.0
+
+#: The ends of a source range are at least this far from the line [keV].
+LEAST_HALF = 2.5
 
 #: What is fitted to either side, at most, as a share of the line's energy.
 SHARE = 0.25
@@ -230,22 +233,36 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
             f"cannot be told from what is beside it. Bin the events again, with {BIN_WIDTH:g} keV."
         )
     broad = _is_annihilation(energy)
-    half, hidden = (HALF_RANGE_BROAD, HALF_MASK_BROAD) if broad else (HALF_RANGE, HALF_MASK)
+    half = HALF_RANGE_BROAD if broad else HALF_RANGE
     reach = min(HALF_FIT, SHARE * energy)
     ends = [(first, energy - reach), (energy + reach, last)]
     far = [(low, high) for low, high in ends if high - low > FAR]
     used = sum(not any(low < e < high for low, high in far) for e in edges)
-    mask = [(energy - hidden, energy + hidden)]
+    # the instrument's own annihilation line is far brighter than the sky's, and is fitted
+    mask = [] if broad else [(energy - HALF_MASK, energy + HALF_MASK)]
     if used >= LEAST_BINS:
         mask += far
     limits = [(max(round(low), first), min(round(high), last)) for low, high in mask]
     return Proposal(
         energy,
         SKY_LINES.get(near[0], "") if near else "",
-        (max(round(energy - half), first), min(round(energy + half), last)),
+        _on_edges(edges, energy, half),
         tuple(sorted(limits)),
         tuple(sky for sky in there if sky not in near),
     )
+
+
+def _on_edges(edges: NDArray[np.float64], energy: float, half: float) -> tuple[float, float]:
+    """The edges nearest to the ends of a range, each at least `LEAST_HALF` from its middle [keV].
+
+    Data on the events' own bins then fit the template.
+    """
+    import numpy as np
+
+    below, above = edges[edges <= energy - LEAST_HALF], edges[edges >= energy + LEAST_HALF]
+    low = below[np.argmin(np.abs(below - energy + half))] if below.size else edges[0]
+    high = above[np.argmin(np.abs(above - energy - half))] if above.size else edges[-1]
+    return float(low), float(high)
 
 
 def _inside(low: float, high: float) -> list[float]:
@@ -298,16 +315,23 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
 
         others = ", ".join(f"{energy:g} ({SKY_LINES[energy]})" for energy in found.others)
         lines.append(f"# other lines of the sky on this axis, for --line: {others}")
+    broad = _is_annihilation(found.line)
+    left_out = "left out of the fit: the source, and what is far from it"
+    if broad:
+        left_out = "what is far; the line is fitted: it is the instrument's own, by far"
     lines += [
-        _beside(f"source_range: [{low:.10g}, {high:.10g}]", "the energies of the source"),
-        _beside(f"mask: [{mask}]", "left out of the fit: the source, and what is far from it"),
+        _beside(
+            f"source_range: [{low:.10g}, {high:.10g}]",
+            "the energies of the source, on edges of bins",
+        ),
+        _beside(f"mask: [{mask}]", left_out),
         "model:",
         _beside("  lines: auto", "search for the instrumental lines; or a list of energies"),
         _beside("  # tail: true", "lines with a low-energy tail"),
         _beside("  # continuum: broken_powerlaw", "if a power law does not do"),
     ]
-    if _is_annihilation(found.line):
-        lines.append(_beside("  # step: true", "a step in the continuum under each line"))
+    if broad:
+        lines.append(_beside("  step: true", "scattered photons of a line lie below it"))
     return "\n".join([*lines, *_template_text(found, events), ""])
 
 
@@ -318,12 +342,18 @@ def _template_text(found: Proposal, events: Found) -> list[str]:
         lines += [
             _beside("  l_cut: 4", "smooths PsiChi; or smoothing: auto, which lets the data choose")
         ]
-    lines += [
-        "  # a line of the instrument that hides in the mask is invisible to the fit: say how many",
-        "  # counts it has for each of a fitted line of the same origin, if you know it for your",
-        "  # instrument and orbit; a copied ratio invents background",
-        f"  # line_ratio: {{line: {found.line:g}, tracer: ENERGY, value: RATIO, error: ERROR}}",
-    ]
+    if _is_annihilation(found.line):
+        lines += [
+            '  # the amount of "lines" is that of instrument and sky together: leave its norm free',
+            "  # in the likelihood of the sky",
+        ]
+    else:
+        lines += [
+            "  # a line of the instrument that hides in the mask is invisible to the fit: say how",
+            "  # many counts it has for each of a fitted line of the same origin, if you know it",
+            "  # for your instrument and orbit; a copied ratio invents background",
+            f"  # line_ratio: {{line: {found.line:g}, tracer: ENERGY, value: RATIO, error: ERROR}}",
+        ]
     if events.livetime is None:
         lines.append(_beside("  # livetime: 90 d", "makes the norms rates in Hz (cosipy 0.4)"))
     else:

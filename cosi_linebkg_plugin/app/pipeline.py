@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, FileError, LineBackgroundError, TemplateError, naming
 from ..events.options import BinningJob
+from ..fit.adequacy import LEVEL
 from ..fit.minimise import check_fit
 from ..fit.result import LineBackgroundFit
 from ..histograms.read import EventHistogram, files_kept_open, open_events
@@ -166,13 +167,14 @@ def run(
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
             observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
+            said = (*prepared.notes, *_against_observed(template, prepared.plan))
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template, for_program)
                 files += _write_figures(folder, figures)
                 files.append(folder / "report.html")
-                notes = (*prepared.notes, *(prepared.events.notes if template is None else ()))
+                notes = (*said, *(prepared.events.notes if template is None else ()))
                 _write_report(files[-1], config, fit, template, rows, figures, title, notes)
-    return Outcome(fit, template, tuple(files), prepared.events, prepared.notes)
+    return Outcome(fit, template, tuple(files), prepared.events, said)
 
 
 @contextmanager
@@ -240,7 +242,8 @@ def prepare(
         plan = _checked_plan(config, events, spectrum, start)
         if config.output.pipeline:
             _check_pipeline(plan)
-    return Prepared(events, spectrum, start, plan, (*_notes(config), *_held(config, spectrum)))
+    notes = (*_notes(config), *_cut_bins(plan), *_held(config, spectrum))
+    return Prepared(events, spectrum, start, plan, notes)
 
 
 def _open(config: Config, progress: Progress | None) -> EventHistogram:
@@ -301,6 +304,44 @@ def _notes(config: Config) -> tuple[str, ...]:
     return (
         f"mask: the source range {low:g}-{high:g} keV is left out of the fit, as no mask is "
         "given; mask: [] keeps it fitted",
+    )
+
+
+def _cut_bins(plan: TemplatePlan | None) -> tuple[str, ...]:
+    """A note where data on the events' own bins would not fit the template."""
+    if plan is None or plan.whole_bins is None:
+        return ()
+    own = (plan.options.like, plan.options.observed, plan.options.energy_edges)
+    if any(option is not None for option in own):
+        return ()
+    low, high = plan.whole_bins
+    return (
+        f"source_range: {plan.low:g}-{plan.high:g} keV cuts through energy bins of the events; the "
+        f"template is for data binned to that range. For data on these bins give "
+        f"[{low:.10g}, {high:.10g}]",
+    )
+
+
+def _against_observed(
+    template: BackgroundTemplate | None, plan: TemplatePlan | None
+) -> tuple[str, ...]:
+    """A note where the norms were fitted to counts that the template does not describe."""
+    if template is None or plan is None or plan.observed is None or plan.sky is not None:
+        return ()
+    from ..template.comparison import compare
+
+    found = compare(template, plan.observed).projections
+    bad = [
+        f"{axis} chi2 {p.chi2:.0f} for {p.dof}, p = {p.p_value:.2g}"
+        for axis, p in found.items()
+        if p.p_value < LEVEL
+    ]
+    if not bad:
+        return ()
+    return (
+        f"observed: the template does NOT describe the counts that its norms were fitted to "
+        f"({'; '.join(bad)}): a source in them, or a wrong shape. Do not use these norms as the "
+        "background's without sky",
     )
 
 

@@ -101,6 +101,17 @@ class TemplatePlan:
         return self.bins.size - 1
 
     @property
+    def whole_bins(self) -> tuple[float, float] | None:
+        """The energy bins of the events that the source range cuts through, whole [keV].
+
+        None if it lies on their edges.
+        """
+        whole = self.edges[:-1][self.in_source][0], self.edges[1:][self.in_source][-1]
+        slack = EDGE_TOLERANCE * np.diff(self.edges).min()
+        cut = np.abs(np.subtract(whole, self.source_range)) > slack
+        return (float(whole[0]), float(whole[1])) if cut.any() else None
+
+    @property
     def middle(self) -> float:
         """Centre of the source range [keV]."""
         return 0.5 * (self.low + self.high)

@@ -123,6 +123,7 @@ def control_ranges(
         {axis: _measured_shape(parts) for axis, parts in projections.items()},
         tuple(skipped),
         _source_ratio(plan, recipe),
+        recipe.fit.systematic,
     )
 
 
