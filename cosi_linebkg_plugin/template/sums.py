@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +17,12 @@ Array = NDArray[np.float64]
 
 
 def sum_slices(
-    events: EventHistogram, weights: Array, matrices: Array | None = None
-) -> tuple[Array, Array]:
-    """Weighted sums of the slices and their variances, moved along Phi by `matrices`.
+    events: EventHistogram,
+    weights: Array,
+    matrices: Array | None = None,
+    pairs: Sequence[tuple[int, int]] = (),
+) -> tuple[Array, Array, NDArray[np.float32]]:
+    """Weighted sums of the slices, their variances and covariances, moved along Phi by `matrices`.
 
     Parameters
     ----------
@@ -25,25 +30,29 @@ def sum_slices(
     weights : ndarray, shape (n_labels, n_em)
     matrices : ndarray, shape (n_em, n_phi, n_phi), optional
         See `phi_shifts`.
+    pairs : sequence of (int, int)
+        Rows of which the covariance in each cell is wanted.
 
     Returns
     -------
     sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
+    products : ndarray of float32, shape (n_pairs, *events.other_shape), counts^2
     """
     if matrices is None:
-        sums, variances = events.weighted_sums(weights)
-        assert variances is not None
-        return sums, variances
+        return events.sums_with_products(weights, pairs)
     position = _phi_position(events)
     sums = np.zeros((len(weights), *events.other_shape))
     variances = np.zeros_like(sums)
+    products = np.zeros((len(pairs), *events.other_shape), np.float32)
     for e in np.flatnonzero(weights.any(axis=0)):
         slices = _slice(events, int(e))
         for total, values, power in zip((sums, variances), slices, (1, 2), strict=True):
             moved = np.tensordot(matrices[e], values, axes=(1, position))
             moved = np.moveaxis(moved, 0, position)
             total += np.multiply.outer(weights[:, e] ** power, moved)
-    return sums, variances
+        for product, (k, m) in zip(products, pairs, strict=True):
+            product += weights[k, e] * weights[m, e] * moved  # of the variances
+    return sums, variances, products
 
 
 def phi_shifts(plan: TemplatePlan) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,14 @@ from ..histograms.write import make_histogram, write_maps
 from ..io import checks
 from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
-from ..io.hdf5 import read_text, read_whole
+from ..io.hdf5 import read_text
 from ..spectrum.axis import check_range
 from .axes import counts_on_axes
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
+from .products import variance_of_sum
 from .record import Record
+from .stored import read_maps, read_products, write_products
 from .words import as_html, as_table, in_a_line
 
 if TYPE_CHECKING:
@@ -73,6 +76,8 @@ class BackgroundTemplate:
     livetime : float or None, s
     record : Record
         How it was made: method, filter, tracers, line ratio, sky norm, notes ...
+    products : mapping of (label, label) to ndarray, counts^2
+        Covariances of the cells of two maps; see `products`.
     """
 
     def __init__(
@@ -89,11 +94,13 @@ class BackgroundTemplate:
         record: Record,
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
+        products: Mapping[tuple[str, str], NDArray[Any]] | None = None,
     ) -> None:
         #: The same as `axes`, without histpy.
         self.event_axes = event_axes(axes)
         self.labels = tuple(maps)
         self._maps = dict(maps)
+        self._products = dict(products or {})
         self._sums = {label: float(m.sum()) for label, (m, _) in maps.items()}
         self._counts = {label: float(counts[label]) for label in maps}
         self._covariance = np.array(covariance, dtype=float)
@@ -158,6 +165,7 @@ class BackgroundTemplate:
             "record": self._record,
             "livetime": self.livetime,
             "versions": self.versions,
+            "products": self._products,
         }
         return BackgroundTemplate(**(own | changed))
 
@@ -346,23 +354,24 @@ class BackgroundTemplate:
     def histogram(self) -> Any:
         """histpy.Histogram of expected counts, the sum at the current norms, with sumw2.
 
-        Its sumw2 is the sum of the components'. Continuum and lines come from the same slices and
-        are anticorrelated there: it is up to a quarter too large as a standard error.
+        Its sumw2 is exact: continuum and lines come from the same slices, and are anticorrelated.
         """
-        return make_histogram(self.axes, self._total(1), self._total(2))
+        return make_histogram(self.axes, self.expected(), self._variances())
 
     def expected(self, label: str | None = None) -> Array:
         """The contents of `histogram`, or of the component of this label, shape of the axes."""
         if label is None:
-            return self._total(1)
+            total = np.zeros(self.event_axes.shape)
+            for name, counts in self._counts.items():
+                total += self._maps[name][0] * (counts / self._sums[name])
+            return total
         return self._scaled(label, self._counts[label] or 1.0)[0]
 
-    def _total(self, power: int) -> Array:
-        """The sum at the current norms of the maps (power 1), or of their variances (2)."""
-        total = np.zeros(self.event_axes.shape)
-        for label, counts in self._counts.items():
-            total += self._maps[label][power - 1] * (counts / self._sums[label]) ** power
-        return total
+    def _variances(self, chosen: Sequence[str] = (), summed: tuple[int, ...] = ()) -> Array:
+        """Of the sum of all components, or of those chosen, at the current norms."""
+        names = chosen or self.labels
+        factors = {name: self._counts[name] / self._sums[name] for name in names}
+        return variance_of_sum(self._maps, self._products, factors, summed)
 
     def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
         contents, sumw2 = self._maps[label]
@@ -386,9 +395,9 @@ class BackgroundTemplate:
         position = self._axis_position(axis)
         others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
-        maps = [self._scaled(name, self._counts[name]) for name in chosen]
-        counts = np.sum([m.sum(axis=others) for m, _ in maps], axis=0)
-        return counts, np.sqrt(np.sum([v.sum(axis=others) for _, v in maps], axis=0))
+        maps = [self._scaled(name, self._counts[name])[0] for name in chosen]
+        counts = np.sum([m.sum(axis=others) for m in maps], axis=0)
+        return counts, np.sqrt(self._variances(chosen, others))
 
     def _axis_position(self, axis: str) -> int:
         names = self.event_axes.labels
@@ -431,7 +440,7 @@ class BackgroundTemplate:
             raise TemplateError(
                 f"Every one of the {n_bins} bins of {axis} must be in one group, got {groups!r}."
             )
-        maps, counts, shares, noise, rows = {}, {}, [], [], []
+        maps, counts, shares, noise, rows, windows = {}, {}, [], [], [], {}
         for label in self.labels:
             contents, sumw2 = self._maps[label]
             for number, group in enumerate(groups):
@@ -443,6 +452,7 @@ class BackgroundTemplate:
                     continue  # a part of an earlier split
                 name = f"{label}_{axis.lower()}_{number}"
                 maps[name] = part
+                windows[name] = label, number, window
                 share = float(part[0].sum()) / self._sums[label]
                 counts[name] = share * self._counts[label]
                 shares.append(share)
@@ -451,12 +461,18 @@ class BackgroundTemplate:
         covariance = _split_covariance(
             self.covariance, np.array(rows), np.array(shares), np.array(noise)
         )
+        products = {
+            (a, b): self._products[k, m] * window.astype(np.float32)
+            for (a, (k, i, window)), (b, (m, j, _)) in itertools.product(windows.items(), repeat=2)
+            if i == j and (k, m) in self._products
+        }
         split = f"{self._record.split}, {axis}" if self._record.split else axis
         return self._with(
             maps=maps,
             counts=counts,
             covariance=covariance,
             weights=self.weights[rows],
+            products=products,
             record=replace(self._record, split=split),
         )
 
@@ -657,6 +673,8 @@ class BackgroundTemplate:
             for label in self.labels:
                 write_maps(whole, f"components/{label}", self.event_axes, self._factors(label))
                 whole.check()
+            scales = {label: self._factors(label)["contents"][1] for label in self.labels}
+            write_products(whole, self._products, scales)
             with h5py.File(whole, "a") as file:
                 file.attrs["format"] = FORMAT
                 # datasets: attributes are limited to 64 kB
@@ -669,7 +687,7 @@ class BackgroundTemplate:
         Whole or not at all; a file in its place is replaced.
         """
         if label is None:
-            maps = {"contents": (self._total(1), 1.0), "sumw2": (self._total(2), 1.0)}
+            maps = {"contents": (self.expected(), 1.0), "sumw2": (self._variances(), 1.0)}
         else:
             maps = self._factors(label)
         with whole_hdf5(path) as whole:
@@ -718,7 +736,8 @@ class BackgroundTemplate:
             if not labels or not all(label.isidentifier() for label in labels):
                 raise ValueError(f"its labels are {listed(labels)}; they must be names")
             axes = read_axes(file["components"][labels[0]], Path(path))
-            maps = {label: _maps(file["components"][label], axes, path) for label in labels}
+            maps = {label: read_maps(file["components"][label], axes, path) for label in labels}
+            products, notes = read_products(file, labels, axes.shape, path)
             n = len(labels)
             covariance = checks.covariance(data["covariance"], "the covariance", n, np.inf)
             counts = checks.mapping(data["counts"], "counts")
@@ -734,29 +753,13 @@ class BackgroundTemplate:
                 sidebands=[_range(band, "a sideband") for band in data["sidebands"]],
                 weights=checks.numbers(data["weights"], "the weights", (n, None)),
                 livetime=None if livetime is None else checks.number(livetime, "livetime", 1e-300),
-                record=Record.from_details(method, data["details"], data["notes"]),
+                record=Record.from_details(method, data["details"], [*data["notes"], *notes]),
+                products=products,
                 versions={
                     name: checks.text(version, "a version")
                     for name, version in checks.mapping(data["versions"], "versions").items()
                 },
             )
-
-
-def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
-    """Contents and sumw2 of a component in a file: finite, not negative, not all 0."""
-    shape = axes.shape
-    found = []
-    for name in ("contents", "sumw2"):
-        if getattr(group[name], "shape", None) != shape:
-            raise ValueError(f"{name} do not fit axes of {' x '.join(map(str, shape))} bins")
-        values = read_whole(group[name], path)
-        if not (np.isfinite(values).all() and values.min() >= 0):
-            raise ValueError(f"{name} are not finite, or below 0")
-        found.append(values.astype(float, copy=False))
-    total = found[0].sum()
-    if not 0 < total < np.inf:
-        raise ValueError(f"contents have the sum {total}")
-    return found[0], found[1]
 
 
 def _range(value: Any, what: str) -> tuple[float, float]:
