@@ -173,14 +173,22 @@ def short(name: str, most: int = 30) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
+def raised(text: str) -> str:
+    """Digits, signs and "m" as superscripts.
+
+    Characters of the font: matplotlib's mathematics takes longer to set up than a figure to draw.
+    """
+    return text.translate(str.maketrans("0123456789+-m", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵐ"))
+
+
 def axis_edges(axis: EventAxis, name: str) -> tuple[NDArray[np.float64], str]:
     """Edges as numbers, and the label of the axis with its unit."""
     if name == "Time":  # without unit in s
         edges = np.asarray(edges_in(axis, "s"), dtype=float)
         return (edges - edges[0]) / 86400.0, "time since start [d]"
     if name == "PsiChi":
-        return np.arange(axis.nbins + 1, dtype=float), r"$\psi\chi$ [pixel]"
-    title, unit = {"Phi": (r"$\phi$", "deg"), "Em": ("energy", "keV")}.get(name, (name, axis.unit))
+        return np.arange(axis.nbins + 1, dtype=float), "ψχ [pixel]"
+    title, unit = {"Phi": ("φ", "deg"), "Em": ("energy", "keV")}.get(name, (name, axis.unit))
     values = axis.edges if unit is None else edges_in(axis, unit)
     return np.asarray(values, dtype=float), f"{title} [{unit}]" if unit else title
 

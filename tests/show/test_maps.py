@@ -33,7 +33,7 @@ def test_maps_of_template_observed_and_chi():
         == limits[1]
         == (min(shown[1].min(), shown[2].min()), max(shown[1].max(), shown[2].max()))
     )
-    assert [a.get_xlabel() for a in maps] == 4 * ["$l$ (Galactic)"]
+    assert [a.get_xlabel() for a in maps] == 4 * ["l (Galactic)"]
     assert [t.get_text() for t in maps[0].get_xticklabels()] == [
         "120°", "60°", "0°", "300°", "240°"
     ]  # fmt: skip
@@ -55,7 +55,7 @@ def test_a_grid_of_phi_bins():
     figure = plot_maps(exact(pattern()), phi_bins=[2, 5, 8, 11])
     maps = [a for a in figure.axes if a.name == "mollweide" and a.get_visible()]
     assert [a.get_title() for a in maps] == [
-        r"$\phi$ = 12-18°", r"$\phi$ = 30-36°", r"$\phi$ = 48-54°", r"$\phi$ = 66-72°",
+        "φ = 12-18°", "φ = 30-36°", "φ = 48-54°", "φ = 66-72°",
     ]  # fmt: skip
     assert maps[1].collections[0].get_array().max() == pytest.approx(pattern()[0, 5].max())
     with pytest.raises(TemplateError, match="no component 'dust'"):
