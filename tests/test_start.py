@@ -38,7 +38,7 @@ ALLOWED = {
     "bin, FITS": NUMBERS | {"astropy", "h5py", "yaml"},
     "fit": FIT,
     "run": FIT | {"jinja2"},
-    "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.stats"},
+    "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.optimize", "scipy.stats"},
     "template": FIT,
     "compare": NUMBERS | CONFIGURATION | {"h5py", "rich"},
 }
