@@ -347,7 +347,7 @@ def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial
     per_row = 16.0 * math.prod(plan.events.other_shape)
     batch: list[Trial] = []
     for trial in trials:
-        rows = sum(len(t.labels) + 1 for t in (*batch, trial))
+        rows = sum(len(_rows(t)) for t in (*batch, trial))
         if batch and rows * per_row > AT_ONCE:
             yield batch
             batch = []
@@ -373,24 +373,29 @@ class _Sums:
     noise: Array
 
 
-def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> list[_Sums]:
-    """All sums that the trials of a batch need, in one pass."""
-    rows = np.concatenate([np.vstack([trial.rows, trial.inside]) for trial in batch])
+def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> Iterator[_Sums]:
+    """All sums that the trials of a batch need, in one pass but for slices that are moved."""
+    rows = np.concatenate([_rows(trial) for trial in batch])
     sums, variances = plan.events.weighted_sums(rows)
     assert variances is not None
     if plan.sky is not None and sky_norm:
         sums -= sky_norm * plan.sky.weighted_sums(rows, variances=False)[0]
-    out, start = [], 0
+    start = 0
     for trial in batch:
-        n = len(trial.labels)
-        own, noise = sums[start : start + n], variances[start : start + n]
+        last = start + len(_rows(trial)) - 1
+        own, noise = sums[start:last], variances[start:last]
         if trial.recipe.shifts is not None:
             own, noise = sum_slices(plan.events, trial.rows, trial.recipe.shifts)
             if plan.sky is not None and sky_norm:
                 own -= sky_norm * sum_slices(plan.sky, trial.rows, trial.recipe.shifts)[0]
-        out.append(_Sums(own, noise, sums[start + n], variances[start + n]))
-        start += n + 1
-    return out
+        yield _Sums(own, noise, sums[last], variances[last])
+        start = last + 1
+
+
+def _rows(trial: Trial) -> Array:
+    """Weights of the sums that a trial has of the common pass: its components, and its range."""
+    own = trial.rows if trial.recipe.shifts is None else trial.rows[:0]
+    return np.vstack([own, trial.inside])
 
 
 def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projection]]:
