@@ -153,7 +153,7 @@ def _draw_map(
     """
     nside = pixels if isinstance(pixels, int) else pixels.nside
     nest = not isinstance(pixels, int) and str(pixels.scheme).upper() == "NESTED"
-    lon, lat = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-90, 90, 361))
+    lon, lat = np.meshgrid(np.linspace(-180, 180, 481), np.linspace(-90, 90, 241))
     centers = 0.5 * (lon[:-1, 1:] + lon[:-1, :-1]), 0.5 * (lat[1:, :-1] + lat[:-1, :-1])
     colatitudes, longitudes = np.pi / 2 - np.radians(centers[1]), np.radians(-centers[0])
     shown = values[ang2pix(nside, colatitudes, longitudes, nest=nest)]
