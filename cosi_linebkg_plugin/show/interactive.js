@@ -7,13 +7,14 @@
   const LEFT = 72, RIGHT = 20, UPPER = [30, 300], LOWER = [345, 130]; // pixels; top and height
   let view = [first, last], dragged = null;
 
+  const svg = box.querySelector("svg");
   const make = (name, attributes, parent, text) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    const made = document.createElementNS(svg.namespaceURI, name);
     for (const key in attributes) made.setAttribute(key, attributes[key]);
     if (text !== undefined) made.textContent = text;
     return parent.appendChild(made);
   };
-  const svg = make("svg", { height: 520, tabindex: 0, role: "img" }, box);
+  svg.setAttribute("height", 520);
   const tip = Object.assign(document.createElement("div"), { className: "tip", hidden: true });
   const back = Object.assign(document.createElement("button"), { textContent: "whole spectrum" });
   box.append(tip, back);
