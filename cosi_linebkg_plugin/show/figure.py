@@ -41,6 +41,8 @@ LABEL_SIGNIFICANCE = 5.0  # standard deviations above which a line gets a label
 
 LABEL_SIZE = 7.5  # points
 
+_DPI = 200  # of pictures
+
 RESIDUAL_REACH = 3.5  # standard deviations, at least
 
 
@@ -68,8 +70,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def rendered(figure: Figure, kind: str = "png") -> bytes:
     """A figure as the bytes of a file of this kind, at 200 dpi."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=200)
+    buffer, layout = BytesIO(), figure.get_layout_engine()
+    if layout is not None and kind == "png":  # savefig would draw the whole figure for it, twice
+        shown, figure.dpi = figure.dpi, _DPI
+        layout.execute(figure)
+        figure.dpi = shown
+        figure.set_layout_engine(None)
+    try:
+        figure.savefig(buffer, format=kind, dpi=_DPI)
+    finally:
+        if layout is not None:
+            figure.set_layout_engine(layout)
     return buffer.getvalue()
 
 

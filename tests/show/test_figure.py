@@ -65,6 +65,20 @@ def test_no_label_needs_the_mathematics_of_matplotlib(fit, template, monkeypatch
         rendered(figure)
 
 
+def test_a_picture_is_what_savefig_draws_and_the_figure_stays_as_it_was(fit, template):
+    from io import BytesIO
+
+    for plot in (lambda: plot_spectrum(fit), lambda: plot_maps(template)):
+        buffer, figure = BytesIO(), plot()
+        plot().savefig(buffer, format="png", dpi=200)
+        layout, dpi = figure.get_layout_engine(), figure.dpi
+        assert rendered(figure) == buffer.getvalue()
+        assert figure.get_layout_engine() is layout and figure.dpi == dpi
+    plain = Figure()
+    plain.subplots()
+    assert rendered(plain).startswith(b"\x89PNG")
+
+
 def test_save_figure_writes_whole_files(fit, tmp_path):
     figure = plot_spectrum(fit)
     save_figure(figure, tmp_path / "a.png")
