@@ -16,19 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Lines of the sky [keV], the one that is looked for first in front, and what makes them.
-SKY_LINES = {
-    1808.65: "26Al",
-    510.99895: "annihilation of positrons",
-    1157.022: "44Ti",
-    1332.492: "60Fe",
-    1173.228: "60Fe",
-    1274.537: "22Na",
-    477.6035: "7Be",
-}
-
-ANNIHILATION = 510.99895
-
 #: A given energy this close to a line of the sky is that line [keV].
 NEAR = 4.0
 
@@ -130,7 +117,7 @@ def first_config(events: Sequence[Path], folder: Path = Path(), line: float | No
     folder : path
         Where the configuration will be: paths in it are relative to that.
     line : float, keV, optional
-        The line that is looked for; default: the first of `SKY_LINES` on the axis.
+        The line that is looked for; default: the first of the catalogue's `SKY_LINES` on the axis.
 
     Raises
     ------
@@ -195,6 +182,8 @@ def _new_axis(line: float | None) -> NDArray[np.float64]:
     """Edges [keV] around a line for events that are not binned yet, or not known."""
     import numpy as np
 
+    from ..lines.catalogue import SKY_LINES
+
     energy = next(iter(SKY_LINES)) if line is None else line
     if not 50.0 <= energy <= 10_000.0:
         raise BinningError(f"--line takes an energy from 50 to 10000 keV, got {energy:g}.")
@@ -223,8 +212,10 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
     """
     import numpy as np
 
+    from ..lines.catalogue import SKY_LINES
+
     first, last = float(edges[0]), float(edges[-1])
-    there = [energy for energy in SKY_LINES if first + EDGE < energy < last - EDGE]
+    there = _inside(first + EDGE, last - EDGE) or _inside(first + HALF_RANGE, last - HALF_RANGE)
     if line is not None and not first < line < last:
         raise BinningError(
             f"--line {line:g} keV is outside the energy axis of the events, {first:g}-{last:g} keV."
@@ -238,7 +229,7 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
             f"The energy bin at {energy:g} keV is {edges[i + 1] - edges[i]:.4g} keV wide: a line "
             f"cannot be told from what is beside it. Bin the events again, with {BIN_WIDTH:g} keV."
         )
-    broad = energy == ANNIHILATION
+    broad = _is_annihilation(energy)
     half, hidden = (HALF_RANGE_BROAD, HALF_MASK_BROAD) if broad else (HALF_RANGE, HALF_MASK)
     reach = min(HALF_FIT, SHARE * energy)
     ends = [(first, energy - reach), (energy + reach, last)]
@@ -255,6 +246,19 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
         tuple(sorted(limits)),
         tuple(sky for sky in there if sky not in near),
     )
+
+
+def _inside(low: float, high: float) -> list[float]:
+    """Lines of the sky between two energies [keV]."""
+    from ..lines.catalogue import SKY_LINES
+
+    return [energy for energy in SKY_LINES if low < energy < high]
+
+
+def _is_annihilation(energy: float) -> bool:
+    from ..model.spec import ANNIHILATION, ANNIHILATION_REACH
+
+    return abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -290,6 +294,8 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
             "  # orientation: FILE        # .ori or FITS: gives the livetime",
         ]
     if found.others:
+        from ..lines.catalogue import SKY_LINES
+
         others = ", ".join(f"{energy:g} ({SKY_LINES[energy]})" for energy in found.others)
         lines.append(f"# other lines of the sky on this axis, for --line: {others}")
     lines += [
@@ -300,7 +306,7 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
         _beside("  # tail: true", "lines with a low-energy tail"),
         _beside("  # continuum: broken_powerlaw", "if a power law does not do"),
     ]
-    if found.line == ANNIHILATION:
+    if _is_annihilation(found.line):
         lines.append(_beside("  # step: true", "a step in the continuum under each line"))
     return "\n".join([*lines, *_template_text(found, events), ""])
 

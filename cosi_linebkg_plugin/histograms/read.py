@@ -263,6 +263,27 @@ class EventHistogram:
         out = out.reshape(len(rows), *self.other_shape)
         return out[:n_sets], (out[n_sets:] if variances else None), covariances
 
+    def energy_slice(self, energy_bin: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Counts and variances of one energy slice, of shape `other_shape` each."""
+        only = np.zeros(self.energy_edges.size - 1)
+        only[energy_bin] = 1.0
+        counts, variances = self.weighted_sums(only)
+        assert variances is not None
+        return counts[0], variances[0]
+
+    def slice_along(self, label: str, energy_bin: int) -> NDArray[np.float64]:
+        """Counts of one energy slice along another axis, read once and kept, read-only."""
+        key = label, energy_bin
+        if key not in self._along:
+            position = [str(axis.label) for axis in self.other_axes].index(label)
+            others = tuple(i for i in range(len(self.other_shape)) if i != position)
+            self._along[key] = read_only(self.energy_slice(energy_bin)[0].sum(axis=others))
+        return self._along[key]
+
+    @cached_property
+    def _along(self) -> dict[tuple[str, int], NDArray[np.float64]]:
+        return {}
+
     @cached_property
     def livetime(self) -> Livetime | None:
         """The livetime that the events' files hold, if it can be told; see `livetime_of_sum`."""

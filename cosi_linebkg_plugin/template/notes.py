@@ -41,7 +41,7 @@ def fitted_source(plan: TemplatePlan, fit: LineBackgroundFit) -> list[str]:
         )
     near = [
         energy
-        for energy in SKY_LINES
+        for energy in sorted(SKY_LINES)
         if not plan.low - SKY_REACH <= energy <= plan.high + SKY_REACH
         and (plan.selected & _around(plan.edges, energy)).any()
     ]

@@ -25,7 +25,7 @@ from .plan import TemplatePlan
 from .products import filter_product, pairs_of, pixel_axis, slice_correlations
 from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
-from .sums import phi_shifts, sum_slices
+from .sums import Shifts, phi_shifts, sum_slices
 from .template import BackgroundTemplate
 from .weights import SliceWeights, slice_weights
 
@@ -45,7 +45,7 @@ class Recipe:
     filter : Filter
     scores : tuple of FilterScore
         Of the filters that were tried.
-    shifts : ndarray, shape (n_em, n_phi, n_phi), or None
+    shifts : mapping of int to ndarray, shape (n_phi, n_phi), or None
         How the slices are moved along Phi.
     ladder : tuple of MethodScore
         Of the methods that were tried.
@@ -57,7 +57,7 @@ class Recipe:
     amounts: ExpectedAmounts
     filter: Filter
     scores: tuple[FilterScore, ...]
-    shifts: Array | None
+    shifts: Shifts | None
     ladder: tuple[MethodScore, ...] = ()
 
     def for_fit(self, plan: TemplatePlan, fit: LineBackgroundFit) -> Recipe:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,24 @@ from .plan import TemplatePlan
 
 Array = NDArray[np.float64]
 
+#: How energy slices are moved along Phi: matrices, shape (n_phi, n_phi), by the number of the bin.
+Shifts = Mapping[int, Array]
+
 
 def sum_slices(
     events: EventHistogram,
     weights: Array,
-    matrices: Array | None = None,
+    shifts: Shifts | None = None,
     pairs: Sequence[tuple[int, int]] = (),
 ) -> tuple[Array, Array, NDArray[np.float32]]:
-    """Weighted sums of the slices, their variances and covariances, moved along Phi by `matrices`.
+    """Weighted sums of the slices, their variances and covariances, moved along Phi by `shifts`.
 
     Parameters
     ----------
     events : EventHistogram
     weights : ndarray, shape (n_labels, n_em)
-    matrices : ndarray, shape (n_em, n_phi, n_phi), optional
-        See `phi_shifts`.
+    shifts : mapping, optional
+        See `phi_shifts`; slices that it lacks stay.
     pairs : sequence of (int, int)
         Rows of which the covariance in each cell is wanted.
 
@@ -38,52 +41,43 @@ def sum_slices(
     sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
     products : ndarray of float32, shape (n_pairs, *events.other_shape), counts^2
     """
-    if matrices is None:
+    if shifts is None:
         return events.sums_with_products(weights, pairs)
     position = _phi_position(events)
     sums = np.zeros((len(weights), *events.other_shape))
     variances = np.zeros_like(sums)
     products = np.zeros((len(pairs), *events.other_shape), np.float32)
     for e in np.flatnonzero(weights.any(axis=0)):
-        slices = _slice(events, int(e))
-        for total, values, power in zip((sums, variances), slices, (1, 2), strict=True):
-            moved = np.tensordot(matrices[e], values, axes=(1, position))
-            moved = np.moveaxis(moved, 0, position)
-            total += np.multiply.outer(weights[:, e] ** power, moved)
+        counts, noise = events.energy_slice(int(e))
+        moved = _moved(counts, shifts.get(int(e)), position)
+        sums += np.multiply.outer(weights[:, e], moved)
+        if not np.array_equal(noise, counts):  # as Poisson counts are their own variances
+            moved = _moved(noise, shifts.get(int(e)), position)
+        variances += np.multiply.outer(weights[:, e] ** 2, moved)
         for product, (k, m) in zip(products, pairs, strict=True):
-            product += weights[k, e] * weights[m, e] * moved  # of the variances
+            product += (weights[k, e] * weights[m, e] * moved).astype(np.float32)
     return sums, variances, products
 
 
-def phi_shifts(plan: TemplatePlan) -> Array:
-    """How each energy slice is moved along Phi, shape (n_em, n_phi, n_phi).
+def _moved(values: Array, matrix: Array | None, position: int) -> Array:
+    if matrix is None:
+        return values
+    return np.moveaxis(np.tensordot(matrix, values, axes=(1, position)), 0, position)
 
-    From the selected slices alone; the others stay.
-    """
+
+def phi_shifts(plan: TemplatePlan) -> Shifts:
+    """How the selected energy slices are moved along Phi."""
     events = plan.events
-    position = _phi_position(events)
-    others = tuple(i for i in range(len(events.other_shape)) if i != position)
-    used = np.flatnonzero(plan.selected)
-    in_phi = np.array([_slice(events, int(e))[0].sum(axis=others) for e in used])
-    edges = phi_degrees(events.other_axes[position])
-    n_phi = edges.size - 1
-    matrices = np.broadcast_to(np.eye(n_phi), (plan.centers.size, n_phi, n_phi)).copy()
+    edges = phi_degrees(events.other_axes[_phi_position(events)])
+    shifts: dict[int, Array] = {}
     # the selected slices in runs of adjacent bins, as the energies must be contiguous
     for low, high in bins_to_ranges(plan.edges, plan.selected):
-        run = (plan.centers > low) & (plan.centers < high)
+        run = np.flatnonzero((plan.centers > low) & (plan.centers < high)).tolist()
         own = plan.edges[(plan.edges >= low) & (plan.edges <= high)]
-        matrices[run] = shift_matrices(own, edges, plan.middle, in_phi[run[used]])
-    return matrices
+        in_phi = np.array([events.slice_along("Phi", e) for e in run])
+        shifts |= zip(run, shift_matrices(own, edges, plan.middle, in_phi), strict=True)
+    return shifts
 
 
 def _phi_position(events: EventHistogram) -> int:
     return [str(a.label) for a in events.other_axes].index("Phi")
-
-
-def _slice(events: EventHistogram, energy_bin: int) -> tuple[Array, Array]:
-    """Counts and variances of one energy slice, one at a time to save memory."""
-    only = np.zeros(events.energy_edges.size - 1)
-    only[energy_bin] = 1.0
-    counts, variances = events.weighted_sums(only)
-    assert variances is not None
-    return counts[0], variances[0]

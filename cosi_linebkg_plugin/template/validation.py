@@ -348,7 +348,7 @@ def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial
     per_row = 16.0 * math.prod(plan.events.other_shape)
     batch: list[Trial] = []
     for trial in trials:
-        rows = sum(len(t.labels) + 1 for t in (*batch, trial))
+        rows = sum(len(_rows(t)) for t in (*batch, trial))
         if batch and rows * per_row > AT_ONCE:
             yield batch
             batch = []
@@ -377,29 +377,36 @@ class _Sums:
     noise: Array
 
 
-def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> list[_Sums]:
-    """All sums that the trials of a batch need, in one pass."""
-    rows = np.concatenate([np.vstack([trial.rows, trial.inside]) for trial in batch])
-    pairs, start = [], 0
+def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> Iterator[_Sums]:
+    """All sums that the trials of a batch need, in one pass but for slices that are moved."""
+    rows = np.concatenate([_rows(trial) for trial in batch])
+    pairs: list[tuple[int, int]] = []
+    start = 0
     for trial in batch:
-        pairs += [(start + k, start + m) for k, m in pairs_of(len(trial.labels))]
-        start += len(trial.labels) + 1
+        last = start + len(_rows(trial)) - 1
+        pairs += [(start + k, start + m) for k, m in pairs_of(last - start)]
+        start = last + 1
     sums, variances, products = plan.events.sums_with_products(rows, pairs)
     if plan.sky is not None and sky_norm:
         sums -= sky_norm * plan.sky.weighted_sums(rows, variances=False)[0]
-    out, start, pair = [], 0, 0
+    start = pair = 0
     for trial in batch:
-        n = len(trial.labels)
-        own, noise = sums[start : start + n], variances[start : start + n]
-        n_pairs = len(pairs_of(n))
-        both = products[pair : pair + n_pairs]
+        last = start + len(_rows(trial)) - 1
+        next_pair = pair + len(pairs_of(last - start))
+        own, noise, both = sums[start:last], variances[start:last], products[pair:next_pair]
         if trial.recipe.shifts is not None:
-            own, noise, both = sum_slices(plan.events, trial.rows, trial.recipe.shifts, pairs_of(n))
+            of_trial = pairs_of(len(trial.labels))
+            own, noise, both = sum_slices(plan.events, trial.rows, trial.recipe.shifts, of_trial)
             if plan.sky is not None and sky_norm:
                 own -= sky_norm * sum_slices(plan.sky, trial.rows, trial.recipe.shifts)[0]
-        out.append(_Sums(own, noise, both, sums[start + n], variances[start + n]))
-        start, pair = start + n + 1, pair + n_pairs
-    return out
+        yield _Sums(own, noise, both, sums[last], variances[last])
+        start, pair = last + 1, next_pair
+
+
+def _rows(trial: Trial) -> Array:
+    """Weights of the sums that a trial has of the common pass: its components, and its range."""
+    own = trial.rows if trial.recipe.shifts is None else trial.rows[:0]
+    return np.vstack([own, trial.inside])
 
 
 def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projection]]:
@@ -423,10 +430,9 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
     for axis in plan.axes:
         if axis.label in COMPARED_AXES and not (axis.label == "PsiChi" and partial_sky(axis)):
             others = tuple(i for i, a in enumerate(plan.axes) if a.label != axis.label)
-            expected = sum(
-                factor * filtered.maps[label][0].sum(axis=others)
-                for label, factor in factors.items()
-            )
+            expected = np.zeros(axis.nbins)
+            for label, factor in factors.items():
+                expected += factor * filtered.maps[label][0].sum(axis=others)
             noise = variance_of_sum(filtered.maps, filtered.products, factors, others)
             parts[str(axis.label)] = project_counts(
                 axis, observed.sum(axis=others), expected, noise, expected, NSIDE
