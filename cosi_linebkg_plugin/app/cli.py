@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +160,8 @@ class _Version(argparse.Action):
 
 def version_table() -> list[str]:
     """Versions of this program, of Python and of the libraries that results depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in VERSIONS:
         try:

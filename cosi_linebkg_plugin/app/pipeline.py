@@ -47,6 +47,8 @@ RESULTS = (
     "spectrum.png",
     "phi.png",
     "phi_truth.png",
+    "energies.png",
+    "phi_energy.png",
     "maps.png",
     "weights.png",
     "filter_scores.png",
@@ -509,6 +511,8 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
         names += ["control_ranges.json"] if plan.options.validate else []
         axes = [axis.label for axis in plan.axes]
         figures += ["phi.png"] if "Phi" in axes else []
+        if plan.n_bins > 1:
+            figures += ["energies.png", *(["phi_energy.png"] if "Phi" in axes else [])]
         spheres = "PsiChi" in axes and not partial_sky(plan.axes["PsiChi"])
         figures += ["maps.png"] if spheres else []
         figures += ["weights.png"]
@@ -570,19 +574,21 @@ def _figures(
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
+        from ..show.energy import plot_energies, plot_phi_against_energy
         from ..show.figure import sum_to
         from ..show.maps import plot_maps
         from ..show.template import plot_filter_scores, plot_projection, plot_weights
         from ..template.axes import partial_sky
 
         axes = template.event_axes
+        seen = None if observed is None else template.counts_on_axes(observed)
         if "Phi" in axes.labels:
-            seen = None
-            if observed is not None:
-                seen = sum_to(
-                    template.counts_on_axes(observed), [str(x) for x in axes.labels], "Phi"
-                )
-            figures["phi"] = plot_projection(template, "Phi", observed=seen)
+            along = None if seen is None else sum_to(seen, [str(x) for x in axes.labels], "Phi")
+            figures["phi"] = plot_projection(template, "Phi", observed=along)
+        if template.several_bins:
+            figures["energies"] = plot_energies(template, observed=seen)
+            if "Phi" in axes.labels:
+                figures["phi_energy"] = plot_phi_against_energy(template, observed=seen)
         if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
-from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, overlapping_bins
+from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, check_inside, overlapping_bins
 from .axes import axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
 from .axis import EventAxes, EventAxis, event_axes, load_histpy
 from .orientation import Livetime, livetime_of_sum, read_livetime
@@ -175,7 +175,7 @@ class EventHistogram:
         return counts
 
     def weighted_sums(
-        self, weights: ArrayLike, variances: bool = True
+        self, weights: ArrayLike, variances: bool = True, squares: ArrayLike | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Sums of the energy slices with weights, for K sets of weights in one pass.
 
@@ -185,14 +185,25 @@ class EventHistogram:
             Slices whose weights are all 0 are not read.
         variances : bool
             Also sum weights^2 times the variance of each cell.
+        squares : array_like, shape (L, n_em), optional
+            In place of weights^2: products of the weights of two sets, say.
 
         Returns
         -------
         sums : ndarray, shape (K, *other_shape), counts
         variances : ndarray, shape (K, *other_shape), counts^2, or None
+            Shape (L, *other_shape) with `squares`.
         """
-        sums, found, _ = self._summed(self._checked(weights), variances)
-        return sums, found
+        weights = self._checked(weights)
+        squared = weights**2 if squares is None else np.atleast_2d(np.asarray(squares, float))
+        # one weight for all slices, and Poisson counts: the variance is that weight times the sum
+        level = weights.max(axis=1, keepdims=True)
+        alike = squares is None and bool(np.all((weights == 0) | (weights == level)))
+        if variances and alike and not self._has_sumw2:
+            sums = self._summed(weights, weights[:0])[0]
+            return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1))
+        sums, found, _ = self._summed(weights, squared if variances else weights[:0])
+        return sums, found if variances else None
 
     def sums_with_products(
         self, weights: ArrayLike, pairs: Sequence[tuple[int, int]]
@@ -212,9 +223,13 @@ class EventHistogram:
             The product of a pair's weights times the variance, summed. In single precision, which
             halves their memory and is far better than what a variance is known to.
         """
-        sums, variances, products = self._summed(self._checked(weights), True, pairs)
-        assert variances is not None
-        return sums, variances, products
+        if not pairs:
+            sums, variances = self.weighted_sums(weights)
+            assert variances is not None
+            return sums, variances, np.zeros((0, *self.other_shape), np.float32)
+        weights = self._checked(weights)
+        products = np.array([weights[k] * weights[m] for k, m in pairs])
+        return self._summed(weights, weights**2, products)
 
     def _checked(self, weights: ArrayLike) -> NDArray[np.float64]:
         counts = self.energy_counts()  # refuses impossible contents before they reach a sum
@@ -229,39 +244,31 @@ class EventHistogram:
     def _summed(
         self,
         weights: NDArray[np.float64],
-        variances: bool,
-        pairs: Sequence[tuple[int, int]] = (),
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float32]]:
+        squared: NDArray[np.float64],
+        products: NDArray[np.float64] | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """Sums of counts with weights, and of variances with `squared` and with `products`."""
         from .slices import new_sums
 
         n_sets, n_cells = len(weights), math.prod(self.other_shape)
-        single = np.zeros((len(pairs), n_cells), np.float32)
-        products = None
-        if pairs:
-            products = np.array([weights[k] * weights[m] for k, m in pairs]), single
-        covariances = single.reshape(len(pairs), *self.other_shape)
-        # one weight for all slices, and Poisson counts: the variance is that weight times the sum
-        level = weights.max(axis=1, keepdims=True)
-        flat = np.all((weights == 0) | (weights == level)) and not self._has_sumw2
-        if variances and flat and not pairs:
-            sums = self._summed(weights, False)[0]
-            return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1)), covariances
-        rows = np.concatenate([weights, weights**2]) if variances else weights
+        n_products = 0 if products is None else len(products)
+        rows = np.concatenate([weights, squared])
         require_memory(
-            (8.0 * len(rows) + 4.0 * len(pairs)) * n_cells,
+            (8.0 * len(rows) + 4.0 * n_products) * n_cells,
             f"A map of {' x '.join(map(str, self.other_shape))} bins ({self.description})",
             "Bin the events coarser.",
         )
-        out = new_sums(len(rows), n_cells)
+        out, single = new_sums(len(rows), n_cells), np.zeros((n_products, n_cells), np.float32)
+        more = None if products is None else (products, single)
         for part in self._parts:
             with part.open() as (contents, sumw2):
-                if variances and sumw2 is not None:
+                if len(squared) and sumw2 is not None:
                     contents.add(weights, out[:n_sets])
-                    sumw2.add(weights**2, out[n_sets:], products)
+                    sumw2.add(squared, out[n_sets:], more)
                 else:
-                    contents.add(rows, out, products)
+                    contents.add(rows, out, more)
         out = out.reshape(len(rows), *self.other_shape)
-        return out[:n_sets], (out[n_sets:] if variances else None), covariances
+        return out[:n_sets], out[n_sets:], single.reshape(n_products, *self.other_shape)
 
     def energy_slice(self, energy_bin: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Counts and variances of one energy slice, of shape `other_shape` each."""
@@ -647,8 +654,16 @@ def _require_same_axes(first: _Part, other: _Part) -> None:
         )
 
 
-def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) -> NDArray[np.bool_]:
-    """The energy bins of a range that cuts through none, shape (n_em,); `cure` ends the message.
+def bins_of_range(
+    events: EventHistogram, low: float, high: float, cure: str, what: str = "source range"
+) -> NDArray[np.bool_]:
+    """The energy bins of a range that cuts through none, shape (n_em,).
+
+    Parameters
+    ----------
+    low, high : float, keV
+    cure, what : str
+        The end of the message, and what the range is called in it.
 
     Raises
     ------
@@ -656,12 +671,12 @@ def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) ->
         If it cuts through bins, whose events cannot be told apart.
     """
     edges = events.energy_edges
-    inside = overlapping_bins(edges, low, high)
+    inside = overlapping_bins(edges, *check_inside(edges, low, high, what))
     ((first, last),) = bins_to_ranges(edges, inside)
     slack = EDGE_TOLERANCE * float(np.diff(edges).min())
     if abs(first - low) > slack or abs(last - high) > slack:
         raise TemplateError(
-            f"The source range {low:g}-{high:g} keV cuts through energy bins "
+            f"The {what} {low:g}-{high:g} keV cuts through energy bins "
             f"({first:.6g}-{last:.6g} keV); {cure}."
         )
     return inside

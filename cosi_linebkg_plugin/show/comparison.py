@@ -39,7 +39,7 @@ def plot_comparison(
     ----------
     comparisons : sequence of Comparison
         Of the same observed counts; at most 6.
-    axis : "Phi" or "PsiChi"
+    axis : "Phi", "PsiChi" or "Em"
         PsiChi is down-graded as in the comparison.
     ax : sequence of Axes, optional
         One more than there are comparisons; default: a new figure.
@@ -78,13 +78,15 @@ def plot_comparison(
         panel.tick_params(labelbottom=False)
     if ax is None:
         figure.set_size_inches(7.5, 3.4 + 1.4 * len(parts))
-    cell = "bin" if axis == "Phi" else "pixel"
+    cell = "pixel" if axis == "PsiChi" else "bin"
     upper.set(ylabel=f"counts per {cell},\ntemplates scaled")
-    upper.set_xlim((0, 180) if axis == "Phi" else (0, parts[0].chi.size))
-    upper.set_ylim(bottom=0 if axis == "Phi" else None)
+    edges = parts[0].edges
+    whole = (0, parts[0].chi.size) if edges is None else (edges[0], edges[-1])
+    upper.set_xlim((0, 180) if axis == "Phi" else whole)
+    upper.set_ylim(bottom=None if axis == "PsiChi" else 0)
     mark_suppressed_zero(upper)
     pixel = f"ψχ [pixel, nside {parts[0].nside}]"
-    below[-1].set_xlabel("φ [deg]" if axis == "Phi" else pixel)
+    below[-1].set_xlabel({"Phi": "φ [deg]", "Em": "energy [keV]"}.get(axis, pixel))
     legend_above(upper, 3)
     return figure
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,24 @@ def unused_options(options: TemplateOptions) -> list[str]:
     return [f"method='{options.method}' does not use {', '.join(names)}."] if names else []
 
 
-def fitted_source(plan: TemplatePlan, fit: LineBackgroundFit) -> list[str]:
-    """Notes on photons of sources that the fit, or the component "lines", takes for background."""
+def fitted_source(
+    plan: TemplatePlan, fit: LineBackgroundFit, tracers: Sequence[float]
+) -> list[str]:
+    """Notes on photons of sources that the fit, or the component "lines", takes for background.
+
+    Parameters
+    ----------
+    tracers : sequence of float, keV
+        What "lines" takes its distribution from; other fitted lines are kept out of it.
+    """
     notes = []
+    own = [energy for energy in tracers if plan.low <= energy <= plan.high]
+    if own and plan.sky is None:
+        notes.append(
+            f'"lines" takes its distribution from the wings of {own[0]:.2f} keV, in the source '
+            "range itself: those of a source count as background. Take other lines (tracers=), "
+            "add some beside it to the model, or give sky= and observed=."
+        )
     fitted = fit.spectrum.used & plan.in_source
     if fitted.any() and plan.sky is None:
         notes.append(
@@ -39,11 +54,20 @@ def fitted_source(plan: TemplatePlan, fit: LineBackgroundFit) -> list[str]:
             "the photons of a source in it count as background. Mask the source range and fit "
             "again, or give sky= and observed=."
         )
+    apart = []
+    if plan.options.method == "components":
+        lines = (fit.model.components[i] for i in fit.model.lines)
+        apart = [
+            energy
+            for line in lines
+            if (energy := round(float(fit.theta[line.energy]), 3)) not in tracers
+        ]
     near = [
         energy
         for energy in sorted(SKY_LINES)
         if not plan.low - SKY_REACH <= energy <= plan.high + SKY_REACH
         and (plan.selected & _around(plan.edges, energy)).any()
+        and not any(abs(energy - line) <= SKY_REACH for line in apart)
     ]
     if near and plan.sky is None:
         energies = ", ".join(f"{energy:.2f}" for energy in near)

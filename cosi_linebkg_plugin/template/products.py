@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from .parts import Parts
+
 Array = NDArray[np.float64]
+
+#: Covariances of the cells of two maps, counts^2, by their labels.
+Products = Mapping[tuple[str, str], NDArray[Any]]
 
 
 def pairs_of(n: int) -> list[tuple[int, int]]:
@@ -139,6 +145,22 @@ def variance_of_sum(
         if a in factors and b in factors:
             total += projected(product) * (2.0 * factors[a] * factors[b])
     return np.maximum(total, 0.0, out=total)
+
+
+def cut_products(
+    products: Products, labels: Sequence[str], parts: Parts, position: int
+) -> dict[tuple[str, str], NDArray[Any]]:
+    """Those of the parts of components, along the axis at `position`: of parts of the same bins."""
+    cut = {}
+    names = [(name, labels[row]) for name, row in zip(parts.maps, parts.rows, strict=True)]
+    for (a, own), inside in zip(names, parts.inside, strict=True):
+        for (b, other), others in zip(names, parts.inside, strict=True):
+            product = products.get((own, other))
+            both = (inside * others).astype(np.float32)
+            if product is not None and both.any():
+                shape = [-1 if i == position else 1 for i in range(product.ndim)]
+                cut[a, b] = product * both.reshape(shape)
+    return cut
 
 
 def _totals(array: NDArray[Any], pixels: int | None) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -92,39 +92,37 @@ class FilteredMaps:
     Attributes
     ----------
     maps : dict of label to (map, variances)
-    products : dict of (label, label) to map
-        Covariances of the cells of two maps.
     total : float
         Of the first component's map.
     n_pooled : int
         Slices whose total was not positive.
     moved : float
         Largest relative change of the total of a slice that they were pooled with.
+    products : dict of (label, label) to map
+        Covariances of the cells of two maps.
     """
 
     maps: dict[str, tuple[Array, Array]]
-    products: dict[tuple[str, str], NDArray[Any]]
     total: float
     n_pooled: int
     moved: float
+    products: dict[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
 
 
 def filtered_maps(
-    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky: Array | None = None
+    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky_norm: float = 0.0
 ) -> FilteredMaps:
     """The weighted sums of the slices, filtered.
 
     Parameters
     ----------
-    sky : ndarray, shape (n_labels, *events.other_shape), counts, optional
-        What is taken off the sums: the source's own photons.
+    sky_norm : float
+        Norm of the plan's sky that is taken off the sums: the source's own photons.
     """
-    weights = recipe.weights
-    sums, variances, products = sum_slices(
-        plan.events, weights.rows, recipe.shifts, pairs_of(len(weights.labels))
-    )
-    if sky is not None:
-        sums -= sky
+    rows, shifts = recipe.weights.rows, recipe.shifts
+    sums, variances, products = sum_slices(plan.events, rows, shifts, pairs_of(len(rows)))
+    if plan.sky is not None and sky_norm:
+        sums -= sky_norm * sum_slices(plan.sky, rows, shifts)[0]
     return maps_of_sums(plan, recipe, sums, variances, products, progress)
 
 
@@ -169,7 +167,7 @@ def maps_of_sums(
         kept = untouched[k] & untouched[m]
         filter_product(product, of_slices, variances[k], variances[m], kept, pixels)
         placed[labels[k], labels[m]] = plan.place(product)
-    return FilteredMaps(maps, placed, float(sums[0].sum()), n_pooled, moved)
+    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved, placed)
 
 
 def amounts_of(plan: TemplatePlan, recipe: Recipe, total: float) -> ExpectedAmounts:
@@ -237,6 +235,7 @@ def assemble(
         sidebands=bins_to_ranges(plan.edges, plan.selected),
         weights=recipe.weights.rows,
         livetime=plan.livetime,
+        energy_bins=amounts.bins,
         record=record,
         products=filtered.products,
     )

@@ -1,4 +1,4 @@
-"""The components of a template in its file: their maps, and how these are correlated."""
+"""How the components of a template are correlated, in its file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from ..io.hdf5 import read_whole
 if TYPE_CHECKING:
     import h5py
 
-Array = NDArray[np.float64]
-
 #: Their group in a template's file; a dataset's name is the numbers of its two components.
 GROUP = "products"
 
@@ -27,23 +25,6 @@ OLD_FILE = (
     "(sumw2) leave out that continuum and lines are anticorrelated, and are up to a quarter too "
     "large. Make it anew."
 )
-
-
-def read_maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
-    """Contents and sumw2 of a component in a file: finite, not negative, not all 0."""
-    shape = axes.shape
-    found = []
-    for name in ("contents", "sumw2"):
-        if getattr(group[name], "shape", None) != shape:
-            raise ValueError(f"{name} do not fit axes of {' x '.join(map(str, shape))} bins")
-        values = read_whole(group[name], path)
-        if not (np.isfinite(values).all() and values.min() >= 0):
-            raise ValueError(f"{name} are not finite, or below 0")
-        found.append(values.astype(float, copy=False))
-    total = found[0].sum()
-    if not 0 < total < np.inf:
-        raise ValueError(f"contents have the sum {total}")
-    return found[0], found[1]
 
 
 def write_products(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,17 +66,68 @@ def _moved(values: Array, matrix: Array | None, position: int) -> Array:
     return np.moveaxis(np.tensordot(matrix, values, axes=(1, position)), 0, position)
 
 
-def phi_shifts(plan: TemplatePlan) -> Shifts:
-    """How the selected energy slices are moved along Phi."""
+@dataclass(frozen=True, eq=False)
+class TermSums:
+    """Sums of slices from which those of any energy of the source range are made.
+
+    At x the sum is ``sum_p x^p sums[p]``, its variance ``sum_p sum_q x^(p + q) variances[pq]``.
+
+    Attributes
+    ----------
+    sums : ndarray, shape (n_terms, *events.other_shape), counts
+    variances : ndarray, shape (n_pairs, *events.other_shape), counts^2
+        Of the pairs p <= q, in the order of `numpy.triu_indices`.
+    """
+
+    sums: Array
+    variances: Array
+
+    def fill(self, x: float, factor: float, sums: Array, variances: Array) -> None:
+        """Put the sum at x and its variance, times a factor, into arrays of one map's shape."""
+        n = len(self.sums)
+        powers = x ** np.arange(n)
+        p, q = np.triu_indices(n)
+        pairs = np.where(p == q, 1.0, 2.0) * powers[p] * powers[q]
+        for rows, weights, out in (
+            (self.sums, factor * powers, sums),
+            (self.variances, factor**2 * pairs, variances),
+        ):
+            np.matmul(weights, rows.reshape(len(rows), -1), out=out.reshape(-1))
+        if n > 1:  # a cell of one slice at which the weight is 0 may come out as -1e-17
+            np.maximum(variances, 0.0, out=variances)
+
+
+def sum_terms(events: EventHistogram, terms: Array) -> TermSums:
+    """The sums of the terms of a component's weights, and those of the products of each two.
+
+    Parameters
+    ----------
+    terms : ndarray, shape (n_terms, n_em)
+    """
+    p, q = np.triu_indices(len(terms))
+    sums, variances = events.weighted_sums(terms, squares=terms[p] * terms[q])
+    assert variances is not None
+    return TermSums(sums, variances)
+
+
+def phi_shifts(plan: TemplatePlan, energy: float | None = None) -> Shifts:
+    """How the selected energy slices are moved along Phi.
+
+    Parameters
+    ----------
+    energy : float, keV, optional
+        To where features are at this energy; default: the middle of the source range.
+    """
     events = plan.events
     edges = phi_degrees(events.other_axes[_phi_position(events)])
+    target = plan.middle if energy is None else energy
     shifts: dict[int, Array] = {}
     # the selected slices in runs of adjacent bins, as the energies must be contiguous
     for low, high in bins_to_ranges(plan.edges, plan.selected):
         run = np.flatnonzero((plan.centers > low) & (plan.centers < high)).tolist()
         own = plan.edges[(plan.edges >= low) & (plan.edges <= high)]
         in_phi = np.array([events.slice_along("Phi", e) for e in run])
-        shifts |= zip(run, shift_matrices(own, edges, plan.middle, in_phi), strict=True)
+        shifts |= zip(run, shift_matrices(own, edges, target, in_phi), strict=True)
     return shifts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import FileError, TemplateError
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
-from ..histograms.axes import read_axes
+from ..histograms.axes import ENERGY_LABEL, axis_in_kev, read_axes
 from ..histograms.axis import event_axes
 from ..histograms.read import open_file
 from ..histograms.write import make_histogram, write_maps
@@ -24,13 +23,16 @@ from ..io import checks
 from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
 from ..io.hdf5 import read_text
-from ..spectrum.axis import check_range
+from ..spectrum.axis import overlapping_bins
 from .axes import counts_on_axes
+from .energy_bins import EnergyBins
+from .file import FORMATS, format_of, read_energy_bins, read_maps, read_range, write_energy_bins
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
-from .products import variance_of_sum
+from .parts import cut_maps, groups_of, split_covariance
+from .products import Products, cut_products, variance_of_sum
 from .record import Record
-from .stored import read_maps, read_products, write_products
+from .stored import read_products, write_products
 from .words import as_html, as_table, in_a_line
 
 if TYPE_CHECKING:
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
     from .amounts import ExpectedAmounts
     from .control import ControlRanges
 
-FORMAT = "cosi-linebkg template 1"
-
 Array = NDArray[np.float64]
 
 
@@ -57,7 +57,7 @@ class BackgroundTemplate:
     Parameters and attributes
     -------------------------
     axes : histpy.Axes
-        The events' own, Em replaced by one bin, unless made with ``like=``.
+        The events' own, Em replaced by one bin or by ``energy_edges=``, unless made with ``like=``.
     maps : mapping of label to (map, variances)
         Each component's distribution over the axes, of any sum above 0, and its sumw2.
     counts : mapping of label to float
@@ -74,10 +74,13 @@ class BackgroundTemplate:
     weights : ndarray, shape (n_labels, n_em)
         On the events' energy slices, per count of the component.
     livetime : float or None, s
-    record : Record
-        How it was made: method, filter, tracers, line ratio, sky norm, notes ...
+    energy_bins : EnergyBins or None
+        How the counts are distributed over several energy bins of the source range; None for one,
+        and for parts that were split along other axes.
     products : mapping of (label, label) to ndarray, counts^2
         Covariances of the cells of two maps; see `products`.
+    record : Record
+        How it was made: method, filter, tracers, line ratio, sky norm, notes ...
     """
 
     def __init__(
@@ -94,7 +97,8 @@ class BackgroundTemplate:
         record: Record,
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
-        products: Mapping[tuple[str, str], NDArray[Any]] | None = None,
+        energy_bins: EnergyBins | None = None,
+        products: Products | None = None,
     ) -> None:
         #: The same as `axes`, without histpy.
         self.event_axes = event_axes(axes)
@@ -110,6 +114,7 @@ class BackgroundTemplate:
         self.sidebands = [(float(a), float(b)) for a, b in sidebands]
         self.weights = weights
         self.livetime = livetime
+        self.energy_bins = energy_bins
         self.versions = dict(versions or installed_versions())
 
     @property
@@ -165,6 +170,7 @@ class BackgroundTemplate:
             "record": self._record,
             "livetime": self.livetime,
             "versions": self.versions,
+            "energy_bins": self.energy_bins,
             "products": self._products,
         }
         return BackgroundTemplate(**(own | changed))
@@ -354,7 +360,8 @@ class BackgroundTemplate:
     def histogram(self) -> Any:
         """histpy.Histogram of expected counts, the sum at the current norms, with sumw2.
 
-        Its sumw2 is exact: continuum and lines come from the same slices, and are anticorrelated.
+        Its sumw2 knows that continuum and lines come from the same slices and are anticorrelated,
+        but for several energy bins, where it is up to a quarter too large as a standard error.
         """
         return make_histogram(self.axes, self.expected(), self._variances())
 
@@ -399,6 +406,27 @@ class BackgroundTemplate:
         counts = np.sum([m.sum(axis=others) for m in maps], axis=0)
         return counts, np.sqrt(self._variances(chosen, others))
 
+    @property
+    def several_bins(self) -> bool:
+        """Whether the source range holds more than one energy bin."""
+        return self.bins_inside.size > 1
+
+    @property
+    def bins_inside(self) -> NDArray[np.int64]:
+        """The bins of the Em axis in the source range."""
+        edges = axis_in_kev(self.event_axes[ENERGY_LABEL])
+        return np.flatnonzero(overlapping_bins(edges, *self.source_range))
+
+    def _bins(self) -> EnergyBins:
+        """How the counts are distributed over several energy bins."""
+        if self.energy_bins is None:
+            raise TemplateError(
+                "The template does not know how its counts are distributed over energy bins: it "
+                f"was split along {self._record.split or 'another axis'}. Take it as it was; "
+                "what is split along Em and other axes is split along Em first."
+            )
+        return self.energy_bins
+
     def _axis_position(self, axis: str) -> int:
         names = self.event_axes.labels
         if axis not in names:
@@ -407,13 +435,38 @@ class BackgroundTemplate:
             )
         return names.index(axis)
 
-    def split(self, axis: str, groups: Sequence[Sequence[int]] | int) -> BackgroundTemplate:
+    def energy_counts(self, label: str | None = None) -> tuple[Array, Array]:
+        """Counts in each energy bin of the source range, and their standard errors.
+
+        Parameters
+        ----------
+        label : str, optional
+            One component; default: the sum.
+
+        Returns
+        -------
+        counts, errors : ndarray, shape (n_bins,)
+            The errors are those of the amounts: spectral fit, line ratio, or fitted norms. Infinite
+            for an amount that is not known.
+        """
+        rows = list(range(len(self.labels))) if label is None else [self.labels.index(label)]
+        norms = np.array(list(self._counts.values()))
+        if self.several_bins:
+            counts = self._bins().counts(norms)
+            covariance = self._bins().covariance(self._covariance)
+        else:
+            counts, covariance = norms[:, None], self._covariance[:, None, :, None]
+        variances = np.einsum("kblb->b", covariance[rows][:, :, rows])
+        return counts[rows].sum(axis=0), np.sqrt(np.maximum(variances, 0.0))
+
+    def split(self, axis: str, groups: Sequence[Sequence[int]] | int = 1) -> BackgroundTemplate:
         """Cut every component into parts along an axis, each with a norm of its own.
 
         Parameters
         ----------
         axis : str
-            "Phi", "Time" or "ScAtt".
+            "Phi", "Time", "ScAtt", or "Em" of a template with several energy bins: first, where
+            more than one is split.
         groups : list of lists of bin numbers, or int
             The bins of each part; every bin must be in one group. A number cuts into groups of
             that many bins.
@@ -422,7 +475,8 @@ class BackgroundTemplate:
         -------
         BackgroundTemplate
             With the labels ``<label>_<axis>_<number>``, and as covariance that of the norms
-            shared out, plus the noise of the slices, which moves counts between the parts.
+            shared out, plus the noise of the slices, which moves counts between the parts. Along
+            Em it is what the spectrum says of the counts in energy bins.
 
         References
         ----------
@@ -430,49 +484,25 @@ class BackgroundTemplate:
         2019, A&A 626, A73.
         """
         position = self._axis_position(axis)
-        n_bins = self.event_axes[position].nbins
-        if isinstance(groups, int):
-            if groups < 1:
-                raise TemplateError(f"Groups must hold 1 bin or more, got {groups}.")
-            groups = [range(i, min(i + groups, n_bins)) for i in range(0, n_bins, groups)]
-        listed = sorted(i for group in groups for i in group)
-        if listed != list(range(n_bins)):
-            raise TemplateError(
-                f"Every one of the {n_bins} bins of {axis} must be in one group, got {groups!r}."
+        groups = groups_of(axis, self.event_axes[position].nbins, groups)
+        parts = cut_maps(self._maps, axis, position, groups)
+        own = [self.labels[row] for row in parts.rows]
+        counts = parts.shares * np.array([self._counts[label] for label in own])
+        if axis == ENERGY_LABEL and self.several_bins:
+            covariance = self._bins().covariance_of_parts(
+                self._covariance, parts.rows, parts.inside[:, self.bins_inside]
             )
-        maps, counts, shares, noise, rows, windows = {}, {}, [], [], [], {}
-        for label in self.labels:
-            contents, sumw2 = self._maps[label]
-            for number, group in enumerate(groups):
-                inside = np.zeros(n_bins)
-                inside[list(group)] = 1.0
-                window = inside.reshape([-1 if i == position else 1 for i in range(contents.ndim)])
-                part = contents * window, sumw2 * window
-                if not part[0].any():
-                    continue  # a part of an earlier split
-                name = f"{label}_{axis.lower()}_{number}"
-                maps[name] = part
-                windows[name] = label, number, window
-                share = float(part[0].sum()) / self._sums[label]
-                counts[name] = share * self._counts[label]
-                shares.append(share)
-                noise.append(float(part[1].sum()) * (self._counts[label] / self._sums[label]) ** 2)
-                rows.append(self.labels.index(label))
-        covariance = _split_covariance(
-            self.covariance, np.array(rows), np.array(shares), np.array(noise)
-        )
-        products = {
-            (a, b): self._products[k, m] * window.astype(np.float32)
-            for (a, (k, i, window)), (b, (m, j, _)) in itertools.product(windows.items(), repeat=2)
-            if i == j and (k, m) in self._products
-        }
+        else:
+            noise = parts.noise * np.array([self._counts[x] / self._sums[x] for x in own]) ** 2
+            covariance = split_covariance(self._covariance, parts.rows, parts.shares, noise)
         split = f"{self._record.split}, {axis}" if self._record.split else axis
         return self._with(
-            maps=maps,
-            counts=counts,
+            maps=parts.maps,
+            counts=dict(zip(parts.maps, counts.tolist(), strict=True)),
             covariance=covariance,
-            weights=self.weights[rows],
-            products=products,
+            weights=self.weights[parts.rows],
+            products=cut_products(self._products, self.labels, parts, position),
+            energy_bins=None,
             record=replace(self._record, split=split),
         )
 
@@ -676,7 +706,9 @@ class BackgroundTemplate:
             scales = {label: self._factors(label)["contents"][1] for label in self.labels}
             write_products(whole, self._products, scales)
             with h5py.File(whole, "a") as file:
-                file.attrs["format"] = FORMAT
+                file.attrs["format"] = format_of(self.energy_bins)
+                if self.energy_bins is not None:
+                    write_energy_bins(file.create_group("energy_bins"), self.energy_bins)
                 # datasets: attributes are limited to 64 kB
                 file.create_dataset("metadata", data=json.dumps(self._metadata(), allow_nan=False))
                 file.create_dataset("fit", data=self.fit.to_json())
@@ -725,10 +757,11 @@ class BackgroundTemplate:
             Naming the file and what is wrong with it.
         """
         with open_file(path) as file, reading(path, "is a damaged template", "Make it anew."):
-            if file.attrs.get("format") != FORMAT:
+            form = file.attrs.get("format")
+            if form not in FORMATS:
                 raise FileError(
                     f"{path} is no background template of this version: its format is "
-                    f'{brief(repr(file.attrs.get("format")), 60)}, expected "{FORMAT}".'
+                    f"{brief(repr(form), 60)}, expected one of {', '.join(FORMATS)}."
                 )
             data = checks.mapping(parse_json(read_text(file["metadata"], path)), "its metadata")
             fit = LineBackgroundFit.from_text(read_text(file["fit"], path), f"{path}: its fit")
@@ -737,8 +770,9 @@ class BackgroundTemplate:
                 raise ValueError(f"its labels are {listed(labels)}; they must be names")
             axes = read_axes(file["components"][labels[0]], Path(path))
             maps = {label: read_maps(file["components"][label], axes, path) for label in labels}
-            products, notes = read_products(file, labels, axes.shape, path)
             n = len(labels)
+            products, notes = read_products(file, labels, axes.shape, path)
+            bins = read_energy_bins(file["energy_bins"], n, path) if form == FORMATS[1] else None
             covariance = checks.covariance(data["covariance"], "the covariance", n, np.inf)
             counts = checks.mapping(data["counts"], "counts")
             livetime = data["livetime"]
@@ -749,10 +783,11 @@ class BackgroundTemplate:
                 {label: checks.number(counts[label], "counts", 0.0) for label in labels},
                 covariance,
                 fit=fit,
-                source_range=_range(data["source_range"], "source_range"),
-                sidebands=[_range(band, "a sideband") for band in data["sidebands"]],
+                source_range=read_range(data["source_range"], "source_range"),
+                sidebands=[read_range(band, "a sideband") for band in data["sidebands"]],
                 weights=checks.numbers(data["weights"], "the weights", (n, None)),
                 livetime=None if livetime is None else checks.number(livetime, "livetime", 1e-300),
+                energy_bins=bins,
                 record=Record.from_details(method, data["details"], [*data["notes"], *notes]),
                 products=products,
                 versions={
@@ -760,33 +795,3 @@ class BackgroundTemplate:
                     for name, version in checks.mapping(data["versions"], "versions").items()
                 },
             )
-
-
-def _range(value: Any, what: str) -> tuple[float, float]:
-    low, high = checks.numbers(value, what, (2,)).tolist()
-    return check_range(low, high, what)
-
-
-def _split_covariance(covariance: Array, rows: Array, shares: Array, noise: Array) -> Array:
-    """Covariance of the parts of components.
-
-    The norms' covariance is shared out; the slices' noise (D, diagonal) moves counts between the
-    parts of one component whose total is given: D - p (D1)^T - (D1) p^T + p p^T 1^T D 1.
-
-    Parameters
-    ----------
-    covariance : ndarray, shape (n_labels, n_labels)
-    rows : ndarray of int, shape (n_parts,)
-        The component of each part.
-    shares, noise : ndarray, shape (n_parts,)
-    """
-    unknown = np.isinf(np.diag(covariance))
-    finite = np.where(np.isfinite(covariance), covariance, 0.0)
-    out: Array = finite[np.ix_(rows, rows)] * np.outer(shares, shares)
-    for row in np.unique(rows):
-        own = np.flatnonzero(rows == row)
-        p, d = shares[own], noise[own]
-        block = np.diag(d) - np.outer(p, d) - np.outer(d, p) + np.outer(p, p) * d.sum()
-        out[np.ix_(own, own)] += block
-    out[np.diag_indices_from(out)] = np.where(unknown[rows], np.inf, np.diag(out))
-    return out

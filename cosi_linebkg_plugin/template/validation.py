@@ -337,6 +337,7 @@ def _options_for(
         smoothing=None,
         **asdict(recipe.filter),
         like=None,
+        energy_edges=None,
         sky=None,
         observed=None,
         validate=False,
