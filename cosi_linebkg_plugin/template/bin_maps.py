@@ -100,7 +100,7 @@ class _BinSlices:
         b = int(np.argmin(np.abs(self.x - x)))
         plan, row = self._plan, self._rows[b : b + 1]
         matrices = phi_shifts(plan, 0.5 * float(plan.bins[b] + plan.bins[b + 1]))
-        sums, noise = sum_slices(plan.events, row, matrices)
+        sums, noise, _ = sum_slices(plan.events, row, matrices)
         if self._sky_norm:
             assert plan.sky is not None
             sums -= self._sky_norm * sum_slices(plan.sky, row, matrices)[0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from .amounts import (
 )
 from .filters import Filter
 from .plan import TemplatePlan
+from .products import filter_product, pairs_of, pixel_axis, slice_correlations
 from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
 from .sums import Shifts, phi_shifts, sum_slices
@@ -96,12 +98,15 @@ class FilteredMaps:
         Slices whose total was not positive.
     moved : float
         Largest relative change of the total of a slice that they were pooled with.
+    products : dict of (label, label) to map
+        Covariances of the cells of two maps.
     """
 
     maps: dict[str, tuple[Array, Array]]
     total: float
     n_pooled: int
     moved: float
+    products: dict[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
 
 
 def filtered_maps(
@@ -114,10 +119,11 @@ def filtered_maps(
     sky_norm : float
         Norm of the plan's sky that is taken off the sums: the source's own photons.
     """
-    sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
+    rows, shifts = recipe.weights.rows, recipe.shifts
+    sums, variances, products = sum_slices(plan.events, rows, shifts, pairs_of(len(rows)))
     if plan.sky is not None and sky_norm:
-        sums -= sky_norm * sum_slices(plan.sky, recipe.weights.rows, recipe.shifts)[0]
-    return maps_of_sums(plan, recipe, sums, variances, progress)
+        sums -= sky_norm * sum_slices(plan.sky, rows, shifts)[0]
+    return maps_of_sums(plan, recipe, sums, variances, products, progress)
 
 
 def maps_of_sums(
@@ -125,6 +131,7 @@ def maps_of_sums(
     recipe: Recipe,
     sums: Array,
     variances: Array,
+    products: NDArray[np.float32],
     progress: Progress | None = None,
 ) -> FilteredMaps:
     """Filter sums of slices and bring them onto the template's axes.
@@ -133,9 +140,15 @@ def maps_of_sums(
     ----------
     sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
         Overwritten.
+    products : ndarray, shape (n_pairs, *events.other_shape), counts^2
+        Covariances of pairs of sums, in the order of `pairs_of`. Overwritten.
     """
     maps, n_pooled, moved = {}, 0, 0.0
-    for k, label in enumerate(recipe.weights.labels):
+    labels, untouched = recipe.weights.labels, []
+    pixels = pixel_axis([str(axis.label) for axis in plan.events.other_axes])
+    pairs = pairs_of(len(labels))
+    before = slice_correlations(variances, products, pairs, pixels)
+    for k, label in enumerate(labels):
         contents, variance = sums[k, ...], variances[k, ...]
         if not contents.sum() > 0:
             raise TemplateError(
@@ -147,8 +160,14 @@ def maps_of_sums(
             plan.events, contents, variance, recipe.filter, progress, overwrite=True
         )
         n_pooled, moved = n_pooled + filtered.n_pooled, max(moved, filtered.moved)
+        untouched.append(filtered.untouched)
         maps[label] = plan.place(contents), plan.place(variance)
-    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved)
+    placed: dict[tuple[str, str], NDArray[Any]] = {}
+    for product, of_slices, (k, m) in zip(products, before, pairs, strict=True):
+        kept = untouched[k] & untouched[m]
+        filter_product(product, of_slices, variances[k], variances[m], kept, pixels)
+        placed[labels[k], labels[m]] = plan.place(product)
+    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved, placed)
 
 
 def amounts_of(plan: TemplatePlan, recipe: Recipe, total: float) -> ExpectedAmounts:
@@ -218,4 +237,5 @@ def assemble(
         livetime=plan.livetime,
         energy_bins=amounts.bins,
         record=record,
+        products=filtered.products,
     )

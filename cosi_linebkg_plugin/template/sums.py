@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +21,12 @@ Shifts = Mapping[int, Array]
 
 
 def sum_slices(
-    events: EventHistogram, weights: Array, shifts: Shifts | None = None
-) -> tuple[Array, Array]:
-    """Weighted sums of the slices and their variances, moved along Phi by `shifts`.
+    events: EventHistogram,
+    weights: Array,
+    shifts: Shifts | None = None,
+    pairs: Sequence[tuple[int, int]] = (),
+) -> tuple[Array, Array, NDArray[np.float32]]:
+    """Weighted sums of the slices, their variances and covariances, moved along Phi by `shifts`.
 
     Parameters
     ----------
@@ -31,18 +34,20 @@ def sum_slices(
     weights : ndarray, shape (n_labels, n_em)
     shifts : mapping, optional
         See `phi_shifts`; slices that it lacks stay.
+    pairs : sequence of (int, int)
+        Rows of which the covariance in each cell is wanted.
 
     Returns
     -------
     sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
+    products : ndarray of float32, shape (n_pairs, *events.other_shape), counts^2
     """
     if shifts is None:
-        sums, variances = events.weighted_sums(weights)
-        assert variances is not None
-        return sums, variances
+        return events.sums_with_products(weights, pairs)
     position = _phi_position(events)
     sums = np.zeros((len(weights), *events.other_shape))
     variances = np.zeros_like(sums)
+    products = np.zeros((len(pairs), *events.other_shape), np.float32)
     for e in np.flatnonzero(weights.any(axis=0)):
         counts, noise = events.energy_slice(int(e))
         moved = _moved(counts, shifts.get(int(e)), position)
@@ -50,7 +55,9 @@ def sum_slices(
         if not np.array_equal(noise, counts):  # as Poisson counts are their own variances
             moved = _moved(noise, shifts.get(int(e)), position)
         variances += np.multiply.outer(weights[:, e] ** 2, moved)
-    return sums, variances
+        for product, (k, m) in zip(products, pairs, strict=True):
+            product += (weights[k, e] * weights[m, e] * moved).astype(np.float32)
+    return sums, variances, products
 
 
 def _moved(values: Array, matrix: Array | None, position: int) -> Array:

@@ -30,7 +30,9 @@ from .file import FORMATS, format_of, read_energy_bins, read_maps, read_range, w
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
 from .parts import cut_maps, groups_of, split_covariance
+from .products import Products, cut_products, variance_of_sum
 from .record import Record
+from .stored import read_products, write_products
 from .words import as_html, as_table, in_a_line
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class BackgroundTemplate:
     energy_bins : EnergyBins or None
         How the counts are distributed over several energy bins of the source range; None for one,
         and for parts that were split along other axes.
+    products : mapping of (label, label) to ndarray, counts^2
+        Covariances of the cells of two maps; see `products`.
     record : Record
         How it was made: method, filter, tracers, line ratio, sky norm, notes ...
     """
@@ -97,11 +101,13 @@ class BackgroundTemplate:
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
         energy_bins: EnergyBins | None = None,
+        products: Products | None = None,
     ) -> None:
         #: The same as `axes`, without histpy.
         self.event_axes = event_axes(axes)
         self.labels = tuple(maps)
         self._maps = dict(maps)
+        self._products = dict(products or {})
         self._sums = {label: float(m.sum()) for label, (m, _) in maps.items()}
         self._counts = {label: float(counts[label]) for label in maps}
         self._covariance = np.array(covariance, dtype=float)
@@ -168,6 +174,7 @@ class BackgroundTemplate:
             "livetime": self.livetime,
             "versions": self.versions,
             "energy_bins": self.energy_bins,
+            "products": self._products,
         }
         return BackgroundTemplate(**(own | changed))
 
@@ -357,23 +364,25 @@ class BackgroundTemplate:
     def histogram(self) -> Any:
         """histpy.Histogram of expected counts, the sum at the current norms, with sumw2.
 
-        Its sumw2 is the sum of the components'. Continuum and lines come from the same slices and
-        are anticorrelated there: it is up to a quarter too large as a standard error.
+        Its sumw2 knows that continuum and lines come from the same slices and are anticorrelated,
+        but for several energy bins, where it is up to a quarter too large as a standard error.
         """
-        return make_histogram(self.axes, self._total(1), self._total(2))
+        return make_histogram(self.axes, self.expected(), self._variances())
 
     def expected(self, label: str | None = None) -> Array:
         """The contents of `histogram`, or of the component of this label, shape of the axes."""
         if label is None:
-            return self._total(1)
+            total = np.zeros(self.event_axes.shape)
+            for name, counts in self._counts.items():
+                total += self._maps[name][0] * (counts / self._sums[name])
+            return total
         return self._scaled(label, self._counts[label] or 1.0)[0]
 
-    def _total(self, power: int) -> Array:
-        """The sum at the current norms of the maps (power 1), or of their variances (2)."""
-        total = np.zeros(self.event_axes.shape)
-        for label, counts in self._counts.items():
-            total += self._maps[label][power - 1] * (counts / self._sums[label]) ** power
-        return total
+    def _variances(self, chosen: Sequence[str] = (), summed: tuple[int, ...] = ()) -> Array:
+        """Of the sum of all components, or of those chosen, at the current norms."""
+        names = chosen or self.labels
+        factors = {name: self._counts[name] / self._sums[name] for name in names}
+        return variance_of_sum(self._maps, self._products, factors, summed)
 
     def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
         contents, sumw2 = self._maps[label]
@@ -397,9 +406,9 @@ class BackgroundTemplate:
         position = self._axis_position(axis)
         others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
-        maps = [self._scaled(name, self._counts[name]) for name in chosen]
-        counts = np.sum([m.sum(axis=others) for m, _ in maps], axis=0)
-        return counts, np.sqrt(np.sum([v.sum(axis=others) for _, v in maps], axis=0))
+        maps = [self._scaled(name, self._counts[name])[0] for name in chosen]
+        counts = np.sum([m.sum(axis=others) for m in maps], axis=0)
+        return counts, np.sqrt(self._variances(chosen, others))
 
     @property
     def several_bins(self) -> bool:
@@ -496,6 +505,7 @@ class BackgroundTemplate:
             counts=dict(zip(parts.maps, counts.tolist(), strict=True)),
             covariance=covariance,
             weights=self.weights[parts.rows],
+            products=cut_products(self._products, self.labels, parts, position),
             energy_bins=None,
             record=replace(self._record, split=split),
         )
@@ -697,6 +707,8 @@ class BackgroundTemplate:
             for label in self.labels:
                 write_maps(whole, f"components/{label}", self.event_axes, self._factors(label))
                 whole.check()
+            scales = {label: self._factors(label)["contents"][1] for label in self.labels}
+            write_products(whole, self._products, scales)
             with h5py.File(whole, "a") as file:
                 file.attrs["format"] = format_of(self.energy_bins)
                 if self.energy_bins is not None:
@@ -711,7 +723,7 @@ class BackgroundTemplate:
         Whole or not at all; a file in its place is replaced.
         """
         if label is None:
-            maps = {"contents": (self._total(1), 1.0), "sumw2": (self._total(2), 1.0)}
+            maps = {"contents": (self.expected(), 1.0), "sumw2": (self._variances(), 1.0)}
         else:
             maps = self._factors(label)
         with whole_hdf5(path) as whole:
@@ -763,6 +775,7 @@ class BackgroundTemplate:
             axes = read_axes(file["components"][labels[0]], Path(path))
             maps = {label: read_maps(file["components"][label], axes, path) for label in labels}
             n = len(labels)
+            products, notes = read_products(file, labels, axes.shape, path)
             bins = read_energy_bins(file["energy_bins"], n, path) if form == FORMATS[1] else None
             covariance = checks.covariance(data["covariance"], "the covariance", n, np.inf)
             counts = checks.mapping(data["counts"], "counts")
@@ -779,7 +792,8 @@ class BackgroundTemplate:
                 weights=checks.numbers(data["weights"], "the weights", (n, None)),
                 livetime=None if livetime is None else checks.number(livetime, "livetime", 1e-300),
                 energy_bins=bins,
-                record=Record.from_details(method, data["details"], data["notes"]),
+                record=Record.from_details(method, data["details"], [*data["notes"], *notes]),
+                products=products,
                 versions={
                     name: checks.text(version, "a version")
                     for name, version in checks.mapping(data["versions"], "versions").items()

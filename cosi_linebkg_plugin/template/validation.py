@@ -25,6 +25,7 @@ from .control import ControlRange, ControlRanges, ShapeTest, measured_amount
 from .extra_error import ExtraError, extra_error
 from .options import TemplateOptions
 from .plan import TemplatePlan, plan_for_fit
+from .products import pairs_of, variance_of_sum
 from .steps import Recipe, amounts_of, maps_of_sums
 from .sums import phi_shifts, sum_slices
 from .weights import slice_weights
@@ -365,12 +366,15 @@ class _Sums:
     Attributes
     ----------
     sums, variances : ndarray, shape (n_labels, *other_shape), counts and counts^2
+    products : ndarray, shape (n_pairs, *other_shape), counts^2
+        Covariances of pairs of sums.
     observed, noise : ndarray, shape other_shape
         Counts of the range and their variances.
     """
 
     sums: Array
     variances: Array
+    products: NDArray[np.float32]
     observed: Array
     noise: Array
 
@@ -378,20 +382,27 @@ class _Sums:
 def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> Iterator[_Sums]:
     """All sums that the trials of a batch need, in one pass but for slices that are moved."""
     rows = np.concatenate([_rows(trial) for trial in batch])
-    sums, variances = plan.events.weighted_sums(rows)
-    assert variances is not None
-    if plan.sky is not None and sky_norm:
-        sums -= sky_norm * plan.sky.weighted_sums(rows, variances=False)[0]
+    pairs: list[tuple[int, int]] = []
     start = 0
     for trial in batch:
         last = start + len(_rows(trial)) - 1
-        own, noise = sums[start:last], variances[start:last]
+        pairs += [(start + k, start + m) for k, m in pairs_of(last - start)]
+        start = last + 1
+    sums, variances, products = plan.events.sums_with_products(rows, pairs)
+    if plan.sky is not None and sky_norm:
+        sums -= sky_norm * plan.sky.weighted_sums(rows, variances=False)[0]
+    start = pair = 0
+    for trial in batch:
+        last = start + len(_rows(trial)) - 1
+        next_pair = pair + len(pairs_of(last - start))
+        own, noise, both = sums[start:last], variances[start:last], products[pair:next_pair]
         if trial.recipe.shifts is not None:
-            own, noise = sum_slices(plan.events, trial.rows, trial.recipe.shifts)
+            of_trial = pairs_of(len(trial.labels))
+            own, noise, both = sum_slices(plan.events, trial.rows, trial.recipe.shifts, of_trial)
             if plan.sky is not None and sky_norm:
                 own -= sky_norm * sum_slices(plan.sky, trial.rows, trial.recipe.shifts)[0]
-        yield _Sums(own, noise, sums[last], variances[last])
-        start = last + 1
+        yield _Sums(own, noise, both, sums[last], variances[last])
+        start, pair = last + 1, next_pair
 
 
 def _rows(trial: Trial) -> Array:
@@ -404,22 +415,27 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
     """The template of a control range against the counts there."""
     recipe, plan = trial.recipe, trial.plan
     weights = replace(recipe.weights, labels=trial.labels, rows=trial.rows)
-    filtered = maps_of_sums(plan, replace(recipe, weights=weights), found.sums, found.variances)
+    filtered = maps_of_sums(
+        plan, replace(recipe, weights=weights), found.sums, found.variances, found.products
+    )
     amounts = amounts_of(plan, recipe, filtered.total)
     observed = plan.place(found.observed)
     total, own = float(observed.sum()), sum(amounts.counts[label] for label in trial.labels)
     error = float(np.sqrt(np.maximum(amounts.covariance.sum(), 0.0)))
     if not np.isfinite(error):
         raise TemplateError("the spectrum says nothing of the error of its counts")
+    factors = {
+        label: amounts.counts[label] / float(contents.sum()) * total / own
+        for label, (contents, _) in filtered.maps.items()
+    }
     parts = {}
     for axis in plan.axes:
         if axis.label in COMPARED_AXES and not (axis.label == "PsiChi" and partial_sky(axis)):
             others = tuple(i for i, a in enumerate(plan.axes) if a.label != axis.label)
-            expected, noise = np.zeros(axis.nbins), np.zeros(axis.nbins)
-            for label, (contents, variances) in filtered.maps.items():
-                factor = amounts.counts[label] / float(contents.sum()) * total / own
-                expected += factor * contents.sum(axis=others)
-                noise += factor**2 * variances.sum(axis=others)
+            expected = np.zeros(axis.nbins)
+            for label, factor in factors.items():
+                expected += factor * filtered.maps[label][0].sum(axis=others)
+            noise = variance_of_sum(filtered.maps, filtered.products, factors, others)
             parts[str(axis.label)] = project_counts(
                 axis, observed.sum(axis=others), expected, noise, expected, NSIDE
             )

@@ -54,10 +54,12 @@ def test_moved_sums_are_those_of_the_formula(weighted):
     weights = np.array([[0.5, 0.0, -1.0, 2.0], [1.0, 0.0, 1.0, 0.25]])
     shifts = {2: rng.uniform(0.0, 1.0, (6, 6)), 3: np.eye(6)[::-1]}
     moves = np.stack([shifts.get(e, np.eye(6)) for e in range(4)])
-    sums, variances = sum_slices(events, weights, shifts)
+    sums, variances, products = sum_slices(events, weights, shifts, [(0, 1)])
     noise = sumw2 if weighted else counts
     assert_allclose(sums, np.einsum("ke,epq,eqx->kpx", weights, moves, counts), atol=1e-12)
     assert_allclose(variances, np.einsum("ke,epq,eqx->kpx", weights**2, moves, noise), atol=1e-12)
+    both = np.einsum("e,epq,eqx->px", weights[0] * weights[1], moves, noise)
+    assert_allclose(products[0], both, rtol=1e-5, atol=1e-5)
     along = events.slice_along("Phi", 2)
     assert_array_equal(along, counts[2].sum(axis=1))
     assert events.slice_along("Phi", 2) is along  # read once
