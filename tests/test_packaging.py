@@ -44,14 +44,14 @@ def test_the_lowest_versions_tested_are_those_claimed():
 def test_the_tests_have_what_is_optional():
     """So that nothing is skipped for want of it."""
     extras = setup()["options.extras_require"]
-    for extra in ("completion", "figures", "fast", "dask"):
+    for extra in ("completion", "interactive", "figures", "fast", "dask"):
         assert set(extras[extra].split("\n")) <= set(extras["test"].split("\n"))
 
 
 def test_everything_that_is_imported_is_declared():
     declared = requirements(setup()["options"]["install_requires"])
     extras = setup()["options.extras_require"]
-    for extra in ("completion", "figures", "fast", "dask", "samplers"):
+    for extra in ("completion", "interactive", "figures", "fast", "dask", "samplers"):
         declared |= requirements(extras[extra])
     known = {name.lower().replace("-", "_") for name in declared}
     # under other names: PyYAML, dask[distributed], and what pydantic brings along

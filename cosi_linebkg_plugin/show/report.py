@@ -17,12 +17,15 @@ from ..io.tables import DASH, format_value
 from ..lines.identify import identify_lines
 from ..units import in_kev
 from .figure import rendered
-from .interactive import interactive_spectrum
+from .interactive import TARGET, Interactive, has_bokeh, interactive_spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..template.template import BackgroundTemplate
+
+#: Bytes of a page that is still easy to mail; a spectrum that zooms is left out above it.
+LARGEST_PAGE = 2_000_000
 
 #: Captions of the figures that a run makes; any other name is its own caption.
 CAPTIONS = {
@@ -114,8 +117,8 @@ def write_report(
     source_range : (low, high), optional
         Quantities, or keV; default: the template's.
     interactive : bool
-        Let the figure "spectrum" zoom and tell its numbers. The picture stays, for paper and for
-        browsers without scripts.
+        Let the figure "spectrum" zoom and tell its numbers, where bokeh is installed and the page
+        stays below `LARGEST_PAGE`. The picture stays, for paper and for browsers without scripts.
 
     Raises
     ------
@@ -127,7 +130,6 @@ def write_report(
         source_range = template.source_range
     range_kev = None if source_range is None else in_kev(source_range)
     pictures = {name: _png(figure) for name, figure in (figures or {}).items()}
-    zooms = interactive and "spectrum" in pictures
     unseen = range_kev and any(a < range_kev[1] and b > range_kev[0] for a, b in fit.mask)
     text = page.render(
         title=title,
@@ -144,7 +146,8 @@ def write_report(
         control_table=_comparison_table(control_rows(template)),
         comparison=_comparison_table(comparison or ()),
         figures=[(name, CAPTIONS.get(name, name), picture) for name, picture in pictures.items()],
-        interactive=zooms and interactive_spectrum(fit, range_kev),
+        interactive=_zooming(fit, range_kev, pictures) if interactive else None,
+        target=TARGET,
         config_text=config_text,
         versions=installed_versions() | dict(fit.versions),
         number=format_value,
@@ -153,6 +156,17 @@ def write_report(
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _zooming(
+    fit: LineBackgroundFit, source_range: tuple[float, float] | None, pictures: Mapping[str, str]
+) -> Interactive | None:
+    """The spectrum that zooms, if there is one, and the page has room for it."""
+    if "spectrum" not in pictures or not has_bokeh():
+        return None
+    made = interactive_spectrum(fit, source_range)
+    size = sum(map(len, pictures.values())) + len(made.item) + len(made.library)
+    return made if size < LARGEST_PAGE else None
 
 
 def write_regions_report(

