@@ -32,7 +32,6 @@ from .template.build import make_template, validate_template
 from .template.control import ControlRanges
 from .template.options import TemplateOptions
 from .template.plan import plan_for_fit
-from .template.spread import LineSpread, line_spread
 from .template.template import BackgroundTemplate
 from .units import in_kev
 
@@ -453,33 +452,6 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
                 "The plugin was given a spectrum alone; a template needs the event histogram."
             )
         return validate_template(self._events, template)
-
-    def line_spread(self, template: BackgroundTemplate) -> LineSpread:
-        """How much the distributions of the template's tracer lines differ, beyond noise.
-
-        The line in the source range is assumed to have the mean distribution of its tracers; it
-        may differ from it as much as they do from each other.
-
-        Parameters
-        ----------
-        template : BackgroundTemplate
-            Of these events, by ``method="components"``, with two tracers or more.
-
-        Returns
-        -------
-        LineSpread
-            Fractional spread per bin of Phi and PsiChi with its uncertainty; print it.
-
-        Raises
-        ------
-        TemplateError
-            If the template has no two tracers that can be told apart.
-        """
-        if self._events is None:
-            raise LineBackgroundError(
-                "The plugin was given a spectrum alone; a template needs the event histogram."
-            )
-        return line_spread(self._events, template)
 
     # --- inside ----------------------------------------------------------------------------------
 
