@@ -380,8 +380,7 @@ class BackgroundTemplate:
 
     def _variances(self, chosen: Sequence[str] = (), summed: tuple[int, ...] = ()) -> Array:
         """Of the sum of all components, or of those chosen, at the current norms."""
-        names = chosen or self.labels
-        factors = {name: self._counts[name] / self._sums[name] for name in names}
+        factors = {x: self._counts[x] / self._sums[x] for x in chosen or self.labels}
         return variance_of_sum(self._maps, self._products, factors, summed)
 
     def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
