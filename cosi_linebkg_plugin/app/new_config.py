@@ -351,7 +351,8 @@ def _template_text(found: Proposal, events: Found) -> list[str]:
         lines += [
             "  # a line of the instrument that hides in the mask is invisible to the fit: say how",
             "  # many counts it has for each of a fitted line of the same origin, if you know it",
-            "  # for your instrument and orbit; a copied ratio invents background",
+            "  # for your instrument and orbit; a copied ratio invents background. Without value",
+            "  # and error the line has its energies, and its amount stays free",
             f"  # line_ratio: {{line: {found.line:g}, tracer: ENERGY, value: RATIO, error: ERROR}}",
         ]
     if events.livetime is None:

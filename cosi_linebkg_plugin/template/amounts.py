@@ -49,16 +49,22 @@ class LineRatio:
     line, tracer : float, keV
         Energy of the line, and of the fitted tracer line.
     value, error : float
-        Ratio of their counts, and its standard error.
+        Ratio of their counts, and its standard error. Without a value the amount is not known, but
+        how the line's energies are distributed: as those of the tracer, at its own energy.
     """
 
     line: float
     tracer: float
-    value: float
+    value: float | None = None
     error: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.value) and self.value > 0 and self.error >= 0):
+        if self.value is None:
+            if self.error:
+                raise TemplateError(
+                    "line_ratio has an error, but no value that it is the error of."
+                )
+        elif not (np.isfinite(self.value) and self.value > 0 and self.error >= 0):
             raise TemplateError(
                 f"line_ratio needs value > 0 and error >= 0, got {self.value:g} +- {self.error:g}."
             )
@@ -73,14 +79,14 @@ class LineRatio:
             return cls(
                 to_kev(row.pop("line")),
                 to_kev(row.pop("tracer")),
-                float(row.pop("value")),
+                None if (value := row.pop("value", None)) is None else float(value),
                 float(row.pop("error", 0.0)),
                 **row,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise TemplateError(
-                "line_ratio takes {line: keV, tracer: keV, value: number, error: number}, got "
-                f"{value!r} ({error})."
+                "line_ratio takes {line: keV, tracer: keV, value: number, error: number}, value "
+                f"and error only where the amount is known, got {value!r} ({error})."
             ) from error
 
 
@@ -133,6 +139,7 @@ class SourceAmounts:
         ratio: LineRatio | None = None,
     ) -> None:
         self.model, self.ratio = model, ratio
+        self._value = (ratio.value or 0.0) if ratio is not None else 0.0
         low, high = source_range
         self.low, self.high = check_inside(edges, low, high, "source range")
         self._edges = edges
@@ -175,7 +182,7 @@ class SourceAmounts:
         )
         if self.ratio is not None:
             share = line_shares(self.model, theta, self._tracer, self.ratio.line, bins)[0]
-            value[1] += self.ratio.value * theta[self._area] * share
+            value[1] += self._value * theta[self._area] * share
         return value
 
     def _bind(self, bins: Array) -> list[BoundModel | None]:
@@ -202,16 +209,16 @@ class SourceAmounts:
         value, slope = rows @ parts, rows @ jac
         if self.ratio is not None:
             share, shape_slopes = self._share(theta)
-            amount = self.ratio.value * theta[self._area]
+            amount = self._value * theta[self._area]
             value[1] += amount * share
             slope[1] += amount * shape_slopes
             # through a law, if the tracer follows another line by one
-            slope[1] += self.ratio.value * share * self.model.slopes(theta)[self._area]
+            slope[1] += self._value * share * self.model.slopes(theta)[self._area]
         return value, slope
 
     def ratio_counts(self, theta: Array) -> float:
         """Counts that the ratio adds to the lines."""
-        return self._per_ratio(theta) * self.ratio.value if self.ratio else 0.0
+        return self._per_ratio(theta) * self._value if self.ratio else 0.0
 
     def ratio_variance(self, theta: Array) -> float:
         """Variance of the lines' counts that the ratio's own error makes, counts^2."""
@@ -226,7 +233,7 @@ class SourceAmounts:
         parts = counts_in_bins(self.model, theta, self.low, self.high, self._edges)
         inside = np.array([~self._is_line, self._is_line], dtype=float) @ parts
         if self.ratio is not None:
-            amount = self.ratio.value * theta[self._area]
+            amount = self._value * theta[self._area]
             for i in np.flatnonzero(overlapping_bins(self._edges, self.low, self.high)):
                 part = max(self.low, self._edges[i]), min(self.high, self._edges[i + 1])
                 inside[1, i] += amount * self._share(theta, part)[0]
@@ -254,8 +261,8 @@ class SourceAmounts:
                 self.model, theta, self._tracer, self.ratio.line, cuts
             )
             ratio = theta[self._area] * share
-            parts[1] += self.ratio.value * ratio
-            slopes[1] += self.ratio.value * (
+            parts[1] += self._value * ratio
+            slopes[1] += self._value * (
                 theta[self._area] * shape_slopes
                 + np.outer(self.model.slopes(theta)[self._area], share)
             )
@@ -269,9 +276,12 @@ class SourceAmounts:
     def hidden_shares(self, theta: Array, bins: Array) -> Array:
         """How a line in the source range that no data show is shared over energy bins, (n_bins,).
 
-        By the shape of the model's lines there at their own energies; evenly in energy if the
-        model has none.
+        By the shape of the line that a ratio names; else of the model's lines there at their own
+        energies; evenly in energy if there are none.
         """
+        if self.ratio is not None:
+            own = line_shares(self.model, theta, self._tracer, self.ratio.line, bins)[0]
+            return np.asarray(own / own.sum())
         lines = [self.model.components[i] for i in self.model.lines]
         inside = [
             (i, line)
@@ -480,7 +490,7 @@ def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
         for line in lines
     )
     masked = bool(fit.spectrum.mask[plan.in_source].all())
-    return plan.options.line_ratio is None and masked and not inside
+    return not plan.options.knows_hidden_line and masked and not inside
 
 
 def sideband_amounts(

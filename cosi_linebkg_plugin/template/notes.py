@@ -109,7 +109,7 @@ def unknown_without_sky(
     """
     notes = []
     hidden = fit.spectrum.mask & plan.in_source
-    if hidden.any() and plan.options.line_ratio is None and "lines" not in counts:
+    if hidden.any() and not plan.options.knows_hidden_line and "lines" not in counts:
         notes.append(
             "The source range is masked: an instrumental line inside it is not in this "
             "template. Leave the norm free in your likelihood, or give line_ratio=."

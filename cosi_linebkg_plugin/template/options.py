@@ -108,7 +108,8 @@ class TemplateOptions:
         default=None,
         metadata=about(
             "Keys line, tracer, value, error: counts of an instrumental line inside the source "
-            "range, from a fitted line of the same origin.",
+            "range, from a fitted line of the same origin. Without value the amount is not known, "
+            "but the distribution of the line's energies is.",
             "ratio",
         ),
     )
@@ -209,6 +210,11 @@ class TemplateOptions:
         ),
     )
 
+    @property
+    def knows_hidden_line(self) -> bool:
+        """Whether a line ratio tells the amount of a line in the source range."""
+        return self.line_ratio is not None and self.line_ratio.value is not None
+
     @cached_property
     def filter(self) -> Filter:
         """What smooths the template over PsiChi."""
@@ -262,6 +268,11 @@ class TemplateOptions:
                 "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
             )
         object.__setattr__(self, "line_ratio", LineRatio.of(self.line_ratio))
+        if self.line_ratio and not self.knows_hidden_line and self.method != METHODS[0]:
+            raise TemplateError(
+                "line_ratio without a value tells the energies of a line of unknown amount, which "
+                f"needs a norm of its own: method='components', not {self.method!r}."
+            )
         if self.energy_edges is not None:
             object.__setattr__(self, "energy_edges", _energy_edges(self.energy_edges, self.like))
 

@@ -50,7 +50,7 @@ def template_without_sky(
     in_range = _sky_in_range(plan)
     observed = counts_on_axes(plan.observed, plan.axes, "observed", plan.source_range)
     # a ratio of lines, and with it the spectrum, hold the norms as they do without sky=
-    constrain = plan.options.line_ratio is not None
+    constrain = plan.options.knows_hidden_line
     norm, notes = 0.0, [*plan.events.notes, *unused_options(plan.options)]
     for step in range(_MAX_STEPS):
         if norm:

@@ -227,7 +227,7 @@ def _covers_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
     It is masked, no ratio tells its counts, and there is no component for it.
     """
     masked = bool(fit.spectrum.mask[plan.in_source].all())
-    return masked and plan.options.line_ratio is None and plan.options.method != "components"
+    return masked and not plan.options.knows_hidden_line and plan.options.method != "components"
 
 
 def _lines_inside(

@@ -229,6 +229,7 @@ def test_a_telescope_at_rest_and_a_half_turn():
     assert_allclose(got, expected)
 
 
+@pytest.mark.filterwarnings("ignore:The energies of a line of unknown amount")
 def test_energies_of_other_templates():
     """One component: the sum of the spectrum. A hidden line without ratio: even."""
     rotations = rocking()

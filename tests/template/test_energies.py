@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.integrate import quad
 from spectra import line_model, simulated_spectrum
 
-from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
@@ -126,12 +126,19 @@ def test_an_axis_in_mev_gives_the_same(fit):
 
 
 def test_energies_of_a_hidden_line_are_even(fit):
-    (density,) = densities_of(fit, unknown=("lines",), ratio=None)
+    with pytest.warns(LineBackgroundWarning, match="taken as even over the source range"):
+        (density,) = densities_of(fit, unknown=("lines",), ratio=None)
     assert_array_equal(density.density[1], density.density[1, 0])
     assert density.density[1, 0] == pytest.approx(1 / (HIGH - LOW))
     # a ratio tells where it is
     (known,) = densities_of(fit, unknown=("lines",))
     assert_allclose(middles(known)[known.density[1].argmax()], RATIO.line, atol=0.1)
+    # also where it does not tell how strong it is: there the tail of the tracer is not added
+    alone = LineRatio(RATIO.line, RATIO.tracer)
+    (shaped,) = densities_of(fit, unknown=("lines",), ratio=alone)
+    line = stats.norm(RATIO.line, fit.values["sigma_2"])
+    expected = line.pdf(middles(shaped)) / (line.cdf(HIGH) - line.cdf(LOW))
+    assert_allclose(shaped.density[1], expected, rtol=1e-4, atol=1e-7 * expected.max())
     # without either the fitted line's tail is all there is
     (tail,) = densities_of(fit, ratio=None)
     assert np.all(np.diff(tail.density[1]) <= 0) and tail.density[1, 0] > 1 / (HIGH - LOW)
@@ -215,5 +222,6 @@ def test_a_line_that_is_not_seen_has_the_models_energies_in_several_bins():
         assert_allclose(
             density.density[1], line.pdf(middles(density)) / share, rtol=1e-2, atol=1e-6
         )
-    alone = densities_of(seen, unknown=("lines",), ratio=None)[0]
+    with pytest.warns(LineBackgroundWarning, match="taken as even"):
+        alone = densities_of(seen, unknown=("lines",), ratio=None)[0]
     assert_allclose(alone.density[1], 1.0 / (HIGH - LOW))  # one bin: even

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from trials import RATIO
 
+from cosi_linebkg_plugin import BackgroundTemplate
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import BinningError, TemplateError
 from cosi_linebkg_plugin.template.energy_bins import EnergyBins
@@ -152,3 +153,40 @@ def test_observed_counts_in_bins(trial):
     short = histpy.Axis(np.arange(1806.0, 1821.0) * u.keV, label="Em")
     with pytest.raises(BinningError, match="outside the energy axis"):
         template.counts_on_axes(histpy.Histogram([short, *others], counts[:14]))
+
+
+def test_a_hidden_line_of_unknown_amount_has_its_own_energies(trial, tmp_path):
+    """A ratio without a value: the profile that it gives with one, the norm free."""
+    edges = np.arange(1795.0, 1823.0)
+    plugin, fit = trial.plugin, trial.fit
+    alone = {"line": RATIO["line"], "tracer": RATIO["tracer"]}
+    free, even, known = (
+        plugin.background_template(fit, (1795, 1822), line_ratio=ratio, energy_edges=edges)
+        for ratio in (alone, None, RATIO)
+    )
+    assert free.unknown == ("lines",) and free.counts["lines"] == even.counts["lines"]
+    shares = free.energy_bins.shares[1]
+    assert shares.sum() == pytest.approx(1.0) and abs(edges[shares.argmax()] + 0.5 - 1808.65) < 0.6
+    # with a value the tail of the tracer, of some ten counts, is added
+    assert np.abs(shares - known.energy_bins.shares[1]).max() < 0.002
+    assert np.ptp(even.energy_bins.shares[1]) < 1e-9
+    free.write(tmp_path / "t.h5")
+    again = BackgroundTemplate.open(tmp_path / "t.h5")
+    assert again.record.line_ratio == free.record.line_ratio and again.unknown == ("lines",)
+    np.testing.assert_allclose(again.energy_bins.shares, free.energy_bins.shares)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"line_ratio": {"line": 1808.65, "tracer": 1779, "error": 0.1}}, "but no value"),
+        (
+            {"line_ratio": {"line": 1808.65, "tracer": 1779}, "method": "interpolated"},
+            "needs a norm of its own: method='components', not 'interpolated'",
+        ),
+        ({"line_ratio": {"line": 1700, "tracer": 1779}}, "falls into the source range"),
+    ],
+)
+def test_ratios_without_a_value_that_say_nothing(trial, options, message):
+    with pytest.raises(TemplateError, match=message):
+        trial.template(**options)
