@@ -473,3 +473,17 @@ def given_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:
     if len(ranges) == 2 and all(np.ndim(x) == 0 for x in ranges):
         ranges = [mask]
     return spectrum.with_mask([in_kev(r, "mask") for r in ranges])
+
+
+def refuse_both(calibrate: bool, fix_to_catalogue: bool) -> None:
+    """Refuse two options of `find_lines` that contradict each other.
+
+    Raises
+    ------
+    ModelError
+    """
+    if calibrate and fix_to_catalogue:
+        raise ModelError(
+            "calibrate changes the scale that names go by, fix_to_catalogue the energies of the "
+            "fit: on a scale that is off these would be wrong; choose one of them."
+        )

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
+from ..spectrum.axis import overlapping_bins
 from ..spectrum.components import Parameter, SpectralModel, range_counts
 from ..spectrum.kernels import FULL_REACH
-from .amounts import LineRatio, nearest_line
+from .amounts import LineRatio, SourceAmounts, nearest_line
 
 if TYPE_CHECKING:
     from ..fit.result import LineBackgroundFit
@@ -59,7 +60,8 @@ def energy_densities(
 
     "continuum" and "lines" have those of their part of the fitted model, with the line that a
     ratio adds; "background" that of the sum. An amount that is not known without a ratio is of a
-    line that the fit does not see: its energies are taken as even.
+    line that the fit does not see: its energies are taken as even, or with several energy bins as
+    those of the model's lines in the source range (`SourceAmounts.hidden_shares`).
 
     Parameters
     ----------
@@ -78,14 +80,19 @@ def energy_densities(
     """
     hidden = set(unknown) if ratio is None else set()
     densities: list[EnergyDensity | None] = []
-    for a, b in itertools.pairwise(axis_in_kev(axes[ENERGY_LABEL]).tolist()):
+    edges = axis_in_kev(axes[ENERGY_LABEL])
+    several = int(overlapping_bins(edges, *source_range).sum()) > 1
+    amounts = SourceAmounts(fit.model, fit.theta, fit.spectrum.edges, source_range)
+    for a, b in itertools.pairwise(edges.tolist()):
         low, high = max(a, source_range[0]), min(b, source_range[1])
         if low >= high:
             densities.append(None)
             continue
         bins = np.linspace(low, high, _n_steps(fit, high - low) + 1)
         parts = _parts(fit, bins, ratio)
-        rows = [np.ones(bins.size - 1) if x in hidden else _of_label(x, parts) for x in labels]
+        # as the template's bins share out the counts of such a line
+        unseen = amounts.hidden_shares(fit.theta, bins) if several else np.ones(bins.size - 1)
+        rows = [unseen if x in hidden else _of_label(x, parts) for x in labels]
         density = np.array([row / (row.sum() * (bins[1] - bins[0])) for row in rows])
         densities.append(EnergyDensity(low, high, density))
     return densities

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,10 @@ from .amounts import (
 )
 from .filters import Filter
 from .plan import TemplatePlan
+from .products import filter_product, pairs_of, pixel_axis, slice_correlations
 from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
-from .sums import phi_shifts, sum_slices
+from .sums import Shifts, phi_shifts, sum_slices
 from .template import BackgroundTemplate
 from .weights import SliceWeights, slice_weights
 
@@ -43,7 +45,7 @@ class Recipe:
     filter : Filter
     scores : tuple of FilterScore
         Of the filters that were tried.
-    shifts : ndarray, shape (n_em, n_phi, n_phi), or None
+    shifts : mapping of int to ndarray, shape (n_phi, n_phi), or None
         How the slices are moved along Phi.
     ladder : tuple of MethodScore
         Of the methods that were tried.
@@ -55,7 +57,7 @@ class Recipe:
     amounts: ExpectedAmounts
     filter: Filter
     scores: tuple[FilterScore, ...]
-    shifts: Array | None
+    shifts: Shifts | None
     ladder: tuple[MethodScore, ...] = ()
 
     def for_fit(self, plan: TemplatePlan, fit: LineBackgroundFit) -> Recipe:
@@ -96,28 +98,32 @@ class FilteredMaps:
         Slices whose total was not positive.
     moved : float
         Largest relative change of the total of a slice that they were pooled with.
+    products : dict of (label, label) to map
+        Covariances of the cells of two maps.
     """
 
     maps: dict[str, tuple[Array, Array]]
     total: float
     n_pooled: int
     moved: float
+    products: dict[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
 
 
 def filtered_maps(
-    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky: Array | None = None
+    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky_norm: float = 0.0
 ) -> FilteredMaps:
     """The weighted sums of the slices, filtered.
 
     Parameters
     ----------
-    sky : ndarray, shape (n_labels, *events.other_shape), counts, optional
-        What is taken off the sums: the source's own photons.
+    sky_norm : float
+        Norm of the plan's sky that is taken off the sums: the source's own photons.
     """
-    sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
-    if sky is not None:
-        sums -= sky
-    return maps_of_sums(plan, recipe, sums, variances, progress)
+    rows, shifts = recipe.weights.rows, recipe.shifts
+    sums, variances, products = sum_slices(plan.events, rows, shifts, pairs_of(len(rows)))
+    if plan.sky is not None and sky_norm:
+        sums -= sky_norm * sum_slices(plan.sky, rows, shifts)[0]
+    return maps_of_sums(plan, recipe, sums, variances, products, progress)
 
 
 def maps_of_sums(
@@ -125,6 +131,7 @@ def maps_of_sums(
     recipe: Recipe,
     sums: Array,
     variances: Array,
+    products: NDArray[np.float32],
     progress: Progress | None = None,
 ) -> FilteredMaps:
     """Filter sums of slices and bring them onto the template's axes.
@@ -133,9 +140,15 @@ def maps_of_sums(
     ----------
     sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
         Overwritten.
+    products : ndarray, shape (n_pairs, *events.other_shape), counts^2
+        Covariances of pairs of sums, in the order of `pairs_of`. Overwritten.
     """
     maps, n_pooled, moved = {}, 0, 0.0
-    for k, label in enumerate(recipe.weights.labels):
+    labels, untouched = recipe.weights.labels, []
+    pixels = pixel_axis([str(axis.label) for axis in plan.events.other_axes])
+    pairs = pairs_of(len(labels))
+    before = slice_correlations(variances, products, pairs, pixels)
+    for k, label in enumerate(labels):
         contents, variance = sums[k, ...], variances[k, ...]
         if not contents.sum() > 0:
             raise TemplateError(
@@ -147,8 +160,14 @@ def maps_of_sums(
             plan.events, contents, variance, recipe.filter, progress, overwrite=True
         )
         n_pooled, moved = n_pooled + filtered.n_pooled, max(moved, filtered.moved)
+        untouched.append(filtered.untouched)
         maps[label] = plan.place(contents), plan.place(variance)
-    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved)
+    placed: dict[tuple[str, str], NDArray[Any]] = {}
+    for product, of_slices, (k, m) in zip(products, before, pairs, strict=True):
+        kept = untouched[k] & untouched[m]
+        filter_product(product, of_slices, variances[k], variances[m], kept, pixels)
+        placed[labels[k], labels[m]] = plan.place(product)
+    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved, placed)
 
 
 def amounts_of(plan: TemplatePlan, recipe: Recipe, total: float) -> ExpectedAmounts:
@@ -216,5 +235,7 @@ def assemble(
         sidebands=bins_to_ranges(plan.edges, plan.selected),
         weights=recipe.weights.rows,
         livetime=plan.livetime,
+        energy_bins=amounts.bins,
         record=record,
+        products=filtered.products,
     )

@@ -25,6 +25,7 @@ from .control import ControlRange, ControlRanges, ShapeTest, measured_amount
 from .extra_error import ExtraError, extra_error
 from .options import TemplateOptions
 from .plan import TemplatePlan, plan_for_fit
+from .products import pairs_of, variance_of_sum
 from .steps import Recipe, amounts_of, maps_of_sums
 from .sums import phi_shifts, sum_slices
 from .weights import slice_weights
@@ -123,6 +124,7 @@ def control_ranges(
         {axis: _measured_shape(parts) for axis, parts in projections.items()},
         tuple(skipped),
         _source_ratio(plan, recipe),
+        recipe.fit.systematic,
     )
 
 
@@ -336,6 +338,7 @@ def _options_for(
         smoothing=None,
         **asdict(recipe.filter),
         like=None,
+        energy_edges=None,
         sky=None,
         observed=None,
         validate=False,
@@ -347,7 +350,7 @@ def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial
     per_row = 16.0 * math.prod(plan.events.other_shape)
     batch: list[Trial] = []
     for trial in trials:
-        rows = sum(len(t.labels) + 1 for t in (*batch, trial))
+        rows = sum(len(_rows(t)) for t in (*batch, trial))
         if batch and rows * per_row > AT_ONCE:
             yield batch
             batch = []
@@ -363,56 +366,76 @@ class _Sums:
     Attributes
     ----------
     sums, variances : ndarray, shape (n_labels, *other_shape), counts and counts^2
+    products : ndarray, shape (n_pairs, *other_shape), counts^2
+        Covariances of pairs of sums.
     observed, noise : ndarray, shape other_shape
         Counts of the range and their variances.
     """
 
     sums: Array
     variances: Array
+    products: NDArray[np.float32]
     observed: Array
     noise: Array
 
 
-def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> list[_Sums]:
-    """All sums that the trials of a batch need, in one pass."""
-    rows = np.concatenate([np.vstack([trial.rows, trial.inside]) for trial in batch])
-    sums, variances = plan.events.weighted_sums(rows)
-    assert variances is not None
+def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> Iterator[_Sums]:
+    """All sums that the trials of a batch need, in one pass but for slices that are moved."""
+    rows = np.concatenate([_rows(trial) for trial in batch])
+    pairs: list[tuple[int, int]] = []
+    start = 0
+    for trial in batch:
+        last = start + len(_rows(trial)) - 1
+        pairs += [(start + k, start + m) for k, m in pairs_of(last - start)]
+        start = last + 1
+    sums, variances, products = plan.events.sums_with_products(rows, pairs)
     if plan.sky is not None and sky_norm:
         sums -= sky_norm * plan.sky.weighted_sums(rows, variances=False)[0]
-    out, start = [], 0
+    start = pair = 0
     for trial in batch:
-        n = len(trial.labels)
-        own, noise = sums[start : start + n], variances[start : start + n]
+        last = start + len(_rows(trial)) - 1
+        next_pair = pair + len(pairs_of(last - start))
+        own, noise, both = sums[start:last], variances[start:last], products[pair:next_pair]
         if trial.recipe.shifts is not None:
-            own, noise = sum_slices(plan.events, trial.rows, trial.recipe.shifts)
+            of_trial = pairs_of(len(trial.labels))
+            own, noise, both = sum_slices(plan.events, trial.rows, trial.recipe.shifts, of_trial)
             if plan.sky is not None and sky_norm:
                 own -= sky_norm * sum_slices(plan.sky, trial.rows, trial.recipe.shifts)[0]
-        out.append(_Sums(own, noise, sums[start + n], variances[start + n]))
-        start += n + 1
-    return out
+        yield _Sums(own, noise, both, sums[last], variances[last])
+        start, pair = last + 1, next_pair
+
+
+def _rows(trial: Trial) -> Array:
+    """Weights of the sums that a trial has of the common pass: its components, and its range."""
+    own = trial.rows if trial.recipe.shifts is None else trial.rows[:0]
+    return np.vstack([own, trial.inside])
 
 
 def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projection]]:
     """The template of a control range against the counts there."""
     recipe, plan = trial.recipe, trial.plan
     weights = replace(recipe.weights, labels=trial.labels, rows=trial.rows)
-    filtered = maps_of_sums(plan, replace(recipe, weights=weights), found.sums, found.variances)
+    filtered = maps_of_sums(
+        plan, replace(recipe, weights=weights), found.sums, found.variances, found.products
+    )
     amounts = amounts_of(plan, recipe, filtered.total)
     observed = plan.place(found.observed)
     total, own = float(observed.sum()), sum(amounts.counts[label] for label in trial.labels)
     error = float(np.sqrt(np.maximum(amounts.covariance.sum(), 0.0)))
     if not np.isfinite(error):
         raise TemplateError("the spectrum says nothing of the error of its counts")
+    factors = {
+        label: amounts.counts[label] / float(contents.sum()) * total / own
+        for label, (contents, _) in filtered.maps.items()
+    }
     parts = {}
     for axis in plan.axes:
         if axis.label in COMPARED_AXES and not (axis.label == "PsiChi" and partial_sky(axis)):
             others = tuple(i for i, a in enumerate(plan.axes) if a.label != axis.label)
-            expected, noise = np.zeros(axis.nbins), np.zeros(axis.nbins)
-            for label, (contents, variances) in filtered.maps.items():
-                factor = amounts.counts[label] / float(contents.sum()) * total / own
-                expected += factor * contents.sum(axis=others)
-                noise += factor**2 * variances.sum(axis=others)
+            expected = np.zeros(axis.nbins)
+            for label, factor in factors.items():
+                expected += factor * filtered.maps[label][0].sum(axis=others)
+            noise = variance_of_sum(filtered.maps, filtered.products, factors, others)
             parts[str(axis.label)] = project_counts(
                 axis, observed.sum(axis=others), expected, noise, expected, NSIDE
             )

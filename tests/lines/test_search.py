@@ -20,6 +20,8 @@ from cosi_linebkg_plugin.lines.places import SEPARATION
 from cosi_linebkg_plugin.lines.trial import FREE_SHARE, Form, Settings
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import (
+    annihilation_counts,
+    powerlaw_counts,
     tailed_gaussian_counts,
 )
 
@@ -413,3 +415,15 @@ def test_lines_that_hide_each_others_peaks_are_found(seed):
     for energy in (1506.2, 1515.4, 1525.7, 1537.9, 1612.0, 1652.0, 1892.9):
         assert np.min(np.abs(energies - energy)) < 3.0, energy
     assert found.fit.deviance / found.fit.dof < 2.0
+
+
+@pytest.mark.parametrize("sigma", [0.6, 2.0, 3.0])
+def test_the_start_width_does_not_decide_the_shape_of_511_kev(sigma):
+    """One Gaussian in place of the two parts takes 5 % of the counts for continuum."""
+    edges = np.arange(495.0, 530.01, 0.2)
+    expected = powerlaw_counts(edges, 400.0, 511.0, -1.0)[0]
+    expected += annihilation_counts(edges, 10_000.0, 511.0, 0.8, 0.5, 2.6)[0]
+    found = find_lines((edges, np.random.default_rng(5).poisson(expected)), sigma=sigma)
+    assert len(found.lines) == 1 and found.form["continuum"] == "powerlaw"
+    assert found.fit.values["F_2"] == pytest.approx(10_000.0, abs=3 * found.fit.errors["F_2"])
+    assert "broad_2" in found.fit.values
