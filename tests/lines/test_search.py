@@ -77,7 +77,9 @@ def test_rules_hold_on_the_published_spectrum(dc3):
 
 
 def test_lines_are_found_where_they_are(three):
-    assert [x.name for x in three.lines] == ["20F", "28Al", "203Bi"]
+    # of 203Bi 1893.0 and 68Ga 1892.8 keV nothing in the window tells which
+    assert [x.name for x in three.lines] == ["20F", "28Al", "?"]
+    assert {"203Bi", "68Ga"} <= {m.line.isotope for m in three.lines[2].matches if m.agrees}
     for line, energy, counts in zip(
         three.lines, (1633.6, 1778.99, 1893.0), (40900, 39500, 3900), strict=True
     ):
@@ -203,8 +205,8 @@ def test_spectra_come_in_many_ways(three):
     masked = find_lines(spectrum, mask=[(1620, 1650) * u.keV, (1880, 1900)])
     assert [x.name for x in masked.lines] == ["28Al"]
     plugin.set_mask((1620, 1650))
-    assert [x.name for x in find_lines(plugin).lines] == ["28Al", "203Bi"]
-    assert [x.name for x in find_lines(plugin, mask=()).lines] == ["20F", "28Al", "203Bi"]
+    assert [x.name for x in find_lines(plugin).lines] == ["28Al", "?"]
+    assert [x.name for x in find_lines(plugin, mask=()).lines] == ["20F", "28Al", "?"]
 
 
 def test_few_counts():

@@ -124,7 +124,8 @@ def test_lines_that_the_catalogue_knows_are_named(fit):
     lines = [(energy, 9e3, (energy - 5, energy + 5)) for energy in (1666.0, 1764.2, 1779.0, 1565.3)]
     named = bare_fit(fit.spectrum.counts, EDGES, line_model(lines))
     texts = [text.get_text() for text in plot_spectrum(named).axes[0].texts]
-    al, bi = "²⁸Al 1779.0", "²⁰⁵Bi 1764.2"
+    # 205Bi or 214Bi: nothing in the window tells them apart
+    al, bi = "²⁸Al 1779.0", "? 1764.2"
     assert texts[-3:] == ["1666.0", bi, al]
     texts = [text.get_text() for text in plot_spectrum(named, names=False).axes[0].texts]
     assert texts[-3:] == ["1666.0", "1764.2", "1779.0"]
