@@ -15,6 +15,9 @@ from .restarts import LONGEST_TAIL
 if TYPE_CHECKING:
     from astropy.table import Table
 
+#: Continua that bend.
+_CONTINUA = ("broken_powerlaw", "powerlaw_polynomial")
+
 #: An excess within this many widths of a line tells of the line's shape; below it and within this
 #: many, perhaps of its tail.
 _SAME_PLACE, _TAIL_REACH = 2.0, 6.0
@@ -129,9 +132,9 @@ def summary(fit: FitNumbers) -> str:
             "The model cannot be tested: it has as many free parameters as fitted bins, or no "
             "covariance."
         )
-    shapes = frozenset(
-        name for name in ("tail", "step") if any(name in c.kind for c in fit.model.components)
-    )
+    kinds = {c.kind for c in fit.model.components}
+    shapes = {name for name in ("tail", "step") if any(name in kind for kind in kinds)}
+    shapes |= kinds & set(_CONTINUA)
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
     text = describe(fit.adequacy, fit.lines, shapes, at_limit)
@@ -171,7 +174,7 @@ def describe(
     lines : sequence of (float, float), keV
         Energy and width of the fitted lines.
     shapes : collection of str
-        What the lines have: "tail", "step".
+        What the lines have, "tail", "step", and the continuum, where it is no power law.
     at_limit : sequence of float, keV
         Energies of lines at the end of their window.
     """
@@ -243,5 +246,6 @@ def _advice(
         found.append(advised)
     drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
     if drifts or not found or a.long_tails:
-        found.append("another continuum (broken_powerlaw, powerlaw_polynomial)")
+        others = [name for name in _CONTINUA if name not in shapes]
+        found.append(f"another continuum ({', '.join(others)})")
     return [*dict.fromkeys(found), "fewer energies (mask)"]

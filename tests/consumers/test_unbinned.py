@@ -395,6 +395,9 @@ def test_what_makes_no_density_is_refused():
         template_in().background_density([1.0], flight)
     with pytest.raises(TemplateError, match="'raise' or 'drop'"):
         template_in().background_density(events, flight, outside="keep")
+    for nothing in (None, "flight.ori"):
+        with pytest.raises(DataError, match="cosipy's SpacecraftHistory"):
+            template_in().background_density(events, nothing)
     flight.livetime = 0 * flight.livetime
     with pytest.raises(DataError, match="no livetime at all"):
         template_in().background_density(events, flight)
