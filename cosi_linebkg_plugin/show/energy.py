@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+#: A component of unknown amount is drawn with this share of the template's counts.
+DRAWN_SHARE = 0.1
+
 
 def plot_energies(
     template: BackgroundTemplate,
@@ -53,8 +56,9 @@ def plot_energies(
     -------
     matplotlib.figure.Figure
         Counts per keV; the bands are the errors of the amounts (spectral fit, line ratio, or
-        fitted norms). Below, with observed counts: (observed - template) / error, with the Poisson
-        error of the expected counts added in quadrature; the source stands out there.
+        fitted norms); a component of unknown amount is drawn with `DRAWN_SHARE` of all counts.
+        Below, with observed counts: (observed - template) / error, with the Poisson error of the
+        expected counts added in quadrature; the source stands out there.
     """
     edges = _bins(template)
     widths = np.diff(edges)
@@ -69,6 +73,9 @@ def plot_energies(
             own, own_errors = (values / widths for values in template.energy_counts(name))
             unknown = not np.isfinite(own_errors).all()
             title = f"{name} (amount not known)" if unknown else name
+            if unknown and template.energy_bins is not None:
+                own = DRAWN_SHARE * counts.sum() * template.energy_bins.shares[i] / widths
+                title = f"{name} (amount not known, drawn as {DRAWN_SHARE:.0%})"
             upper.stairs(own, edges, baseline=None, color=color, ls=style, lw=1.1, label=title)
             if not unknown:
                 _band(upper, edges, own, own_errors, color)
@@ -83,7 +90,7 @@ def plot_energies(
             noise = np.where(np.isfinite(errors), errors, 0.0)
             chi = (seen - counts) / np.sqrt(np.maximum(noise**2 + counts, 1e-300))
             below[0].plot(x, chi, "o", ms=3, color=BLACK)
-            sigma_axis(below[0], chi, r"$\chi$")
+            sigma_axis(below[0], chi, "χ")
             upper.tick_params(labelbottom=False)
     upper.set_ylabel("counts / keV")
     upper.set_ylim(bottom=0)
@@ -129,7 +136,7 @@ def plot_phi_against_energy(
         _draw_features(panel, edges, phi)
         panel.set(xlabel="energy [keV]", xlim=(edges[0], edges[-1]), ylim=(phi[0], phi[-1]))
         panel.set_title(name, fontsize=9, loc="left")
-    axes[0].set_ylabel(r"$\phi$ [deg]")
+    axes[0].set_ylabel("φ [deg]")
     figure.colorbar(drawn, ax=list(axes), label="counts / (keV deg)", pad=0.02)
     return figure
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 #: Of an amount that is not known, in several energy bins.
-_SHARED = " Its energy bins share it as the model's lines in the source range, or evenly."
+_SHARED = " Its energy bins share it as the line of line_ratio=, the model's there, or evenly."
 
 
 class BackgroundTemplate:

@@ -48,7 +48,9 @@ def test_an_unknown_amount_has_no_band(template):
     loose = template._with(covariance=covariance)
     (upper,) = plot_energies(loose).axes
     labels = [t.get_text() for t in upper.get_legend().get_texts()]
-    assert "lines (amount not known)" in labels
+    assert "lines (amount not known, drawn as 10%)" in labels
+    drawn = steps_of(upper)["lines (amount not known, drawn as 10%)"].values * np.diff(EDGES)
+    assert_allclose(drawn, 0.1 * loose.energy_counts()[0].sum() * loose.energy_bins.shares[1])
     bands = [p for p in upper.patches if p.get_data().baseline is not None]
     assert len(bands) == 1  # the continuum's
 
