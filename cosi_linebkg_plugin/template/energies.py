@@ -96,7 +96,6 @@ def energy_densities(
     several = int(overlapping_bins(edges, *source_range).sum()) > 1
     if hidden and ratio is None and not several:
         warnings.warn(EVEN, LineBackgroundWarning, stacklevel=3)
-    amounts = SourceAmounts(fit.model, fit.theta, fit.spectrum.edges, source_range, ratio)
     for a, b in itertools.pairwise(edges.tolist()):
         low, high = max(a, source_range[0]), min(b, source_range[1])
         if low >= high:
@@ -104,10 +103,14 @@ def energy_densities(
             continue
         bins = np.linspace(low, high, _n_steps(fit, high - low) + 1)
         parts = _parts(fit, bins, None if alone else ratio)
-        # as the template's bins share out the counts of such a line
-        shaped = several or ratio is not None
-        unseen = amounts.hidden_shares(fit.theta, bins) if shaped else np.ones(bins.size - 1)
-        rows = [unseen if x in hidden else _of_label(x, parts) for x in labels]
+        rows = [_of_label(x, parts) for x in labels]
+        for i in (i for i, x in enumerate(labels) if x in hidden):
+            rows[i] = np.ones(bins.size - 1)
+            if several or ratio is not None:  # as the template's bins share out its counts
+                amounts = SourceAmounts(
+                    fit.model, fit.theta, fit.spectrum.edges, source_range, ratio
+                )
+                rows[i] = amounts.hidden_shares(fit.theta, bins)
         density = np.array([row / (row.sum() * (bins[1] - bins[0])) for row in rows])
         densities.append(EnergyDensity(low, high, density))
     return densities
