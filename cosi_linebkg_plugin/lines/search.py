@@ -647,7 +647,7 @@ class _Search:
 
     # --- scan ---
 
-    def _scan(self, near: tuple[float, float] | None) -> tuple[Array, Array, Array]:
+    def _scan(self, near: tuple[float, float] | None = None) -> tuple[Array, Array, Array]:
         """Score test of one more line: significance, energy [keV], counts, shape (n,) each.
 
         At energies away from the lines, and from what was ruled out. Sets the threshold. Where
