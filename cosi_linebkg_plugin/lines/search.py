@@ -82,6 +82,9 @@ _FEW = 6
 
 _POLYNOMIAL = "powerlaw_polynomial"
 
+#: Parameters of single lines: on a limit they say nothing of what all have in common.
+_OF_LINES = ("F_", "mu_", "broad_", "ratio_")
+
 #: A width that is held is let go if that lowers the deviance by more than this.
 _WIDTH_GAIN = 9.0
 
@@ -199,7 +202,7 @@ class _Search:
         self.refused: set[Form] = set()
         self.scans = Scans(spectrum, settings.false_alarm)
         self.lines: list[TrialLine] = []
-        self.stopped, self.unseen = "", False
+        self.stopped, self.unseen, self.lines_tried = "", False, 0
         middle = 0.5 * float(spectrum.edges[0] + spectrum.edges[-1])
         share = 0.5 * settings.sigma**2
         values = {"sigma": settings.sigma, "a": share, "b": share / middle, "step": 0.0}
@@ -283,9 +286,8 @@ class _Search:
         bend = self.settings.bend
         while True:
             while self._step():
-                if bend and len(self.lines) < _FEW:
-                    # lines that are still to be found bend the continuum too, but not that much
-                    self._bend(0.5 * self.fit.deviance)
+                if bend:
+                    self._bend_early()
             self._settle(self.lines)
             if self._add_cluster() or (bend and (self._bend(_LEAST_GAIN) or self._straighten())):
                 best = math.inf
@@ -449,10 +451,29 @@ class _Search:
         """Deviance and ln(bins) for each parameter: the Bayesian information criterion."""
         return fit.deviance + math.log(int(self.spectrum.used.sum())) * fit.model.free.size
 
-    def _bend(self, least: float) -> bool:
-        """Take the other form that BIC prefers most, by `least`; whether there is one."""
+    def _bend_early(self) -> None:
+        """Take another form on the way, where it halves the deviance.
+
+        Any while there are few lines: those still to be found bend the continuum too, but not that
+        much. Later a width that grows, each time there are half as many lines again: lines of the
+        wrong width leave residuals that look like further lines.
+        """
+        n_lines, half = len(self.lines), 0.5 * self.fit.deviance
+        if n_lines < _FEW:
+            self._bend(half)
+        elif n_lines >= 1.5 * self.lines_tried and self.shape.form.width == "constant":
+            self.lines_tried = n_lines
+            self._bend(half, "linear")
+
+    def _bend(self, least: float, width: str | None = None) -> bool:
+        """Take the other form that BIC prefers most, by `least`; whether there is one.
+
+        With `width` of those with such a width only.
+        """
         best, found = self.score(self.fit) - least, None
         for shape in self._other_forms():
+            if width not in (None, shape.form.width):
+                continue
             if shape.form in self.refused or len(self.lines) > self._room(shape.form):
                 continue
             if not self._is_promising(shape, best):
@@ -460,7 +481,7 @@ class _Search:
             fit = self._refit(self.lines, shape)
             if fit is None or not self.score(fit) < best:
                 continue
-            limits = {x for x in fit.at_limits if not x.startswith(("mu_", "F_"))}
+            limits = {x for x in fit.at_limits if not x.startswith(_OF_LINES)}
             if fit.is_determined and not limits - set(self.fit.at_limits):
                 best, found = self.score(fit), (fit, shape)
                 # a break fits lines that are still to be found better than it should
