@@ -53,8 +53,8 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     name : str
         A Python identifier, unique in the DataList.
     events : path, histpy.Histogram, EnergySpectrum, (edges, counts), or a list of the first two
-        The event histogram with an Em axis; a list is summed. For a spectrum alone: edges (keV
-        or a quantity, shape (n_bins + 1,)) and counts, shape (n_bins,).
+        The event histogram with an Em axis; a list is summed. For a spectrum alone: a text file, or
+        edges (keV or a quantity, shape (n_bins + 1,)) and counts, shape (n_bins,).
     source : str
         The source of the model whose spectrum describes the background.
     spectrum : astromodels function or Model, optional

@@ -564,7 +564,10 @@ def parse_config(mapping: Any, folder: str | Path, name: str = "configuration") 
         first is named, unknown keys before the others, as a misspelt key causes further ones.
     """
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{name}: got {spelled(mapping)}; a mapping of keys to values is needed.")
+        raise ConfigError(
+            f"{name}: got {spelled(mapping)}; a mapping of keys to values is needed. If this file "
+            "is data, cosi-linebkg init writes a configuration for it."
+        )
     context: dict[str, Any] = {"folder": Path(folder), "given": {}}
     try:
         config = Config.model_validate(dict(mapping), context=context)
