@@ -21,8 +21,9 @@ from ..spectrum.kernels import FLOOR
 from ..spectrum.priors import Prior
 from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
-from .adequacy import Adequacy, Residuals, deviance_p_value, judge, score_of_shapes
+from .adequacy import Adequacy, deviance_p_value, judge, score_of_shapes
 from .restarts import LONGEST_TAIL, SAME_LENGTH, tail_widths
+from .score import Residuals
 
 if TYPE_CHECKING:
     from astropy.table import Table
