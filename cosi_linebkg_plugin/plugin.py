@@ -20,6 +20,7 @@ from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .io.tables import to_html
 from .model.build import DEFAULT_SOURCE
+from .model.copies import drop_words_on_defaults
 from .model.nuisance import nuisance_parameters, originals, simulated_parameters
 from .model.read import SpectrumReader, set_value, shape_of, spectrum_of
 from .options import takes_options
@@ -81,6 +82,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             raise LineBackgroundError(
                 f"A plugin's name must be of letters, digits and _, got {name!r}."
             )
+        drop_words_on_defaults()
         self._events, self._spectrum = _read_events(events)
         self._source = source
         self._shape = None if spectrum is None else shape_of(spectrum)
