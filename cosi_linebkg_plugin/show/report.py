@@ -54,8 +54,8 @@ CAPTIONS = {
         "noise: chi is in units of the template's own error."
     ),
     "maps": (
-        "The template over the directions of the scattered photons, summed over other axes; beside "
-        "observed counts it is drawn at their total."
+        "The template over the directions of the scattered photons, summed over other axes, and "
+        "each component on a scale of its own; beside observed counts it is drawn at their total."
     ),
     "weights": "Weights of the energy slices that make up the template.",
     "filter_scores": (
@@ -64,9 +64,10 @@ CAPTIONS = {
     ),
     "control": (
         "The same recipe on control ranges, where the counts are known to be background. Above: "
-        "pulls of the totals with the errors from the spectrum (filled), and with the measured "
-        "error where it is larger (open). Below: chi-square per degree of freedom with the "
-        "template's own errors."
+        "pulls of the totals with the error of the fit alone (filled), and with the measured error "
+        "added where there is one (open). Below: chi-square per degree of freedom along each axis "
+        "with the template's own errors; hollow where that of a right template is as large with "
+        "a chance below 1 %."
     ),
     "posterior": "Posterior of the continuum, the width and the counts in the source range.",
     "predictive": (
