@@ -113,13 +113,21 @@ class _Map(NamedTuple):
 
 
 def _component_maps(template: BackgroundTemplate, names: Sequence[str]) -> list[_Map]:
-    """A map of each component, on a scale of its own; of one without counts, its shape."""
+    """A map of each component, on a scale of its own; of one without counts, its shape.
+
+    One that has all counts is the sum, which is drawn already.
+    """
+    pixels, total = template.event_axes["PsiChi"], sum(template.counts.values())
     found = []
-    for name in template.labels:
-        counts, values = template.counts[name], sum_to(template.expected(name), names, "PsiChi")
-        unit = f"{_COUNTS}, {name}" if counts > 0 else "share per pixel"
-        title = name if counts > 0 else f"{name}, amount not known"
-        found.append(_Map(title, values, template.event_axes["PsiChi"], unit))
+    for name, counts in template.counts.items():
+        if counts == total > 0:
+            continue
+        values = sum_to(template.expected(name), names, "PsiChi")
+        if counts > 0:
+            found.append(_Map(name, values, pixels, f"{_COUNTS}, {name}"))
+        else:
+            values = values / values.mean()
+            found.append(_Map(f"{name}, amount not known", values, pixels, "share, 1 if even"))
     return found
 
 

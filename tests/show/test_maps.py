@@ -65,9 +65,9 @@ def test_components_are_drawn_beside_the_sum_on_scales_of_their_own():
     assert alone.get_title() == "lines"
     # of a component without an amount there is the shape
     unknown = template_of(cells, axes(), counts={"continuum": 5000.0, "lines": 0.0})
-    last = [a for a in plot_maps(unknown).axes if a.name == "mollweide"][-1]
-    assert last.get_title() == "lines, amount not known"
-    shape = cells["lines"].sum(axis=(0, 1)) / cells["lines"].sum()
+    first, last = [a for a in plot_maps(unknown).axes if a.name == "mollweide"]
+    assert (first.get_title(), last.get_title()) == ("template", "lines, amount not known")
+    shape = 12 * cells["lines"].sum(axis=(0, 1)) / cells["lines"].sum()
     assert last.collections[0].get_clim() == pytest.approx((shape.min(), shape.max()))
 
 
