@@ -83,7 +83,7 @@ def plot_maps(
     rows = -(-len(maps) // columns)
     wide = 6.0 if len(maps) == 1 else 3.6  # inches: one alone fills a page
     figure = Figure(figsize=(0.4 + wide * columns, 0.8 * wide * rows))
-    figure.set_layout_engine("constrained", hspace=0.12)
+    figure.set_layout_engine("compressed", hspace=0.06, rect=(0.0, 0.0, 1.0, 0.98))
     grid = figure.subplots(
         rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}
     ).ravel()
