@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_config
@@ -69,3 +70,22 @@ def test_what_cannot_be_read_is_one_line(spectrum, tmp_path, capsys):
         assert main(arguments) == 2
         error = capsys.readouterr().err
         assert "cps holds rates; give counts" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "tail", "said"),
+    [
+        ([511.0], True, True),
+        ([511.0], False, False),
+        ([{"energy": 511.0, "width": "own"}], True, False),
+        ([505.0], True, False),
+    ],
+)
+def test_a_tail_that_511_kev_does_not_get_is_told(tmp_path, capsys, lines, tail, said):
+    write(tmp_path / "lab.csv", 480.0, 540.0, 511.0)
+    config = {"events": "lab.csv", "model": {"lines": lines, "tail": tail, "sigma": 1.2}}
+    (tmp_path / "lab.yaml").write_text(yaml.safe_dump(config))
+    assert main(["check", str(tmp_path / "lab.yaml")]) == 0
+    out = capsys.readouterr().out
+    text = "model: tail: 511.0 keV: a narrow and a broad part take the place of the tail"
+    assert (text in out) == said
