@@ -344,7 +344,7 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
     if events.axis:
         lines += [
             "binning:                     # these are event lists",
-            f'  energy_edges: "{events.axis}"',
+            f'  energy_edges: "{events.axis}"  # low:high:width, low:high:Nbins, or a list',
             "  phi_pix_size: 3            # deg",
             f"  nside: {events.nside}",
             "  # orientation: FILE        # .ori or FITS: gives the livetime",

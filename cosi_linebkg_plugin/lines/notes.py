@@ -59,8 +59,8 @@ def search_notes(
         yield f"the width is held at {sigma:g} keV: {why}"
     if vague:
         yield (
-            f"{', '.join(map('{:.0f}'.format, vague))} keV: known less well than the catalogue's lines are apart, so that they have "
-            "no names; finer bins would tell"
+            f"{', '.join(map('{:.0f}'.format, vague))} keV: known less well than the catalogue's "
+            "lines are apart, so that they have no names; finer bins would tell"
         )
     if lines and form.tail and not form.free_tail and values["fraction"] == 0.0:
         yield "the lines have no tail"

@@ -87,8 +87,8 @@ def plot_control_ranges(
     lower.set(ylim=(0.0, 1.15 * highest), ylabel="χ²/dof", xlabel="energy [keV]")
     if source_range is not None:
         for n, panel in enumerate((upper, lower)):
-            label = None if n else "source range"
-            panel.axvspan(*in_kev(source_range), color=SKY_BLUE, alpha=0.35, lw=0, label=label)
+            name = None if n else "source range"
+            panel.axvspan(*in_kev(source_range), color=SKY_BLUE, alpha=0.35, lw=0, label=name)
     upper.tick_params(labelbottom=False)
     if any_poor:
         what = f"hollow: a right template is as far off with a chance below {100 * POOR:g} %"

@@ -40,7 +40,7 @@ def test_whoever_gives_the_file_alone_is_told_what_to_do(spectrum, capsys):
     assert main(["lines", "lab.csv"]) == 2
     assert "a file is searched for lines with --find lab.csv" in capsys.readouterr().err
     assert main(["fit", "lab.csv", "--out", "results"]) == 2
-    assert "cosi-linebkg init writes a configuration for it" in capsys.readouterr().err
+    assert "For data, cosi-linebkg init writes a configuration." in capsys.readouterr().err
 
 
 def test_init_makes_a_fit_of_a_spectrum_without_a_line_of_the_sky(spectrum, capsys):
