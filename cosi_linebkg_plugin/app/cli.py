@@ -149,7 +149,7 @@ class _Version(argparse.Action):
     """Print the versions that a result depends on, which are looked up only then."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
-        about = "print the versions of this program and of the libraries that matter"
+        about = "print the versions that matter, and where the documentation is"
         super().__init__(option_strings, dest, nargs=0, help=about)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
@@ -158,8 +158,27 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def documentation() -> Path | None:
+    """The folder with README, docs and examples: as installed, or of a checkout."""
+    from importlib.metadata import PackageNotFoundError, files
+
+    page = "docs/start.md"
+    try:
+        installed = files("cosi-linebkg-plugin") or ()
+    except PackageNotFoundError:
+        installed = ()
+    found = [Path(str(f.locate())) for f in installed if f.as_posix().endswith(f"plugin/{page}")]
+    for path in (*found, Path(__file__).parents[2] / page):
+        if path.is_file():
+            return path.resolve().parents[1]
+    return None
+
+
 def version_table() -> list[str]:
-    """Versions of this program, of Python and of the libraries that results depend on."""
+    """Versions of this program, of Python and of the libraries that results depend on.
+
+    And where the documentation is, if it is there.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
@@ -169,6 +188,8 @@ def version_table() -> list[str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     found.setdefault("Python", platform.python_version())
+    if (pages := documentation()) is not None:
+        found["documentation"] = str(pages)
     width = max(map(len, found)) + 2
     return [f"{name:<{width}}{number}" for name, number in found.items()]
 

@@ -308,6 +308,11 @@ def _listed(paths: Sequence[str]) -> str:
     return json.dumps(paths[0] if len(paths) == 1 else list(paths), ensure_ascii=False)
 
 
+_ABOUT = (
+    "# Energies are in keV, or strings with a unit. Every key: docs/start.md, in the folder that",
+    "# cosi-linebkg --version names.",
+)
+
 _MODEL = (
     "model:",
     _beside("  lines: auto", "search for the instrumental lines; or a list of energies"),
@@ -319,8 +324,8 @@ _MODEL = (
 def _text_of_fit(paths: Sequence[str], edges: NDArray[np.float64]) -> str:
     """The configuration for a spectrum alone, without a line of the sky: a fit, and no template."""
     lines = [
-        f"# The fit of a spectrum, {edges[0]:g}-{edges[-1]:g} keV. Every key: docs/start.md.",
-        "# Energies are in keV, or strings with a unit.",
+        f"# The fit of a spectrum, {edges[0]:g}-{edges[-1]:g} keV.",
+        *_ABOUT,
         f"events: {_listed(paths)}",
         "# no known line of the sky is here: --line KEV, or source_range, asks for counts under",
         "# a line, which the mask then leaves out of the fit",
@@ -337,8 +342,8 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
     mask = ", ".join(f"[{a:.10g}, {b:.10g}]" for a, b in found.mask)
     what = f"{found.name}, {found.line:g} keV" if found.name else f"{found.line:g} keV"
     lines = [
-        f"# The background of a gamma-ray line: {what}. Every key: docs/start.md.",
-        "# Energies are in keV, or strings with a unit.",
+        f"# The background of a gamma-ray line: {what}.",
+        *_ABOUT,
         f"events: {_listed(paths)}",
     ]
     if events.axis:
