@@ -224,7 +224,7 @@ def test_bad_energy_bins_are_refused_before_any_work(load):
 
 def test_the_filter_is_chosen_from_the_data_where_none_is_given(load, tmp_path):
     """Whole counts with directions allow it; a filter, or "none", is kept."""
-    for given, chosen in (({}, True), ({"smoothing": "none"}, False), ({"l_cut": 4}, False)):
+    for given, chosen in (({}, True), ({"smoothing": "none"}, False), ({"l_cut": 1}, False)):
         plan = pipeline.prepare(load(template=given)).plan
         assert plan.options.chooses_filter == chosen
-    assert plan.options.l_cut == 4
+    assert plan.options.l_cut == 1
