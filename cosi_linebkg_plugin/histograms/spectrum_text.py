@@ -18,8 +18,9 @@ from ..units import factor
 if TYPE_CHECKING:
     from astropy.table import Table
 
-#: A spectrum takes some 20 bytes a bin; whatever is larger is another file given by mistake.
-MAX_BYTES = 20_000_000
+#: A spectrum takes some 20 bytes a bin in a few columns; whatever is larger, or has longer lines,
+#: is another file given by mistake.
+MAX_BYTES, MAX_LINE = 5_000_000, 1_000
 
 #: What the name of a column says of it, tried in this order.
 _ROLES = {
@@ -127,12 +128,19 @@ def _table(path: Path) -> Table:
     with reading(path, kind, f"{_FORMS}."):
         from astropy.io import ascii as tables
 
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # letters of another encoding stand in names and comments alone
+        lines = path.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
+        longest = max(map(len, lines), default=0)
+        if longest > MAX_LINE:
+            raise ValueError(f"a line of {longest} characters")
         data = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        if data and data[0].lstrip().startswith("<"):
+            raise ValueError("it is HTML or XML")
         if data and ";" in data[-1]:  # a comma is then that of a decimal number
             lines = [line.replace(",", ".").replace(";", ",") for line in lines]
         try:
-            table = tables.read(lines)
+            is_ecsv = bool(lines) and lines[0].startswith("# %ECSV")
+            table = tables.read(lines, format="ecsv") if is_ecsv else tables.read(lines)
         except tables.InconsistentTableError as error:  # it lists all that it tried
             raise ValueError("no table with one number in each column of each row") from error
         if len(table.colnames) < 2 or len(table) < 2:

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 
-#: Errors of a line's energy that the windows of a model hold to either side.
-ROOM = 5.0
-
-
 @dataclass(frozen=True)
 class FoundLine(IdentifiedLine):
     """A line that `find_lines` found; it may stand among the lines of a `background_model`.
@@ -148,30 +144,11 @@ class LineSearch:
         return [
             {
                 "energy": line.energy,
-                "window": window,
+                "window": line.window,
                 "width": "annihilation" if kind == "annihilation" else None,
             }
-            for line, window, kind in zip(self.lines, self._windows(), kinds, strict=True)
+            for line, kind in zip(self.lines, kinds, strict=True)
         ]
-
-    def _windows(self) -> list[tuple[float, float]]:
-        """Windows [keV] that hold `ROOM` errors of each energy, as far as a neighbour leaves them.
-
-        Those of the search keep lines apart that are still to be found. A session needs more:
-        threeML draws from the covariance, and throws away what lies outside.
-        """
-        found = [list(line.window) for line in self.lines]
-        for i, (left, right) in enumerate(zip(self.lines, self.lines[1:], strict=False)):
-            if left.error is None or right.error is None or self._masked_between(left, right):
-                continue
-            gap = right.energy - left.energy
-            share = min(1.0, gap / (ROOM * (left.error + right.error)))
-            found[i][1] = max(found[i][1], left.energy + share * ROOM * left.error)
-            found[i + 1][0] = min(found[i + 1][0], right.energy - share * ROOM * right.error)
-        return [(low, high) for low, high in found]
-
-    def _masked_between(self, left: FoundLine, right: FoundLine) -> bool:
-        return any(a < right.energy and b > left.energy for a, b in self.fit.mask)
 
     def _pivot(self, pivot: Any) -> float:
         """The pivot [keV] of the model handed on.

@@ -74,7 +74,7 @@ def test_every_form_is_the_same_spectrum(tmp_path, text):
 
 def test_it_is_what_a_plugin_takes_and_what_can_be_pickled(tmp_path, shared_data):
     path = tmp_path / "spectrum.csv"
-    path.write_text(FORMS["bins with names"])
+    path.write_bytes("# Ger\u00e4t 7\n".encode("latin-1") + FORMS["bins with names"].encode())
     plugin = LineBackgroundLike("lab", path)
     np.testing.assert_array_equal(plugin.spectrum.counts, COUNTS)
     again = pickle.loads(pickle.dumps(open_events(path)))
@@ -107,6 +107,11 @@ def test_bins_at_and_below_0_kev_are_left_out_and_told(tmp_path):
         ("hello world\nthis is no table\n", "cannot be read as a spectrum .*low, high, counts"),
         ("events: a.hdf5\nsource_range: [1805, 1812]\n", "cannot be read as a spectrum"),
         ("1\n2\n3\n", r"1 column\(s\)"),
+        ("1 " * 1_000_000 + "\n", "a line of 2000000 characters"),
+        ("<html><table>\n<tr><td>1</td><td>2</td></tr>\n</table></html>\n", "it is HTML or XML"),
+        ("1 2 3 4\n" * 3, "not said which column is what .4 columns"),
+        ("# %ECSV 1.0\n# ---\n# datatype: !!python/object/apply:os.getcwd []\n"
+         "energy counts\n1700 2\n1701 4\n", "cannot be read as a spectrum"),
         ("1700 5\n", r"1 row\(s\)|no table"),
         ("energy,counts\n1700,5\n1701,\n1702,3\n", "counts has no finite number in row 2"),
         ("energy,counts\n1700,5\n1701,nan\n1702,3\n", "counts has no finite number in row 2"),

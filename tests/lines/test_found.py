@@ -9,7 +9,6 @@ import pytest
 from line_spectra import draw
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
-from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.lines.found import search_table
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import gaussian_counts, powerlaw_counts
@@ -63,24 +62,3 @@ def test_search_as_json_and_text(three):
     text = search_table(data)
     assert str(three).startswith(text)
     assert re.search(r"177[89]\.\d\d ± 0\.0\d +39\d\d\d ± \d+ .*28Al +28Al 1778\.99", text)
-
-
-def test_windows_of_a_model_leave_room_for_the_errors():
-    """Two close lines, as far apart as a search allows: sessions draw from the covariance."""
-    found = find_lines(draw([(1919.3, 3100.0), (1927.0, 1600.0), (1633.6, 40900.0)], 8))
-    close = [x for x in found.lines if x.energy > 1900]
-    assert len(close) == 2
-    inner = [close[0].window[1] - close[0].energy, close[1].energy - close[1].window[0]]
-    errors = [x.error for x in close]
-    assert min(np.divide(inner, errors)) < 3.0  # of the search
-    parameters = {p.name: p for p in found.numerical_model().parameters}
-    left, right = (parameters[x.parameter] for x in close)
-    assert left.high - close[0].energy > 4.0 * errors[0]
-    assert close[1].energy - right.low > 4.0 * errors[1]
-    assert left.high < close[1].energy and right.low > close[0].energy
-    for x in found.lines:
-        p = parameters[x.parameter]
-        assert p.low <= x.window[0] and p.high >= x.window[1]
-    # the fit does not leave for elsewhere
-    again = fit_spectrum(found.numerical_model(), found.fit.spectrum)
-    assert again.deviance == pytest.approx(found.fit.deviance, abs=1e-3)
