@@ -116,8 +116,8 @@ class TemplateOptions:
     smoothing: str | None = field(
         default=None,
         metadata=about(
-            "Half of the counts choose the filter that predicts the other half best (auto), or there "
-            "is no filter (none). The commands run and template take auto where none is given.",
+            "Half of the counts choose the filter that predicts the other half best (auto), or "
+            "there is none. The commands run and template take auto where no filter is given.",
             "choice",
             choices=("auto", "none"),
         ),
