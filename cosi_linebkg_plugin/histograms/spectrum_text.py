@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 #: is another file given by mistake.
 MAX_BYTES, MAX_LINE = 5_000_000, 1_000
 
-#: What the name of a column says of it, tried in this order.
+#: Counts over something else, but for those of a bin.
+_RATE = re.compile(r"(count|cts|events|^n|^1)[^/]*(/|\bper\b)(?!\s*(bin|ch))")
+
+#: What a word in the name of a column says of it, tried in this order.
 _ROLES = {
-    "rate": r"(count|cts|events|^n|^1)[^/]*/(?!\s*(bin|ch))|rate|cps|flux|\bper\b(?!\s*(bin|ch))",
-    "error": r"err|unc|sigma|std",
-    "channel": r"chan|^ch$|^bin$",
-    "low": r"low|min|^e?lo$|left|start",
-    "high": r"high|max|^e?hi$|right|stop|^up",
-    "counts": r"count|cts|events|^n$",
-    "energy": r"ener|kev|mev|^e$|cent(er|re)|mid",
+    "rate": r"rates?|cps|flux",
+    "error": r"err|errors?|unc|uncertaint(y|ies)|sigma|std",
+    "low": r"e?(low|lower|lo|min)|left|start",
+    "high": r"e?(high|higher|upper|hi|max)|right|stop",
+    "counts": r"counts?|cts|events|n",
+    "channel": r"chan|channels?|ch|bin",
+    "energy": r"energ(y|ies|ie)|e|[kmg]?ev|cent(er|re)s?|mid|middle",
 }
 
 _UNIT = re.compile(r"(?<![a-z])(ev|kev|mev|gev)(?![a-z])", re.IGNORECASE)
@@ -86,8 +89,8 @@ def read_spectrum(path: Path) -> tuple[EnergySpectrum, tuple[str, ...]]:
     """
     table = _table(path)
     with reading(path, "cannot be read as a spectrum", f"{_FORMS}."):
-        columns, unit = _columns(table)
-        notes = []
+        columns, unit, unknown = _columns(table)
+        notes = [f"{path.name}: not used: the columns {listed(unknown)}"] if unknown else []
         if "high" in columns:
             edges = _edges_of_bins(columns["low"], columns["high"])
         elif "low" in columns:
@@ -154,11 +157,11 @@ def _names(table: Table) -> list[str]:
     if names != [f"col{i + 1}" for i in range(len(names))]:
         return names
     last = re.split(r"[,;\s]+", (table.meta.get("comments") or [""])[-1].strip())
-    return last if len(last) == len(names) else []
+    return last if len(last) == len(names) and all(map(_role, last)) else []
 
 
-def _columns(table: Table) -> tuple[dict[str, NDArray[np.float64]], str]:
-    """The columns by what they are, and the unit of energies, if one is said."""
+def _columns(table: Table) -> tuple[dict[str, NDArray[np.float64]], str, list[str]]:
+    """The columns by what they are, the unit of energies, if one is said, and unknown columns."""
     names = _names(table)
     shown = f"its columns are {listed(names)}" if names else f"{len(table.colnames)} columns"
     columns = list(table.columns.values())
@@ -185,15 +188,20 @@ def _columns(table: Table) -> tuple[dict[str, NDArray[np.float64]], str]:
         )
     where = found.get("low", found.get("energy", 0))
     unit, said = columns[where].unit, _UNIT.search(" ".join(names).replace("_", " "))
+    unknown = [name for name, role in zip(names, roles, strict=False) if not role]
     if unit is not None:
-        return values, plain_unit(str(unit))
-    return values, _UNITS[said[1].lower()] if said else ""
+        return values, plain_unit(str(unit)), unknown
+    return values, _UNITS[said[1].lower()] if said else "", unknown
 
 
 def _role(name: str) -> str:
     """What a column of this name is; empty if that is not known."""
     name = name.lower().strip()
-    return next((role for role, pattern in _ROLES.items() if re.search(pattern, name)), "")
+    if _RATE.search(name):
+        return "rate"
+    words = re.findall("[a-z]+", name)
+    known = (r for r, pattern in _ROLES.items() if any(re.fullmatch(pattern, w) for w in words))
+    return next(known, "")
 
 
 def _unnamed(values: Sequence[NDArray[np.float64]]) -> list[str]:

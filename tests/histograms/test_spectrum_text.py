@@ -53,6 +53,9 @@ FORMS = {
     "German": "Energie (keV);counts\n" + rows(*POINTS, sep=";").replace(".", ","),
     "errors": rows(MIDDLES, COUNTS, np.sqrt(COUNTS), sep=" "),
     "errors with names": "energy,counts,error\n" + rows(MIDDLES, COUNTS, np.sqrt(COUNTS)),
+    "words in a comment": "# live time\n" + rows(*POINTS),
+    "calibrated": "Calibrated nominal energy (keV),Counts\n" + rows(*POINTS),
+    "channels": "Channel\tEnergy\tCounts\n" + rows(range(20), *POINTS, sep="\t"),
     "lower edges": "low,counts\n" + rows(EDGES[:-1], COUNTS),
     "ECSV with a unit": ecsv(),
 }
@@ -70,6 +73,14 @@ def test_every_form_is_the_same_spectrum(tmp_path, text):
         text != FORMS["bins without names"]
     )
     assert any("middles of the bins" in note for note in events.notes) == of_middles
+
+
+def test_columns_that_are_not_used_are_told(tmp_path):
+    path = tmp_path / "spectrum.csv"
+    path.write_text("energy,counts,background\n" + rows(MIDDLES, COUNTS, COUNTS - 5))
+    events = open_events(path)
+    np.testing.assert_array_equal(events.energy_counts(), COUNTS)
+    assert "spectrum.csv: not used: the columns background" in events.notes
 
 
 def test_it_is_what_a_plugin_takes_and_what_can_be_pickled(tmp_path, shared_data):
@@ -124,6 +135,7 @@ def test_bins_at_and_below_0_kev_are_left_out_and_told(tmp_path):
         ("foo,bar\n1700,5\n1701,4\n", "not said which column is what .*foo, bar"),
         ("energy,counts/keV\n1700,5\n1701,4\n", "counts/keV holds rates"),
         ("energy,cps\n1700,5\n1701,4\n", "cps holds rates"),
+        ("energy,counts per second\n1700,5\n1701,4\n", "counts per second holds rates"),
         ("1.7 5\n1.8 4\n", "end at 1.85 keV. If they are in MeV.*energy_MeV"),
         ("1 5\n2 4\n3 3\n", "channel numbers"),
         ("energy,counts,error\n1700,100,3\n1701,90,3\n", "not the roots of the counts"),
