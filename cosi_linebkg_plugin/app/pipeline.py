@@ -392,6 +392,11 @@ def _require_counts(spectrum: EnergySpectrum) -> None:
 
 def _checked_model(config: Config, spectrum: EnergySpectrum) -> SpectralModel | None:
     """The model at its start, if it can be fitted to the spectrum; None with ``lines: auto``."""
+    faint = config.model.faint_lines
+    if not isinstance(faint, bool):
+        from ..lines.faint import check_energies
+
+        check_energies(spectrum, faint)
     if config.model.lines == "auto":
         from ..lines.search import check_search
 

@@ -136,6 +136,48 @@ def hides_width(bin_width: float, sigma: float) -> bool:
     return bin_width > HIDING * sigma
 
 
+@dataclass(frozen=True)
+class FaintLine:
+    """A line that may be there although the counts do not show it.
+
+    Attributes
+    ----------
+    energy : float, keV
+    name : str
+        Its nuclide, or several.
+    counts : float or None
+        What a seen line of the same nuclide foretells.
+    """
+
+    energy: float
+    name: str = ""
+    counts: float | None = None
+
+
+@dataclass(frozen=True)
+class FaintLines:
+    """What lines that may be there do to a fit; see `fit.faint`.
+
+    Attributes
+    ----------
+    lines : tuple of FaintLine
+        All that were looked at; those that the fitted bins can see are in the model.
+    effective : float
+        How many parameters they are worth: the trace of the spectrum's information on them times
+        their covariance (Spiegelhalter et al. 2002, J. R. Stat. Soc. B 64, 583).
+    where : (float, float), keV
+        The range of `before` and `after`.
+    before, after : (float, float), counts
+        The continuum there and its error, without and with these lines.
+    """
+
+    lines: tuple[FaintLine, ...]
+    effective: float
+    where: tuple[float, float]
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
 class HasWidths(Protocol):
     """A fit as far as `unseen_widths` looks at it."""
 
@@ -195,6 +237,9 @@ class FitNumbers:
         p-value of the deviance from simulated spectra, and their number: see `fit.with_toys`.
     line_search : mapping or None
         The search that found the lines, as `LineSearch.to_dict` gives it.
+    faint : FaintLines or None
+        Lines that may be there, marginalised: the last components of the model, whose counts have
+        their posterior means, and stand in the covariance although they are not free.
     """
 
     model: SpectralModel
@@ -212,6 +257,7 @@ class FitNumbers:
     offset: Array | None = None
     toys: tuple[float, int] | None = None
     line_search: Mapping[str, Any] | None = None
+    faint: FaintLines | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
     def __post_init__(self) -> None:
@@ -321,8 +367,9 @@ class FitNumbers:
 
     @property
     def dof(self) -> int:
-        """Fitted bins minus free parameters."""
-        return int(self.spectrum.used.sum()) - len(self.free_names)
+        """Fitted bins minus free parameters, and what `faint` lines are worth, rounded."""
+        faint = 0 if self.faint is None else round(self.faint.effective)
+        return int(self.spectrum.used.sum()) - len(self.free_names) - faint
 
     @property
     def p_value(self) -> float | None:
@@ -354,11 +401,12 @@ class FitNumbers:
         """
         if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
             return None
+        fitted = [slot for slot in self.columns if self.model.parameters[slot].free]
         found = judge(
             self.spectrum,
             self.expected_total,
-            self.bin_jacobian[self.columns],
-            np.isin(self.columns, self.model.continuum_slots),
+            self.bin_jacobian[fitted],
+            np.isin(fitted, self.model.continuum_slots),
             self._line_width,
             dof=self.dof,
             toys=self.toys,
@@ -395,20 +443,25 @@ class FitNumbers:
 
     @cached_property
     def lines(self) -> list[tuple[float, float]]:
-        """Energy and width [keV] of each line with counts."""
+        """Energy and width [keV] of each line with counts, faint ones left out."""
         theta = self.theta
         return [
             (float(theta[c.energy]), c.sigma(theta))
-            for c in self.model.components
-            if c.is_line and theta[c.area] > 0
+            for c in (self.model.components[i] for i in self.model.lines)
+            if theta[c.area] > 0
         ]
 
     def _line_width(self, energies: Array) -> Array:
         """Width [keV] of a further line at `energies` [keV]: that of the nearest line."""
-        finest = 0.5 * float(np.median(self.spectrum.widths))
-        table = np.array(self.lines or [(0.0, DEFAULT_WIDTH)])
+        table, finest = self._width_table
         nearest = np.abs(energies[:, None] - table[:, 0]).argmin(axis=1)
         return np.asarray(np.maximum(table[nearest, 1], finest), dtype=float)
+
+    @cached_property
+    def _width_table(self) -> tuple[Array, float]:
+        """Energies and widths [keV] of lines, and half a typical bin."""
+        finest = 0.5 * float(np.median(self.spectrum.widths))
+        return np.array(self.lines or [(0.0, DEFAULT_WIDTH)]), finest
 
     @property
     def systematic(self) -> float:
@@ -441,6 +494,20 @@ class FitNumbers:
         pull = jac[:, columns] @ self.covariance @ self.bin_jacobian[columns]
         response = self.systematic * (pull * self.spectrum.used - inside)
         return response @ response.T
+
+    @property
+    def covariance_of_noise(self) -> Array:
+        """`covariance` if the counts of `faint` lines were known: what Poisson noise makes of it.
+
+        With V the covariance of these counts and B their covariance with all parameters,
+        C - B V^-1 B^T.
+        """
+        faint = {self.model.names[self.model.components[i].area] for i in self.model.faint}
+        if not faint:
+            return self.covariance
+        of_faint = np.array([name in faint for name in self.covariance_names])
+        both = self.covariance[:, of_faint]
+        return np.asarray(self.covariance - both @ np.linalg.solve(both[of_faint], both.T))
 
     def expected_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> RangeCounts:
         """Expected counts in any energy range inside the axis, with their covariance.

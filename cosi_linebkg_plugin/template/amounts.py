@@ -513,9 +513,11 @@ def sideband_amounts(
     band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
     columns = fit.model.slots(fit.covariance_names)
     slope = total * (source_jac / source - band_jac / band)[columns]
-    pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
+    noise = fit.covariance_of_noise
+    pull = slope @ noise @ (bin_jac[columns] / np.maximum(expected, 1e-12))
     per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
     variance = np.sum(per_bin**2 * fit.spectrum.counts) + amounts.ratio_variance(fit.theta)
+    variance += float(slope @ (fit.covariance - noise) @ slope)
     systematic = 0.0
     if fit.systematic:  # see LineBackgroundFit.systematic_covariance
         response = per_bin * expected - amounts.counts_in_bins(fit.theta).sum(axis=0)
@@ -539,11 +541,13 @@ def _sideband_bins(
     columns = fit.model.slots(fit.covariance_names)
     shares = counts / counts.sum()
     slope = total * (jac / counts.sum() - np.outer(shares, band_jac / band))[:, columns]
-    pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
+    noise = fit.covariance_of_noise
+    pull = slope @ noise @ (bin_jac[columns] / np.maximum(expected, 1e-12))
     per_bin = np.where(selected, counts[:, None] / band, 0.0)
     per_bin += np.where(fit.spectrum.used, pull, 0.0)
     ratio = found.per_ratio * (amounts.ratio.error if amounts.ratio else 0.0)
     covariance = (per_bin * fit.spectrum.counts) @ per_bin.T + np.outer(ratio, ratio)
+    covariance += slope @ (fit.covariance - noise) @ slope.T
     if fit.systematic:
         response = fit.systematic * (per_bin * expected - found.in_fit.sum(axis=0))
         covariance += response @ response.T
