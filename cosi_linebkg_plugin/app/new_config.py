@@ -73,6 +73,13 @@ class Proposal:
     mask: tuple[tuple[float, float], ...]
     others: tuple[float, ...]
 
+    @property
+    def is_annihilation(self) -> bool:
+        """Whether the line is the broad one at 511 keV."""
+        from ..model.spec import is_annihilation
+
+        return is_annihilation(self.line)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
@@ -216,6 +223,7 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
     import numpy as np
 
     from ..lines.catalogue import SKY_LINES
+    from ..model.spec import is_annihilation
 
     first, last = float(edges[0]), float(edges[-1])
     there = _inside(first + EDGE, last - EDGE) or _inside(first + HALF_RANGE, last - HALF_RANGE)
@@ -232,7 +240,7 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
             f"The energy bin at {energy:g} keV is {edges[i + 1] - edges[i]:.4g} keV wide: a line "
             f"cannot be told from what is beside it. Bin the events again, with {BIN_WIDTH:g} keV."
         )
-    broad = _is_annihilation(energy)
+    broad = is_annihilation(energy)
     half = HALF_RANGE_BROAD if broad else HALF_RANGE
     reach = min(HALF_FIT, SHARE * energy)
     ends = [(first, energy - reach), (energy + reach, last)]
@@ -272,12 +280,6 @@ def _inside(low: float, high: float) -> list[float]:
     return [energy for energy in SKY_LINES if low < energy < high]
 
 
-def _is_annihilation(energy: float) -> bool:
-    from ..model.spec import ANNIHILATION, ANNIHILATION_REACH
-
-    return abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
-
-
 def _relative(path: Path, folder: Path) -> str:
     """A path as a configuration in a folder says it."""
     return Path(os.path.relpath(path, folder)).as_posix()
@@ -315,7 +317,7 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
 
         others = ", ".join(f"{energy:g} ({SKY_LINES[energy]})" for energy in found.others)
         lines.append(f"# other lines of the sky on this axis, for --line: {others}")
-    broad = _is_annihilation(found.line)
+    broad = found.is_annihilation
     left_out = "left out of the fit: the source, and what is far from it"
     if broad:
         left_out = "what is far; the line is fitted: it is the instrument's own, by far"
@@ -342,7 +344,7 @@ def _template_text(found: Proposal, events: Found) -> list[str]:
         lines += [
             _beside("  l_cut: 4", "smooths PsiChi; or smoothing: auto, which lets the data choose")
         ]
-    if _is_annihilation(found.line):
+    if found.is_annihilation:
         lines += [
             '  # the amount of "lines" is that of instrument and sky together: leave its norm free',
             "  # in the likelihood of the sky",

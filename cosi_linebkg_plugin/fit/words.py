@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
+from ..spectrum.components import BENT_CONTINUA
 from .adequacy import LEVEL, TOLERABLE, Adequacy
 from .numbers import FitNumbers, unseen_widths
 from .restarts import LONGEST_TAIL
 
 if TYPE_CHECKING:
     from astropy.table import Table
-
-#: Continua that bend.
-_CONTINUA = ("broken_powerlaw", "powerlaw_polynomial")
 
 #: An excess within this many widths of a line tells of the line's shape; below it and within this
 #: many, perhaps of its tail.
@@ -135,7 +133,7 @@ def summary(fit: FitNumbers) -> str:
         )
     kinds = {c.kind for c in fit.model.components}
     shapes = {name for name in ("tail", "step") if any(name in kind for kind in kinds)}
-    shapes |= kinds & set(_CONTINUA)
+    shapes |= kinds & set(BENT_CONTINUA)
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
     text = describe(fit.adequacy, fit.lines, shapes, at_limit)
@@ -265,6 +263,6 @@ def _advice(
         found.append(advised)
     drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
     if drifts or not found or a.long_tails:
-        others = [name for name in _CONTINUA if name not in shapes]
+        others = [name for name in BENT_CONTINUA if name not in shapes]
         found.append(f"another continuum ({', '.join(others)})")
     return [*dict.fromkeys(found), "fewer energies (mask)"]

@@ -43,13 +43,13 @@ from .trial import (
     Shape,
     TrialFit,
     TrialLine,
+    check_scale_options,
     checked_settings,
     expected_fall,
     fit_quickly,
     fitted_shape,
     given_spectrum,
     lines_of,
-    refuse_both,
     trial_model,
 )
 
@@ -157,18 +157,18 @@ def find_lines(
     again at the end, with all lines in place.
     """
     spectrum = given_spectrum(spectrum, mask)
-    refuse_both(calibrate, fix_to_catalogue)
+    check_scale_options(calibrate, fix_to_catalogue)
     form = Form(continuum, width, bool(tail), bool(step))
     options = (form, false_alarm, max_lines, pivot, bend)
-    search = _search(spectrum, checked_settings(spectrum, sigma, *options))
+    search = _searched(spectrum, checked_settings(spectrum, sigma, *options))
     found = search.width_of_annihilation()
     if found and (found < SHOWS_PARTS) != (search.settings.sigma < SHOWS_PARTS):
-        again = _search(spectrum, checked_settings(spectrum, found, *options))
+        again = _searched(spectrum, checked_settings(spectrum, found, *options))
         search = min(search, again, key=lambda x: x.score(x.fit))
     return search.result(fix_to_catalogue, calibrate)
 
 
-def _search(spectrum: EnergySpectrum, settings: Settings) -> _Search:
+def _searched(spectrum: EnergySpectrum, settings: Settings) -> _Search:
     """A finished search."""
     search = _Search(spectrum, settings)
     search.run()
@@ -186,7 +186,7 @@ def check_search(spectrum: EnergySpectrum, **options: Any) -> None:
     known = ("sigma", "false_alarm", "max_lines", "pivot", "bend")
     sigma, false_alarm, max_lines, pivot, bend = (options[name] for name in known)
     checked_settings(spectrum, sigma, form, false_alarm, max_lines, pivot, bend)
-    refuse_both(options["calibrate"], options["fix_to_catalogue"])
+    check_scale_options(options["calibrate"], options["fix_to_catalogue"])
 
 
 class _Search:

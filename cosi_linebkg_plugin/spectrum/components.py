@@ -34,6 +34,9 @@ from .priors import Prior
 
 Array = NDArray[np.float64]
 
+#: Continua that bend, by the kind of their component.
+BENT_CONTINUA = ("broken_powerlaw", "powerlaw_polynomial")
+
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
     "powerlaw": ("K", "piv", "index"),

@@ -21,7 +21,6 @@ from .control import ControlRanges
 from .filters import Filter
 from .notes import (
     fitted_source,
-    of_control_ranges,
     of_systematic_error,
     unknown_without_sky,
     unused_options,
@@ -129,8 +128,6 @@ def _from_spectrum(
             "as background. Give sky=, or fit the norms together with your source."
         )
     notes += of_systematic_error(fit, included=True)
-    if control is not None:
-        notes += of_control_ranges(control, plan.options, amounts.counts)
     template = assemble(plan, recipe, filtered, amounts, notes=notes)
     if control is not None:
         template.set_control(control, amounts)

@@ -96,7 +96,10 @@ def energy_densities(
     several = int(overlapping_bins(edges, *source_range).sum()) > 1
     if hidden and ratio is None and not several:
         warnings.warn(EVEN, LineBackgroundWarning, stacklevel=3)
-    amounts = SourceAmounts(fit.model, fit.theta, fit.spectrum.edges, source_range, ratio)
+    # as the template's bins share out the counts of a line that is not seen
+    amounts = None
+    if hidden and (several or ratio is not None):
+        amounts = SourceAmounts(fit.model, fit.theta, fit.spectrum.edges, source_range, ratio)
     for a, b in itertools.pairwise(edges.tolist()):
         low, high = max(a, source_range[0]), min(b, source_range[1])
         if low >= high:
@@ -104,9 +107,8 @@ def energy_densities(
             continue
         bins = np.linspace(low, high, _n_steps(fit, high - low) + 1)
         parts = _parts(fit, bins, None if alone else ratio)
-        # as the template's bins share out the counts of such a line
-        shaped = several or ratio is not None
-        unseen = amounts.hidden_shares(fit.theta, bins) if shaped else np.ones(bins.size - 1)
+        even = np.ones(bins.size - 1)
+        unseen = even if amounts is None else amounts.hidden_shares(fit.theta, bins)
         rows = [unseen if x in hidden else _of_label(x, parts) for x in labels]
         density = np.array([row / (row.sum() * (bins[1] - bins[0])) for row in rows])
         densities.append(EnergyDensity(low, high, density))
@@ -159,5 +161,6 @@ def _ratio_counts(fit: LineBackgroundFit, bins: Array, ratio: LineRatio) -> Arra
     line = replace(tracer, slots=(n, n + 1, *tracer.slots[2:]))
     parameters = (*model.parameters, Parameter("F", 1.0), Parameter("mu", ratio.line))
     alone = SpectralModel(parameters, (line,), derived=model.derived)
-    values = np.append(theta, [(ratio.value or 0.0) * theta[tracer.area], ratio.line])
+    assert ratio.value is not None
+    values = np.append(theta, [ratio.value * theta[tracer.area], ratio.line])
     return alone.bind(bins, FULL_REACH).counts(values)

