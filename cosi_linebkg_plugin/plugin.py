@@ -19,7 +19,7 @@ from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .io.tables import to_html
-from .lines.faint import marginalise_faint
+from .lines.faint import asked_energies, marginalise_faint
 from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, originals, simulated_parameters
 from .model.read import SpectrumReader, set_value, shape_of, spectrum_of
@@ -275,6 +275,8 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         ------
         LineBackgroundError
             For minos together with faint_lines, which it knows nothing of.
+        ModelError
+            For what is neither True, False nor energies inside the axis.
         FitError
             If no valid minimum is found; ``error.result`` holds what was reached, and the model
             is left as it was.
@@ -283,12 +285,13 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             raise LineBackgroundError(
                 "MINOS's errors know nothing of faint lines; leave out minos, or faint_lines."
             )
+        asked_energies(self._spectrum, faint_lines)
         reader = self._reader_for(model)
         fit = fit_spectrum(reader.current_model(), self._spectrum, minos=minos)
-        fit_with = marginalise_faint(fit, faint_lines)
+        found = marginalise_faint(fit, faint_lines)
         reader.set_values(fit.theta)
         self._write_back()
-        return fit_with
+        return found
 
     def result(
         self,
@@ -319,6 +322,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             If there is nothing to read yet, or the mask has changed since a JointLikelihood was
             fitted.
         """
+        asked_energies(self._spectrum, faint_lines)
         bayesian = analysis.analysis_type == "bayesian"
         if faint_lines is not False and (bayesian or len(analysis.data_list.values()) > 1):
             raise LineBackgroundError(

@@ -133,7 +133,8 @@ def with_faint_lines(
         current = fit_spectrum(from_best(current), fit.spectrum, offset=offset)
         shapes = _shapes(_extended(current.model, current.theta, chosen), current)
     result = _assembled(replace(current, offset=fit.offset), chosen, shapes, posterior)
-    effective = float(np.sum(information * posterior.covariance))
+    # above 1 for a line that may as well be there as not: its posterior has two peaks
+    effective = min(float(np.sum(information * posterior.covariance)), float(kept.size))
     told = FaintLines(tuple(lines), effective, where, before, before)
     result = replace(
         result,
@@ -159,8 +160,18 @@ def refit(
     fit : LineBackgroundFit
     model : SpectralModel
         That of `fit`, its faint lines included, with other start values or other fixed parameters.
-    spectrum, offset
+    spectrum : EnergySpectrum
+    offset : ndarray, shape (n_bins,), counts, optional
         As of `fit_spectrum`.
+
+    Returns
+    -------
+    LineBackgroundFit
+
+    Raises
+    ------
+    FitError
+        If there is no valid minimum.
     """
     if fit.faint is None:
         return fit_spectrum(model, spectrum, offset=offset)
@@ -219,18 +230,43 @@ def _shapes(model: SpectralModel, fit: LineBackgroundFit) -> Array:
     return np.array(counts).reshape(-1, fit.spectrum.n_bins)
 
 
-def _residuals(fit: LineBackgroundFit) -> Residuals:
-    used = fit.spectrum.used
-    jacobian = fit.bin_jacobian[fit.columns][:, used]
-    return Residuals.of(fit.spectrum.counts[used], fit.expected_total[used], jacobian)
+def _projected(fit: LineBackgroundFit, shapes: Array) -> tuple[Array, Array, Array]:
+    """Residuals, and shapes of lines without what the fit explains, in units of the noise.
+
+    A prior is one more residual, which no line changes: at the optimum data and priors balance.
+
+    Returns
+    -------
+    residuals : ndarray, shape (n,)
+    own : ndarray, shape (n_lines, n)
+    full : ndarray, shape (n_lines,)
+        Squares of the shapes before.
+    """
+    used, columns = fit.spectrum.used, fit.columns
+    priors = [
+        (k, *prior.slope_and_curvature(float(fit.theta[slot])))
+        for k, slot in enumerate(columns)
+        if (prior := fit.model.parameters[slot].prior) is not None
+    ]
+    curved = [(k, slope, math.sqrt(curvature)) for k, slope, curvature in priors if curvature > 0]
+    one = np.ones(len(curved))
+    rows = np.zeros((len(columns), one.size))
+    for i, (k, _, root) in enumerate(curved):
+        rows[k, i] = root
+    residuals = Residuals.of(
+        np.concatenate((fit.spectrum.counts[used], 1.0 - np.array([s / r for _, s, r in curved]))),
+        np.concatenate((fit.expected_total[used], one)),
+        np.hstack((fit.bin_jacobian[columns][:, used], rows)),
+    )
+    own, full = residuals.project(np.hstack((shapes[:, used], np.zeros((len(shapes), one.size)))))
+    return residuals.values, own, full
 
 
 def _usable(fit: LineBackgroundFit, shapes: Array) -> NDArray[np.bool_]:
     """Which lines fitted bins see, and the fit's own parameters do not explain."""
-    used = fit.spectrum.used
-    own, full = _residuals(fit).project(shapes[:, used])
+    _, own, full = _projected(fit, shapes)
     explained = np.sum(own**2, axis=1) <= (1.0 - EXPLAINED) * full
-    return np.asarray((shapes[:, used].sum(axis=1) > _SEEN_SHARE) & ~explained)
+    return np.asarray((shapes[:, fit.spectrum.used].sum(axis=1) > _SEEN_SHARE) & ~explained)
 
 
 def _posterior(
@@ -247,10 +283,9 @@ def _posterior(
     at : ndarray, shape (n_lines,), counts
         What the fit holds of them already, in its offset.
     """
-    residuals = _residuals(fit)
-    own, full = residuals.project(shapes[:, fit.spectrum.used])
+    residuals, own, full = _projected(fit, shapes)
     information = own @ own.T
-    pull = own @ residuals.values + information @ at
+    pull = own @ residuals + information @ at
     unit = 1.0 / np.sqrt(full)
     foretold = np.array([0.0 if x.counts is None else x.counts for x in lines])
     # more than would have been missed: then the line is not what foretells it

@@ -163,8 +163,9 @@ class FaintLines:
     lines : tuple of FaintLine
         All that were looked at; those that the fitted bins can see are in the model.
     effective : float
-        How many parameters they are worth: the trace of the spectrum's information on them times
-        their covariance (Spiegelhalter et al. 2002, J. R. Stat. Soc. B 64, 583).
+        How many parameters they are worth, at most their number: the trace of the spectrum's
+        information on them times their covariance (Spiegelhalter et al. 2002, J. R. Stat. Soc. B
+        64, 583).
     where : (float, float), keV
         The range of `before` and `after`.
     before, after : (float, float), counts
@@ -420,7 +421,9 @@ class FitNumbers:
         None without lines that have counts, too.
         """
         theta = self.theta
-        lines = [c for c in self.model.components if c.is_line and theta[c.area] > 0]
+        lines = [
+            c for c in self.model.components if c.is_line and not c.faint and theta[c.area] > 0
+        ]
         if any(c.is_step for c in self.model.components) or not lines:
             return None
         area, energy = (theta[[getattr(c, x) for c in lines]] for x in ("area", "energy"))
@@ -496,18 +499,23 @@ class FitNumbers:
         return response @ response.T
 
     @property
-    def covariance_of_noise(self) -> Array:
-        """`covariance` if the counts of `faint` lines were known: what Poisson noise makes of it.
+    def covariance_parts(self) -> tuple[Array, Array, Array]:
+        """What Poisson noise makes of `covariance`, and what the counts of `faint` lines do.
 
-        With V the covariance of these counts and B their covariance with all parameters,
-        C - B V^-1 B^T.
+        Returns
+        -------
+        noise : ndarray, shape (n, n)
+            N, the covariance if these counts were known.
+        response : ndarray, shape (n, n_faint)
+            R, derivatives of all parameters of the covariance to these counts.
+        of_faint : ndarray, shape (n_faint, n_faint)
+            V, the covariance of these counts: `covariance` is N + R V R^T.
         """
         faint = {self.model.names[self.model.components[i].area] for i in self.model.faint}
-        if not faint:
-            return self.covariance
-        of_faint = np.array([name in faint for name in self.covariance_names])
-        both = self.covariance[:, of_faint]
-        return np.asarray(self.covariance - both @ np.linalg.solve(both[of_faint], both.T))
+        rows = np.array([name in faint for name in self.covariance_names], dtype=bool)
+        both = self.covariance[:, rows]
+        response = both @ np.linalg.pinv(both[rows])
+        return self.covariance - response @ both.T, response, both[rows]
 
     def expected_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> RangeCounts:
         """Expected counts in any energy range inside the axis, with their covariance.

@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
 from ..spectrum.components import BENT_CONTINUA
 from .adequacy import LEVEL, TOLERABLE, Adequacy
-from .numbers import FitNumbers, unseen_widths
+from .numbers import FitNumbers, FittedParameter, unseen_widths
 from .restarts import LONGEST_TAIL
 
 if TYPE_CHECKING:
@@ -24,12 +24,17 @@ _SAME_PLACE, _TAIL_REACH = 2.0, 6.0
 _STEP_FROM = 4.0
 
 
+def shown_parameters(fit: FitNumbers) -> dict[str, FittedParameter]:
+    """The parameters that tables show: all but those of faint lines."""
+    of_faint = set(fit.model.names[len(fit.model.without_faint().parameters) :])
+    return {name: p for name, p in fit.parameters.items() if name not in of_faint}
+
+
 def parameter_table(fit: FitNumbers) -> str:
     """The parameters with their errors, as a table of text."""
     lines = [f"{'parameter':<12} {'value':>14} {'error':>12}  unit"]
-    of_faint = set(fit.model.names[len(fit.model.without_faint().parameters) :])
-    for name, p in fit.parameters.items():
-        if p.link or name in of_faint:
+    for name, p in shown_parameters(fit).items():
+        if p.link:
             continue
         note = "at limit" if p.free else "fixed"
         if p.error is not None:
@@ -63,8 +68,8 @@ def html(fit: FitNumbers) -> str:
             p.unit,
             "" if p.error is not None else "at limit" if p.free else "fixed",
         )
-        for name, p in fit.parameters.items()
-        if not p.link and "_faint" not in name
+        for name, p in shown_parameters(fit).items()
+        if not p.link
     ]
     return to_html(brief(fit), ("parameter", "value", "unit", ""), rows, [summary(fit)])
 

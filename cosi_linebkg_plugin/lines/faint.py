@@ -12,7 +12,7 @@ from ..fit.faint import with_faint_lines
 from ..fit.numbers import DEFAULT_WIDTH, FaintLine
 from ..fit.result import LineBackgroundFit
 from ..spectrum.axis import EnergySpectrum
-from ..units import to_kev
+from ..units import array_in
 from .catalogue import CatalogueLine, instrumental_lines
 from .identify import foretold, identify_lines
 
@@ -30,6 +30,7 @@ def marginalise_faint(
     Parameters
     ----------
     fit : LineBackgroundFit
+        Valid; see `fit.faint.with_faint_lines`.
     faint_lines : bool or sequence of energies
         False gives the fit as it is, True takes the catalogue's lines, energies (keV, or
         quantities) are taken as well as these.
@@ -39,14 +40,35 @@ def marginalise_faint(
     Raises
     ------
     ModelError
-        For an energy outside the axis.
+        As of `asked_energies`.
     DataError, FitError
         As of `fit.faint.with_faint_lines`.
     """
-    if faint_lines is False:
-        return fit
-    energies = [] if faint_lines is True else [to_kev(x) for x in faint_lines]
-    return with_faint_lines(fit, candidates(fit, energies), where)
+    energies = asked_energies(fit.spectrum, faint_lines)
+    return fit if energies is None else with_faint_lines(fit, candidates(fit, energies), where)
+
+
+def asked_energies(
+    spectrum: EnergySpectrum, faint_lines: bool | Sequence[Any]
+) -> tuple[float, ...] | None:
+    """Energies [keV] of lines besides the catalogue's; None if no faint lines are asked for.
+
+    Raises
+    ------
+    ModelError
+        For what is neither True, False nor energies, and for an energy outside the axis.
+    """
+    if isinstance(faint_lines, bool | np.bool_):
+        return () if faint_lines else None
+    energies = array_in(faint_lines, "keV", "energies of faint_lines=", ModelError)
+    low, high = spectrum.edges[0], spectrum.edges[-1]
+    for energy in energies.ravel().tolist():
+        if not low < energy < high:
+            raise ModelError(
+                f"The faint line at {energy:g} keV lies outside the energy axis, {low:g}-{high:g} "
+                "keV; leave it out."
+            )
+    return tuple(energies.ravel().tolist())
 
 
 def candidates(fit: LineBackgroundFit, energies: Sequence[float] = ()) -> tuple[FaintLine, ...]:
@@ -68,7 +90,6 @@ def candidates(fit: LineBackgroundFit, energies: Sequence[float] = ()) -> tuple[
         lines speak for that nuclide (`identify.Match.partners`).
     """
     edges = fit.spectrum.edges
-    check_energies(fit.spectrum, energies)
     known = _foretold(fit)
     rows = [
         (row.energy, row.isotope, known.get(row))
@@ -86,22 +107,6 @@ def candidates(fit: LineBackgroundFit, energies: Sequence[float] = ()) -> tuple[
         else:
             groups.append([row])
     return tuple(_merged(group) for group in groups)
-
-
-def check_energies(spectrum: EnergySpectrum, energies: Sequence[float]) -> None:
-    """Refuse energies [keV] of faint lines outside the axis.
-
-    Raises
-    ------
-    ModelError
-    """
-    low, high = spectrum.edges[0], spectrum.edges[-1]
-    for energy in energies:
-        if not low < energy < high:
-            raise ModelError(
-                f"The faint line at {energy:g} keV lies outside the energy axis, {low:g}-{high:g} "
-                "keV; leave it out."
-            )
 
 
 def _width(fit: LineBackgroundFit, energy: float) -> float:

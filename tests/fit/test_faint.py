@@ -13,7 +13,9 @@ from cosi_linebkg_plugin.fit.minimise import fit_spectrum, from_best
 from cosi_linebkg_plugin.fit.numbers import FaintLine
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.toys import toy_p_value
+from cosi_linebkg_plugin.fit.words import shown_parameters
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.priors import Prior
 
 EDGES = np.arange(1500.0, 1701.0, 5.0)
 #: One seen line; faint ones at 1540, 1575 and 1660 keV.
@@ -22,14 +24,18 @@ LINES = (FaintLine(1540.0), FaintLine(1575.0), FaintLine(1660.0))
 WHERE = (1500.0, 1700.0)
 
 
-def spectrum(faint_counts=(0.0, 0.0, 0.0), seed=1, mask=()):
+def expected_counts(faint_counts):
     lines = [(1610.0, 900.0, (1600.0, 1620.0))]
     lines += [
         (x.energy, n, (x.energy - 5, x.energy + 5))
         for x, n in zip(LINES, faint_counts, strict=True)
     ]
     truth = line_model(lines, k=20.0, index=-1.0, pivot=1600.0)
-    expected = truth.bind(EDGES).counts(truth.values)
+    return truth.bind(EDGES).counts(truth.values)
+
+
+def spectrum(faint_counts=(0.0, 0.0, 0.0), seed=1, mask=()):
+    expected = expected_counts(faint_counts)
     counts = np.random.default_rng(seed).poisson(expected).astype(float)
     return EnergySpectrum(EDGES, counts).with_mask(mask)
 
@@ -151,6 +157,43 @@ def test_covariance_is_that_of_repeated_fits(marginalised):
         assert moved == pytest.approx(slope @ change, abs=0.02 * fit.errors["K_1"])
 
 
+@pytest.mark.parametrize("prior", [None, Prior.gaussian(19.8, 0.2)])
+def test_likelihood_of_the_counts_is_that_of_fits_with_the_lines_held(prior):
+    """The quadratic form, a prior on K included, against the fit's own optimum at some counts."""
+    parameters = tuple(
+        replace(p, prior=prior if p.name == "K_1" else None) for p in SEEN.parameters
+    )
+    # without noise, so that expected and observed information are one
+    data = EnergySpectrum(EDGES, expected_counts((6.0, 0.0, 5.0)))
+    fit = fit_spectrum(replace(SEEN, parameters=parameters), data)
+    shapes = faint._shapes(faint._extended(fit.model, fit.theta, LINES), fit)
+    residuals, own, _ = faint._projected(fit, shapes)
+    change = np.array([1.5, -1.0, 2.0])
+
+    def height(counts):
+        held = fit_spectrum(from_best(fit), fit.spectrum, offset=counts @ shapes)
+        return -0.5 * held.deviance - (prior.penalty(held.values["K_1"]) if prior else 0.0)
+
+    up, here, down = (height(x * change) for x in (1.0, 0.0, -1.0))
+    assert 0.5 * (up - down) == pytest.approx(own @ residuals @ change, rel=0.01)
+    assert 2.0 * here - up - down == pytest.approx(np.sum((change @ own) ** 2), rel=0.03)
+
+
+def test_a_line_that_may_as_well_be_there_as_not_is_worth_one_parameter_at_most():
+    """Its posterior has two peaks, and a variance above that of the counts alone."""
+    fit = fit_spectrum(SEEN, spectrum((0.0, 40.0, 0.0), seed=3))
+    found = with_faint_lines(fit, LINES[1:2])
+    assert found.faint.effective == 1.0 and found.dof == fit.dof - 1
+    assert LineBackgroundFit.from_json(found.to_json()).faint == found.faint
+
+
+def test_tables_show_what_was_fitted(plain, marginalised):
+    for text in (str(marginalised), marginalised._repr_html_()):
+        assert "F_2" in text and "F_faint" not in text and "mu_faint" not in text
+    assert set(shown_parameters(marginalised)) == set(plain.parameters)
+    assert "F_faint_1" in marginalised.parameters
+
+
 def test_the_same_spectrum_gives_the_same_numbers(plain, marginalised):
     again = with_faint_lines(plain, LINES, WHERE)
     np.testing.assert_array_equal(again.theta, marginalised.theta)
@@ -234,7 +277,10 @@ def test_what_cannot_be_marginalised_or_sampled(marginalised):
 
 
 def test_part_of_the_covariance_that_noise_makes(plain, marginalised):
-    noise = marginalised.covariance_of_noise
+    noise, response, of_faint = marginalised.covariance_parts
+    np.testing.assert_allclose(
+        noise + response @ of_faint @ response.T, marginalised.covariance, rtol=1e-9
+    )
     n = len(plain.covariance_names)
     # of the fit with the lines held at their means
     mean = marginalised.theta[[marginalised.model.components[i].area for i in (2, 3, 4)]]
@@ -244,4 +290,6 @@ def test_part_of_the_covariance_that_noise_makes(plain, marginalised):
     np.testing.assert_allclose(noise[:n, :n], held.covariance, rtol=1e-3, atol=1e-12)
     scale = np.abs(marginalised.covariance).max()
     np.testing.assert_allclose(noise[n:], 0.0, atol=1e-12 * scale)
-    assert plain.covariance_of_noise is plain.covariance
+    noise, response, of_faint = plain.covariance_parts
+    np.testing.assert_array_equal(noise, plain.covariance)
+    assert response.shape == (n, 0) and of_faint.shape == (0, 0)

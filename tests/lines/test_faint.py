@@ -39,8 +39,13 @@ def test_energies_of_a_user_are_taken_as_well(fit):
     asked = marginalise_faint(fit, [1652.0 * u.keV])
     assert asked.faint.lines == added
     assert asked.faint.where == TUTORIAL_MASK
+    assert marginalise_faint(fit, 1652.0).faint.lines == added
     with pytest.raises(ModelError, match="at 2100 keV lies outside the energy axis"):
         marginalise_faint(fit, [2.1 * u.MeV])
+    with pytest.raises(ModelError, match="at nan keV lies outside the energy axis"):
+        marginalise_faint(fit, [np.nan])
+    with pytest.raises(ModelError, match="faint_lines= must be energies"):
+        marginalise_faint(fit, "catalogue")
 
 
 def test_a_seen_nuclide_foretells_its_other_lines():
