@@ -293,7 +293,8 @@ def refit_without(
     """
     spectrum = fit.spectrum.with_mask([*fit.mask, control, *hidden])
     inside = overlapping_bins(spectrum.edges, *control)
-    uses = Counter(itertools.chain.from_iterable(c.slots for c in fit.model.components))
+    seen = fit.model.without_faint().components
+    uses = Counter(itertools.chain.from_iterable(c.slots for c in seen))
     held = {fit.model.components[i].energy for i in fit.model.lines}
     absent: set[int] = set()
     for line, counts in zip(*_line_spectra(fit), strict=True):
