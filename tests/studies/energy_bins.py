@@ -11,8 +11,8 @@ the spectrum knows of it), instrumental line and sky, and one energy shift of th
 top of those of the rotation, 0 in truth. The instrument's line at 1808.65 keV hides under the
 sky's; nothing tells its amount but its own energies and directions.
 
-In the second set-up the background's distributions are the true ones: what is left there is no
-fault of the template.
+Set-ups with the true distributions of the background, and with a template of expected counts in
+place of events (slices without noise), tell faults of the template and of its noise apart.
 """
 
 from __future__ import annotations
@@ -28,18 +28,23 @@ from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import MASK, resolved_lines, simulated_events
 from cosi_linebkg_plugin.app.simulation import DEMO_VELOCITY, simulate
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
+from cosi_linebkg_plugin.histograms.write import make_histogram
 
 EDGES = np.arange(1795.0, 1823.0)  # keV
 NARROW = np.array([1805.0, 1812.0])
 HIDDEN = {"line": 1808.65, "tracer": 1778.97}
 RECIPE = {"l_cut": 4, "shift": True, "window": (1750, 1870)}
 OWN = "27 bins, 1795-1822 keV"
+POOLED = "the same, patterns of 10 Phi bins pooled"
+QUIET = "the same, slices without noise"
 TRUE = "the same, with the true background"
 AT_REST = "the same, a sky at rest fitted"
 EVEN = "the same, the hidden line's energies taken as even"
 ONE = "one bin, 1805-1812 keV"
 SETUPS = {
     OWN: (EDGES, HIDDEN),
+    POOLED: (EDGES, HIDDEN),
+    QUIET: (EDGES, HIDDEN),
     TRUE: (EDGES, HIDDEN),
     AT_REST: (EDGES, HIDDEN),
     EVEN: (EDGES, None),
@@ -86,20 +91,35 @@ def fit(observed, background, sky, known, error, with_shift):
     return theta, np.sqrt(np.diag(np.linalg.inv(information)))
 
 
+def fitted(events):
+    """A plugin of events, and the fit of their spectrum."""
+    plugin = LineBackgroundLike("bkg", events)
+    plugin.set_mask(MASK)
+    return plugin, plugin.fit(background_model(resolved_lines(), pivot=1800))
+
+
+def without_noise(data, axes):
+    """The expected counts of a simulation in place of its events."""
+    bins = itertools.pairwise(data.energy_edges)
+    counts = [data.expected_background(a, b) + data.expected_sky(a, b) for a, b in bins]
+    return make_histogram(axes, np.array(counts))
+
+
 def trial(seed, setups=SETUPS):
     """By set-up: deviations and standard errors of sky flux, shift [keV] and hidden line."""
     options = {"nside": 4, "sky_counts": SKY_COUNTS, "extra_edges": EDGES}
     data = simulate(seed, sky_velocity=DEMO_VELOCITY, **options)
     still = simulate(seed, **options) if AT_REST in setups else data
-    plugin = LineBackgroundLike("bkg", simulated_events(data))
-    plugin.set_mask(MASK)
-    result = plugin.fit(background_model(resolved_lines(), pivot=1800))
+    drawn = simulated_events(data)
+    plugin, result = fitted(drawn)
     out = {}
     for name, (edges, ratio) in setups.items():
-        several = {"energy_edges": edges} if edges.size > 2 else {}
-        template = plugin.background_template(
-            result, (edges[0], edges[-1]), line_ratio=ratio, **several, **RECIPE
-        )
+        options = RECIPE | ({"energy_edges": edges} if edges.size > 2 else {})
+        if name == POOLED:
+            options["rebin_phi"] = 10
+        source_range = edges[0], edges[-1]
+        of = fitted(without_noise(data, drawn.axes)) if name == QUIET else (plugin, result)
+        template = of[0].background_template(of[1], source_range, line_ratio=ratio, **options)
         bins = list(itertools.pairwise(edges))
         observed = np.array([data.observed(a, b).ravel() for a, b in bins]).ravel()
         maps = [
