@@ -511,7 +511,7 @@ def _check_sources(
 
 
 def _check_ridges(ridges: Sequence[Ridge]) -> None:
-    table = np.array(ridges, dtype=float).reshape(-1, len(Ridge._fields))
+    table = np.array(ridges, dtype=float).reshape(-1, len(DEMO_RIDGES[0]))
     photon, _, width, *shares = table.T
     good = np.isfinite(table).all() and (photon > 0).all() and (width > 0).all()
     if not (good and np.min(shares, initial=0.0) >= 0 and np.sum(shares, axis=1).max() < 1):
