@@ -47,7 +47,7 @@ HIDDEN = {"line": 511.0, "tracer": 472.2}
 FRACTION = 0.97  # of the positrons: 9 f / (8 - 6 f) photons of three for each one of the line
 RECIPE = {"window": (410, 630), "line_ratio": HIDDEN, "energy_edges": EDGES}
 OWN = "l <= 4"
-POOLED = "l <= 4, patterns of 5 Phi bins pooled"  # what smoothing="auto" chose for seed 1
+POOLED = "l <= 4, patterns of 5 Phi bins pooled"
 QUIET = "l <= 2, patterns of 10 Phi bins pooled"
 KNOWN = "l <= 4, with the true map of the hidden line"
 TRUE = "the true background"
