@@ -512,6 +512,7 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
         spheres = "PsiChi" in axes and not partial_sky(plan.axes["PsiChi"])
         figures += ["maps.png"] if spheres else []
         figures += ["weights.png"]
+        figures += ["light_curve.png"] if plan.options.norms else []
         figures += ["filter_scores.png"] if plan.options.smoothing else []
         figures += ["control.png"] if plan.options.validate else []
     if config.engine == "bayesian":
@@ -586,6 +587,10 @@ def _figures(
         if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
             figures["maps"] = plot_maps(template, observed=observed)
         figures["weights"] = plot_weights(template)
+        if template.record.time_course is not None:
+            from ..show.lightcurve import plot_light_curve
+
+            figures["light_curve"] = plot_light_curve(template)
         if template.record.filter_scores:
             figures["filter_scores"] = plot_filter_scores(template)
         if template.control_ranges is not None and template.control_ranges.ranges:

@@ -223,6 +223,16 @@ class EventHistogram:
         out = out.reshape(len(rows), *self.other_shape)
         return out[:n_sets], (out[n_sets:] if variances else None)
 
+    def counts_along(self, label: str) -> NDArray[np.float64]:
+        """Counts along an axis and the energy, shape (n_bins of the axis, n_em)."""
+        self.energy_counts()  # refuses impossible contents
+        axis = self.labels.index(label)
+        total = np.zeros((self.axes[label].nbins, self.energy_edges.size - 1))
+        for part in self._parts:
+            with part.open() as (contents, _):
+                contents.add_along(axis, total)
+        return total
+
     @cached_property
     def livetime(self) -> Livetime | None:
         """The livetime that the events' files hold, if it can be told; see `livetime_of_sum`."""

@@ -182,6 +182,16 @@ class TemplateOptions:
         ),
     )
 
+    norms: str | None = field(
+        default=None,
+        metadata=about(
+            "The amounts of continuum and lines in each bin of the Time axis, from its spectrum "
+            'with the shapes of the total fit held ("components").',
+            "choice",
+            choices=("per_time",),
+        ),
+    )
+
     validate: bool = field(
         default=False,
         metadata=about(
@@ -233,6 +243,13 @@ class TemplateOptions:
             raise TemplateError(
                 f"smoothing='auto' chooses the filter itself, but {self.filter.describe()} is "
                 "given too; leave one of them out."
+            )
+        if self.norms not in (None, "per_time"):
+            raise TemplateError(f"norms must be 'per_time' or nothing, got {self.norms!r}.")
+        if self.norms and self.method != "components":
+            raise TemplateError(
+                "norms='per_time' takes continuum and lines apart, which method="
+                f"{self.method!r} does not; use method='components'."
             )
         self._check_types()
         if self.sky is not None and self.observed is None:

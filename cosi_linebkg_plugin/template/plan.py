@@ -222,9 +222,25 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
             "pool= groups the bins of a Time or of a ScAtt axis; the events have "
             f"{' and '.join(times) or 'neither'}."
         )
+    if options.norms:
+        _check_times(events)
     if options.shift and "Phi" not in events.labels:
         raise TemplateError(
             f"shift= moves features along Phi, which the events do not have; their axes are {axes}."
+        )
+
+
+def _check_times(events: EventHistogram) -> None:
+    """Refuse amounts per time bin where there are no such bins."""
+    if "Time" not in events.labels:
+        raise TemplateError(
+            "norms='per_time' needs a Time axis, which the events do not have; their axes are "
+            f"{', '.join(map(str, events.labels))}. Bin them with one, or leave norms= out."
+        )
+    if events.axes["Time"].nbins < 2:
+        raise TemplateError(
+            "norms='per_time' needs two or more bins of Time, but the events have 1; bin them "
+            "finer, or leave norms= out."
         )
 
 

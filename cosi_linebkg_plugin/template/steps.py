@@ -20,12 +20,13 @@ from .amounts import (
     source_amounts,
 )
 from .filters import Filter
+from .per_time import TimeCourse, fit_time_course
 from .plan import TemplatePlan
 from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
 from .sums import phi_shifts, sum_slices
 from .template import BackgroundTemplate
-from .weights import SliceWeights, slice_weights
+from .weights import SliceWeights, component_table, slice_weights
 
 Array = NDArray[np.float64]
 
@@ -96,12 +97,15 @@ class FilteredMaps:
         Slices whose total was not positive.
     moved : float
         Largest relative change of the total of a slice that they were pooled with.
+    course : TimeCourse or None
+        Which the totals of time bins follow.
     """
 
     maps: dict[str, tuple[Array, Array]]
     total: float
     n_pooled: int
     moved: float
+    course: TimeCourse | None = None
 
 
 def filtered_maps(
@@ -117,7 +121,27 @@ def filtered_maps(
     sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
     if sky is not None:
         sums -= sky
-    return maps_of_sums(plan, recipe, sums, variances, progress)
+    filtered = maps_of_sums(plan, recipe, sums, variances, progress)
+    return filtered if plan.options.norms is None else _on_course(plan, recipe, filtered)
+
+
+def _on_course(plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps) -> FilteredMaps:
+    """The maps with the totals of their time bins as the spectra of these say; in place."""
+    events, selected = plan.events, plan.selected
+    counts = events.counts_along("Time")
+    labels, table, _ = component_table(plan, recipe.fit)
+    edges = np.asarray(events.axes["Time"].edges, dtype=float)
+    live = counts.sum(axis=1) > 0
+    course = fit_time_course(counts[:, selected], table[:, selected], edges, labels, live)
+    position = plan.axes.labels.index("Time")
+    others = tuple(i for i in range(len(plan.axes)) if i != position)
+    for share, (contents, variances) in zip(course.shares, filtered.maps.values(), strict=True):
+        own = contents.sum(axis=others)
+        wanted = share * own.sum()
+        factor = np.expand_dims(wanted / np.where(own > 0, own, 1.0), others)
+        contents *= factor
+        variances *= factor**2
+    return replace(filtered, course=course)
 
 
 def maps_of_sums(
@@ -204,7 +228,8 @@ def assemble(
         systematic_percent=100.0 * fit.systematic if systematic else 0.0,
         livetime_from=plan.livetime_from,
         recipe=plan.options.recipe(recipe.filter),
-        notes=tuple(notes),
+        time_course=filtered.course,
+        notes=(*notes, *(filtered.course.notes() if filtered.course else ())),
     )
     return BackgroundTemplate(
         plan.axes,

@@ -27,6 +27,7 @@ from ..spectrum.axis import check_range
 from .axes import counts_on_axes
 from .norms import NormFit, fit_component_norms
 from .options import METHODS
+from .parts import split_covariance, sums_covariance
 from .record import Record
 from .words import as_html, as_table, in_a_line
 
@@ -381,14 +382,33 @@ class BackgroundTemplate:
         Returns
         -------
         counts, errors : ndarray, shape (n_bins of the axis,)
-            The errors are those of the slices' counts (sumw2), without the norm's.
+            The errors are those of the slices' counts (sumw2), without the norm's; along Time with
+            ``norms="per_time"`` those of the spectra's shares.
         """
         position = self._axis_position(axis)
+        if axis == "Time" and self._record.time_course is not None and not self._record.split:
+            return self._record.time_course.project(self.labels, self._counts, label)
         others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
         maps = [self._scaled(name, self._counts[name]) for name in chosen]
         counts = np.sum([m.sum(axis=others) for m, _ in maps], axis=0)
         return counts, np.sqrt(np.sum([v.sum(axis=others) for _, v in maps], axis=0))
+
+    def time_counts(self) -> tuple[Array, Array]:
+        """Counts of each component in each time bin, with ``norms="per_time"``.
+
+        Returns
+        -------
+        counts : ndarray, shape (n_labels, n_time)
+        covariance : ndarray, shape (n_labels * n_time, n_labels * n_time)
+            That of the counts of all times, and of how they are shared out.
+        """
+        course = self._record.time_course
+        if course is None or self._record.split:
+            raise TemplateError(
+                "Counts per time bin need a template made with norms='per_time', not split."
+            )
+        return course.counts(list(self._counts.values()), self._covariance)
 
     def _axis_position(self, axis: str) -> int:
         names = self.event_axes.labels
@@ -413,7 +433,8 @@ class BackgroundTemplate:
         -------
         BackgroundTemplate
             With the labels ``<label>_<axis>_<number>``, and as covariance that of the norms
-            shared out, plus the noise of the slices, which moves counts between the parts.
+            shared out, plus the noise of the slices, which moves counts between the parts; along
+            Time with ``norms="per_time"``, that of `time_counts`.
 
         References
         ----------
@@ -448,9 +469,11 @@ class BackgroundTemplate:
                 shares.append(share)
                 noise.append(float(part[1].sum()) * (self._counts[label] / self._sums[label]) ** 2)
                 rows.append(self.labels.index(label))
-        covariance = _split_covariance(
+        covariance = split_covariance(
             self.covariance, np.array(rows), np.array(shares), np.array(noise)
         )
+        if axis == "Time" and self._record.time_course is not None and not self._record.split:
+            covariance = sums_covariance(self.time_counts()[1], n_bins, groups)
         split = f"{self._record.split}, {axis}" if self._record.split else axis
         return self._with(
             maps=maps,
@@ -762,28 +785,3 @@ def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
 def _range(value: Any, what: str) -> tuple[float, float]:
     low, high = checks.numbers(value, what, (2,)).tolist()
     return check_range(low, high, what)
-
-
-def _split_covariance(covariance: Array, rows: Array, shares: Array, noise: Array) -> Array:
-    """Covariance of the parts of components.
-
-    The norms' covariance is shared out; the slices' noise (D, diagonal) moves counts between the
-    parts of one component whose total is given: D - p (D1)^T - (D1) p^T + p p^T 1^T D 1.
-
-    Parameters
-    ----------
-    covariance : ndarray, shape (n_labels, n_labels)
-    rows : ndarray of int, shape (n_parts,)
-        The component of each part.
-    shares, noise : ndarray, shape (n_parts,)
-    """
-    unknown = np.isinf(np.diag(covariance))
-    finite = np.where(np.isfinite(covariance), covariance, 0.0)
-    out: Array = finite[np.ix_(rows, rows)] * np.outer(shares, shares)
-    for row in np.unique(rows):
-        own = np.flatnonzero(rows == row)
-        p, d = shares[own], noise[own]
-        block = np.diag(d) - np.outer(p, d) - np.outer(d, p) + np.outer(p, p) * d.sum()
-        out[np.ix_(own, own)] += block
-    out[np.diag_indices_from(out)] = np.where(unknown[rows], np.inf, np.diag(out))
-    return out

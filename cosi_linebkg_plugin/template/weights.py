@@ -56,7 +56,7 @@ def slice_weights(
         If the method cannot be used on these bins.
     """
     if plan.options.method == "components":
-        labels, table, tracers = _component_table(plan, fit)
+        labels, table, tracers = component_table(plan, fit)
         expected = np.maximum(table.sum(axis=0), 1e-12)
         rows = component_weights(
             table, expected, plan.centers, plan.selected, plan.middle, plan.options.order
@@ -77,7 +77,7 @@ def slice_weights(
     return SliceWeights(("background",), weights[None, :], np.ones(1))
 
 
-def _component_table(
+def component_table(
     plan: TemplatePlan, fit: LineBackgroundFit
 ) -> tuple[tuple[str, ...], NDArray[np.float64], tuple[float, ...]]:
     """Labels, expected counts per bin of continuum, tracer lines, other lines; tracers' energies.

@@ -1,0 +1,153 @@
+"""Amounts of each time bin: the fit, the template that follows it, and what is refused."""
+
+import numpy as np
+import pytest
+
+from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
+from cosi_linebkg_plugin.app.demo import MASK, resolved_lines, simulated_events
+from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
+from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.histograms.read import open_events
+from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.per_time import TimeCourse, fit_time_course
+from cosi_linebkg_plugin.template.plan import check_template
+
+N_T = 30
+EDGES = np.concatenate([[0.0], np.cumsum(np.linspace(1.0, 3.0, N_T))])
+SHAPES = np.array([np.full(20, 4000.0), 12000.0 * np.exp(-0.5 * ((np.arange(20) - 9) / 2.0) ** 2)])
+PHASE = 0.5 * (EDGES[1:] + EDGES[:-1]) / EDGES[-1]
+
+
+def truth():
+    rates = np.array([1 + 0.15 * np.sin(2 * np.pi * PHASE), 1 - 0.5 * np.exp(-4 * PHASE)])
+    shares = rates * np.diff(EDGES)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def course(seed, scale=1.0, dead=()):
+    mu = scale * truth().T @ SHAPES
+    mu[list(dead)] = 0.0
+    counts = np.random.default_rng(seed).poisson(mu).astype(float)
+    return fit_time_course(
+        counts, scale * SHAPES, EDGES, ("continuum", "lines"), counts.sum(axis=1) > 0
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.1])
+def test_shares_are_unbiased_and_their_errors_right(scale):
+    pulls = []
+    for seed in range(20):
+        found = course(seed, scale)
+        errors = np.sqrt(np.diag(found.covariance)).reshape(2, N_T)
+        pulls.append((found.shares - truth()) / errors)
+    width = np.sqrt(np.mean(np.square(pulls), axis=(0, 2)))
+    assert np.all((width > 0.8) & (width < 1.2))  # 20 x 30 correlated pulls
+    assert np.all(np.abs(np.mean(pulls, axis=(0, 2))) < 0.2)
+
+
+def test_smoothing_gains_where_the_counts_are_few():
+    found = course(1, 0.1)
+    errors = np.sqrt(np.diag(found.covariance)).reshape(2, N_T)
+    alone = np.sqrt(truth()[1] / (0.1 * SHAPES[1].sum()))  # Poisson, had the lines no continuum
+    assert np.median(errors[1] / alone) < 0.8
+
+
+def test_dead_bins_get_nothing_and_the_walk_bridges_them():
+    found = course(2, dead=(4, 5, 17))
+    assert list(np.flatnonzero(~found.live)) == [4, 5, 17]
+    assert np.all(found.shares[:, [4, 5, 17]] < 1e-11)
+    assert np.all(np.diag(found.covariance).reshape(2, N_T)[:, 4] == 0)
+    expected = np.where(found.live, truth(), 0)
+    expected /= expected.sum(axis=1, keepdims=True)
+    errors = np.sqrt(np.diag(found.covariance)).reshape(2, N_T)[:, found.live]
+    assert np.all(np.abs(found.shares - expected)[:, found.live] < 5 * errors)
+
+
+def test_another_shape_in_a_time_bin_is_told():
+    assert course(3).notes() == []
+    mu = truth().T @ SHAPES
+    mu[7] *= np.linspace(0.6, 1.4, 20)
+    counts = np.random.default_rng(3).poisson(mu).astype(float)
+    bent = fit_time_course(counts, SHAPES, EDGES, ("continuum", "lines"), np.ones(N_T, bool))
+    assert "in time bin 7" in bent.notes()[0]
+
+
+def test_a_file_keeps_it():
+    found = course(4, dead=(3,))
+    again = TimeCourse.from_dict(found.to_dict())
+    np.testing.assert_array_equal(again.shares, found.shares)
+    np.testing.assert_array_equal(again.covariance, found.covariance)
+    for key, bad in (("live", [True]), ("precision", [[1.0]]), ("dof", -1)):
+        with pytest.raises((ValueError, TypeError)):
+            TimeCourse.from_dict(found.to_dict() | {key: bad})
+
+
+@pytest.fixture(scope="module")
+def made():
+    simulation = simulate(5, nside=2, n_time=6, sky_counts=0.0)
+    plugin = LineBackgroundLike("linebkg", simulated_events(simulation))
+    plugin.set_mask(MASK)
+    fit = plugin.fit(background_model(resolved_lines(), pivot=1800))
+    ratio = {"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015}
+    options = {"line_ratio": ratio, "norms": "per_time"}
+    return simulation, plugin, fit, plugin.background_template(fit, SOURCE_RANGE, **options)
+
+
+def test_the_template_follows_it(made):
+    simulation, _, _, template = made
+    counts, covariance = template.time_counts()
+    for label, row in zip(template.labels, counts, strict=True):
+        own, errors = template.project("Time", label)
+        in_map = template.component(label).project("Time").contents
+        np.testing.assert_allclose(own, row, rtol=1e-9)
+        np.testing.assert_allclose(np.asarray(in_map), row, rtol=1e-9)
+        assert np.all(errors > 0)
+        known = getattr(simulation, f"expected_{label}")(*SOURCE_RANGE).sum(axis=(1, 2))
+        shares = known / known.sum()
+        np.testing.assert_allclose(own / own.sum(), shares, atol=5 * (errors / own.sum()).max())
+    np.testing.assert_allclose(covariance.sum(), template.covariance.sum(), rtol=1e-6)
+
+
+def test_split_takes_counts_and_covariance(made):
+    template = made[3]
+    counts, covariance = template.time_counts()
+    split = template.split("Time", 1)
+    np.testing.assert_allclose(list(split.counts.values()), counts.ravel(), rtol=1e-9)
+    np.testing.assert_allclose(split.covariance, covariance, rtol=1e-9, atol=1e-6)
+    halves = template.split("Time", [[0, 1, 2], [3, 4, 5]])
+    assert halves.covariance.sum() == pytest.approx(template.covariance.sum())
+    with pytest.raises(TemplateError, match="not split"):
+        split.time_counts()
+
+
+def test_write_and_open(made, tmp_path):
+    template = made[3]
+    template.write(tmp_path / "bkg.h5")
+    again = BackgroundTemplate.open(tmp_path / "bkg.h5")
+    np.testing.assert_array_equal(again.time_counts()[1], template.time_counts()[1])
+
+
+def test_counts_along_time():
+    histogram = simulated_events(simulate(1, nside=1, n_time=3))
+    truth = histogram.contents.todense().sum(axis=(2, 3))
+    np.testing.assert_array_equal(open_events(histogram).counts_along("Time"), truth)
+    dense = open_events(histogram.to_dense())
+    np.testing.assert_array_equal(dense.counts_along("Time"), truth)
+
+
+@pytest.mark.parametrize(
+    ("n_time", "options", "words"),
+    [
+        (None, {}, "needs a Time axis"),
+        (1, {}, "two or more bins of Time"),
+        (2, {"norms": "all"}, "norms must be"),
+        (2, {"method": "interpolated"}, "use method='components'"),
+        (2, {"method": "auto"}, "use method='components'"),
+    ],
+)
+def test_refused_before_any_work(n_time, options, words):
+    events = open_events(simulated_events(simulate(1, nside=1, n_time=n_time)))
+    used = np.ones(events.energy_edges.size - 1, bool)
+    with pytest.raises(TemplateError, match=words):
+        options = TemplateOptions(**({"norms": "per_time"} | options))
+        check_template(events, used, SOURCE_RANGE, options)
