@@ -4,7 +4,7 @@ The spectrum of time bin t is n_te ~ Poisson(mu_te), mu_te = u_t sum_k exp(x_tk)
 component shapes s_k of the total fit, and u_t the bin's share of the time. Steps of x_k are
 N(0, q_k d_t), d_t the distance of the bins' centres in units of its median; the first is N(0, 2^2).
 q maximises the marginal likelihood in Laplace's approximation (Rue & Held 2005, Gaussian Markov
-Random Fields, sect. 4.4), whose matrices are banded.
+Random Fields), whose matrices are banded.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ into docs/validation.md. Set OMP_NUM_THREADS=1.
 
 The data sets are the demo's simulation at nside 4 with 90 time bins: the continuum swings by 15 %,
 the lines build up from 0.6 of their final rate. Each is made at its full counts and at a tenth of
-them. The pulls are those of each bin's total (continuum and lines in the source range) as a share
-of all times, with `BackgroundTemplate.project`. The sky norm is fitted together with those of
+them. The pulls are those of each bin's share of a component's counts in the source range, with the
+errors of `BackgroundTemplate.project`. The sky norm is fitted together with those of
 the components to the counts of the source range, 1 is right.
 """
 
