@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from .errors import (
         BinningError,
         ConfigError,
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from .model.priors import default_priors
     from .plugin import LineBackgroundLike
     from .template.template import BackgroundTemplate
-
-try:
-    __version__ = version("cosi-linebkg-plugin")
-except PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0"
 
 # Where each public name lives; imported on first use, since threeML takes seconds.
 _HOME = {
@@ -98,10 +93,21 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
 
 
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("cosi-linebkg-plugin")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0"
+
+
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), "__version__", *__all__])

@@ -23,7 +23,7 @@ from .model.build import DEFAULT_SOURCE
 from .model.nuisance import nuisance_parameters, originals, simulated_parameters
 from .model.read import SpectrumReader, set_value, shape_of, spectrum_of
 from .options import takes_options
-from .spectrum.axis import EnergySpectrum
+from .spectrum.axis import EnergySpectrum, check_edges
 from .spectrum.components import Parameter, SpectralModel
 from .spectrum.statistic import saturated_log_likelihood
 from .template.amounts import LABELS, LineRatio, SourceAmounts
@@ -337,13 +337,40 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         dict
             "continuum" and "lines".
         """
+        amounts, theta = self._source_amounts(source_range, line_ratio)
+        return dict(zip(LABELS, amounts.counts(theta).tolist(), strict=True))
+
+    def source_counts_per_bin(
+        self, energy_edges: Any, *, line_ratio: Any = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """As `source_counts` for each of some energy bins.
+
+        Parameters
+        ----------
+        energy_edges : array_like or Quantity, shape (n_bins + 1,), keV
+        line_ratio : mapping, optional
+            As of `source_counts`.
+
+        Returns
+        -------
+        dict
+            "continuum" and "lines", each of shape (n_bins,).
+        """
+        bins = check_edges(energy_edges)
+        amounts, theta = self._source_amounts((bins[0], bins[-1]), line_ratio)
+        return dict(zip(LABELS, amounts.counts_per_bin(theta, bins), strict=True))
+
+    def _source_amounts(
+        self, source_range: Sequence[Any], line_ratio: Any
+    ) -> tuple[SourceAmounts, NDArray[np.float64]]:
+        """The amounts of a range, and the session's current parameters."""
         reader, _ = self._bound()
         theta, ratio = reader.values(), LineRatio.of(line_ratio)
         key = (*in_kev(source_range, "source range"), ratio)
         if key not in self._amounts:
             edges = self._spectrum.edges
             self._amounts[key] = SourceAmounts(reader.model, theta, edges, key[:2], ratio)
-        return dict(zip(LABELS, self._amounts[key].counts(theta).tolist(), strict=True))
+        return self._amounts[key], theta
 
     def observed_counts(self, source_range: Sequence[Any]) -> Any:
         """The events of the source range, on the axes of a template for it.

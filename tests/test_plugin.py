@@ -894,6 +894,18 @@ def test_a_missing_source_is_named(plugin):
         LineBackgroundLike("fresh", (EDGES, draw())).get_log_like()
 
 
+def test_a_model_is_checked_before_it_is_fitted(plugin):
+    model = make_model()
+    before = {name: p.value for name, p in model.parameters.items()}
+    plugin.check_model(model)
+    assert before == {name: p.value for name, p in model.parameters.items()}
+    with pytest.raises(ModelError, match="star"):
+        plugin.check_model(point_source_model())
+    plugin.set_mask((1715, 1900))
+    with pytest.raises(ModelError, match="only 3 of 40"):
+        plugin.check_model(model)
+
+
 def test_too_few_bins_are_refused(plugin):
     plugin.set_mask((1715, 1900))
     with pytest.raises(ModelError, match="5 free parameters but only 3 of 40"):

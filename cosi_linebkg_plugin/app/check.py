@@ -104,7 +104,7 @@ def _made(plan: TemplatePlan | None) -> list[str]:
     ]
     if plan.livetime:
         lines.append(f"its livetime: {plan.livetime:.6g} s")
-    if options.method == "components" and options.line_ratio is None and plan.observed is None:
+    if options.method == "components" and not options.knows_hidden_line and plan.observed is None:
         lines.append(
             "its lines: a line hidden in the mask has no known amount (line_ratio, or observed, "
             "would tell it)"

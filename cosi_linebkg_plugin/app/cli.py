@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import platform
 import re
@@ -12,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with (
             _signals_interrupt(got),
+            _few_collections(),
             telling(quiet=options.quiet, verbose=options.verbose) as progress,
         ):
             lines = options.command(options, progress)
@@ -103,6 +105,23 @@ def _signals_interrupt(got: list[signal.Signals]) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let Python look for unused objects less often, and not at the end of the process.
+
+    What a command imports makes a million objects that stay; to look through them again and again
+    takes a quarter of its time.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, 10, 10)
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _print(lines: Sequence[str]) -> int:
     """Print what came of it; who reads it may have seen enough, or have no room for it."""
     try:
@@ -141,6 +160,8 @@ class _Version(argparse.Action):
 
 def version_table() -> list[str]:
     """Versions of this program, of Python and of the libraries that results depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in VERSIONS:
         try:

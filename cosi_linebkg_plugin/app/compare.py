@@ -72,7 +72,7 @@ def _comparison_figures(
 
     figures = {
         f"comparison_{axis.lower()}.png": plot_comparison(rows, axis)
-        for axis in ("Phi", "PsiChi")
+        for axis in ("Phi", "PsiChi", "Em")
         if all(axis in row.projections for row in rows)
     }
     for (name, template), row in zip(opened.items(), rows, strict=True):

@@ -315,7 +315,11 @@ class RatioSection(_Section):
 
     line: Energy = Field(description="The line [keV].")
     tracer: Energy = Field(description="The fitted line [keV].")
-    value: Positive = Field(description="Ratio of their counts.")
+    value: Positive | None = Field(
+        default=None,
+        description="Ratio of their counts; without it the amount is not known, but the "
+        "distribution of the line's energies is.",
+    )
     error: NotNegative = Field(default=0.0, description="Its standard error.")
 
 

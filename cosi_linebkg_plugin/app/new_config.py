@@ -16,19 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Lines of the sky [keV], the one that is looked for first in front, and what makes them.
-SKY_LINES = {
-    1808.65: "26Al",
-    510.99895: "annihilation of positrons",
-    1157.022: "44Ti",
-    1332.492: "60Fe",
-    1173.228: "60Fe",
-    1274.537: "22Na",
-    477.6035: "7Be",
-}
-
-ANNIHILATION = 510.99895
-
 #: A given energy this close to a line of the sky is that line [keV].
 NEAR = 4.0
 
@@ -36,7 +23,10 @@ NEAR = 4.0
 #: of annihilation is broad.
 HALF_RANGE, HALF_MASK, HALF_FIT = 3.5, 17.5, 250.0
 
-HALF_RANGE_BROAD, HALF_MASK_BROAD = 5.0, 14.0
+HALF_RANGE_BROAD = 6.0
+
+#: The ends of a source range are at least this far from the line [keV].
+LEAST_HALF = 2.5
 
 #: What is fitted to either side, at most, as a share of the line's energy.
 SHARE = 0.25
@@ -82,6 +72,13 @@ class Proposal:
     source_range: tuple[float, float]
     mask: tuple[tuple[float, float], ...]
     others: tuple[float, ...]
+
+    @property
+    def is_annihilation(self) -> bool:
+        """Whether the line is the broad one at 511 keV."""
+        from ..model.spec import is_annihilation
+
+        return is_annihilation(self.line)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +127,7 @@ def first_config(events: Sequence[Path], folder: Path = Path(), line: float | No
     folder : path
         Where the configuration will be: paths in it are relative to that.
     line : float, keV, optional
-        The line that is looked for; default: the first of `SKY_LINES` on the axis.
+        The line that is looked for; default: the first of the catalogue's `SKY_LINES` on the axis.
 
     Raises
     ------
@@ -195,6 +192,8 @@ def _new_axis(line: float | None) -> NDArray[np.float64]:
     """Edges [keV] around a line for events that are not binned yet, or not known."""
     import numpy as np
 
+    from ..lines.catalogue import SKY_LINES
+
     energy = next(iter(SKY_LINES)) if line is None else line
     if not 50.0 <= energy <= 10_000.0:
         raise BinningError(f"--line takes an energy from 50 to 10000 keV, got {energy:g}.")
@@ -223,8 +222,11 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
     """
     import numpy as np
 
+    from ..lines.catalogue import SKY_LINES
+    from ..model.spec import is_annihilation
+
     first, last = float(edges[0]), float(edges[-1])
-    there = [energy for energy in SKY_LINES if first + EDGE < energy < last - EDGE]
+    there = _inside(first + EDGE, last - EDGE) or _inside(first + HALF_RANGE, last - HALF_RANGE)
     if line is not None and not first < line < last:
         raise BinningError(
             f"--line {line:g} keV is outside the energy axis of the events, {first:g}-{last:g} keV."
@@ -238,23 +240,44 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
             f"The energy bin at {energy:g} keV is {edges[i + 1] - edges[i]:.4g} keV wide: a line "
             f"cannot be told from what is beside it. Bin the events again, with {BIN_WIDTH:g} keV."
         )
-    broad = energy == ANNIHILATION
-    half, hidden = (HALF_RANGE_BROAD, HALF_MASK_BROAD) if broad else (HALF_RANGE, HALF_MASK)
+    broad = is_annihilation(energy)
+    half = HALF_RANGE_BROAD if broad else HALF_RANGE
     reach = min(HALF_FIT, SHARE * energy)
     ends = [(first, energy - reach), (energy + reach, last)]
     far = [(low, high) for low, high in ends if high - low > FAR]
     used = sum(not any(low < e < high for low, high in far) for e in edges)
-    mask = [(energy - hidden, energy + hidden)]
+    # the instrument's own annihilation line is far brighter than the sky's, and is fitted
+    mask = [] if broad else [(energy - HALF_MASK, energy + HALF_MASK)]
     if used >= LEAST_BINS:
         mask += far
     limits = [(max(round(low), first), min(round(high), last)) for low, high in mask]
     return Proposal(
         energy,
         SKY_LINES.get(near[0], "") if near else "",
-        (max(round(energy - half), first), min(round(energy + half), last)),
+        _on_edges(edges, energy, half),
         tuple(sorted(limits)),
         tuple(sky for sky in there if sky not in near),
     )
+
+
+def _on_edges(edges: NDArray[np.float64], energy: float, half: float) -> tuple[float, float]:
+    """The edges nearest to the ends of a range, each at least `LEAST_HALF` from its middle [keV].
+
+    Data on the events' own bins then fit the template.
+    """
+    import numpy as np
+
+    below, above = edges[edges <= energy - LEAST_HALF], edges[edges >= energy + LEAST_HALF]
+    low = below[np.argmin(np.abs(below - energy + half))] if below.size else edges[0]
+    high = above[np.argmin(np.abs(above - energy - half))] if above.size else edges[-1]
+    return float(low), float(high)
+
+
+def _inside(low: float, high: float) -> list[float]:
+    """Lines of the sky between two energies [keV]."""
+    from ..lines.catalogue import SKY_LINES
+
+    return [energy for energy in SKY_LINES if low < energy < high]
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -290,18 +313,27 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
             "  # orientation: FILE        # .ori or FITS: gives the livetime",
         ]
     if found.others:
+        from ..lines.catalogue import SKY_LINES
+
         others = ", ".join(f"{energy:g} ({SKY_LINES[energy]})" for energy in found.others)
         lines.append(f"# other lines of the sky on this axis, for --line: {others}")
+    broad = found.is_annihilation
+    left_out = "left out of the fit: the source, and what is far from it"
+    if broad:
+        left_out = "what is far; the line is fitted: it is the instrument's own, by far"
     lines += [
-        _beside(f"source_range: [{low:.10g}, {high:.10g}]", "the energies of the source"),
-        _beside(f"mask: [{mask}]", "left out of the fit: the source, and what is far from it"),
+        _beside(
+            f"source_range: [{low:.10g}, {high:.10g}]",
+            "the energies of the source, on edges of bins",
+        ),
+        _beside(f"mask: [{mask}]", left_out),
         "model:",
         _beside("  lines: auto", "search for the instrumental lines; or a list of energies"),
         _beside("  # tail: true", "lines with a low-energy tail"),
         _beside("  # continuum: broken_powerlaw", "if a power law does not do"),
     ]
-    if found.line == ANNIHILATION:
-        lines.append(_beside("  # step: true", "a step in the continuum under each line"))
+    if broad:
+        lines.append(_beside("  step: true", "scattered photons of a line lie below it"))
     return "\n".join([*lines, *_template_text(found, events), ""])
 
 
@@ -312,12 +344,19 @@ def _template_text(found: Proposal, events: Found) -> list[str]:
         lines += [
             _beside("  l_cut: 4", "smooths PsiChi; or smoothing: auto, which lets the data choose")
         ]
-    lines += [
-        "  # a line of the instrument that hides in the mask is invisible to the fit: say how many",
-        "  # counts it has for each of a fitted line of the same origin, if you know it for your",
-        "  # instrument and orbit; a copied ratio invents background",
-        f"  # line_ratio: {{line: {found.line:g}, tracer: ENERGY, value: RATIO, error: ERROR}}",
-    ]
+    if found.is_annihilation:
+        lines += [
+            '  # the amount of "lines" is that of instrument and sky together: leave its norm free',
+            "  # in the likelihood of the sky",
+        ]
+    else:
+        lines += [
+            "  # a line of the instrument that hides in the mask is invisible to the fit: say how",
+            "  # many counts it has for each of a fitted line of the same origin, if you know it",
+            "  # for your instrument and orbit; a copied ratio invents background. Without value",
+            "  # and error the line has its energies, and its amount stays free",
+            f"  # line_ratio: {{line: {found.line:g}, tracer: ENERGY, value: RATIO, error: ERROR}}",
+        ]
     if events.livetime is None:
         lines.append(_beside("  # livetime: 90 d", "makes the norms rates in Hz (cosipy 0.4)"))
     else:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError, FileError, LineBackgroundError, TemplateError, naming
 from ..events.options import BinningJob
+from ..fit.adequacy import LEVEL
 from ..fit.minimise import check_fit
 from ..fit.result import LineBackgroundFit
 from ..histograms.read import EventHistogram, files_kept_open, open_events
@@ -47,6 +48,8 @@ RESULTS = (
     "spectrum.png",
     "phi.png",
     "phi_truth.png",
+    "energies.png",
+    "phi_energy.png",
     "maps.png",
     "weights.png",
     "filter_scores.png",
@@ -164,13 +167,14 @@ def run(
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
             observed = prepared.plan.observed if prepared.plan else None
             figures = drawn(_figures(fit, template, observed) | extra_figures)
+            said = (*prepared.notes, *_against_observed(template, prepared.plan))
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template, for_program)
                 files += _write_figures(folder, figures)
                 files.append(folder / "report.html")
-                notes = (*prepared.notes, *(prepared.events.notes if template is None else ()))
+                notes = (*said, *(prepared.events.notes if template is None else ()))
                 _write_report(files[-1], config, fit, template, rows, figures, title, notes)
-    return Outcome(fit, template, tuple(files), prepared.events, prepared.notes)
+    return Outcome(fit, template, tuple(files), prepared.events, said)
 
 
 @contextmanager
@@ -238,7 +242,8 @@ def prepare(
         plan = _checked_plan(config, events, spectrum, start)
         if config.output.pipeline:
             _check_pipeline(plan)
-    return Prepared(events, spectrum, start, plan, (*_notes(config), *_held(config, spectrum)))
+    notes = (*_notes(config), *_cut_bins(plan), *_held(config, spectrum))
+    return Prepared(events, spectrum, start, plan, notes)
 
 
 def _open(config: Config, progress: Progress | None) -> EventHistogram:
@@ -299,6 +304,44 @@ def _notes(config: Config) -> tuple[str, ...]:
     return (
         f"mask: the source range {low:g}-{high:g} keV is left out of the fit, as no mask is "
         "given; mask: [] keeps it fitted",
+    )
+
+
+def _cut_bins(plan: TemplatePlan | None) -> tuple[str, ...]:
+    """A note where data on the events' own bins would not fit the template."""
+    if plan is None or plan.whole_bins is None:
+        return ()
+    own = (plan.options.like, plan.options.observed, plan.options.energy_edges)
+    if any(option is not None for option in own):
+        return ()
+    low, high = plan.whole_bins
+    return (
+        f"source_range: {plan.low:g}-{plan.high:g} keV cuts through energy bins of the events; the "
+        f"template is for data binned to that range. For data on these bins give "
+        f"[{low:.10g}, {high:.10g}]",
+    )
+
+
+def _against_observed(
+    template: BackgroundTemplate | None, plan: TemplatePlan | None
+) -> tuple[str, ...]:
+    """A note where the norms were fitted to counts that the template does not describe."""
+    if template is None or plan is None or plan.observed is None or plan.sky is not None:
+        return ()
+    from ..template.comparison import compare
+
+    found = compare(template, plan.observed).projections
+    bad = [
+        f"{axis} chi2 {p.chi2:.0f} for {p.dof}, p = {p.p_value:.2g}"
+        for axis, p in found.items()
+        if p.p_value < LEVEL
+    ]
+    if not bad:
+        return ()
+    return (
+        f"observed: the template does NOT describe the counts that its norms were fitted to "
+        f"({'; '.join(bad)}): a source in them, or a wrong shape. Do not use these norms as the "
+        "background's without sky",
     )
 
 
@@ -509,6 +552,8 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
         names += ["control_ranges.json"] if plan.options.validate else []
         axes = [axis.label for axis in plan.axes]
         figures += ["phi.png"] if "Phi" in axes else []
+        if plan.n_bins > 1:
+            figures += ["energies.png", *(["phi_energy.png"] if "Phi" in axes else [])]
         spheres = "PsiChi" in axes and not partial_sky(plan.axes["PsiChi"])
         figures += ["maps.png"] if spheres else []
         figures += ["weights.png"]
@@ -571,32 +616,7 @@ def _figures(
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
-        from ..show.figure import sum_to
-        from ..show.maps import plot_maps
-        from ..show.template import plot_filter_scores, plot_projection, plot_weights
-        from ..template.axes import partial_sky
-
-        axes = template.event_axes
-        if "Phi" in axes.labels:
-            seen = None
-            if observed is not None:
-                seen = sum_to(
-                    template.counts_on_axes(observed), [str(x) for x in axes.labels], "Phi"
-                )
-            figures["phi"] = plot_projection(template, "Phi", observed=seen)
-        if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
-            figures["maps"] = plot_maps(template, observed=observed)
-        figures["weights"] = plot_weights(template)
-        if template.record.time_course is not None:
-            from ..show.lightcurve import plot_light_curve
-
-            figures["light_curve"] = plot_light_curve(template)
-        if template.record.filter_scores:
-            figures["filter_scores"] = plot_filter_scores(template)
-        if template.control_ranges is not None and template.control_ranges.ranges:
-            from ..show.control import plot_control_ranges
-
-            figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
+        figures |= _template_figures(template, observed)
     if fit.samples is not None:
         from ..show.posterior import has_corner, plot_corner, plot_predictive
 
@@ -604,4 +624,40 @@ def _figures(
         if has_corner():
             figures["posterior"] = plot_corner(fit, source_range=source_range)
         figures["predictive"] = plot_predictive(fit)
+    return figures
+
+
+def _template_figures(
+    template: BackgroundTemplate, observed: EventHistogram | None
+) -> dict[str, Figure]:
+    """The figures of a template, in the order of the report."""
+    from ..show.energy import plot_energies, plot_phi_against_energy
+    from ..show.figure import sum_to
+    from ..show.maps import plot_maps
+    from ..show.template import plot_filter_scores, plot_projection, plot_weights
+    from ..template.axes import partial_sky
+
+    figures: dict[str, Figure] = {}
+    axes = template.event_axes
+    seen = None if observed is None else template.counts_on_axes(observed)
+    if "Phi" in axes.labels:
+        along = None if seen is None else sum_to(seen, [str(x) for x in axes.labels], "Phi")
+        figures["phi"] = plot_projection(template, "Phi", observed=along)
+    if template.several_bins:
+        figures["energies"] = plot_energies(template, observed=seen)
+        if "Phi" in axes.labels:
+            figures["phi_energy"] = plot_phi_against_energy(template, observed=seen)
+    if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
+        figures["maps"] = plot_maps(template, observed=observed)
+    figures["weights"] = plot_weights(template)
+    if template.record.time_course is not None:
+        from ..show.lightcurve import plot_light_curve
+
+        figures["light_curve"] = plot_light_curve(template)
+    if template.record.filter_scores:
+        figures["filter_scores"] = plot_filter_scores(template)
+    if template.control_ranges is not None and template.control_ranges.ranges:
+        from ..show.control import plot_control_ranges
+
+        figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
     return figures

@@ -15,9 +15,12 @@ The truth is known: the expected counts of each component in any energy range. A
 * **Sky.** Point sources in the inner Galactic disk, Cygnus and Vela at 1808.65 keV. Events lie
   on the cone PsiChi-source angle = Phi, smeared by the ARM; Phi follows Klein and Nishina. A
   quarter of the events lose energy, and keep the directions of the others. Exposure is uniform.
+  On request each direction has a radial velocity, which shifts all energies of its events
+  (`DEMO_VELOCITY`); the width of the line stays.
 * **Time.** The continuum varies slowly, the lines build up as activation does, the sky is steady.
 
-A component is thus spectrum x Phi distribution x pattern x time, and is drawn factor by factor: a
+A component (of a sky with velocities: the directions of one velocity) is thus spectrum x Phi
+distribution x pattern x time, and is drawn factor by factor: a
 Poisson number per (slice, Phi bin), then pixels and times. In law that is an independent Poisson
 number in every cell.
 """
@@ -113,6 +116,10 @@ SKY_SIGMA = float(np.hypot(LINE_SIGMA, 0.6))  # keV, with the Doppler width of G
 
 SKY_LOSS_FRACTION, SKY_LOSS = 0.25, 120.0  # share of events that lose energy, mean loss in keV
 
+SPEED_OF_LIGHT = 299792.458  # km/s
+
+FASTEST = 3000.0  # km/s: Doppler shifts are taken as linear in velocity
+
 ARM_SIGMA = 2.0  # deg
 
 DEMO_RIDGES = (
@@ -150,6 +157,20 @@ def _demo_sky() -> Array:
 DEMO_SKY = _demo_sky()
 
 
+def _demo_velocity() -> Array:
+    speed, radius, ours = 220.0, 4.0, 8.2  # km/s, kpc, kpc
+    velocity = speed * (ours / radius - 1.0) * np.sin(np.radians(DEMO_SKY[:, 0]))
+    velocity[-2:] = 0.0  # Cygnus and Vela are near
+    velocity.flags.writeable = False
+    return velocity
+
+
+#: Radial velocities [km/s] of `DEMO_SKY`, away from us above 0, shape (n_directions,): a disk that
+#: circles the Galactic centre at 4 kpc with 220 km/s, as we do at 8.2 kpc. From 0.9 keV above the
+#: energy at rest at longitude -40 deg to 0.9 keV below it at 40 deg.
+DEMO_VELOCITY = _demo_velocity()
+
+
 @dataclass(frozen=True, eq=False)
 class _Component:
     """Spectrum x Phi distribution x pattern x time; the last three are normalised."""
@@ -173,6 +194,36 @@ class _Component:
             start = stop
         key.sort()
         return key
+
+    def expected(self, edges: Array, first: int) -> Array:
+        """Expected counts between energies [keV], shape (n_time, n_phi, n_pixels).
+
+        Parameters
+        ----------
+        edges : ndarray, shape (n + 1,), keV
+            Parts of the slices first, ..., first + n - 1.
+        """
+        counts = self.spectrum(edges) @ self.phi[first : first + edges.size - 1]
+        return self.time[:, None, None] * (counts[:, None] * self.pattern)
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixture:
+    """Components that count as one."""
+
+    parts: tuple[_Component, ...]
+
+    def spectrum(self, edges: Array) -> Array:
+        """Expected counts per energy bin, shape (n,); edges [keV] of shape (n + 1,)."""
+        return np.asarray(sum(part.spectrum(edges) for part in self.parts))
+
+    def draw(self, slice_edges: Array, rng: np.random.Generator) -> NDArray[np.int64]:
+        """As `_Component.draw`."""
+        return np.sort(np.concatenate([part.draw(slice_edges, rng) for part in self.parts]))
+
+    def expected(self, edges: Array, first: int) -> Array:
+        """As `_Component.expected`."""
+        return np.asarray(sum(part.expected(edges, first) for part in self.parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +258,7 @@ class Simulation:
     coords: NDArray[np.int64] = field(repr=False)
     counts: Array = field(repr=False)
     shape: tuple[int, ...]
-    _components: Mapping[str, _Component] = field(repr=False)
+    _components: Mapping[str, _Component | _Mixture] = field(repr=False)
     _events: Mapping[str, NDArray[np.int64]] = field(repr=False)
 
     def expected_continuum(self, low: float, high: float) -> Array:
@@ -263,10 +314,8 @@ class Simulation:
         inner = self.slice_edges[(self.slice_edges > low) & (self.slice_edges < high)]
         edges = np.concatenate([[low], inner, [high]])
         first = int(np.searchsorted(self.slice_edges, low, side="right")) - 1
-        part = self._components[name]
-        counts = part.spectrum(edges) @ part.phi[first : first + edges.size - 1]
-        total = counts[:, None] * part.pattern
-        return total if self.time_edges is None else part.time[:, None, None] * total
+        total = self._components[name].expected(edges, first)
+        return total[0] if self.time_edges is None else total
 
     def _slice_index(self, energy: float) -> int:
         edges = self.slice_edges
@@ -293,6 +342,7 @@ def simulate(
     continuum: DemoContinuum = DEMO_CONTINUUM,
     lines: Sequence[DemoLine] = DEMO_LINES,
     sky: ArrayLike = DEMO_SKY,
+    sky_velocity: ArrayLike | None = None,
 ) -> Simulation:
     """Draw a DC3-like data set; the module's docstring says what it assumes.
 
@@ -321,6 +371,9 @@ def simulate(
         of 1805 and 1812 keV that lie inside the axis.
     continuum, lines, sky
         As `DEMO_CONTINUUM`, `DEMO_LINES`, `DEMO_SKY`.
+    sky_velocity : array_like, shape (n_directions,), km/s, optional
+        Radial velocity of each direction of `sky`, away from us above 0, like `DEMO_VELOCITY`: its
+        energies are those at rest less ``SKY_ENERGY * velocity / c``. Default: at rest.
 
     Raises
     ------
@@ -340,14 +393,11 @@ def simulate(
         "continuum": partial(_continuum_spectrum, exposure_scale, continuum),
         "lines": partial(_line_spectrum, table * [1.0, exposure_scale], tail),
     }
-    components = _background(spectra, slices, phi_edges, nside, time)
-    sky_phi, sky_pattern = sky_response(directions, phi_edges, nside)
-    components["sky"] = _Component(
-        partial(sky_spectrum, exposure_scale * sky_counts, tail),
-        np.broadcast_to(sky_phi, (slices.size - 1, sky_phi.size)),
-        sky_pattern,
-        np.diff(time),
-    )
+    components: dict[str, _Component | _Mixture] = {}
+    components.update(_background(spectra, slices, phi_edges, nside, time))
+    of_sky = partial(_sky_spectrum, exposure_scale * sky_counts, tail)
+    moving = _by_velocity(directions, sky_velocity)
+    components["sky"] = _sky_component(of_sky, moving, slices, phi_edges, nside, time)
     events = {name: part.draw(slices, rng) for name, part in components.items()}
     shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, hp.nside2npix(nside))
     fine = (slices.size - 1, shape[0], *shape[2:])
@@ -451,6 +501,53 @@ def _background(
         )
         for name, spectrum in spectra.items()
     }
+
+
+def _sky_component(
+    spectrum: Callable[[float, float, Array], Array],
+    moving: Sequence[tuple[float, Array]],
+    slices: Array,
+    phi_edges: Array,
+    nside: int,
+    time: Array,
+) -> _Component | _Mixture:
+    """The sky, its directions taken together by velocity.
+
+    Parameters
+    ----------
+    spectrum : callable
+        Share of the sky, energy shift [keV] and edges [keV] -> counts.
+    moving : sequence of (velocity, directions)
+    """
+    total = sum(directions[:, 2].sum() for _, directions in moving)
+    parts = []
+    for velocity, directions in moving:
+        phi, pattern = sky_response(directions, phi_edges, nside)
+        share = float(directions[:, 2].sum() / total)
+        shift = -SKY_ENERGY * velocity / SPEED_OF_LIGHT
+        of_phi = np.broadcast_to(phi, (slices.size - 1, phi.size))
+        law = partial(spectrum, share, shift)
+        parts.append(_Component(law, of_phi, pattern, np.diff(time)))
+    return parts[0] if len(parts) == 1 else _Mixture(tuple(parts))
+
+
+def _by_velocity(directions: Array, velocity: ArrayLike | None) -> list[tuple[float, Array]]:
+    """The velocities of a sky, and the directions of each."""
+    if velocity is None:
+        return [(0.0, directions)]
+    speeds = np.array(velocity, dtype=float)
+    good = speeds.shape == (len(directions),) and np.isfinite(speeds).all()
+    if not (good and np.abs(speeds).max() <= FASTEST):
+        raise DataError(
+            f"sky_velocity must be {len(directions)} numbers (one for each direction of the sky), "
+            f"in km/s, of {FASTEST:g} at most; got shape {speeds.shape}, values {velocity!r:.60}."
+        )
+    parts = ((float(v), directions[speeds == v]) for v in np.unique(speeds))
+    return [(v, part) for v, part in parts if part[:, 2].sum() > 0]
+
+
+def _sky_spectrum(counts: float, tail: float, share: float, shift: float, edges: Array) -> Array:
+    return sky_spectrum(counts * share, tail, edges - shift)
 
 
 def _continuum_spectrum(scale: float, law: DemoContinuum, edges: Array) -> Array:

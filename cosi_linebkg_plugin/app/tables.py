@@ -119,16 +119,17 @@ def match_table(found: Sequence[IdentifiedLine]) -> list[str]:
     cells = []
     for x in found:
         energy = (f"{x.energy:.2f}", "none" if x.error is None else f"{x.error:.2f}")
-        if x.match is None:
+        known = any(m.agrees for m in x.matches)
+        if not known:
             cells.append((*energy, "no counterpart", "", "", "", ""))
         for k, m in enumerate(x.matches[:3]):
-            first = energy if k == 0 and x.match is not None else ("", "")
+            first = energy if k == 0 and known else ("", "")
             name = m.line.isotope if m.agrees else f"({m.line.isotope})"
             cells.append(
                 (*first, name, f"{m.line.energy:.3f}", f"{m.difference:+.2f}", f"{m.sigmas:+.1f}",
                  " ".join(m.line.flags))
             )  # fmt: skip
-    alone = [f"{x.energy:.2f}" for x in found if x.match is None]
+    alone = [f"{x.energy:.2f}" for x in found if not any(m.agrees for m in x.matches)]
     heads = ("fitted [keV]", "error", "isotope", "catalogue [keV]", "difference", "sigmas", "flags")
     return [
         *text_table(heads, cells, range(2)),

@@ -82,15 +82,16 @@ class BinnedBackground(BackgroundNorms):
         copy : bool
             False returns the background's own histogram: do not change it.
         """
-        amounts = self.amounts()
+        amounts, tilts = self.amounts(), self.tilts()
         if copy:
-            return self._make(amounts)
-        if self._last is None or not np.array_equal(amounts, self._last[0]):
-            self._last = amounts, self._make(amounts)
+            return self._make(amounts, tilts)
+        state = amounts if tilts is None else np.concatenate([amounts, tilts.ravel()])
+        if self._last is None or not np.array_equal(state, self._last[0]):
+            self._last = state, self._make(amounts, tilts)
         return self._last[1]
 
-    def _make(self, amounts: Array) -> Histogram:
-        return make_histogram(self.axes, self._cells.sum(amounts / self._cells.units))
+    def _make(self, amounts: Array, tilts: Array | None) -> Histogram:
+        return make_histogram(self.axes, self._cells.sum(amounts / self._cells.units, tilts))
 
 
 def free_norm_histograms(

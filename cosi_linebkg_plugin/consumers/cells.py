@@ -97,10 +97,25 @@ class ConsumerCells:
         cells._require_positive(template.source_range, outside)
         return cells
 
-    def sum(self, values: Array) -> Array:
-        """Expected counts, shape of the axes, at norms relative to `units`."""
-        total: Array = values @ self.rows
-        return total.reshape([axis.nbins for axis in self.axes])
+    def sum(self, values: Array, tilts: Array | None = None) -> Array:
+        """Expected counts, shape of the axes, at norms relative to `units`.
+
+        Parameters
+        ----------
+        values : ndarray, shape (n_labels,)
+        tilts : ndarray, shape (n_labels, n_em), optional
+            Further factors on each energy bin.
+        """
+        shape = [axis.nbins for axis in self.axes]
+        if tilts is None:
+            total: Array = values @ self.rows
+            return total.reshape(shape)
+        em = [axis.label for axis in self.axes].index(ENERGY_LABEL)
+        parts = np.moveaxis(self.rows.reshape(-1, *shape), em + 1, 0)
+        out = np.empty(shape)
+        for into, part, factors in zip(np.moveaxis(out, em, 0), parts, tilts.T, strict=True):
+            into[...] = np.tensordot(values * factors, part, axes=1)
+        return out
 
     def _require_positive(self, source_range: Sequence[float], outside: str | None) -> None:
         total = self.sum(self.counts / self.units)

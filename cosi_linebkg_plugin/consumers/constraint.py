@@ -145,6 +145,14 @@ class NormConstraint(PluginPrototype):  # type: ignore[misc]
         """0: the constraint adds no bins, and AIC and BIC count the data's."""
         return 0
 
+    def __repr__(self) -> str:
+        errors = np.sqrt(np.diag(self._covariance))
+        known = ", ".join(
+            f"{path} {mean:.4g} +- {error:.2g}"
+            for path, mean, error in zip(self._paths, self._mean, errors, strict=True)
+        )
+        return f"NormConstraint({self.name}: {known or 'nothing'})"
+
     def get_simulated_dataset(self, new_name: str) -> NormConstraint:
         """The same constraint around values drawn as if measured anew, given the current ones.
 

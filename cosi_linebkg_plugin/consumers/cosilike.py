@@ -146,17 +146,19 @@ class ComponentMix:
             elif counts == 0 or not np.isfinite(error):
                 p.value = START_SHARE  # off the lower limit, where a minimiser would stay
         self._order = tuple(self.parameters.values())
-        self._values: Array | None = None
+        self._state: Array | None = None
         self._contents: Array | None = None
 
     @property
     def contents(self) -> Array:
         """Expected counts at the parameters' values, shape of the axes; not to be changed."""
         values = self._norms()
-        if self._contents is None or self._values is None or (values != self._values).any():
-            self._contents = self._cells.sum(values)
+        tilts = None if self._followed is None else self._followed.tilts()
+        state = values if tilts is None else np.concatenate([values, tilts.ravel()])
+        if self._contents is None or self._state is None or (state != self._state).any():
+            self._contents = self._cells.sum(values, tilts)
             self._contents.flags.writeable = False
-            self._values = values
+            self._state = state
         return self._contents
 
     @property

@@ -36,6 +36,9 @@ class Followed(Protocol):
     def factors(self) -> Array:
         """Amounts over `counts`, shape (n_labels,)."""
 
+    def tilts(self) -> Array | None:
+        """Further factors on each energy bin, shape (n_labels, n_em); None for one bin."""
+
 
 class CosipyPlugin(Protocol):
     """What is used of cosipy's ThreeMLPluginInterface."""
@@ -210,6 +213,10 @@ class BackgroundNorms:
                 counts[norm.index] * value if norm.is_factor else value * self._livetime
             )
         return counts
+
+    def tilts(self) -> Array | None:
+        """Factors on the energy bins of each component, which follow a spectrum; or None."""
+        return None if self._followed is None else self._followed.tilts()
 
     # --- a session -------------------------------------------------------------------------------
 

@@ -343,6 +343,11 @@ class _Pointing:
     def __init__(self, history: History) -> None:
         import astropy.units as u
 
+        if not all(hasattr(history, name) for name in ("obstime", "livetime", "attitude")):
+            raise DataError(
+                "The orientation must be cosipy's SpacecraftHistory, from its open(file); "
+                f"got {type(history).__name__}."
+            )
         time = history.obstime.utc
         self._t0 = time[0]
         self._samples = _days_since(self._t0, time.jd1, time.jd2)

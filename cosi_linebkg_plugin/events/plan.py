@@ -18,9 +18,9 @@ from ..histograms.orientation import (
     Pointing,
     read_orientation,
 )
-from ..io.guard import brief, require_memory, shown
+from ..io.guard import require_memory, shown
 from ..options import options_of
-from ..spectrum.axis import check_edges
+from ..spectrum.axis import MOST_BINS, check_edges, spaced_edges
 from ..units import array_in, in_unit
 from .selections import Range, Selections, checked_range, good_times, within
 from .sums import GALACTIC, LOCAL, Binning, ColumnAxis, phi_axis
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 #: How far edges that are given by a width may miss the end of their range, in widths.
 _MISS = 1e-6
-
-#: Bins of an axis that is made from a width; far more than the telescope resolves.
-MAX_BINS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,9 @@ class BinningPlan:
     @property
     def _energy_edges(self) -> NDArray[np.float64]:
         edges = self.given.energy_edges
-        return check_edges(
-            _spaced(edges) if isinstance(edges, str) else _numbers(edges, "keV", "energy_edges")
-        )
+        if isinstance(edges, str):
+            return check_edges(spaced_edges(edges))
+        return check_edges(_numbers(edges, "keV", "energy_edges"))
 
     @property
     def _phi_edges(self) -> NDArray[np.float64]:
@@ -298,29 +295,9 @@ def _edges(values: Any, unit: str, name: str) -> NDArray[np.float64]:
 
 def _few(n: float, name: str) -> float:
     """A number of bins of one axis, if it is not more than can be of use."""
-    if not n <= MAX_BINS:
-        raise BinningError(f"{name} makes {n:.3g} bins, at most {MAX_BINS}; make them wider.")
+    if not n <= MOST_BINS:
+        raise BinningError(f"{name} makes {n:.3g} bins, at most {MOST_BINS}; make them wider.")
     return n
-
-
-def _spaced(text: str) -> NDArray[np.float64]:
-    """Edges from "low:high:width"."""
-    try:
-        low, high, width = (float(part) for part in text.split(":"))
-        if not (0 < low < high and width > 0):
-            hint = f"; is {high:g}:{low:g}:{width:g} meant?" if low > high > 0 < width else ""
-            raise ValueError(f"low must be above 0, high above low, the width above 0{hint}")
-        n = round((high - low) / width)
-        if n > MAX_BINS:
-            raise ValueError(f"{n} bins, at most {MAX_BINS}")
-        if n < 1 or abs(n * width - (high - low)) > _MISS * width:
-            raise ValueError("the width does not divide the range")
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise BinningError(
-            f'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5"; got '
-            f"{shown(text)} ({brief(error)})."
-        ) from error
-    return np.linspace(low, high, n + 1)
 
 
 def _pointing(value: Any) -> Pointing | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
+from ..spectrum.components import BENT_CONTINUA
 from .adequacy import LEVEL, TOLERABLE, Adequacy
 from .numbers import FitNumbers, unseen_widths
 from .restarts import LONGEST_TAIL
@@ -129,9 +130,9 @@ def summary(fit: FitNumbers) -> str:
             "The model cannot be tested: it has as many free parameters as fitted bins, or no "
             "covariance."
         )
-    shapes = frozenset(
-        name for name in ("tail", "step") if any(name in c.kind for c in fit.model.components)
-    )
+    kinds = {c.kind for c in fit.model.components}
+    shapes = {name for name in ("tail", "step") if any(name in kind for kind in kinds)}
+    shapes |= kinds & set(BENT_CONTINUA)
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
     text = describe(fit.adequacy, fit.lines, shapes, at_limit)
@@ -171,7 +172,7 @@ def describe(
     lines : sequence of (float, float), keV
         Energy and width of the fitted lines.
     shapes : collection of str
-        What the lines have: "tail", "step".
+        What the lines have, "tail", "step", and the continuum, where it is no power law.
     at_limit : sequence of float, keV
         Energies of lines at the end of their window.
     """
@@ -243,5 +244,6 @@ def _advice(
         found.append(advised)
     drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
     if drifts or not found or a.long_tails:
-        found.append("another continuum (broken_powerlaw, powerlaw_polynomial)")
+        others = [name for name in BENT_CONTINUA if name not in shapes]
+        found.append(f"another continuum ({', '.join(others)})")
     return [*dict.fromkeys(found), "fewer energies (mask)"]

@@ -214,73 +214,57 @@ def _comparable_edges(
     return np.asarray(a.edges, float), np.asarray(edges_in(b, a.unit or ""), float)
 
 
-def source_axis(like_axis: EventAxis | Axis, low: float, high: float) -> EventAxis:
-    """A one-bin energy axis in the unit, label and scale of another.
+def source_axis(like_axis: EventAxis | Axis, *energies: float) -> EventAxis:
+    """An energy axis of one bin, or some, in the unit, label and scale of another.
 
     Parameters
     ----------
     like_axis : EventAxis or histpy.Axis
         The events' energy axis.
-    low, high : float, keV
-        An edge of `like_axis` that is the same energy is taken over to the last digit.
+    *energies : float, keV
+        The edges, in increasing order. An edge of `like_axis` that is the same energy is taken
+        over to the last digit.
     """
     like = event_axis(like_axis)
     edges, own = axis_in_kev(like), np.asarray(like.edges, float)
     slack = EDGE_TOLERANCE * np.diff(edges).min()
+    check_range(energies[0], energies[-1], "source range")
     bounds = []
-    for energy in check_range(low, high, "source range"):
+    for energy in energies:
         nearest = int(np.argmin(np.abs(edges - energy)))
         same = abs(edges[nearest] - energy) <= slack
         bounds.append(own[nearest] if same else energy * own[nearest] / edges[nearest])
     return EventAxis(like.label, np.array(bounds), like.unit, like.scale)
 
 
-def embed(
-    contents: NDArray[Any],
-    energy_axis_index: int,
-    energy_edges: NDArray[Any],
-    low: float,
-    high: float,
-) -> NDArray[np.float64]:
-    """Put contents of one energy bin into an energy axis of several; its other bins hold 0.
+def bins_of_source(energy_edges: NDArray[Any], low: float, high: float) -> slice:
+    """The energy bins of a consumer that together are the source range.
 
     Parameters
     ----------
-    contents : ndarray, shape (..., 1, ...)
-    energy_axis_index : int
-        Where the one energy bin is.
     energy_edges : ndarray, shape (n_em + 1,), keV
     low, high : float, keV
-        The energy bin of `contents`; one bin of `energy_edges` must equal it.
-
-    Returns
-    -------
-    ndarray, shape (..., n_em, ...)
 
     Raises
     ------
     TemplateError
-        If no bin equals the range; names the nearest.
+        If the range cuts through bins, or lies outside; names the nearest.
     """
     edges = check_edges(energy_edges)
-    if contents.shape[energy_axis_index] != 1:
-        raise TemplateError(
-            f"Contents of shape {contents.shape} have more than one bin on axis "
-            f"{energy_axis_index}; give them with one energy bin."
-        )
     slack = EDGE_TOLERANCE * np.diff(edges)
-    equal = (np.abs(edges[:-1] - low) <= slack) & (np.abs(edges[1:] - high) <= slack)
-    if not equal.any():
+    first = np.flatnonzero(np.abs(edges[:-1] - low) <= slack)
+    last = np.flatnonzero(np.abs(edges[1:] - high) <= slack)
+    if not (first.size and last.size):
         overlap = np.flatnonzero((edges[:-1] < high) & (edges[1:] > low))
         if overlap.size == 0:
             overlap = np.array([0 if high <= edges[0] else edges.size - 2])
         bins = ", ".join(f"{edges[i]:.6g}-{edges[i + 1]:.6g}" for i in overlap[:3])
         raise TemplateError(
-            f"No energy bin of the consumer equals the source range {low:g}-{high:g} keV; the "
-            f"nearest are {bins} keV. Make the template for one of its bins, or bin its data alike."
+            f"The energy bins of the histogram given as like= cut the source range {low:g}-{high:g}"
+            f" keV, which must begin and end on their edges; the nearest are {bins} keV. Make the "
+            "template for whole bins, or bin the consumer's data alike."
         )
-    place = equal.reshape((-1,) + (1,) * (contents.ndim - 1 - energy_axis_index))
-    return np.where(place, contents, 0.0)
+    return slice(int(first[0]), int(last[-1]) + 1)
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
-from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, overlapping_bins
+from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, check_inside, overlapping_bins
 from .axes import axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
 from .axis import EventAxes, EventAxis, event_axes, load_histpy
 from .orientation import Livetime, livetime_of_sum, read_livetime
@@ -175,7 +175,7 @@ class EventHistogram:
         return counts
 
     def weighted_sums(
-        self, weights: ArrayLike, variances: bool = True
+        self, weights: ArrayLike, variances: bool = True, squares: ArrayLike | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Sums of the energy slices with weights, for K sets of weights in one pass.
 
@@ -185,14 +185,53 @@ class EventHistogram:
             Slices whose weights are all 0 are not read.
         variances : bool
             Also sum weights^2 times the variance of each cell.
+        squares : array_like, shape (L, n_em), optional
+            In place of weights^2: products of the weights of two sets, say.
 
         Returns
         -------
         sums : ndarray, shape (K, *other_shape), counts
         variances : ndarray, shape (K, *other_shape), counts^2, or None
+            Shape (L, *other_shape) with `squares`.
         """
-        from .slices import new_sums
+        weights = self._checked(weights)
+        squared = weights**2 if squares is None else np.atleast_2d(np.asarray(squares, float))
+        # one weight for all slices, and Poisson counts: the variance is that weight times the sum
+        level = weights.max(axis=1, keepdims=True)
+        alike = squares is None and bool(np.all((weights == 0) | (weights == level)))
+        if variances and alike and not self._has_sumw2:
+            sums = self._summed(weights, weights[:0])[0]
+            return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1))
+        sums, found, _ = self._summed(weights, squared if variances else weights[:0])
+        return sums, found if variances else None
 
+    def sums_with_products(
+        self, weights: ArrayLike, pairs: Sequence[tuple[int, int]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """`weighted_sums`, and in the same pass the covariances of pairs of these sums.
+
+        Parameters
+        ----------
+        weights : array_like, shape (K, n_em)
+        pairs : sequence of (int, int)
+            Rows of `weights`.
+
+        Returns
+        -------
+        sums, variances : ndarray, shape (K, *other_shape), counts and counts^2
+        products : ndarray of float32, shape (n_pairs, *other_shape), counts^2
+            The product of a pair's weights times the variance, summed. In single precision, which
+            halves their memory and is far better than what a variance is known to.
+        """
+        if not pairs:
+            sums, variances = self.weighted_sums(weights)
+            assert variances is not None
+            return sums, variances, np.zeros((0, *self.other_shape), np.float32)
+        weights = self._checked(weights)
+        products = np.array([weights[k] * weights[m] for k, m in pairs])
+        return self._summed(weights, weights**2, products)
+
+    def _checked(self, weights: ArrayLike) -> NDArray[np.float64]:
         counts = self.energy_counts()  # refuses impossible contents before they reach a sum
         weights = np.atleast_2d(np.asarray(weights, float))
         if weights.shape[1:] != counts.shape or not np.isfinite(weights).all():
@@ -200,38 +239,73 @@ class EventHistogram:
                 f"Weights must be finite, one for each of the {counts.size} energy bins, "
                 f"got shape {weights.shape}."
             )
-        n_sets = len(weights)
-        # one weight for all slices, and Poisson counts: the variance is that weight times the sum
-        level = weights.max(axis=1, keepdims=True)
-        if variances and np.all((weights == 0) | (weights == level)) and not self._has_sumw2:
-            sums, _ = self.weighted_sums(weights, variances=False)
-            return sums, sums * level.reshape(-1, *[1] * (sums.ndim - 1))
-        rows = np.concatenate([weights, weights**2]) if variances else weights
+        return weights
+
+    def _summed(
+        self,
+        weights: NDArray[np.float64],
+        squared: NDArray[np.float64],
+        products: NDArray[np.float64] | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]:
+        """Sums of counts with weights, and of variances with `squared` and with `products`."""
+        from .slices import new_sums
+
+        n_sets, n_cells = len(weights), math.prod(self.other_shape)
+        n_products = 0 if products is None else len(products)
+        rows = np.concatenate([weights, squared])
         require_memory(
-            8.0 * len(rows) * math.prod(self.other_shape),
+            (8.0 * len(rows) + 4.0 * n_products) * n_cells,
             f"A map of {' x '.join(map(str, self.other_shape))} bins ({self.description})",
             "Bin the events coarser.",
         )
-        out = new_sums(len(rows), math.prod(self.other_shape))
+        out, single = new_sums(len(rows), n_cells), np.zeros((n_products, n_cells), np.float32)
+        more = None if products is None else (products, single)
         for part in self._parts:
             with part.open() as (contents, sumw2):
-                if variances and sumw2 is not None:
+                if len(squared) and sumw2 is not None:
                     contents.add(weights, out[:n_sets])
-                    sumw2.add(weights**2, out[n_sets:])
+                    sumw2.add(squared, out[n_sets:], more)
                 else:
-                    contents.add(rows, out)
+                    contents.add(rows, out, more)
         out = out.reshape(len(rows), *self.other_shape)
-        return out[:n_sets], (out[n_sets:] if variances else None)
+        return out[:n_sets], out[n_sets:], single.reshape(n_products, *self.other_shape)
+
+    def energy_slice(self, energy_bin: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Counts and variances of one energy slice, of shape `other_shape` each."""
+        only = np.zeros(self.energy_edges.size - 1)
+        only[energy_bin] = 1.0
+        counts, variances = self.weighted_sums(only)
+        assert variances is not None
+        return counts[0], variances[0]
+
+    def slice_along(self, label: str, energy_bin: int) -> NDArray[np.float64]:
+        """Counts of one energy slice along another axis, read once and kept, read-only."""
+        key = label, energy_bin
+        if key not in self._along:
+            position = [str(axis.label) for axis in self.other_axes].index(label)
+            others = tuple(i for i in range(len(self.other_shape)) if i != position)
+            self._along[key] = read_only(self.energy_slice(energy_bin)[0].sum(axis=others))
+        return self._along[key]
+
+    @cached_property
+    def _along(self) -> dict[tuple[str, int], NDArray[np.float64]]:
+        return {}
 
     def counts_along(self, label: str) -> NDArray[np.float64]:
-        """Counts along an axis and the energy, shape (n_bins of the axis, n_em)."""
-        self.energy_counts()  # refuses impossible contents
-        axis = self.labels.index(label)
-        total = np.zeros((self.axes[label].nbins, self.energy_edges.size - 1))
-        for part in self._parts:
-            with part.open() as (contents, _):
-                contents.add_along(axis, total)
-        return total
+        """Counts along an axis and the energy, shape (n_bins, n_em), read once and kept."""
+        if label not in self._spectra_along:
+            self.energy_counts()  # refuses impossible contents
+            axis = self.labels.index(label)
+            total = np.zeros((self.axes[label].nbins, self.energy_edges.size - 1))
+            for part in self._parts:
+                with part.open() as (contents, _):
+                    contents.add_along(axis, total)
+            self._spectra_along[label] = read_only(total)
+        return self._spectra_along[label]
+
+    @cached_property
+    def _spectra_along(self) -> dict[str, NDArray[np.float64]]:
+        return {}
 
     @cached_property
     def livetime(self) -> Livetime | None:
@@ -596,8 +670,16 @@ def _require_same_axes(first: _Part, other: _Part) -> None:
         )
 
 
-def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) -> NDArray[np.bool_]:
-    """The energy bins of a range that cuts through none, shape (n_em,); `cure` ends the message.
+def bins_of_range(
+    events: EventHistogram, low: float, high: float, cure: str, what: str = "source range"
+) -> NDArray[np.bool_]:
+    """The energy bins of a range that cuts through none, shape (n_em,).
+
+    Parameters
+    ----------
+    low, high : float, keV
+    cure, what : str
+        The end of the message, and what the range is called in it.
 
     Raises
     ------
@@ -605,12 +687,12 @@ def bins_of_range(events: EventHistogram, low: float, high: float, cure: str) ->
         If it cuts through bins, whose events cannot be told apart.
     """
     edges = events.energy_edges
-    inside = overlapping_bins(edges, low, high)
+    inside = overlapping_bins(edges, *check_inside(edges, low, high, what))
     ((first, last),) = bins_to_ranges(edges, inside)
     slack = EDGE_TOLERANCE * float(np.diff(edges).min())
     if abs(first - low) > slack or abs(last - high) > slack:
         raise TemplateError(
-            f"The source range {low:g}-{high:g} keV cuts through energy bins "
+            f"The {what} {low:g}-{high:g} keV cuts through energy bins "
             f"({first:.6g}-{last:.6g} keV); {cure}."
         )
     return inside

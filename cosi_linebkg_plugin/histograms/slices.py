@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+Singles = NDArray[np.float32]
+
+#: Weights, shape (L, n_energies), and what their sums are added to, shape (L, n_cells).
+Products = tuple[Floats, Singles]
+
 Indices = NDArray[np.int64]
 
 #: Stored indices along some axes, each of shape (n,).
@@ -31,8 +36,8 @@ Rows = tuple[Indices, ...]
 #: Cell indices by axis: an array of shape (n_axes, n), or only the axes that are needed.
 Coordinates = Mapping[int, NDArray[np.integer]] | NDArray[np.integer]
 
-#: Stored cells read at once: 8 MB per row of coordinates.
-BLOCK = 1 << 20
+#: Stored cells read at once: 4 MB per row of coordinates.
+BLOCK = 1 << 19
 
 #: Runs of equal energies in a block that are remembered: it is sorted by energy, or nearly.
 _FEW_RUNS = BLOCK // 64
@@ -185,8 +190,11 @@ class SparseContents:
                 bad = replace(bad, number=bad.number + n_bad)
         return counts, bad
 
-    def add(self, weights: Floats, out: Floats) -> None:
-        """Add the sums with weights (K, n_energies) to `out`, shape (K, n_cells)."""
+    def add(self, weights: Floats, out: Floats, products: Products | None = None) -> None:
+        """Add the sums with weights (K, n_energies) to `out`, shape (K, n_cells).
+
+        The weights of `products` are 0 where those are.
+        """
         layout = self.layout
         used = layout.with_overflow(np.asarray(weights.any(axis=0), dtype=float))
         for block in self._blocks():
@@ -203,7 +211,10 @@ class SparseContents:
                 if self._on_disk
                 else self.coords[layout.energy_axis, cells]
             )
-            add_sparse(layout, rows, self.data[cells], weights, out, runs.starts - runs.starts[0])
+            starts, data = runs.starts - runs.starts[0], self.data[cells]
+            add_sparse(layout, rows, data, weights, out, starts)
+            if products is not None:
+                add_sparse(layout, rows, data, *products, starts)
 
     def add_along(self, axis: int, out: Floats) -> None:
         """Add the counts along an axis and the energy to `out`, shape (n_bins, n_energies)."""
@@ -287,16 +298,22 @@ class DenseContents:
             counts[where[layout.energy_axis]] += block.sum(axis=layout.other_axes, dtype=float)
         return counts, bad
 
-    def add(self, weights: Floats, out: Floats) -> None:
-        """Add the sums with weights (K, n_energies) to `out`, shape (K, n_cells)."""
+    def add(self, weights: Floats, out: Floats, products: Products | None = None) -> None:
+        """Add the sums with weights (K, n_energies) to `out`, shape (K, n_cells).
+
+        The weights of `products` are 0 where those are.
+        """
         layout = self.layout
-        cells = out.reshape(len(out), *layout.other_shape)
+        sums: list[tuple[Floats, NDArray[Any]]] = [(weights, out)]
+        sums += [] if products is None else [products]
+        sums = [(rows, cells.reshape(-1, *layout.other_shape)) for rows, cells in sums]
         for where in self._blocks():
-            part = weights[:, where[layout.energy_axis]]
-            if part.any():
-                target = tuple(where[axis] for axis in layout.other_axes)
+            energies = where[layout.energy_axis]
+            if weights[:, energies].any():
+                target = (slice(None), *(where[axis] for axis in layout.other_axes))
                 block = self._read(where)
-                cells[(slice(None), *target)] += dense_sums(block, layout.energy_axis, part)
+                for rows, cells in sums:
+                    cells[target] += dense_sums(block, layout.energy_axis, rows[:, energies])
 
     def add_along(self, axis: int, out: Floats) -> None:
         """Add the counts along an axis and the energy to `out`, shape (n_bins, n_energies)."""
@@ -398,7 +415,7 @@ def add_sparse(
     coords: Coordinates,
     data: NDArray[Any],
     weights: Floats,
-    out: Floats,
+    out: Floats | Singles,
     runs: NDArray[np.int64],
 ) -> None:
     """Add the weighted sums of a block of sparse contents, in one pass for all weights.
@@ -518,7 +535,7 @@ def _flat_cells(
 @njit(cache=True)
 def _add(
     runs: Indices, energies: Indices, others: Rows, data: Floats, places: Indices,
-    weights: Floats, out: Floats,
+    weights: Floats, out: Floats | Singles,
 ) -> None:  # fmt: skip
     # Run by run of equal energy, then axis by axis: short loops over contiguous rows, which
     # compile to vector instructions, where a loop over axes for each cell does not.

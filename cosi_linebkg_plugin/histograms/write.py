@@ -16,6 +16,7 @@ from .axes import write_axes
 from .axis import EventAxes, event_axes, load_histpy
 
 if TYPE_CHECKING:
+    import h5py
     from histpy import Axes, Histogram
 
 
@@ -97,9 +98,16 @@ def write_maps(
         group.attrs["format"] = "dense"
         write_axes(group, event_axes(axes))
         for key, (array, factor) in maps.items():
-            dataset = group.create_dataset(key, array.shape, float, track_times=False)
-            for block in _blocks(array.shape):
-                dataset[block] = array[block] * factor
+            write_array(group, key, array, factor)
+
+
+def write_array(
+    group: h5py.Group, name: str, array: NDArray[Any], factor: float, kind: type = float
+) -> None:
+    """Write a scaled array as a dataset of this kind of number, a part at a time."""
+    dataset = group.create_dataset(name, array.shape, kind, track_times=False)
+    for block in _blocks(array.shape):
+        dataset[block] = array[block] * factor
 
 
 def write_cells(

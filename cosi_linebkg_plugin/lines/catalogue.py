@@ -41,8 +41,16 @@ NEAR_REACH = 10.0
 
 BLEND_REACH, SKY_REACH = 3.0, 4.0  # keV
 
-#: Lines looked for in the sky, keV: 7Be, annihilation, 44Ti, 60Fe, 22Na, 60Fe, 26Al.
-SKY_LINES = (477.6035, 510.99895, 1157.022, 1173.228, 1274.537, 1332.492, 1808.65)
+#: Lines looked for in the sky [keV], and what makes them; those looked for most come first.
+SKY_LINES = {
+    1808.65: "26Al",
+    510.99895: "annihilation of positrons",
+    1157.022: "44Ti",
+    1332.492: "60Fe",
+    1173.228: "60Fe",
+    1274.537: "22Na",
+    477.6035: "7Be",
+}
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,10 @@ _ROWS_IN_BIN = 2.0
 
 #: A line would have been found above this many standard deviations of what lies under it.
 _SEEN_SIGMAS = 5.0
-#: Other lines of a nuclide count if they are at least this strong, relative to the row's.
+#: Other lines of a nuclide that are at least this strong, relative to the row's, may be missed.
 _PARTNER = 0.3
+#: Fainter ones are partners where they have the counts foretold within this factor.
+_FAINT_WITHIN = 3.0
 #: Share of the counts foretold by the row's line and the intensities that a line must have to be
 #: a partner, and that it would be missed with: efficiencies and summing are known to a factor of
 #: a few only.
@@ -45,6 +47,11 @@ _PARTNERS_PER_MISSING = 3
 _HIDDEN_BELOW = 150.0
 #: What a row without an intensity is ranked as, percent.
 _UNKNOWN_INTENSITY = 5.0
+#: A row with another nuclide's this close in rank (less than a partner line, 100 times the
+#: intensity, or 1.4 standard deviations) is no name unless a partner line speaks for it: at
+#: 1377.7 keV 57Ni has 20 times the intensity of 214Bi, which says nothing of how much of each is
+#: there.
+_DECIDED_BY = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,16 @@ class Match:
         """Whether the line may be the row's: energy and the nuclide's other lines."""
         return self.is_near and len(self.missing) <= len(self.partners) // _PARTNERS_PER_MISSING
 
+    @property
+    def rank(self) -> float:
+        """How likely the row is among those that agree: partner lines, intensity, distance."""
+        intensity = self.line.intensity or _UNKNOWN_INTENSITY
+        return (
+            min(len(self.partners), 3)
+            + 0.5 * math.log10(max(intensity, 0.1) / 100.0)
+            - 0.5 * self.sigmas**2
+        )
+
 
 @dataclass(frozen=True)
 class IdentifiedLine:
@@ -107,15 +124,36 @@ class IdentifiedLine:
 
     @property
     def match(self) -> Match | None:
-        """The likeliest row, or None if none agrees."""
-        return self.matches[0] if self.matches and self.matches[0].agrees else None
+        """The likeliest row; None if none agrees, or nothing tells it from another nuclide's."""
+        if not self.matches or not self.matches[0].agrees or self.rivals:
+            return None
+        return self.matches[0]
+
+    @property
+    def rivals(self) -> tuple[Match, ...]:
+        """Rows of other nuclides that agree as well as the likeliest one, by the energy alone.
+
+        Parents of one level, which have the same mass number, make one line and are no rivals
+        (52Mn and 52V, 60Co and 60Cu).
+        """
+        first = next(iter(self.matches), None)
+        if first is None or not first.agrees or first.partners or _is_annihilation(first.line):
+            return ()
+        return tuple(
+            m
+            for m in self.matches[1:]
+            if m.agrees
+            and "doubtful" not in m.line.flags
+            and _mass_number(m.line) != _mass_number(first.line)
+            and first.rank - m.rank < _DECIDED_BY
+        )
 
     @property
     def name(self) -> str:
         """The isotope, with a question mark for a doubtful row.
 
-        "?" if rows agree with the energy, but not with the lines that are and are not there; ""
-        if no row is near.
+        "?" if rows agree with the energy, but not with the lines that are and are not there, or
+        if nothing tells those of several nuclides apart; "" if no row is near.
         """
         if self.match is not None:
             return self.match.line.isotope + "?" * ("doubtful" in self.match.line.flags)
@@ -174,7 +212,7 @@ def match_energy(
     By the energy alone: rows that agree come before others, among them those without doubt before
     doubtful ones, then by distance. None agrees with an energy whose error exceeds `spacing`,
     nor with one from bins [keV] that hold `_ROWS_IN_BIN` rows on average: it may be of several
-    lines.
+    lines. Annihilation, in every spectrum, agrees even there.
     """
     found = []
     apart = spacing(energy)
@@ -182,7 +220,8 @@ def match_energy(
     for row in instrumental_lines(near=energy):
         spread = math.hypot(error or 0.0, row.uncertainty or 0.0, SCALE_ERROR)
         difference = energy - row.energy
-        found.append(Match(row, difference, difference / spread, known=known))
+        here = known or _is_annihilation(row)  # in any spectrum, whatever else is in the bin
+        found.append(Match(row, difference, difference / spread, known=here))
     return tuple(sorted(found, key=lambda m: (not m.agrees, "doubtful" in m.line.flags)))
 
 
@@ -208,7 +247,7 @@ def identify_lines(
         energy = float(seen.energies[i])
         near = match_energy(energy, seen.errors[i], seen.bin_width(energy))
         matches = [_with_partners(m, i, seen) if m.is_near else m for m in near]
-        matches.sort(key=_likelihood)
+        matches.sort(key=_order)
         given = energy if scale is None else float(scale.original(energy))
         lines.append(IdentifiedLine(name, given, seen.errors[i], tuple(matches)))
     return tuple(sorted(lines, key=lambda line: line.energy))
@@ -247,20 +286,24 @@ def _with_partners(match: Match, line: int, seen: _Seen) -> Match:
     row = match.line
     partners: list[float] = []
     missing: list[float] = []
-    for other, foretold in _partners(row, float(seen.counts[line])):
+    for other, foretold, faint in _partners(row, float(seen.counts[line])):
         spread = math.hypot(other.uncertainty or 0.0, SCALE_ERROR)
         found = seen.near(other.energy, spread)
         if found == line:
             continue
-        if found is not None and seen.counts[found] >= foretold * _PARTNER_SHARE:
+        counts = 0.0 if found is None else float(seen.counts[found])
+        if faint:
+            if foretold / _FAINT_WITHIN <= counts <= foretold * _FAINT_WITHIN:
+                partners.append(float(seen.energies[found]))
+        elif found is not None and counts >= foretold * _PARTNER_SHARE:
             partners.append(float(seen.energies[found]))
         elif other.energy >= _HIDDEN_BELOW and foretold * _MISSED_SHARE > seen.least(other.energy):
             missing.append(other.energy)
     return replace(match, partners=tuple(partners), missing=tuple(missing))
 
 
-def _partners(row: CatalogueLine, counts: float) -> Sequence[tuple[CatalogueLine, float]]:
-    """The nuclide's other rows that count, and the counts that they should have.
+def _partners(row: CatalogueLine, counts: float) -> Sequence[tuple[CatalogueLine, float, bool]]:
+    """The nuclide's other rows, the counts that they should have, and whether they are faint.
 
     The efficiency is taken to fall as 1/E above the row, and to be flat below it.
     """
@@ -277,30 +320,33 @@ def _partners(row: CatalogueLine, counts: float) -> Sequence[tuple[CatalogueLine
             if any(abs(other.energy - row.energy - step) < 0.1 for step in steps)
             and "escape" not in other.flags
         ]
-        return [(other, counts) for other in whole]
+        return [(other, counts, False) for other in whole]
     if row.intensity is None:
         return []
-    strong = [
-        other
-        for other in family
-        if other.intensity is not None and other.intensity >= _PARTNER * row.intensity
-    ]
     return [
         (
             other,
-            counts * (other.intensity or 0.0) / row.intensity * min(1.0, row.energy / other.energy),
+            counts * other.intensity / row.intensity * min(1.0, row.energy / other.energy),
+            other.intensity < _PARTNER * row.intensity,
         )
-        for other in strong
+        for other in family
+        if other.intensity is not None
     ]
 
 
-def _likelihood(match: Match) -> tuple[bool, bool, float]:
-    """Key that puts the likeliest match first."""
-    intensity = match.line.intensity or _UNKNOWN_INTENSITY
-    score = (
-        min(len(match.partners), 3)
-        + 0.5 * math.log10(max(intensity, 0.1) / 100.0)
-        - 0.5 * match.sigmas**2
-    )
-    rank = -score if match.is_near else abs(match.difference)
-    return not match.agrees, "doubtful" in match.line.flags, rank
+def _is_annihilation(row: CatalogueLine) -> bool:
+    return row.process == "annihilation"
+
+
+def _mass_number(row: CatalogueLine) -> str:
+    """Digits that the isotope begins with."""
+    return row.isotope[: len(row.isotope) - len(row.isotope.lstrip("0123456789"))]
+
+
+def _order(match: Match) -> tuple[bool, bool, bool, float]:
+    """Key that puts the likeliest match first.
+
+    Annihilation, in every spectrum, goes before the nuclides with a line near 511 keV.
+    """
+    rank = -match.rank if match.is_near else abs(match.difference)
+    return not match.agrees, "doubtful" in match.line.flags, not _is_annihilation(match.line), rank

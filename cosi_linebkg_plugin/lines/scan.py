@@ -125,3 +125,9 @@ def _reached(
     below = above + (_LENGTHS * shape.values["length"] if shape.form.tail else 0.0)
     ends = np.searchsorted(spectrum.edges, [energies[0] - below, energies[-1] + above])
     return slice(max(int(ends[0]) - 1, 0), min(int(ends[1]), n_bins))
+
+
+def maxima(z: Array) -> NDArray[np.bool_]:
+    """Where values are not below their neighbours."""
+    padded = np.concatenate(([-np.inf], z, [-np.inf]))
+    return np.asarray((z >= padded[:-2]) & (z >= padded[2:]))

@@ -24,7 +24,7 @@ from ..fit.minimise import check_degrees_of_freedom, fit_spectrum
 from ..fit.numbers import hides_width, unseen_widths
 from ..fit.result import LineBackgroundFit
 from ..fit.score import global_significance, threshold
-from ..model.spec import TAIL_START
+from ..model.spec import SHOWS_PARTS, TAIL_START
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.components import SpectralModel
 from ..spectrum.lineshapes import EnergyGrid
@@ -33,7 +33,7 @@ from .identify import energy_scale, identify_lines, match_energy
 from .notes import search_notes
 from .peaks import described, is_peak
 from .places import SEPARATION, allowed_ranges, in_windows
-from .scan import scan
+from .scan import maxima, scan
 from .trial import (
     FREE_SHARE,
     TAIL_FROM,
@@ -43,6 +43,7 @@ from .trial import (
     Shape,
     TrialFit,
     TrialLine,
+    check_scale_options,
     checked_settings,
     expected_fall,
     fit_quickly,
@@ -156,31 +157,36 @@ def find_lines(
     again at the end, with all lines in place.
     """
     spectrum = given_spectrum(spectrum, mask)
-    _refuse_both(calibrate, fix_to_catalogue)
+    check_scale_options(calibrate, fix_to_catalogue)
     form = Form(continuum, width, bool(tail), bool(step))
-    settings = checked_settings(spectrum, sigma, form, false_alarm, max_lines, pivot, bend)
-    search = _Search(spectrum, settings)
-    search.run()
-    if search.shape.form.continuum != continuum:
-        # a bend that lines caused which are found more easily without it
-        straight = _Search(spectrum, replace(settings, bend=False))
-        straight.run()
-        search = min(search, straight, key=lambda x: x.score(x.fit))
+    options = (form, false_alarm, max_lines, pivot, bend)
+    search = _searched(spectrum, checked_settings(spectrum, sigma, *options))
+    found = search.width_of_annihilation()
+    if found and (found < SHOWS_PARTS) != (search.settings.sigma < SHOWS_PARTS):
+        again = _searched(spectrum, checked_settings(spectrum, found, *options))
+        search = min(search, again, key=lambda x: x.score(x.fit))
     return search.result(fix_to_catalogue, calibrate)
 
 
-def check_search(spectrum: EnergySpectrum, **options: Any) -> None:
-    """Refuse options of `find_lines` that a spectrum cannot be searched with, without any work.
+def _searched(spectrum: EnergySpectrum, settings: Settings) -> _Search:
+    """A finished search."""
+    search = _Search(spectrum, settings)
+    search.run()
+    if search.shape.form.continuum == settings.form.continuum:
+        return search
+    # a bend that lines caused which are found more easily without it
+    straight = _Search(spectrum, replace(settings, bend=False))
+    straight.run()
+    return min(search, straight, key=lambda x: x.score(x.fit))
 
-    Raises
-    ------
-    ModelError
-    """
+
+def check_search(spectrum: EnergySpectrum, **options: Any) -> None:
+    """Refuse options of `find_lines` by a ModelError, without any work."""
     form = Form(*(options[name] for name in ("continuum", "width", "tail", "step")))
     known = ("sigma", "false_alarm", "max_lines", "pivot", "bend")
     sigma, false_alarm, max_lines, pivot, bend = (options[name] for name in known)
     checked_settings(spectrum, sigma, form, false_alarm, max_lines, pivot, bend)
-    _refuse_both(options["calibrate"], options["fix_to_catalogue"])
+    check_scale_options(options["calibrate"], options["fix_to_catalogue"])
 
 
 class _Search:
@@ -215,6 +221,16 @@ class _Search:
     def separation(self, energy: Any) -> Any:
         """Least distance of two lines, keV."""
         return SEPARATION * self.width(energy)
+
+    def width_of_annihilation(self) -> float | None:
+        """Width of the lines at 511 keV, or of the one there if that is less; None if held."""
+        line = next((x for x in self.lines if x.is_annihilation), None)
+        if line is None:
+            return None
+        widths = [x for role, x in line.own if role == "sigma"]
+        if len(self.lines) > 1 and self.shape.form.free_width:
+            widths.append(float(self.shape.sigma(line.energy)))
+        return min(widths, default=None)
 
     @property
     def allowed(self) -> list[tuple[float, float]]:
@@ -355,7 +371,7 @@ class _Search:
         """Maxima of a scan and their significance, the largest first, peaks or not."""
         z, energies, amplitudes = self._scan()
         # the likelihood ratio differs by less where it matters
-        likely = np.flatnonzero(_maxima(z) & (z >= 0.9 * self.threshold))
+        likely = np.flatnonzero(maxima(z) & (z >= 0.9 * self.threshold))
         for i in likely[np.argsort(-z[likely], kind="stable")]:
             yield float(z[i]), TrialLine(float(energies[i]), max(float(amplitudes[i]), 1.0))
 
@@ -781,20 +797,3 @@ class _Search:
             ) from error
         self._accept(TrialFit.of(fixed), self.shape)
         return fixed
-
-
-def _maxima(z: Array) -> NDArray[np.bool_]:
-    """Where values are not below their neighbours."""
-    padded = np.concatenate(([-np.inf], z, [-np.inf]))
-    return np.asarray((z >= padded[:-2]) & (z >= padded[2:]))
-
-
-# --- input ------------------------------------------------------------------------------------
-
-
-def _refuse_both(calibrate: bool, fix_to_catalogue: bool) -> None:
-    if calibrate and fix_to_catalogue:
-        raise ModelError(
-            "calibrate changes the scale that names go by, fix_to_catalogue the energies of the "
-            "fit: on a scale that is off these would be wrong; choose one of them."
-        )

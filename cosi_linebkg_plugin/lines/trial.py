@@ -19,11 +19,10 @@ from ..fit.objective import Objective, start_inside
 from ..fit.restarts import LONGEST_TAIL
 from ..fit.result import LineBackgroundFit
 from ..model.spec import (
-    ANNIHILATION,
-    ANNIHILATION_REACH,
     CONTINUA,
     SIGMA_LIMITS,
     WIDTHS,
+    is_annihilation,
     numerical_model,
     spectrum_parts,
 )
@@ -131,7 +130,7 @@ class TrialLine:
     @property
     def is_annihilation(self) -> bool:
         """Whether it has a width of its own."""
-        return abs(self.energy - ANNIHILATION) <= ANNIHILATION_REACH
+        return is_annihilation(self.energy)
 
 
 @dataclass(frozen=True)
@@ -373,7 +372,7 @@ def _own_roles(model: SpectralModel) -> dict[int, dict[int, str]]:
     for i in lines:
         component = model.components[i]
         energy = model.parameters[component.energy].value
-        if abs(energy - ANNIHILATION) <= ANNIHILATION_REACH:
+        if is_annihilation(energy):
             names = {s: _role(model.names[s]) for s in component.slots[2:]}
             own[i] = {s: r for s, r in names.items() if users[s] == 1 and _is_own(r)}
     return own
@@ -473,3 +472,17 @@ def given_spectrum(spectrum: Any, mask: Any) -> EnergySpectrum:
     if len(ranges) == 2 and all(np.ndim(x) == 0 for x in ranges):
         ranges = [mask]
     return spectrum.with_mask([in_kev(r, "mask") for r in ranges])
+
+
+def check_scale_options(calibrate: bool, fix_to_catalogue: bool) -> None:
+    """Refuse two options of `find_lines` that contradict each other.
+
+    Raises
+    ------
+    ModelError
+    """
+    if calibrate and fix_to_catalogue:
+        raise ModelError(
+            "calibrate changes the scale that names go by, fix_to_catalogue the energies of the "
+            "fit: on a scale that is off these would be wrong; choose one of them."
+        )

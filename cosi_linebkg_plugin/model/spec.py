@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import ModelError
 from ..spectrum.axis import check_range
-from ..spectrum.components import ROLES, Component, Parameter, SpectralModel
+from ..spectrum.components import BENT_CONTINUA, ROLES, Component, Parameter, SpectralModel
 from ..units import in_kev, to_kev
 
 #: A line without a window may move this far from its energy [keV], but not past half the
@@ -28,7 +28,7 @@ SIGMA_LIMITS = (0.1, 50.0)
 #: Start of a low-energy tail, share of the counts and length [keV], and limits of the length [keV].
 TAIL_START, TAIL_LENGTHS = (0.2, 10.0), (0.5, 200.0)
 
-CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
+CONTINUA = ("powerlaw", *BENT_CONTINUA)
 
 WIDTHS = ("constant", "linear")
 
@@ -260,10 +260,15 @@ def line_table(lines: Iterable[Any], sigma: float) -> list[Line]:
     return table
 
 
+def is_annihilation(energy: float) -> bool:
+    """Whether a line of this energy [keV] is that of annihilating positrons."""
+    return abs(energy - ANNIHILATION) <= ANNIHILATION_REACH
+
+
 def _width_of(width: Any, energy: float, sigma: float, number: int) -> str:
     """The width of a line, one of `OF_A_LINE`, by default by its energy [keV]."""
     if width is None:
-        if abs(energy - ANNIHILATION) > ANNIHILATION_REACH:
+        if not is_annihilation(energy):
             return "shared"
         return "annihilation" if sigma < SHOWS_PARTS else "own"
     if width not in OF_A_LINE:

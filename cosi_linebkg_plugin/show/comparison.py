@@ -39,7 +39,7 @@ def plot_comparison(
     ----------
     comparisons : sequence of Comparison
         Of the same observed counts; at most 6.
-    axis : "Phi" or "PsiChi"
+    axis : "Phi", "PsiChi" or "Em"
         PsiChi is down-graded as in the comparison.
     ax : sequence of Axes, optional
         One more than there are comparisons; default: a new figure.
@@ -72,19 +72,21 @@ def plot_comparison(
         panel.plot(x, p.chi, "o", ms=2.5, color=color)
         panel.axhspan(-1.0, 1.0, color=LIGHT_GREY, alpha=0.5, lw=0, zorder=0.2)
         panel.axhline(0.0, color=GREY, lw=0.8, zorder=0.5)
-        panel.set(ylim=(-reach, reach), ylabel=r"$\chi$")
+        panel.set(ylim=(-reach, reach), ylabel="χ")
         panel.set_title(_in_words(c, p), fontsize=LABEL_SIZE, loc="left", pad=2.0)
     for panel in (upper, *below[:-1]):
         panel.tick_params(labelbottom=False)
     if ax is None:
         figure.set_size_inches(7.5, 3.4 + 1.4 * len(parts))
-    cell = "bin" if axis == "Phi" else "pixel"
+    cell = "pixel" if axis == "PsiChi" else "bin"
     upper.set(ylabel=f"counts per {cell},\ntemplates scaled")
-    upper.set_xlim((0, 180) if axis == "Phi" else (0, parts[0].chi.size))
-    upper.set_ylim(bottom=0 if axis == "Phi" else None)
+    edges = parts[0].edges
+    whole = (0, parts[0].chi.size) if edges is None else (edges[0], edges[-1])
+    upper.set_xlim((0, 180) if axis == "Phi" else whole)
+    upper.set_ylim(bottom=None if axis == "PsiChi" else 0)
     mark_suppressed_zero(upper)
-    pixel = rf"$\psi\chi$ [pixel, nside {parts[0].nside}]"
-    below[-1].set_xlabel(r"$\phi$ [deg]" if axis == "Phi" else pixel)
+    pixel = f"ψχ [pixel, nside {parts[0].nside}]"
+    below[-1].set_xlabel({"Phi": "φ [deg]", "Em": "energy [keV]"}.get(axis, pixel))
     legend_above(upper, 3)
     return figure
 
@@ -104,5 +106,5 @@ def _in_words(comparison: Comparison, part: Projection) -> str:
     return (
         f"{short(c.name)}: its own total {c.counts:,.0f}, observed {c.observed:,.0f} "
         f"({c.difference_percent:+.1f} ± {c.difference_error_percent:.1f} %), drawn times "
-        f"{c.observed / c.counts:.3g}\nshape: $\\chi^2$/dof = {part.chi2:.0f}/{part.dof}, p {p}"
+        f"{c.observed / c.counts:.3g}\nshape: χ²/dof = {part.chi2:.0f}/{part.dof}, p {p}"
     )

@@ -80,7 +80,7 @@ def plot_control_ranges(
         lower.plot(middle[~poor], ratio[~poor], marker, ms=4, color=color, label=axis)
         lower.plot(middle[poor], ratio[poor], marker, ms=4, color=color, mfc="none")
     lower.axhline(1.0, color=GREY, lw=0.8, zorder=0.5)
-    lower.set(ylim=(0.0, None), ylabel=r"$\chi^2$/dof", xlabel="energy [keV]")
+    lower.set(ylim=(0.0, None), ylabel="χ²/dof", xlabel="energy [keV]")
     if source_range is not None:
         for n, panel in enumerate((upper, lower)):
             label = None if n else "source range"

@@ -41,6 +41,8 @@ LABEL_SIGNIFICANCE = 5.0  # standard deviations above which a line gets a label
 
 LABEL_SIZE = 7.5  # points
 
+_DPI = 200  # of pictures
+
 RESIDUAL_REACH = 3.5  # standard deviations, at least
 
 
@@ -68,8 +70,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 def rendered(figure: Figure, kind: str = "png") -> bytes:
     """A figure as the bytes of a file of this kind, at 200 dpi."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=200)
+    buffer, layout = BytesIO(), figure.get_layout_engine()
+    if layout is not None and kind == "png":  # savefig would draw the whole figure for it, twice
+        shown, figure.dpi = figure.dpi, _DPI
+        layout.execute(figure)
+        figure.dpi = shown
+        figure.set_layout_engine(None)
+    try:
+        figure.savefig(buffer, format=kind, dpi=_DPI)
+    finally:
+        if layout is not None:
+            figure.set_layout_engine(layout)
     return buffer.getvalue()
 
 
@@ -173,14 +184,22 @@ def short(name: str, most: int = 30) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
+def raised(text: str) -> str:
+    """Digits, signs and "m" as superscripts.
+
+    Characters of the font: matplotlib's mathematics takes longer to set up than a figure to draw.
+    """
+    return text.translate(str.maketrans("0123456789+-m", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ᵐ"))
+
+
 def axis_edges(axis: EventAxis, name: str) -> tuple[NDArray[np.float64], str]:
     """Edges as numbers, and the label of the axis with its unit."""
     if name == "Time":  # without unit in s
         edges = np.asarray(edges_in(axis, "s"), dtype=float)
         return (edges - edges[0]) / 86400.0, "time since start [d]"
     if name == "PsiChi":
-        return np.arange(axis.nbins + 1, dtype=float), r"$\psi\chi$ [pixel]"
-    title, unit = {"Phi": (r"$\phi$", "deg"), "Em": ("energy", "keV")}.get(name, (name, axis.unit))
+        return np.arange(axis.nbins + 1, dtype=float), "ψχ [pixel]"
+    title, unit = {"Phi": ("φ", "deg"), "Em": ("energy", "keV")}.get(name, (name, axis.unit))
     values = axis.edges if unit is None else edges_in(axis, unit)
     return np.asarray(values, dtype=float), f"{title} [{unit}]" if unit else title
 

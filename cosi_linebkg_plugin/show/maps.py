@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Names of a frame and of its coordinates, by that of astropy's frame.
 _FRAMES = {
-    "galactic": ("Galactic", "$l$", "$b$"),
+    "galactic": ("Galactic", "l", "b"),
     "icrs": ("ICRS", "RA", "Dec"),
     "spacecraftframe": ("spacecraft", "lon", "lat"),
 }
@@ -122,7 +122,7 @@ def _phi_maps(
     rest = [n for n in names if n != "Phi"]
     return [
         _Map(
-            rf"$\phi$ = {edges[i]:g}-{edges[i + 1]:g}°",
+            f"φ = {edges[i]:g}-{edges[i + 1]:g}°",
             sum_to(slices[i], rest, "PsiChi"),
             template.event_axes["PsiChi"],
             _COUNTS,
@@ -139,7 +139,7 @@ def _observed_maps(template: BackgroundTemplate, observed: Any, nside: int) -> l
     return [
         _Map("template at the observed total", part.expected, coarse, unit),
         _Map("observed", part.observed, coarse, unit),
-        _Map(f"chi, nside {coarse}", part.chi, coarse, r"$\chi$, observed - template"),
+        _Map(f"chi, nside {coarse}", part.chi, coarse, "χ, observed - template"),
     ]
 
 
@@ -153,7 +153,7 @@ def _draw_map(
     """
     nside = pixels if isinstance(pixels, int) else pixels.nside
     nest = not isinstance(pixels, int) and str(pixels.scheme).upper() == "NESTED"
-    lon, lat = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-90, 90, 361))
+    lon, lat = np.meshgrid(np.linspace(-180, 180, 481), np.linspace(-90, 90, 241))
     centers = 0.5 * (lon[:-1, 1:] + lon[:-1, :-1]), 0.5 * (lat[1:, :-1] + lat[:-1, :-1])
     colatitudes, longitudes = np.pi / 2 - np.radians(centers[1]), np.radians(-centers[0])
     shown = values[ang2pix(nside, colatitudes, longitudes, nest=nest)]

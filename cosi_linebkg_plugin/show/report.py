@@ -39,6 +39,16 @@ CAPTIONS = {
         "of the slices' counts, that of the norm is named. Observed counts, where they were given, "
         "hold the source as well; below, their distance from the template in standard deviations."
     ),
+    "energies": (
+        "The background's spectrum inside the source range, by component, in counts per keV; the "
+        "bands are the errors of the amounts. Observed counts, where they were given, hold the "
+        "source as well; below, their distance from the template in standard deviations."
+    ),
+    "phi_energy": (
+        "Compton scattering angle against energy: the template, and beside it the observed counts "
+        "where they were given. Curves: a photon of fixed energy leaves the first scatter "
+        "(dashed), or is all of its first deposit (dotted)."
+    ),
     "phi_truth": (
         "The template along the Compton scattering angle against the simulated truth, which has no "
         "noise: chi is in units of the template's own error."

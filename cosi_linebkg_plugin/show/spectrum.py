@@ -26,6 +26,7 @@ from .figure import (
     mark_suppressed_zero,
     panels,
     poisson_errors,
+    raised,
     sigma_axis,
 )
 
@@ -106,9 +107,7 @@ def _draw_counts(ax: Axes, fit: LineBackgroundFit, names: bool) -> None:
     ax.errorbar(spectrum.centers, data, bars, fmt="none", ecolor=GREY, elinewidth=0.6, zorder=2)
     steps(total, color=VERMILLION, lw=2.2, zorder=3, label="model")
     band: dict[str, Any] = {"baseline": total - error, "fill": True, "alpha": 0.35, "lw": 0}
-    ax.stairs(
-        total + error, edges, color=VERMILLION, zorder=2.5, label=r"its error (1 $\sigma$)", **band
-    )
+    ax.stairs(total + error, edges, color=VERMILLION, zorder=2.5, label="its error (1 σ)", **band)
     area: dict[str, Any] = {"fill": True, "alpha": 0.45, "lw": 0, "zorder": 1}
     if fit.model.lines:
         label = "lines (energies in keV)"
@@ -135,7 +134,7 @@ def _draw_residuals(ax: Axes, fit: LineBackgroundFit) -> None:
     share = _model_error(fit) / np.sqrt(np.maximum(fit.expected_total, 1.0))
     band: dict[str, Any] = {"fill": True, "alpha": 0.3, "lw": 0, "zorder": 0.3}
     ax.stairs(share, spectrum.edges, baseline=-share, color=VERMILLION, **band)
-    limit = sigma_axis(ax, residuals[spectrum.used], r"residual [$\sigma$]")
+    limit = sigma_axis(ax, residuals[spectrum.used], "residual [σ]")
     beyond = np.sign(residuals) * (np.abs(residuals) > 0.95 * limit)
     for marker, chosen, face in (
         ("o", spectrum.used, BLACK),
@@ -176,8 +175,8 @@ def isotope_label(name: str) -> str:
     """A name of the catalogue for a figure: "26Al" with its mass number raised, and a space."""
     parts = re.fullmatch(r"(\d+m?)([A-Z][a-z]?\??)", name)
     if parts:
-        return f"$^{{\\mathrm{{{parts[1]}}}}}${parts[2]} "
-    return f"{name} ".replace("e+e-", "$e^+e^-$") if name else ""
+        return f"{raised(parts[1])}{parts[2]} "
+    return f"{name} ".replace("e+e-", f"e{raised('+')}e{raised('-')}") if name else ""
 
 
 def _label_lines(
@@ -200,12 +199,15 @@ def _label_lines(
     places = isotonic_regression(energies - offsets).x
     places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
     bins = np.searchsorted(edges, energies, side="right") - 1
-    arrow = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "shrinkB": 3, "relpos": (0.5, 0)}
+    # from a little below the text; to cut lines off at the text would take longer than all else
+    arrow: dict[str, Any] = {"arrowstyle": "-", "lw": 0.5, "color": GREY, "relpos": (0.5, -0.06)}
+    arrow |= {"patchA": None, "shrinkA": 0, "shrinkB": 0}
     frame = ax.get_xaxis_transform()
+    gap = 0.01 * np.ptp(ax.get_ylim())
     for (x, name), place, y in zip(chosen, places, heights[bins], strict=True):
         text = f"{isotope_label(name)}{x:.1f}"
         label = ax.annotate(
-            text, (x, y), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
+            text, (x, y + gap), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
         )
         label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5)
 

@@ -25,6 +25,7 @@ from .figure import (
     legend_above,
     panels,
     poisson_errors,
+    raised,
     sigma_axis,
 )
 
@@ -79,7 +80,7 @@ def plot_projection(
     upper, *below = axes
     steps = partial(upper.stairs, edges=edges, baseline=None)
     band: dict[str, Any] = {"baseline": counts - errors, "fill": True, "alpha": 0.5, "lw": 0}
-    own = rf"template $\pm$ 1 $\sigma$ of the slices' counts; {_norm_error(template)}"
+    own = f"template ± 1 σ of the slices' counts; {_norm_error(template)}"
     upper.stairs(counts + errors, edges, color=SKY_BLUE, label=own, **band)
     steps(counts, color=BLUE, lw=1.4, label="template")
     if len(template.labels) > 1:
@@ -129,7 +130,7 @@ def plot_weights(template: BackgroundTemplate, ax: Axes | None = None) -> Figure
             weights / 10.0**power, edges, baseline=None, color=color, ls=style, lw=1.4, label=label
         )
     draw_ranges(axes, template.fit, template.source_range)
-    unit = f" [$10^{{{power}}}$]" if power else ""
+    unit = f" [10{raised(str(power))}]" if power else ""
     axes.set(xlabel="energy [keV]", ylabel=f"weight of a slice{unit}")
     legend_above(axes, 4)
     return figure
@@ -183,7 +184,7 @@ def _norm_error(template: BackgroundTemplate) -> str:
         return f"the amount of {', '.join(template.unknown)} is not known"
     if not total > 0:
         return "norm 0"
-    return f"norm $\\pm$ {100.0 * template.total_error / total:.2g} %"
+    return f"norm ± {100.0 * template.total_error / total:.2g} %"
 
 
 def _draw_chi(
@@ -209,10 +210,10 @@ def _draw_chi(
         if name == "truth" and values.sum() > 0:
             values, title = values * counts.sum() / values.sum(), "truth at the template's total"
         chi = (counts - values)[known] / noise[name][known]
-        label = f"{title}: $\\chi^2$ / bins = {np.sum(chi**2):.1f} / {chi.size}"
+        label = f"{title}: χ² / bins = {np.sum(chi**2):.1f} / {chi.size}"
         ax.plot(centers[known], chi, ls="none", ms=3, label=label, **styles[name])
         shown.append(chi)
-    sigma_axis(ax, np.concatenate(shown), r"$\chi$")
+    sigma_axis(ax, np.concatenate(shown), "χ")
     legend_above(ax, 2)
 
 

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BinningError, DataError
+from ..io.guard import brief, shown
 from ..units import array_in, counts_in
 
 #: Two energies closer than this fraction of a bin are the same edge: edges written in MeV or
 #: as float32 come back a rounding error away from where a range in keV says they are.
 EDGE_TOLERANCE = 1e-6
+
+#: Bins of an axis that is made from a width; far more than the telescope resolves.
+MOST_BINS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -165,6 +169,37 @@ def check_edges(edges: Any) -> NDArray[np.float64]:
         f"Energy edges must increase, but edge {i + 1} ({array[i + 1]:g} keV) follows "
         f"edge {i} ({array[i]:g} keV)."
     )
+
+
+def spaced_edges(text: str, most: int = MOST_BINS) -> NDArray[np.float64]:
+    """Energy edges [keV] from "low:high:width".
+
+    Parameters
+    ----------
+    text : str
+    most : int
+        More bins are refused.
+
+    Raises
+    ------
+    BinningError
+    """
+    try:
+        low, high, width = (float(part) for part in text.split(":"))
+        if not (0 < low < high and width > 0):
+            hint = f"; is {high:g}:{low:g}:{width:g} meant?" if low > high > 0 < width else ""
+            raise ValueError(f"low must be above 0, high above low, the width above 0{hint}")
+        n = round((high - low) / width)
+        if n > most:
+            raise ValueError(f"{n} bins, at most {most}")
+        if n < 1 or abs(n * width - (high - low)) > EDGE_TOLERANCE * width:
+            raise ValueError("the width does not divide the range")
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise BinningError(
+            f'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5"; got '
+            f"{shown(text)} ({brief(error)})."
+        ) from error
+    return np.linspace(low, high, n + 1)
 
 
 def require_counts(spectrum: EnergySpectrum) -> None:

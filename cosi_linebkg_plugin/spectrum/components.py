@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,9 @@ from .lineshapes import EnergyGrid, tail_folds
 from .priors import Prior
 
 Array = NDArray[np.float64]
+
+#: Continua that bend, by the kind of their component.
+BENT_CONTINUA = ("broken_powerlaw", "powerlaw_polynomial")
 
 #: Parameter roles of each kind of component, in the order of its slots.
 ROLES = {
@@ -443,6 +447,30 @@ def range_counts(
     return counts, jac
 
 
+def component_counts(
+    model: SpectralModel, index: int, theta: Array, bins: Array, edges: Array
+) -> tuple[Array, Array]:
+    """Expected counts of one component in each of some energy bins, and their derivatives.
+
+    Parameters
+    ----------
+    bins : ndarray, shape (n + 1,), keV
+        None reaches across an edge of the fit.
+    edges : ndarray, shape (n_bins + 1,), keV
+        Those of the fit: a function read back from a file is known there alone.
+
+    Returns
+    -------
+    counts : ndarray, shape (n,)
+    derivatives : ndarray, shape (n_parameters, n)
+    """
+    if model.components[index].table is None:
+        return model.select([index]).bind(bins, FULL_REACH).counts_and_jacobian(theta)
+    alone, pairs = model.select([index]), itertools.pairwise(bins.tolist())
+    found = [range_counts(alone, theta, a, b, edges) for a, b in pairs]
+    return np.array([c[0] for c, _ in found]), np.array([j[0] for _, j in found]).T
+
+
 def line_share(
     model: SpectralModel,
     theta: Array,
@@ -462,13 +490,23 @@ def line_share(
     share : float
     derivatives : ndarray, shape (n_parameters,)
     """
+    bins = np.array(energy_range, dtype=float)
+    share, slopes = line_shares(model, theta, index, energy, bins)
+    return float(share[0]), slopes[:, 0]
+
+
+def line_shares(
+    model: SpectralModel, theta: Array, index: int, energy: float, bins: Array
+) -> tuple[Array, Array]:
+    """As `line_share` in each bin between edges `bins` [keV]; shapes (n,) and (n_parameters, n)."""
     n = len(model.parameters)
     moved = replace(model.components[index], slots=(n, n + 1, *model.components[index].slots[2:]))
     parameters = (*model.parameters, Parameter("F", 1.0), Parameter("mu", energy))
     alone = SpectralModel(parameters, (moved,), derived=model.derived)
-    bound = alone.bind(np.array(energy_range, dtype=float), FULL_REACH)
-    share, slopes = bound.counts_and_jacobian(np.append(theta, [1.0, energy]))
-    return float(share[0]), slopes[:n, 0]
+    shares, slopes = alone.bind(bins, FULL_REACH).counts_and_jacobian(
+        np.append(theta, [1.0, energy])
+    )
+    return shares, slopes[:n]
 
 
 def bin_counts(model: SpectralModel, theta: Array, edges: Array) -> tuple[Array, Array]:

@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
-from ..spectrum.axis import check_inside, overlapping_bins
+from ..spectrum.axis import EDGE_TOLERANCE, check_inside, overlapping_bins
 from ..spectrum.components import (
     BoundModel,
     SpectralModel,
+    component_counts,
     counts_in_bins,
     line_share,
+    line_shares,
     range_counts,
 )
 from ..spectrum.kernels import FULL_REACH
 from ..units import to_kev
+from .energy_bins import EnergyBins
 
 if TYPE_CHECKING:
     from ..fit.result import LineBackgroundFit
@@ -46,16 +49,22 @@ class LineRatio:
     line, tracer : float, keV
         Energy of the line, and of the fitted tracer line.
     value, error : float
-        Ratio of their counts, and its standard error.
+        Ratio of their counts, and its standard error. Without a value the amount is not known, but
+        how the line's energies are distributed: as those of the tracer, at its own energy.
     """
 
     line: float
     tracer: float
-    value: float
+    value: float | None = None
     error: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.value) and self.value > 0 and self.error >= 0):
+        if self.value is None:
+            if self.error:
+                raise TemplateError(
+                    "line_ratio has an error, but no value that it is the error of."
+                )
+        elif not (np.isfinite(self.value) and self.value > 0 and self.error >= 0):
             raise TemplateError(
                 f"line_ratio needs value > 0 and error >= 0, got {self.value:g} +- {self.error:g}."
             )
@@ -70,15 +79,35 @@ class LineRatio:
             return cls(
                 to_kev(row.pop("line")),
                 to_kev(row.pop("tracer")),
-                float(row.pop("value")),
+                None if (value := row.pop("value", None)) is None else float(value),
                 float(row.pop("error", 0.0)),
                 **row,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise TemplateError(
-                "line_ratio takes {line: keV, tracer: keV, value: number, error: number}, got "
-                f"{value!r} ({error})."
+                "line_ratio takes {line: keV, tracer: keV, value: number, error: number}, value "
+                f"and error only where the amount is known, got {value!r} ({error})."
             ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class BinAmounts:
+    """Counts of `LABELS` in energy bins of the source range.
+
+    Attributes
+    ----------
+    counts : ndarray, shape (2, n_bins)
+    jacobian : ndarray, shape (2, n_bins, n_parameters)
+    per_ratio : ndarray, shape (n_bins,)
+        Counts of lines per unit of the line ratio; 0 without one.
+    in_fit : ndarray, shape (2, n_bins, n_em)
+        What each bin of the fit holds of `counts`.
+    """
+
+    counts: Array
+    jacobian: Array
+    per_ratio: Array
+    in_fit: Array
 
 
 class SourceAmounts:
@@ -110,11 +139,13 @@ class SourceAmounts:
         ratio: LineRatio | None = None,
     ) -> None:
         self.model, self.ratio = model, ratio
+        self._value = (ratio.value or 0.0) if ratio is not None else 0.0
         low, high = source_range
         self.low, self.high = check_inside(edges, low, high, "source range")
         self._edges = edges
         self._is_line = np.array([c.is_line for c in model.components])
         self._bound: list[BoundModel | None] | None = None
+        self._of_bins: dict[bytes, list[BoundModel | None]] = {}
         if ratio is not None:
             self._tracer = nearest_line(model, theta, ratio.tracer, "line_ratio")
             self._area = model.components[self._tracer].area
@@ -124,17 +155,52 @@ class SourceAmounts:
         """Expected counts, shape (2,); fast, for a likelihood's inner loop."""
         if self._bound is None:
             inside = self._edges[(self._edges > self.low) & (self._edges < self.high)]
-            bins = np.concatenate(([self.low], inside, [self.high]))
-            self._bound = [
-                self.model.select(np.flatnonzero(rows).tolist()).bind(bins, FULL_REACH)
-                if rows.any()
-                else None
-                for rows in (~self._is_line, self._is_line)
-            ]
+            self._bound = self._bind(np.concatenate(([self.low], inside, [self.high])))
         value = np.array([0.0 if b is None else b.counts(theta).sum() for b in self._bound])
         if self.ratio is not None:
             value[1] += self.ratio_counts(theta)
         return value
+
+    def counts_per_bin(self, theta: Array, bins: Array) -> Array:
+        """As `counts` for energy bins that together are the source range, shape (2, n_bins).
+
+        Parameters
+        ----------
+        bins : ndarray, shape (n_bins + 1,), keV
+        """
+        cuts, owner = self._cuts(bins)
+        key = bins.tobytes()
+        if key not in self._of_bins:
+            self._of_bins[key] = self._bind(cuts)
+        value = np.array(
+            [
+                np.zeros(bins.size - 1)
+                if b is None
+                else np.bincount(owner, b.counts(theta), bins.size - 1)
+                for b in self._of_bins[key]
+            ]
+        )
+        if self.ratio is not None:
+            share = line_shares(self.model, theta, self._tracer, self.ratio.line, bins)[0]
+            value[1] += self._value * theta[self._area] * share
+        return value
+
+    def _bind(self, bins: Array) -> list[BoundModel | None]:
+        """Continuum and lines on energy bins; None where the model has none of them."""
+        return [
+            self.model.select(np.flatnonzero(rows).tolist()).bind(bins, FULL_REACH)
+            if rows.any()
+            else None
+            for rows in (~self._is_line, self._is_line)
+        ]
+
+    def _cuts(self, bins: Array) -> tuple[Array, NDArray[np.int64]]:
+        """Energy bins cut at the fit's edges, where functions are integrated, and whose each is."""
+        slack = EDGE_TOLERANCE * min(np.diff(bins).min(), np.diff(self._edges).min())
+        far = np.abs(self._edges[:, None] - bins).min(axis=1) > slack
+        inside = far & (self._edges > bins[0]) & (self._edges < bins[-1])
+        cuts = np.union1d(bins, self._edges[inside])
+        return cuts, np.searchsorted(bins, 0.5 * (cuts[1:] + cuts[:-1])) - 1
 
     def counts_and_jacobian(self, theta: Array) -> tuple[Array, Array]:
         """Expected counts, shape (2,), and derivatives, shape (2, n_parameters)."""
@@ -143,16 +209,16 @@ class SourceAmounts:
         value, slope = rows @ parts, rows @ jac
         if self.ratio is not None:
             share, shape_slopes = self._share(theta)
-            amount = self.ratio.value * theta[self._area]
+            amount = self._value * theta[self._area]
             value[1] += amount * share
             slope[1] += amount * shape_slopes
             # through a law, if the tracer follows another line by one
-            slope[1] += self.ratio.value * share * self.model.slopes(theta)[self._area]
+            slope[1] += self._value * share * self.model.slopes(theta)[self._area]
         return value, slope
 
     def ratio_counts(self, theta: Array) -> float:
         """Counts that the ratio adds to the lines."""
-        return self._per_ratio(theta) * self.ratio.value if self.ratio else 0.0
+        return self._per_ratio(theta) * self._value if self.ratio else 0.0
 
     def ratio_variance(self, theta: Array) -> float:
         """Variance of the lines' counts that the ratio's own error makes, counts^2."""
@@ -167,11 +233,67 @@ class SourceAmounts:
         parts = counts_in_bins(self.model, theta, self.low, self.high, self._edges)
         inside = np.array([~self._is_line, self._is_line], dtype=float) @ parts
         if self.ratio is not None:
-            amount = self.ratio.value * theta[self._area]
+            amount = self._value * theta[self._area]
             for i in np.flatnonzero(overlapping_bins(self._edges, self.low, self.high)):
                 part = max(self.low, self._edges[i]), min(self.high, self._edges[i + 1])
                 inside[1, i] += amount * self._share(theta, part)[0]
         return inside
+
+    def in_energy_bins(self, theta: Array, bins: Array) -> BinAmounts:
+        """Counts of `LABELS` in each of some energy bins that together are the source range.
+
+        Parameters
+        ----------
+        bins : ndarray, shape (n_bins + 1,), keV
+        """
+        cuts, owner = self._cuts(bins)
+        middles = 0.5 * (cuts[1:] + cuts[:-1])
+        of_fit = np.searchsorted(self._edges, middles) - 1
+        n, n_bins = len(self.model.parameters), bins.size - 1
+        parts, slopes = np.zeros((2, middles.size)), np.zeros((2, n, middles.size))
+        for i, row in enumerate(self._is_line.astype(int).tolist()):
+            value, slope = component_counts(self.model, i, theta, cuts, self._edges)
+            parts[row] += value
+            slopes[row] += slope
+        ratio = np.zeros(middles.size)
+        if self.ratio is not None:
+            share, shape_slopes = line_shares(
+                self.model, theta, self._tracer, self.ratio.line, cuts
+            )
+            ratio = theta[self._area] * share
+            parts[1] += self._value * ratio
+            slopes[1] += self._value * (
+                theta[self._area] * shape_slopes
+                + np.outer(self.model.slopes(theta)[self._area], share)
+            )
+        into = (owner == np.arange(n_bins)[:, None]).astype(float)
+        per_bin = np.zeros((2, n_bins, self._edges.size - 1))
+        for b, e, part in zip(owner, of_fit, parts.T, strict=True):
+            per_bin[:, b, e] += part
+        jacobian = np.einsum("kps,bs->kbp", slopes, into)
+        return BinAmounts(parts @ into.T, jacobian, ratio @ into.T, per_bin)
+
+    def hidden_shares(self, theta: Array, bins: Array) -> Array:
+        """How a line in the source range that no data show is shared over energy bins, (n_bins,).
+
+        By the shape of the line that a ratio names; else of the model's lines there at their own
+        energies; evenly in energy if there are none.
+        """
+        if self.ratio is not None:
+            own = line_shares(self.model, theta, self._tracer, self.ratio.line, bins)[0]
+            return np.asarray(own / own.sum())
+        lines = [self.model.components[i] for i in self.model.lines]
+        inside = [
+            (i, line)
+            for i, line in zip(self.model.lines, lines, strict=True)
+            if self.low <= theta[line.energy] <= self.high
+        ]
+        shares = np.zeros(bins.size - 1)
+        for i, line in inside:
+            own = line_shares(self.model, theta, i, float(theta[line.energy]), bins)[0]
+            shares += own * (theta[line.area] if theta[line.area] > 0 else 1.0)
+        shares = shares if shares.sum() > 0 else np.diff(bins)
+        return np.asarray(shares / shares.sum())
 
     def _per_ratio(self, theta: Array) -> float:
         return float(theta[self._area] * self._share(theta)[0])
@@ -228,11 +350,14 @@ class ExpectedAmounts:
         Infinite variance for an amount about which nothing is known.
     systematic : float
         Systematic error of the spectral fit in the first component, in counts; in the covariance.
+    bins : EnergyBins or None
+        How the counts are distributed over energy bins; None for one.
     """
 
     counts: dict[str, float]
     covariance: Array
     systematic: float = 0.0
+    bins: EnergyBins | None = None
 
     def with_measured(self, fraction: float) -> ExpectedAmounts:
         """The same where control ranges measured this fractional error of the first component.
@@ -288,6 +413,7 @@ def expected_amounts(
             {"background": float(value.sum())},
             np.array([[covariance.sum()]]),
             float(np.sqrt(systematic.sum())),
+            _energy_bins(plan, fit, amounts, ("background",), False),
         )
     if "lines" not in labels and value[1] > 1e-3 * value[0]:
         raise TemplateError(
@@ -295,7 +421,8 @@ def expected_amounts(
             "the window can lend them its distribution; widen window=, or name tracers=."
         )
     counts = dict(zip(LABELS, value.tolist(), strict=True))
-    if lines_may_hide and _hides_lines(plan, fit):
+    hidden = lines_may_hide and _hides_lines(plan, fit)
+    if hidden:
         if counts["lines"] < 1e-6 * max(value[0], 1.0):
             counts["lines"] = 0.0  # less than the tails of other lines can be trusted for
         covariance[1, :] = covariance[:, 1] = 0.0
@@ -305,7 +432,50 @@ def expected_amounts(
         {label: counts[label] for label in labels},
         covariance[:n, :n],
         float(np.sqrt(systematic[0, 0])),
+        _energy_bins(plan, fit, amounts, labels, hidden),
     )
+
+
+def _energy_bins(
+    plan: TemplatePlan,
+    fit: LineBackgroundFit,
+    amounts: SourceAmounts,
+    labels: Sequence[str],
+    hidden: bool,
+) -> EnergyBins | None:
+    """The counts of each component in each energy bin of a plan; None for one bin.
+
+    Parameters
+    ----------
+    hidden : bool
+        Whether the lines of the source range are not seen.
+    """
+    if plan.n_bins == 1:
+        return None
+    found = amounts.in_energy_bins(fit.theta, plan.bins)
+    # which of the amounts each label takes
+    take = np.array([[label in (x, "background") for x in LABELS] for label in labels], float)
+    jac = np.einsum("kl,lbp->kbp", take, found.jacobian)
+    in_fit = np.einsum("kl,lbe->kbe", take, found.in_fit)
+    ratio = take[:, 1:] * found.per_ratio * (amounts.ratio.error if amounts.ratio else 0.0)
+    n = len(labels) * plan.n_bins
+    jac, in_fit, per_ratio = jac.reshape(n, -1), in_fit.reshape(n, -1), ratio.ravel()
+    j = jac[:, fit.model.slots(fit.covariance_names)]
+    covariance = j @ fit.covariance @ j.T + np.outer(per_ratio, per_ratio)
+    if fit.systematic:
+        covariance += fit.systematic_covariance(jac, in_fit)
+    counts = take @ found.counts
+    unknown = np.array([hidden and label == "lines" for label in labels])
+    shares = np.array(
+        [
+            amounts.hidden_shares(fit.theta, plan.bins)
+            if unseen or not row.sum() > 0
+            else row / row.sum()
+            for row, unseen in zip(counts, unknown, strict=True)
+        ]
+    )
+    shape = (len(labels), plan.n_bins) * 2
+    return EnergyBins.of(plan.bins, shares, covariance.reshape(shape), unknown)
 
 
 def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
@@ -320,7 +490,7 @@ def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
         for line in lines
     )
     masked = bool(fit.spectrum.mask[plan.in_source].all())
-    return plan.options.line_ratio is None and masked and not inside
+    return not plan.options.knows_hidden_line and masked and not inside
 
 
 def sideband_amounts(
@@ -351,5 +521,31 @@ def sideband_amounts(
         response = per_bin * expected - amounts.counts_in_bins(fit.theta).sum(axis=0)
         systematic = float(np.sum((fit.systematic * response) ** 2))
     return ExpectedAmounts(
-        {"background": total}, np.array([[variance + systematic]]), float(np.sqrt(systematic))
+        {"background": total},
+        np.array([[variance + systematic]]),
+        float(np.sqrt(systematic)),
+        None if plan.n_bins == 1 else _sideband_bins(plan, fit, amounts, total),
     )
+
+
+def _sideband_bins(
+    plan: TemplatePlan, fit: LineBackgroundFit, amounts: SourceAmounts, total: float
+) -> EnergyBins:
+    """As `sideband_amounts` for each energy bin, with the covariance over the bins."""
+    found = amounts.in_energy_bins(fit.theta, plan.bins)
+    counts, jac, selected = found.counts.sum(axis=0), found.jacobian.sum(axis=0), plan.selected
+    expected, bin_jac = fit.expected, fit.bin_jacobian
+    band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
+    columns = fit.model.slots(fit.covariance_names)
+    shares = counts / counts.sum()
+    slope = total * (jac / counts.sum() - np.outer(shares, band_jac / band))[:, columns]
+    pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
+    per_bin = np.where(selected, counts[:, None] / band, 0.0)
+    per_bin += np.where(fit.spectrum.used, pull, 0.0)
+    ratio = found.per_ratio * (amounts.ratio.error if amounts.ratio else 0.0)
+    covariance = (per_bin * fit.spectrum.counts) @ per_bin.T + np.outer(ratio, ratio)
+    if fit.systematic:
+        response = fit.systematic * (per_bin * expected - found.in_fit.sum(axis=0))
+        covariance += response @ response.T
+    n = plan.n_bins
+    return EnergyBins.of(plan.bins, shares[None], covariance.reshape(1, n, 1, n), np.zeros(1, bool))

@@ -15,15 +15,21 @@ from ..errors import LineBackgroundWarning, TemplateError
 from ..fit.result import LineBackgroundFit
 from ..histograms.read import EventHistogram
 from ..io.progress import Progress
+from .bin_maps import template_maps
 from .choice import choose_method
 from .control import ControlRanges
 from .filters import Filter
-from .notes import fitted_source, of_systematic_error, unknown_without_sky, unused_options
+from .notes import (
+    fitted_source,
+    of_systematic_error,
+    unknown_without_sky,
+    unused_options,
+)
 from .options import AUTO, TemplateOptions
 from .plan import TemplatePlan, plan_for_fit
 from .record import MethodScore
 from .sky import template_without_sky
-from .steps import Recipe, amounts_of, assemble, filtered_maps, make_recipe
+from .steps import Recipe, amounts_of, assemble, make_recipe
 from .template import BackgroundTemplate
 from .validation import control_ranges
 
@@ -110,11 +116,11 @@ def _from_spectrum(
     """The template with the amounts that the spectrum gives, or that are fitted to observed=."""
     # first, so that its sums are gone when the template's are made
     control = control_ranges(plan, recipe, progress) if plan.options.validate else None
-    filtered = filtered_maps(plan, recipe, progress)
+    filtered = template_maps(plan, recipe, progress)
     amounts = amounts_of(plan, recipe, filtered.total)
     fit = recipe.fit
     notes = [*plan.events.notes, *unused_options(plan.options)]
-    notes += fitted_source(plan, fit)
+    notes += fitted_source(plan, fit, recipe.weights.tracers)
     notes += unknown_without_sky(plan, fit, recipe.source, amounts.counts, recipe.weights.rows)
     if plan.observed is not None:
         notes.append(

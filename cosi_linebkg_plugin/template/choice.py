@@ -225,7 +225,7 @@ def _scores(
     out = np.full(len(tried), np.nan)
     for i, options in enumerate(tried):
         try:
-            own = replace(options, line_ratio=None)
+            own = replace(options, line_ratio=None, energy_edges=None)
             out[i] = _score(plan.with_options(own, fit), fit, slices)
         except LineBackgroundError:
             continue

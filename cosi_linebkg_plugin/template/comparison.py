@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from ..errors import TemplateError
+from ..histograms.axes import axis_in_kev, source_axis
 from ..histograms.axis import EventAxis
 from ..histograms.healpix import pix2ang, reordered
 from ..io.tables import Column, make_table, to_html
@@ -32,6 +33,9 @@ MIN_EXPECTED = 5.0
 #: Axes along which counts are compared.
 COMPARED_AXES = ("Phi", "PsiChi", "Time")
 
+#: Along energy as well, where the source range holds several bins.
+_ENERGY = "Em"
+
 #: How many of the largest deviations are named.
 N_LARGEST = 3
 
@@ -43,7 +47,7 @@ class Projection:
     Attributes
     ----------
     axis : str
-        "Phi", "PsiChi" or "Time".
+        "Phi", "PsiChi", "Time" or "Em".
     groups : list of ndarray of int
         The axis' bins (pixels) of each group that is compared.
     names : list of str
@@ -53,8 +57,8 @@ class Projection:
         the Poisson law of the expected counts.
     nside : int or None
         Of the down-graded PsiChi.
-    edges : ndarray, shape (n_groups + 1,), deg, or None
-        Of the merged Phi bins.
+    edges : ndarray, shape (n_groups + 1,), deg or keV, or None
+        Of the merged bins of Phi or Em.
     """
 
     axis: str
@@ -108,7 +112,8 @@ class Comparison:
         Components of which the amount is not known.
     observed : float
     projections : dict of str to Projection
-        By axis, as far as the template has it; PsiChi only where it covers the sphere.
+        By axis, as far as the template has it; PsiChi only where it covers the sphere, Em where
+        the source range holds several bins.
     """
 
     name: str
@@ -217,21 +222,17 @@ def compare(
         raise TemplateError("All norms of the template are 0; give it norms above 0.")
     labels = [str(axis.label) for axis in template.event_axes]
     projections: dict[str, Projection] = {}
-    for axis in COMPARED_AXES:
+    for axis in (*COMPARED_AXES, *([_ENERGY] if template.several_bins else [])):
         if axis in labels and not (axis == "PsiChi" and partial_sky(template.event_axes[axis])):
             position = labels.index(axis)
             others = tuple(i for i in range(len(labels)) if i != position)
             expected, errors = template.project(axis)
             scale = total / own
             least = np.min([_at_total(t, axis, total) for t in (template, *beside)], axis=0)
-            projections[axis] = project_counts(
-                template.event_axes[axis],
-                counts.sum(axis=others),
-                scale * expected,
-                (scale * errors) ** 2,
-                least,
-                nside,
-            )
+            rows = counts.sum(axis=others), scale * expected, (scale * errors) ** 2, least
+            if axis == _ENERGY:
+                rows = tuple(row[template.bins_inside] for row in rows)
+            projections[axis] = project_counts(_compared_axis(template, axis), *rows, nside)
     known = np.isfinite(np.diag(template.covariance))
     error = float(np.sqrt(template.covariance[np.ix_(known, known)].sum()))
     return Comparison(name or _describe(template), own, error, total, projections, template.unknown)
@@ -322,6 +323,15 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list) else value
 
 
+def _compared_axis(template: Any, label: str) -> EventAxis:
+    """An axis of a template; of the energy what lies in the source range."""
+    axis: EventAxis = template.event_axes[label]
+    if label != _ENERGY:
+        return axis
+    inside = template.bins_inside
+    return source_axis(axis, *axis_in_kev(axis)[inside[0] : inside[-1] + 2].tolist())
+
+
 def _at_total(template: Any, axis: str, total: float) -> Array:
     expected = template.project(axis)[0]
     return np.asarray(expected * (total / expected.sum()))
@@ -335,7 +345,7 @@ def project_counts(
     Parameters
     ----------
     axis : EventAxis
-        One of `COMPARED_AXES`; PsiChi over the whole sphere.
+        One of `COMPARED_AXES`, or Em; PsiChi over the whole sphere.
     observed, expected : ndarray, shape (n_bins,), counts
     noise : ndarray, shape (n_bins,), counts^2
         Variances of what is expected.
@@ -351,9 +361,10 @@ def project_counts(
     else:
         groups = _merged_bins(least)
         names = [f"bins {group[0]}-{group[-1]}" for group in groups]
-    if label == "Phi":
-        edges = phi_degrees(axis)[[0, *(group[-1] + 1 for group in groups)]]
-        names = [f"{a:g}-{b:g} deg" for a, b in itertools.pairwise(edges)]
+    if label in ("Phi", _ENERGY):
+        own, unit = (phi_degrees(axis), "deg") if label == "Phi" else (axis_in_kev(axis), "keV")
+        edges = own[[0, *(group[-1] + 1 for group in groups)]]
+        names = [f"{a:g}-{b:g} {unit}" for a, b in itertools.pairwise(edges)]
     o, e, v = (
         np.array([values[group].sum() for group in groups])
         for values in (observed, expected, noise)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import chdtrc
 
+from ..fit.adequacy import TOLERABLE
 from ..io import checks
 from ..io.tables import Column, format_value, make_table, to_html
 from .extra_error import ExtraError, extra_error
@@ -111,6 +112,8 @@ class ControlRanges:
         Ranges, keV, that no template could be made for, and why.
     source_ratio : float or None
         Observed counts of the source range over those of the template, where they can be told.
+    systematic : float
+        Systematic error of the spectral fit, as a fraction of each energy bin.
     """
 
     ranges: tuple[ControlRange, ...]
@@ -118,6 +121,7 @@ class ControlRanges:
     shapes: Mapping[str, ExtraError]
     skipped: tuple[tuple[float, float, str], ...] = ()
     source_ratio: float | None = None
+    systematic: float = 0.0
 
     @property
     def pulls(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -136,6 +140,11 @@ class ControlRanges:
             found.append(
                 f"the source range holds {self.source_ratio:.3g} times the template's counts: if "
                 "that is not your source, it is a background line that the template lacks"
+            )
+        if self.systematic > TOLERABLE:
+            found.append(
+                f"the model is off by {_percent(self.systematic)} in each bin of the spectrum, "
+                f"more than {_percent(TOLERABLE)}"
             )
         return tuple(found)
 
@@ -254,6 +263,7 @@ class ControlRanges:
             "amount": _error_to_dict(self.amount),
             "shapes": {axis: _error_to_dict(error) for axis, error in self.shapes.items()},
             "source_ratio": self.source_ratio,
+            "systematic": self.systematic,
             "ranges": [
                 {
                     "range": [r.low, r.high],
@@ -288,6 +298,7 @@ class ControlRanges:
                 (*_limits(row["range"]), checks.text(row["why"], "why")) for row in data["skipped"]
             ),
             None if ratio is None else checks.number(ratio, "source_ratio", 0.0),
+            checks.number(data.get("systematic", 0.0), "systematic", 0.0),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,16 +11,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import LineBackgroundWarning
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
+from ..spectrum.axis import overlapping_bins
 from ..spectrum.components import Parameter, SpectralModel, range_counts
 from ..spectrum.kernels import FULL_REACH
-from .amounts import LineRatio, nearest_line
+from .amounts import LineRatio, SourceAmounts, nearest_line
 
 if TYPE_CHECKING:
     from ..fit.result import LineBackgroundFit
     from ..histograms.axis import EventAxes
 
 Array = NDArray[np.float64]
+
+#: What is said where the energies of a hidden line are guessed.
+EVEN = (
+    "The energies of a line of unknown amount are taken as even over the source range: part of a "
+    "line that peaks where the source's does would count as source (a fifth of the flux in 27 keV "
+    "around 26Al). Make the template with line_ratio={'line': energy, 'tracer': energy of a fitted "
+    "line}, without a value: the line then has its own energies, and its amount stays free."
+)
 
 #: Steps of a table in one width of the narrowest line: linear interpolation is right to 1e-4 then,
 #: in the tails too.
@@ -59,7 +70,9 @@ def energy_densities(
 
     "continuum" and "lines" have those of their part of the fitted model, with the line that a
     ratio adds; "background" that of the sum. An amount that is not known without a ratio is of a
-    line that the fit does not see: its energies are taken as even.
+    line that the fit does not see: its energies are those of the line that a ratio without a value
+    names; else taken as even, or with several energy bins as those of the model's lines in the
+    source range (`SourceAmounts.hidden_shares`).
 
     Parameters
     ----------
@@ -76,16 +89,27 @@ def energy_densities(
     list of EnergyDensity or None, one per energy bin of the axes
         None for bins outside the source range.
     """
-    hidden = set(unknown) if ratio is None else set()
+    alone = ratio is None or ratio.value is None
+    hidden = set(unknown) if alone else set()
     densities: list[EnergyDensity | None] = []
-    for a, b in itertools.pairwise(axis_in_kev(axes[ENERGY_LABEL]).tolist()):
+    edges = axis_in_kev(axes[ENERGY_LABEL])
+    several = int(overlapping_bins(edges, *source_range).sum()) > 1
+    if hidden and ratio is None and not several:
+        warnings.warn(EVEN, LineBackgroundWarning, stacklevel=3)
+    # as the template's bins share out the counts of a line that is not seen
+    amounts = None
+    if hidden and (several or ratio is not None):
+        amounts = SourceAmounts(fit.model, fit.theta, fit.spectrum.edges, source_range, ratio)
+    for a, b in itertools.pairwise(edges.tolist()):
         low, high = max(a, source_range[0]), min(b, source_range[1])
         if low >= high:
             densities.append(None)
             continue
         bins = np.linspace(low, high, _n_steps(fit, high - low) + 1)
-        parts = _parts(fit, bins, ratio)
-        rows = [np.ones(bins.size - 1) if x in hidden else _of_label(x, parts) for x in labels]
+        parts = _parts(fit, bins, None if alone else ratio)
+        even = np.ones(bins.size - 1)
+        unseen = even if amounts is None else amounts.hidden_shares(fit.theta, bins)
+        rows = [unseen if x in hidden else _of_label(x, parts) for x in labels]
         density = np.array([row / (row.sum() * (bins[1] - bins[0])) for row in rows])
         densities.append(EnergyDensity(low, high, density))
     return densities
@@ -137,5 +161,6 @@ def _ratio_counts(fit: LineBackgroundFit, bins: Array, ratio: LineRatio) -> Arra
     line = replace(tracer, slots=(n, n + 1, *tracer.slots[2:]))
     parameters = (*model.parameters, Parameter("F", 1.0), Parameter("mu", ratio.line))
     alone = SpectralModel(parameters, (line,), derived=model.derived)
+    assert ratio.value is not None
     values = np.append(theta, [ratio.value * theta[tracer.area], ratio.line])
     return alone.bind(bins, FULL_REACH).counts(values)

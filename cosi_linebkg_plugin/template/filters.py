@@ -139,6 +139,8 @@ class Filtered:
     clipped : ndarray, shape (n_time, n_phi)
         Sum of the negative cells that were set to 0 over that of the positive ones; 1 where the
         pattern was not used because its total was not positive.
+    untouched : ndarray of bool, shape (n_time, n_phi)
+        Slices whose cells, and their variances, are those given.
     """
 
     maps: Array
@@ -147,6 +149,7 @@ class Filtered:
     moved: float
     shrinkage: Array
     clipped: Array
+    untouched: NDArray[np.bool_]
 
 
 def apply_filter(
@@ -231,7 +234,7 @@ def apply_filter(
     spread_out = variances if overwrite else np.empty(maps.shape)
     _spread_variances(filtered, total_variances / totals, untouched, variances, spread_out)
     pooled, moved = _pooled(own, totals)
-    return Filtered(filtered, spread_out, pooled, moved, shrinkage, clipped)
+    return Filtered(filtered, spread_out, pooled, moved, shrinkage, clipped, untouched)
 
 
 def _pooled(own: Array, totals: Array) -> tuple[tuple[tuple[int, int], ...], float]:

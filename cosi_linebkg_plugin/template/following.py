@@ -50,6 +50,9 @@ class FollowedAmounts:
         ratio = template.record.line_ratio
         self._ratio = ratio if line_ratio is None else LineRatio.of(line_ratio)
         self._range = template.source_range
+        self._energy_bins = template.energy_bins
+        self._inside = template.bins_inside
+        self._n_em = template.event_axes["Em"].nbins
         self._plugin = plugin
         edges = fit.spectrum.edges
         own = SourceAmounts(fit.model, fit.theta, edges, template.source_range, self._ratio)
@@ -83,4 +86,26 @@ class FollowedAmounts:
         out = np.ones(len(self._reference))
         present = self._rows @ np.array([amounts[label] for label in LABELS])
         np.divide(present, self._reference, out=out, where=self._known)
+        return out
+
+    def tilts(self) -> Array | None:
+        """How the shares of the energy bins differ from the template's.
+
+        Returns
+        -------
+        ndarray, shape (n_labels, n_em), or None
+            Factors on each bin of the template's energy axis; 1 for what is unknown. None if the
+            source range is one bin.
+        """
+        bins = self._energy_bins
+        if bins is None:
+            return None
+        amounts = self._plugin.source_counts_per_bin(bins.edges, line_ratio=self._ratio)
+        present = self._rows @ np.array([amounts[label] for label in LABELS])
+        totals = present.sum(axis=1, keepdims=True)
+        where = self._known[:, None] & (totals > 0) & (bins.shares > 0)
+        ratio = np.ones(present.shape)
+        np.divide(present, totals * bins.shares, out=ratio, where=where)
+        out = np.ones((len(self._rows), self._n_em))
+        out[:, self._inside] = ratio
         return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,15 @@ from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from .amounts import SourceAmounts
 from .options import TemplateOptions
 from .plan import TemplatePlan
+from .record import Record
 
 #: The low-energy tail of a sky line in the estimate of its own contamination of the sidebands:
 #: share of its photons, and mean loss [keV]; as simulated for 26Al.
 SKY_TAIL = (0.25, 120.0)
+
+
+#: A shape that is this far off, and a component with this share, are said.
+LARGE_SHAPE_ERROR, LARGE_SHARE = 0.02, 0.3
 
 
 def unused_options(options: TemplateOptions) -> list[str]:
@@ -29,21 +34,45 @@ def unused_options(options: TemplateOptions) -> list[str]:
     return [f"method='{options.method}' does not use {', '.join(names)}."] if names else []
 
 
-def fitted_source(plan: TemplatePlan, fit: LineBackgroundFit) -> list[str]:
-    """Notes on photons of sources that the fit, or the component "lines", takes for background."""
+def fitted_source(
+    plan: TemplatePlan, fit: LineBackgroundFit, tracers: Sequence[float]
+) -> list[str]:
+    """Notes on photons of sources that the fit, or the component "lines", takes for background.
+
+    Parameters
+    ----------
+    tracers : sequence of float, keV
+        What "lines" takes its distribution from; other fitted lines are kept out of it.
+    """
     notes = []
+    own = [energy for energy in tracers if plan.low <= energy <= plan.high]
+    if own and plan.sky is None:
+        notes.append(
+            f'"lines" takes its distribution from the wings of {own[0]:.2f} keV, in the source '
+            "range itself: those of a source count as background. Take other lines (tracers=), "
+            "add some beside it to the model, or give sky= and observed=."
+        )
     fitted = fit.spectrum.used & plan.in_source
     if fitted.any() and plan.sky is None:
         notes.append(
             f"The fit includes the energy bins {_ranges(plan.edges, fitted)} of the source range: "
-            "the photons of a source in it count as background. Mask the source range and fit "
-            "again, or give sky= and observed=."
+            "the photons of a source in it count as background. Leave the norm free beside that of "
+            "your source, or mask the source range and fit again, or give sky= and observed=."
         )
+    apart = []
+    if plan.options.method == "components":
+        lines = (fit.model.components[i] for i in fit.model.lines)
+        apart = [
+            energy
+            for line in lines
+            if (energy := round(float(fit.theta[line.energy]), 3)) not in tracers
+        ]
     near = [
         energy
-        for energy in SKY_LINES
+        for energy in sorted(SKY_LINES)
         if not plan.low - SKY_REACH <= energy <= plan.high + SKY_REACH
         and (plan.selected & _around(plan.edges, energy)).any()
+        and not any(abs(energy - line) <= SKY_REACH for line in apart)
     ]
     if near and plan.sky is None:
         energies = ", ".join(f"{energy:.2f}" for energy in near)
@@ -80,7 +109,7 @@ def unknown_without_sky(
     """
     notes = []
     hidden = fit.spectrum.mask & plan.in_source
-    if hidden.any() and plan.options.line_ratio is None and "lines" not in counts:
+    if hidden.any() and not plan.options.knows_hidden_line and "lines" not in counts:
         notes.append(
             "The source range is masked: an instrumental line inside it is not in this "
             "template. Leave the norm free in your likelihood, or give line_ratio=."
@@ -119,6 +148,40 @@ def _own_photons(
     total = counts["continuum"] if plan.options.method == "components" else 1.0
     source = float(abs(own[0] * total))
     return excess, source / max(source, sum(counts.values()), 1.0)
+
+
+def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
+    """Notes on what control ranges object to, what no error includes, and what they cannot show.
+
+    Parameters
+    ----------
+    record : Record
+        Of a template.
+    counts : mapping of label to float
+        Of it, at the present norms.
+    """
+    control = record.control
+    if control is None:
+        return []
+    if not control.usable:
+        return [f"Control ranges: {control.summary()}."]
+    notes = []
+    phi = control.shapes.get("Phi")
+    if phi is not None and phi.value > LARGE_SHAPE_ERROR:
+        text = (
+            f"On control ranges Phi is off by {100 * phi.value:.2g} % a bin beyond its errors, "
+            "which do not include this."
+        )
+        if record.method == "components" and not record.shift:
+            text += " Try shift=True, as features in Phi move with energy, or a smaller window."
+        notes.append(text)
+    share = counts.get("lines", 0.0) / max(sum(counts.values()), 1e-300)
+    if share > LARGE_SHARE:
+        notes.append(
+            f'Control ranges hold no strong lines: they say nothing of "lines", {share:.0%} of '
+            "this template."
+        )
+    return notes
 
 
 def of_systematic_error(fit: LineBackgroundFit, included: bool) -> list[str]:

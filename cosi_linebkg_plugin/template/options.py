@@ -12,9 +12,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import TemplateError
+from ..errors import BinningError, TemplateError
 from ..options import about
+from ..spectrum.axis import check_edges, spaced_edges
 from ..units import in_kev, to_kev
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 #: How energies may be weighted; the first is the default.
 METHODS = ("components", "interpolated", "sideband")
+
+#: Energy bins of a template: at most, and how wide at least [keV]. In narrower ones the integrals
+#: of the spectrum are differences of nearly equal numbers.
+MOST_BINS, NARROWEST_BIN = 500, 1e-3
 
 #: Stands for the one of them that predicts control ranges best.
 AUTO = "auto"
@@ -102,7 +108,8 @@ class TemplateOptions:
         default=None,
         metadata=about(
             "Keys line, tracer, value, error: counts of an instrumental line inside the source "
-            "range, from a fitted line of the same origin.",
+            "range, from a fitted line of the same origin. Without value the amount is not known, "
+            "but the distribution of the line's energies is.",
             "ratio",
         ),
     )
@@ -139,11 +146,22 @@ class TemplateOptions:
     like: Any = field(
         default=None,
         metadata=about(
-            "A histogram whose axes (in any order) the template takes over; one bin of its Em axis "
-            "must be the source range, and the other Em bins of the template are 0. Its Phi axis "
-            "may be coarser than the events'.",
+            "A histogram whose axes (in any order) the template takes over; a bin of its Em axis, "
+            "or several together, must be the source range, and the other Em bins of the template "
+            "are 0. Its Phi axis may be coarser than the events'.",
             "file",
             accepts="histpy.Histogram or path, optional",
+        ),
+    )
+    energy_edges: Any = field(
+        default=None,
+        metadata=about(
+            "Edges of the energy bins of the template, finer or coarser than the events', from one "
+            'end of the source range to the other: numbers, or "low:high:width"; default: one bin. '
+            "Not with like.",
+            "spaced",
+            "keV",
+            accepts='array_like, shape (n + 1,), keV; Quantity; or "low:high:width"',
         ),
     )
     sky: Any = field(
@@ -202,6 +220,11 @@ class TemplateOptions:
         ),
     )
 
+    @property
+    def knows_hidden_line(self) -> bool:
+        """Whether a line ratio tells the amount of a line in the source range."""
+        return self.line_ratio is not None and self.line_ratio.value is not None
+
     @cached_property
     def filter(self) -> Filter:
         """What smooths the template over PsiChi."""
@@ -214,7 +237,7 @@ class TemplateOptions:
 
         Options at their defaults are left out. The filter is the one that was chosen.
         """
-        names = ("order", "shift", "reach", "avoid_lines")
+        names = ("order", "shift", "reach", "avoid_lines", "norms")
         given: dict[str, Any] = {name: getattr(self, name) for name in names} | asdict(chosen)
         if self.window is not None:
             given["window"] = list(in_kev(self.window, "window"))
@@ -244,13 +267,7 @@ class TemplateOptions:
                 f"smoothing='auto' chooses the filter itself, but {self.filter.describe()} is "
                 "given too; leave one of them out."
             )
-        if self.norms not in (None, "per_time"):
-            raise TemplateError(f"norms must be 'per_time' or nothing, got {self.norms!r}.")
-        if self.norms and self.method != "components":
-            raise TemplateError(
-                "norms='per_time' takes continuum and lines apart, which method="
-                f"{self.method!r} does not; use method='components'."
-            )
+        self._check_norms()
         self._check_types()
         if self.sky is not None and self.observed is None:
             raise TemplateError(
@@ -262,6 +279,13 @@ class TemplateOptions:
                 "method='sideband' needs sidebands=[(low, high), ...]: the energies to add up."
             )
         object.__setattr__(self, "line_ratio", LineRatio.of(self.line_ratio))
+        if self.line_ratio and not self.knows_hidden_line and self.method != METHODS[0]:
+            raise TemplateError(
+                "line_ratio without a value tells the energies of a line of unknown amount, which "
+                f"needs a norm of its own: method='components', not {self.method!r}."
+            )
+        if self.energy_edges is not None:
+            object.__setattr__(self, "energy_edges", _energy_edges(self.energy_edges, self.like))
 
     def _check_energies(self) -> None:
         """Refuse energies that are named twice, or in no way."""
@@ -278,6 +302,16 @@ class TemplateOptions:
         if self.method == AUTO and self.shift:
             raise TemplateError("method='auto' cannot shift; leave out shift=, or name a method.")
 
+    def _check_norms(self) -> None:
+        """Refuse amounts per time bin of what is not taken apart."""
+        if self.norms not in (None, "per_time"):
+            raise TemplateError(f"norms must be 'per_time' or nothing, got {self.norms!r}.")
+        if self.norms and self.method != METHODS[0]:
+            raise TemplateError(
+                "norms='per_time' takes continuum and lines apart, which method="
+                f"{self.method!r} does not; use method='components'."
+            )
+
     def _check_types(self) -> None:
         for name in ("shift", "validate", "avoid_lines"):
             if not isinstance(getattr(self, name), bool):
@@ -286,3 +320,32 @@ class TemplateOptions:
             value = getattr(self, name)
             if value is not None and not isinstance(value, Iterable):
                 raise TemplateError(f"{name} must be a list, got {value!r}.")
+
+
+def _energy_edges(given: Any, like: Any) -> tuple[float, ...]:
+    """Edges of a template's energy bins [keV]; the source range is compared with them later."""
+    if like is not None:
+        raise TemplateError(
+            "energy_edges= and like= both name the energy bins of the template; leave out one of "
+            "them."
+        )
+    try:
+        edges = spaced_edges(given, MOST_BINS) if isinstance(given, str) else check_edges(given)
+    except BinningError as error:
+        raise TemplateError(f"energy_edges=: {error}") from error
+    return tuple(checked_bins(edges, "energy_edges=").tolist())
+
+
+def checked_bins(edges: NDArray[np.float64], what: str) -> NDArray[np.float64]:
+    """The same edges [keV], if they are of bins that a template can have; `what` names them."""
+    narrowest = int(np.argmin(np.diff(edges)))
+    if edges.size - 1 > MOST_BINS:
+        raise TemplateError(
+            f"{what} makes {edges.size - 1} energy bins, at most {MOST_BINS}; make them wider."
+        )
+    if edges[narrowest + 1] - edges[narrowest] < NARROWEST_BIN:
+        raise TemplateError(
+            f"{what} has an energy bin of {edges[narrowest]:.10g}-{edges[narrowest + 1]:.10g} keV, "
+            f"narrower than {NARROWEST_BIN:g} keV; leave out one of its edges."
+        )
+    return edges

@@ -1,8 +1,9 @@
 """Amounts of the components in each time bin: shapes held, log amounts on a random walk.
 
 The spectrum of time bin t is n_te ~ Poisson(mu_te), mu_te = u_t sum_k exp(x_tk) s_ke, with the
-component shapes s_k of the total fit, and u_t the bin's share of the time. Steps of x_k are
-N(0, q_k d_t), d_t the distance of the bins' centres in units of its median; the first is N(0, 2^2).
+component shapes s_k of the total fit, and u_t the bin's share of the time (plus a known sky).
+Steps of x_k are N(0, q_k d_t), d_t the distance of the bins' centres in units of its median; the
+first is N(0, 2^2).
 q maximises the marginal likelihood in Laplace's approximation (Rue & Held 2005, Gaussian Markov
 Random Fields), whose matrices are banded.
 """
@@ -184,28 +185,46 @@ class TimeCourse:
         )
 
 
-def fit_time_course(
-    counts: Array, shapes: Array, time_edges: Array, labels: Sequence[str], live: NDArray[np.bool_]
-) -> TimeCourse:
-    """Fit the amounts of each time bin.
+@dataclass(frozen=True, eq=False)
+class TimeSpectra:
+    """The spectra of time bins, and what is held in them.
 
-    Parameters
+    Attributes
     ----------
     counts : ndarray, shape (n_t, n_em)
         In the energy bins that are fitted.
     shapes : ndarray, shape (n_components, n_em), counts
         Expected of the components over all times.
-    time_edges : ndarray, shape (n_t + 1,)
-    labels : sequence of str
-        Of the first components.
+    known : ndarray, shape (n_t, n_em), counts
+        What else is expected: the sky.
+    edges : ndarray, shape (n_t + 1,)
+        Of the time bins.
     live : ndarray of bool, shape (n_t,)
         Bins with events.
+    """
+
+    counts: Array
+    shapes: Array
+    known: Array
+    edges: Array
+    live: NDArray[np.bool_]
+
+
+def fit_time_course(spectra: TimeSpectra, labels: Sequence[str]) -> TimeCourse:
+    """Fit the amounts of each time bin.
+
+    Parameters
+    ----------
+    spectra : TimeSpectra
+    labels : sequence of str
+        Of the first components.
 
     Raises
     ------
     TemplateError
         With fewer than two live bins, or too few energies for the components.
     """
+    counts, shapes, live = spectra.counts, spectra.shapes, spectra.live
     if live.sum() < 2:
         raise TemplateError(
             f"norms='per_time' needs events in two or more time bins, but {live.sum()} of "
@@ -217,11 +236,11 @@ def fit_time_course(
             f"norms='per_time' cannot tell {len(shapes)} amounts apart in {n_energies} energy "
             "bin(s); widen window=."
         )
-    share = np.diff(time_edges)[live]
+    share = np.diff(spectra.edges)[live]
     share = share / share.sum()
-    centers = 0.5 * (time_edges[1:] + time_edges[:-1])[live]
+    centers = 0.5 * (spectra.edges[1:] + spectra.edges[:-1])[live]
     gaps = np.diff(centers)
-    model = _Walk(counts[live], shapes, share, gaps / np.median(gaps))
+    model = _Walk(counts[live], shapes, spectra.known[live], share, gaps / np.median(gaps))
     q, x = model.choose()
     expected, information = model.expected(x)
     spread = np.where(expected > 0, 2.0 + 1.0 / np.maximum(expected, 1e-12), 0.0).sum(axis=1)
@@ -241,15 +260,17 @@ def fit_time_course(
 class _Walk:
     """The posterior of the log amounts x, shape (n_t, K), given the variances of steps q."""
 
-    def __init__(self, counts: Array, shapes: Array, share: Array, gaps: Array) -> None:
-        self.n, self.s, self.u, self.gaps = counts, shapes, share, gaps
+    def __init__(
+        self, counts: Array, shapes: Array, known: Array, share: Array, gaps: Array
+    ) -> None:
+        self.n, self.s, self.known, self.u, self.gaps = counts, shapes, known, share, gaps
         self.size = counts.shape[0], shapes.shape[0]
         self._start = np.zeros(self.size)
 
     def expected(self, x: Array) -> tuple[Array, Array]:
         """Expected counts (n_t, n_em), and the information of x (n_t, K, K)."""
         amounts = np.exp(x) * self.u[:, None]
-        mu = amounts @ self.s
+        mu = amounts @ self.s + self.known
         inverse = np.where(mu > 0, 1.0 / np.maximum(mu, 1e-300), 0.0)
         products = self.s[:, None, :] * self.s[None, :, :]
         information = np.einsum("te,jke->tjk", inverse, products, optimize=True)
@@ -285,7 +306,7 @@ class _Walk:
         return out
 
     def _objective(self, x: Array, q: Array) -> float:
-        mu = (np.exp(x) * self.u[:, None]) @ self.s
+        mu = (np.exp(x) * self.u[:, None]) @ self.s + self.known
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.where(self.n > 0, self.n * np.log(mu), 0.0)
         return float(np.sum(mu - logs) + 0.5 * np.sum(x * self._prior_slope(x, q)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import BinningError, LineBackgroundError, TemplateError
 from ..fit.result import LineBackgroundFit
 from ..histograms.axes import axis_difference
-from ..histograms.read import EventHistogram, bins_of_range, open_events
+from ..histograms.read import EventHistogram, open_events
 from ..spectrum.axis import (
     EDGE_TOLERANCE,
     check_inside,
@@ -21,7 +21,7 @@ from ..spectrum.axis import (
     whole_bins,
 )
 from ..units import in_kev, in_seconds
-from .axes import Place, partial_sky, require_axes, target_axes
+from .axes import Place, partial_sky, require_axes, rows_of_bins, target_axes
 from .options import TemplateOptions
 
 if TYPE_CHECKING:
@@ -55,10 +55,8 @@ class TemplatePlan:
         The source range.
     selected : ndarray of bool, shape (n_em,)
         The energy bins that it is made from.
-    axes : EventAxes
-        Of the template.
-    place : callable
-        Brings a sum of slices onto them.
+    place : Place
+        Brings sums of slices onto the template's axes.
     livetime : float or None, s
     livetime_from : str
         "the events" if these told it.
@@ -75,7 +73,6 @@ class TemplatePlan:
     low: float
     high: float
     selected: NDArray[np.bool_]
-    axes: EventAxes
     place: Place
     livetime: float | None = None
     livetime_from: str = ""
@@ -87,6 +84,32 @@ class TemplatePlan:
     def source_range(self) -> tuple[float, float]:
         """(low, high), keV."""
         return self.low, self.high
+
+    @property
+    def axes(self) -> EventAxes:
+        """Of the template."""
+        return self.place.axes
+
+    @property
+    def bins(self) -> Array:
+        """Edges of the template's energy bins in the source range, shape (n_bins + 1,), keV."""
+        return self.place.edges
+
+    @property
+    def n_bins(self) -> int:
+        """How many they are."""
+        return self.bins.size - 1
+
+    @property
+    def whole_bins(self) -> tuple[float, float] | None:
+        """The energy bins of the events that the source range cuts through, whole [keV].
+
+        None if it lies on their edges.
+        """
+        whole = self.edges[:-1][self.in_source][0], self.edges[1:][self.in_source][-1]
+        slack = EDGE_TOLERANCE * np.diff(self.edges).min()
+        cut = np.abs(np.subtract(whole, self.source_range)) > slack
+        return (float(whole[0]), float(whole[1])) if cut.any() else None
 
     @property
     def middle(self) -> float:
@@ -158,23 +181,24 @@ def check_template(
     edges = events.energy_edges
     low, high = check_inside(edges, *in_kev(source_range, "source range"))
     selected = _select_bins(edges, used, (low, high), options)
-    axes, place = target_axes(events, low, high, options.like)
+    place = target_axes(events, low, high, options.like, options.energy_edges)
     _check_axes(events, options)
+    if options.norms:
+        _check_times(events, place)
     _check_enough(events, int(selected.sum()), options)
     livetime, livetime_from = _in_seconds(options.livetime), ""
     if livetime is None and events.livetime is not None:
         livetime, livetime_from = events.livetime.seconds, "the events"
-    sky, sky_in_range = _open_sky(events, low, high, axes, options.sky)
+    sky, sky_in_range = _open_sky(events, place, options.sky)
     observed = None if options.observed is None else open_events(options.observed)
     if observed is not None:
-        require_axes(observed, axes, "observed", (low, high))
+        require_axes(observed, place.axes, "observed", (low, high))
     return TemplatePlan(
         events,
         options,
         low,
         high,
         selected,
-        axes,
         place,
         livetime,
         livetime_from,
@@ -222,15 +246,13 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
             "pool= groups the bins of a Time or of a ScAtt axis; the events have "
             f"{' and '.join(times) or 'neither'}."
         )
-    if options.norms:
-        _check_times(events)
     if options.shift and "Phi" not in events.labels:
         raise TemplateError(
             f"shift= moves features along Phi, which the events do not have; their axes are {axes}."
         )
 
 
-def _check_times(events: EventHistogram) -> None:
+def _check_times(events: EventHistogram, place: Place) -> None:
     """Refuse amounts per time bin where there are no such bins."""
     if "Time" not in events.labels:
         raise TemplateError(
@@ -241,6 +263,12 @@ def _check_times(events: EventHistogram) -> None:
         raise TemplateError(
             "norms='per_time' needs two or more bins of Time, but the events have 1; bin them "
             "finer, or leave norms= out."
+        )
+    if place.edges.size > 2:
+        raise TemplateError(
+            "norms='per_time' gives amounts for the whole source range, but the template would "
+            f"have {place.edges.size - 1} energy bins there; leave out energy_edges= (or give "
+            "like= with one bin), or leave norms= out."
         )
 
 
@@ -358,7 +386,7 @@ def _sideband_bins(
 
 
 def _open_sky(
-    events: EventHistogram, low: float, high: float, axes: EventAxes, sky: Any
+    events: EventHistogram, place: Place, sky: Any
 ) -> tuple[EventHistogram | None, EventHistogram | None]:
     """Sky on the events' axes, and in the source range if it is given apart."""
     if sky is None:
@@ -367,10 +395,10 @@ def _open_sky(
     opened = open_events(slices)
     _require_own_axes(events, opened)
     if in_range is None:
-        bins_of_range(events, low, high, SKY_OF_PARTS)
+        rows_of_bins(events, place.edges, SKY_OF_PARTS)
         return opened, None
     opened_in_range = open_events(in_range)
-    require_axes(opened_in_range, axes, "sky template 1", (low, high))
+    require_axes(opened_in_range, place.axes, "sky template 1", place.source_range)
     return opened, opened_in_range
 
 

@@ -223,8 +223,10 @@ def _ratio(value: Any) -> tuple[LineRatio | None, float | None]:
     if value is None:
         return None, None
     row: Mapping[str, Any] = checks.mapping(value, "line_ratio")
-    names = ("line", "tracer", "value", "error")
-    line, tracer, ratio, error = (checks.number(row[n], f"{n} of line_ratio") for n in names)
+    line, tracer, error = (
+        checks.number(row[name], f"{name} of line_ratio") for name in ("line", "tracer", "error")
+    )
+    ratio = None if row["value"] is None else checks.number(row["value"], "value of line_ratio")
     share = checks.number(row["share_in_range"], "share_in_range of line_ratio", 0.0, 1.0)
     return LineRatio(line, tracer, ratio, error), share
 

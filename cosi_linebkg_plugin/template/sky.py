@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from ..fit.minimise import fit_spectrum, from_best
 from ..fit.result import LineBackgroundFit
-from ..histograms.read import bins_of_range
 from ..io.progress import Progress
 from .amounts import ExpectedAmounts
-from .axes import counts_on_axes
+from .axes import counts_on_axes, rows_of_bins
+from .bin_maps import template_maps
 from .norms import fit_component_norms
 from .notes import of_systematic_error, unused_options
 from .plan import SKY_OF_PARTS, TemplatePlan
-from .steps import Recipe, amounts_of, assemble, filtered_maps
-from .sums import sum_slices
+from .steps import Recipe, amounts_of, assemble
 from .template import BackgroundTemplate
 from .validation import control_ranges
 
@@ -51,15 +50,14 @@ def template_without_sky(
     in_range = _sky_in_range(plan)
     observed = counts_on_axes(plan.observed, plan.axes, "observed", plan.source_range)
     # a ratio of lines, and with it the spectrum, hold the norms as they do without sky=
-    constrain = plan.options.line_ratio is not None
+    constrain = plan.options.knows_hidden_line
     norm, notes = 0.0, [*plan.events.notes, *unused_options(plan.options)]
     for step in range(_MAX_STEPS):
         if norm:
             fit = fit_spectrum(from_best(recipe.fit), given.spectrum, offset=norm * spectrum)
             recipe = recipe.for_fit(plan, replace(fit, line_search=given.line_search))
         removed = norm
-        sky_sums = sum_slices(plan.sky, recipe.weights.rows, recipe.shifts)[0]
-        filtered = filtered_maps(plan, recipe, progress, removed * sky_sums)
+        filtered = template_maps(plan, recipe, progress, removed)
         amounts = amounts_of(plan, recipe, filtered.total)
         maps = {label: contents for label, (contents, _) in filtered.maps.items()}
         norms = fit_component_norms(
@@ -89,7 +87,7 @@ def template_without_sky(
         plan,
         recipe,
         filtered,
-        ExpectedAmounts(counts, norms.covariance[: len(labels), : len(labels)]),
+        ExpectedAmounts(counts, norms.covariance[: len(labels), : len(labels)], bins=amounts.bins),
         notes=[*notes, *of_systematic_error(recipe.fit, included=constrain)],
         sky_norm=(norm, error),
         sky_norm_removed=removed,
@@ -121,6 +119,8 @@ def _sky_in_range(plan: TemplatePlan) -> Array:
     if plan.sky_in_range is not None:
         return counts_on_axes(plan.sky_in_range, plan.axes, "sky template 1", plan.source_range)
     assert plan.sky is not None
-    inside = bins_of_range(plan.sky, plan.low, plan.high, SKY_OF_PARTS)
-    sums, _ = plan.sky.weighted_sums(inside.astype(float), variances=False)
-    return plan.place(sums[0])
+    rows = rows_of_bins(plan.sky, plan.bins, SKY_OF_PARTS)
+    contents = np.zeros(plan.axes.shape)
+    for b, row in enumerate(rows):
+        plan.place.put(contents, b, plan.sky.weighted_sums(row, variances=False)[0][0])
+    return contents

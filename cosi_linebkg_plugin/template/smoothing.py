@@ -37,12 +37,15 @@ class FilteredSums:
         Slices whose total was not positive and was pooled with its neighbours.
     moved : float
         Largest relative change of the total of such a neighbour.
+    untouched : ndarray of bool, shape events.other_shape with 1 for PsiChi
+        Slices whose cells, and their variances, are those given.
     """
 
     maps: Array
     variances: Array
     n_pooled: int
     moved: float
+    untouched: NDArray[np.bool_]
 
 
 def filter_sums(
@@ -100,7 +103,9 @@ def filter_sums(
             if not np.may_share_memory(given, array):  # the order of axes asked for copies
                 given[...] = array
         result = [contents, variances]
-    return FilteredSums(result[0], result[1], len(filtered.pooled), filtered.moved)
+    slices = [1 if labels[i] == "PsiChi" else contents.shape[i] for i in order]
+    untouched = filtered.untouched.reshape(slices).transpose(np.argsort(order))
+    return FilteredSums(result[0], result[1], len(filtered.pooled), filtered.moved, untouched)
 
 
 def ladder(n_phi: int, n_time: int = 1, sphere: bool = True) -> list[Filter]:

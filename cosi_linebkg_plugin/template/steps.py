@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,12 @@ from .amounts import (
     source_amounts,
 )
 from .filters import Filter
-from .per_time import TimeCourse, fit_time_course
+from .per_time import TimeCourse, TimeSpectra, fit_time_course
 from .plan import TemplatePlan
+from .products import filter_product, pairs_of, pixel_axis, slice_correlations
 from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
-from .sums import phi_shifts, sum_slices
+from .sums import Shifts, phi_shifts, sum_slices
 from .template import BackgroundTemplate
 from .weights import SliceWeights, component_table, slice_weights
 
@@ -44,7 +46,7 @@ class Recipe:
     filter : Filter
     scores : tuple of FilterScore
         Of the filters that were tried.
-    shifts : ndarray, shape (n_em, n_phi, n_phi), or None
+    shifts : mapping of int to ndarray, shape (n_phi, n_phi), or None
         How the slices are moved along Phi.
     ladder : tuple of MethodScore
         Of the methods that were tried.
@@ -56,7 +58,7 @@ class Recipe:
     amounts: ExpectedAmounts
     filter: Filter
     scores: tuple[FilterScore, ...]
-    shifts: Array | None
+    shifts: Shifts | None
     ladder: tuple[MethodScore, ...] = ()
 
     def for_fit(self, plan: TemplatePlan, fit: LineBackgroundFit) -> Recipe:
@@ -97,6 +99,8 @@ class FilteredMaps:
         Slices whose total was not positive.
     moved : float
         Largest relative change of the total of a slice that they were pooled with.
+    products : dict of (label, label) to map
+        Covariances of the cells of two maps.
     course : TimeCourse or None
         Which the totals of time bins follow.
     """
@@ -105,42 +109,60 @@ class FilteredMaps:
     total: float
     n_pooled: int
     moved: float
+    products: dict[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
     course: TimeCourse | None = None
 
 
 def filtered_maps(
-    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky: Array | None = None
+    plan: TemplatePlan, recipe: Recipe, progress: Progress | None, sky_norm: float = 0.0
 ) -> FilteredMaps:
     """The weighted sums of the slices, filtered.
 
     Parameters
     ----------
-    sky : ndarray, shape (n_labels, *events.other_shape), counts, optional
-        What is taken off the sums: the source's own photons.
+    sky_norm : float
+        Norm of the plan's sky that is taken off the sums: the source's own photons.
     """
-    sums, variances = sum_slices(plan.events, recipe.weights.rows, recipe.shifts)
-    if sky is not None:
-        sums -= sky
-    filtered = maps_of_sums(plan, recipe, sums, variances, progress)
-    return filtered if plan.options.norms is None else _on_course(plan, recipe, filtered)
+    rows, shifts = recipe.weights.rows, recipe.shifts
+    sums, variances, products = sum_slices(plan.events, rows, shifts, pairs_of(len(rows)))
+    if plan.sky is not None and sky_norm:
+        sums -= sky_norm * sum_slices(plan.sky, rows, shifts)[0]
+    filtered = maps_of_sums(plan, recipe, sums, variances, products, progress)
+    return on_course(plan, recipe, filtered, sky_norm)
 
 
-def _on_course(plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps) -> FilteredMaps:
-    """The maps with the totals of their time bins as the spectra of these say; in place."""
-    events, selected = plan.events, plan.selected
-    counts = events.counts_along("Time")
+def on_course(
+    plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps, sky_norm: float = 0.0
+) -> FilteredMaps:
+    """With ``norms="per_time"``, maps whose time bins hold what the spectra of these say; in place.
+
+    Parameters
+    ----------
+    sky_norm : float
+        Norm of the plan's sky, which is known in the spectra.
+    """
+    if plan.options.norms is None:
+        return filtered
     labels, table, _ = component_table(plan, recipe.fit)
-    edges = np.asarray(events.axes["Time"].edges, dtype=float)
+    counts, selected = plan.events.counts_along("Time"), plan.selected
+    known = np.zeros_like(counts)
+    if plan.sky is not None and sky_norm:
+        known = sky_norm * plan.sky.counts_along("Time")
+    edges = np.asarray(plan.events.axes["Time"].edges, dtype=float)
     live = counts.sum(axis=1) > 0
-    course = fit_time_course(counts[:, selected], table[:, selected], edges, labels, live)
+    spectra = TimeSpectra(counts[:, selected], table[:, selected], known[:, selected], edges, live)
+    course = fit_time_course(spectra, labels)
     position = plan.axes.labels.index("Time")
     others = tuple(i for i in range(len(plan.axes)) if i != position)
-    for share, (contents, variances) in zip(course.shares, filtered.maps.values(), strict=True):
+    factors = {}
+    for label, (contents, variances) in filtered.maps.items():
         own = contents.sum(axis=others)
-        wanted = share * own.sum()
-        factor = np.expand_dims(wanted / np.where(own > 0, own, 1.0), others)
-        contents *= factor
-        variances *= factor**2
+        wanted = course.shares[labels.index(label)] * own.sum()
+        factors[label] = np.expand_dims(wanted / np.where(own > 0, own, 1.0), others)
+        contents *= factors[label]
+        variances *= factors[label] ** 2
+    for (a, b), product in filtered.products.items():
+        product *= factors[a] * factors[b]
     return replace(filtered, course=course)
 
 
@@ -149,6 +171,7 @@ def maps_of_sums(
     recipe: Recipe,
     sums: Array,
     variances: Array,
+    products: NDArray[np.float32],
     progress: Progress | None = None,
 ) -> FilteredMaps:
     """Filter sums of slices and bring them onto the template's axes.
@@ -157,9 +180,15 @@ def maps_of_sums(
     ----------
     sums, variances : ndarray, shape (n_labels, *events.other_shape), counts and counts^2
         Overwritten.
+    products : ndarray, shape (n_pairs, *events.other_shape), counts^2
+        Covariances of pairs of sums, in the order of `pairs_of`. Overwritten.
     """
     maps, n_pooled, moved = {}, 0, 0.0
-    for k, label in enumerate(recipe.weights.labels):
+    labels, untouched = recipe.weights.labels, []
+    pixels = pixel_axis([str(axis.label) for axis in plan.events.other_axes])
+    pairs = pairs_of(len(labels))
+    before = slice_correlations(variances, products, pairs, pixels)
+    for k, label in enumerate(labels):
         contents, variance = sums[k, ...], variances[k, ...]
         if not contents.sum() > 0:
             raise TemplateError(
@@ -171,8 +200,14 @@ def maps_of_sums(
             plan.events, contents, variance, recipe.filter, progress, overwrite=True
         )
         n_pooled, moved = n_pooled + filtered.n_pooled, max(moved, filtered.moved)
+        untouched.append(filtered.untouched)
         maps[label] = plan.place(contents), plan.place(variance)
-    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved)
+    placed: dict[tuple[str, str], NDArray[Any]] = {}
+    for product, of_slices, (k, m) in zip(products, before, pairs, strict=True):
+        kept = untouched[k] & untouched[m]
+        filter_product(product, of_slices, variances[k], variances[m], kept, pixels)
+        placed[labels[k], labels[m]] = plan.place(product)
+    return FilteredMaps(maps, float(sums[0].sum()), n_pooled, moved, placed)
 
 
 def amounts_of(plan: TemplatePlan, recipe: Recipe, total: float) -> ExpectedAmounts:
@@ -241,5 +276,7 @@ def assemble(
         sidebands=bins_to_ranges(plan.edges, plan.selected),
         weights=recipe.weights.rows,
         livetime=plan.livetime,
+        energy_bins=amounts.bins,
         record=record,
+        products=filtered.products,
     )

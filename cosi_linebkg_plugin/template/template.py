@@ -15,20 +15,25 @@ from numpy.typing import NDArray
 from ..errors import FileError, TemplateError
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
-from ..histograms.axes import read_axes
+from ..histograms.axes import ENERGY_LABEL, axis_in_kev, read_axes
 from ..histograms.axis import event_axes
 from ..histograms.read import open_file
 from ..histograms.write import make_histogram, write_maps
 from ..io import checks
 from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
-from ..io.hdf5 import read_text, read_whole
-from ..spectrum.axis import check_range
+from ..io.hdf5 import read_text
+from ..spectrum.axis import overlapping_bins
 from .axes import counts_on_axes
-from .norms import NormFit, fit_component_norms
+from .energy_bins import EnergyBins
+from .file import FORMATS, format_of, read_energy_bins, read_maps, read_range, write_energy_bins
+from .norms import NormFit, fit_component_norms, norm_in_counts
+from .notes import of_control_ranges
 from .options import METHODS
-from .parts import split_covariance, sums_covariance
+from .parts import covariance_of_groups, cut_maps, groups_of, split_covariance
+from .products import Products, cut_products, variance_of_sum
 from .record import Record
+from .stored import read_products, write_products
 from .words import as_html, as_table, in_a_line
 
 if TYPE_CHECKING:
@@ -42,9 +47,10 @@ if TYPE_CHECKING:
     from .amounts import ExpectedAmounts
     from .control import ControlRanges
 
-FORMAT = "cosi-linebkg template 1"
-
 Array = NDArray[np.float64]
+
+#: Of an amount that is not known, in several energy bins.
+_SHARED = " Its energy bins share it as the line of line_ratio=, the model's there, or evenly."
 
 
 class BackgroundTemplate:
@@ -55,7 +61,7 @@ class BackgroundTemplate:
     Parameters and attributes
     -------------------------
     axes : histpy.Axes
-        The events' own, Em replaced by one bin, unless made with ``like=``.
+        The events' own, Em replaced by one bin or by ``energy_edges=``, unless made with ``like=``.
     maps : mapping of label to (map, variances)
         Each component's distribution over the axes, of any sum above 0, and its sumw2.
     counts : mapping of label to float
@@ -72,6 +78,11 @@ class BackgroundTemplate:
     weights : ndarray, shape (n_labels, n_em)
         On the events' energy slices, per count of the component.
     livetime : float or None, s
+    energy_bins : EnergyBins or None
+        How the counts are distributed over several energy bins of the source range; None for one,
+        and for parts that were split along other axes.
+    products : mapping of (label, label) to ndarray, counts^2
+        Covariances of the cells of two maps; see `products`.
     record : Record
         How it was made: method, filter, tracers, line ratio, sky norm, notes ...
     """
@@ -90,11 +101,14 @@ class BackgroundTemplate:
         record: Record,
         livetime: float | None = None,
         versions: Mapping[str, str] | None = None,
+        energy_bins: EnergyBins | None = None,
+        products: Products | None = None,
     ) -> None:
         #: The same as `axes`, without histpy.
         self.event_axes = event_axes(axes)
         self.labels = tuple(maps)
         self._maps = dict(maps)
+        self._products = dict(products or {})
         self._sums = {label: float(m.sum()) for label, (m, _) in maps.items()}
         self._counts = {label: float(counts[label]) for label in maps}
         self._covariance = np.array(covariance, dtype=float)
@@ -104,6 +118,7 @@ class BackgroundTemplate:
         self.sidebands = [(float(a), float(b)) for a, b in sidebands]
         self.weights = weights
         self.livetime = livetime
+        self.energy_bins = energy_bins
         self.versions = dict(versions or installed_versions())
 
     @property
@@ -159,6 +174,8 @@ class BackgroundTemplate:
             "record": self._record,
             "livetime": self.livetime,
             "versions": self.versions,
+            "energy_bins": self.energy_bins,
+            "products": self._products,
         }
         return BackgroundTemplate(**(own | changed))
 
@@ -167,10 +184,8 @@ class BackgroundTemplate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a user must know, at the current norms."""
-        unknown, own = self.unknown, self._record.notes
-        control = self._record.control
-        if control is not None and not control.usable:
-            own = (*own, f"Control ranges: {control.summary()}.")
+        unknown = self.unknown
+        own = (*self._record.notes, *of_control_ranges(self._record, self._counts))
         if not unknown:
             return own
         counts = sum(self._counts[label] for label in unknown)
@@ -178,7 +193,8 @@ class BackgroundTemplate:
         return (
             *own,
             f"The amount of {', '.join(unknown)} in the masked source range is not known: {held}. "
-            "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=.",
+            "Leave it free in your likelihood, or give line_ratio=, or sky= and observed=."
+            + (_SHARED if self.several_bins else ""),
         )
 
     @property
@@ -240,30 +256,8 @@ class BackgroundTemplate:
                 raise TemplateError(
                     f"The template has no component {label!r}; it has {', '.join(self.labels)}."
                 )
-            new[label] = self._norm_in_counts(label, norm)
+            new[label] = norm_in_counts(label, norm, self.livetime)
         self._counts = new
-
-    def _norm_in_counts(self, label: str, norm: Any) -> float:
-        import astropy.units as u
-
-        if isinstance(norm, u.Quantity) and norm.unit != u.dimensionless_unscaled:
-            if self.livetime is None:
-                raise TemplateError(
-                    f"The norm of {label!r} is given as a rate ({norm}), but the template has no "
-                    "livetime; make it with livetime=, or give counts."
-                )
-            try:
-                norm = norm.to_value(u.Hz) * self.livetime
-            except u.UnitConversionError:
-                raise TemplateError(
-                    f"The norm of {label!r} must be a rate or a number of counts, got {norm}."
-                ) from None
-        value = float(norm)
-        if not (np.isfinite(value) and value >= 0):
-            from ..consumers.rates import forbidden_norm
-
-            raise forbidden_norm(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
-        return value
 
     def fit_norms(
         self, observed: Any, *, sky: Sequence[Any] = (), constrain: bool = False
@@ -347,23 +341,24 @@ class BackgroundTemplate:
     def histogram(self) -> Any:
         """histpy.Histogram of expected counts, the sum at the current norms, with sumw2.
 
-        Its sumw2 is the sum of the components'. Continuum and lines come from the same slices and
-        are anticorrelated there: it is up to a quarter too large as a standard error.
+        Its sumw2 knows that continuum and lines come from the same slices and are anticorrelated,
+        but for several energy bins, where it is up to a quarter too large as a standard error.
         """
-        return make_histogram(self.axes, self._total(1), self._total(2))
+        return make_histogram(self.axes, self.expected(), self._variances())
 
     def expected(self, label: str | None = None) -> Array:
         """The contents of `histogram`, or of the component of this label, shape of the axes."""
         if label is None:
-            return self._total(1)
+            total = np.zeros(self.event_axes.shape)
+            for name, counts in self._counts.items():
+                total += self._maps[name][0] * (counts / self._sums[name])
+            return total
         return self._scaled(label, self._counts[label] or 1.0)[0]
 
-    def _total(self, power: int) -> Array:
-        """The sum at the current norms of the maps (power 1), or of their variances (2)."""
-        total = np.zeros(self.event_axes.shape)
-        for label, counts in self._counts.items():
-            total += self._maps[label][power - 1] * (counts / self._sums[label]) ** power
-        return total
+    def _variances(self, chosen: Sequence[str] = (), summed: tuple[int, ...] = ()) -> Array:
+        """Of the sum of all components, or of those chosen, at the current norms."""
+        factors = {x: self._counts[x] / self._sums[x] for x in chosen or self.labels}
+        return variance_of_sum(self._maps, self._products, factors, summed)
 
     def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
         contents, sumw2 = self._maps[label]
@@ -390,9 +385,30 @@ class BackgroundTemplate:
             return self._record.time_course.project(self.labels, self._counts, label)
         others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
-        maps = [self._scaled(name, self._counts[name]) for name in chosen]
-        counts = np.sum([m.sum(axis=others) for m, _ in maps], axis=0)
-        return counts, np.sqrt(np.sum([v.sum(axis=others) for _, v in maps], axis=0))
+        maps = [self._scaled(name, self._counts[name])[0] for name in chosen]
+        counts = np.sum([m.sum(axis=others) for m in maps], axis=0)
+        return counts, np.sqrt(self._variances(chosen, others))
+
+    @property
+    def several_bins(self) -> bool:
+        """Whether the source range holds more than one energy bin."""
+        return self.bins_inside.size > 1
+
+    @property
+    def bins_inside(self) -> NDArray[np.int64]:
+        """The bins of the Em axis in the source range."""
+        edges = axis_in_kev(self.event_axes[ENERGY_LABEL])
+        return np.flatnonzero(overlapping_bins(edges, *self.source_range))
+
+    def _bins(self) -> EnergyBins:
+        """How the counts are distributed over several energy bins."""
+        if self.energy_bins is None:
+            raise TemplateError(
+                "The template does not know how its counts are distributed over energy bins: it "
+                f"was split along {self._record.split or 'another axis'}. Take it as it was; "
+                "what is split along Em and other axes is split along Em first."
+            )
+        return self.energy_bins
 
     def time_counts(self) -> tuple[Array, Array]:
         """Counts of each component in each time bin, with ``norms="per_time"``.
@@ -406,7 +422,8 @@ class BackgroundTemplate:
         course = self._record.time_course
         if course is None or self._record.split:
             raise TemplateError(
-                "Counts per time bin need a template made with norms='per_time', not split."
+                "Counts per time bin need a template made with norms='per_time', and not split; "
+                "what is split along Time and other axes is split along Time first."
             )
         return course.counts(list(self._counts.values()), self._covariance)
 
@@ -418,13 +435,38 @@ class BackgroundTemplate:
             )
         return names.index(axis)
 
-    def split(self, axis: str, groups: Sequence[Sequence[int]] | int) -> BackgroundTemplate:
+    def energy_counts(self, label: str | None = None) -> tuple[Array, Array]:
+        """Counts in each energy bin of the source range, and their standard errors.
+
+        Parameters
+        ----------
+        label : str, optional
+            One component; default: the sum.
+
+        Returns
+        -------
+        counts, errors : ndarray, shape (n_bins,)
+            The errors are those of the amounts: spectral fit, line ratio, or fitted norms. Infinite
+            for an amount that is not known.
+        """
+        rows = list(range(len(self.labels))) if label is None else [self.labels.index(label)]
+        norms = np.array(list(self._counts.values()))
+        if self.several_bins:
+            counts = self._bins().counts(norms)
+            covariance = self._bins().covariance(self._covariance)
+        else:
+            counts, covariance = norms[:, None], self._covariance[:, None, :, None]
+        variances = np.einsum("kblb->b", covariance[rows][:, :, rows])
+        return counts[rows].sum(axis=0), np.sqrt(np.maximum(variances, 0.0))
+
+    def split(self, axis: str, groups: Sequence[Sequence[int]] | int = 1) -> BackgroundTemplate:
         """Cut every component into parts along an axis, each with a norm of its own.
 
         Parameters
         ----------
         axis : str
-            "Phi", "Time" or "ScAtt".
+            "Phi", "Time", "ScAtt", or "Em" of a template with several energy bins: first, where
+            more than one is split.
         groups : list of lists of bin numbers, or int
             The bins of each part; every bin must be in one group. A number cuts into groups of
             that many bins.
@@ -433,8 +475,9 @@ class BackgroundTemplate:
         -------
         BackgroundTemplate
             With the labels ``<label>_<axis>_<number>``, and as covariance that of the norms
-            shared out, plus the noise of the slices, which moves counts between the parts; along
-            Time with ``norms="per_time"``, that of `time_counts`.
+            shared out, plus the noise of the slices, which moves counts between the parts. Along
+            Em, and with ``norms="per_time"`` along Time, it is what spectra say of the counts in
+            their bins.
 
         References
         ----------
@@ -442,44 +485,27 @@ class BackgroundTemplate:
         2019, A&A 626, A73.
         """
         position = self._axis_position(axis)
-        n_bins = self.event_axes[position].nbins
-        if isinstance(groups, int):
-            if groups < 1:
-                raise TemplateError(f"Groups must hold 1 bin or more, got {groups}.")
-            groups = [range(i, min(i + groups, n_bins)) for i in range(0, n_bins, groups)]
-        listed = sorted(i for group in groups for i in group)
-        if listed != list(range(n_bins)):
-            raise TemplateError(
-                f"Every one of the {n_bins} bins of {axis} must be in one group, got {groups!r}."
+        groups = groups_of(axis, self.event_axes[position].nbins, groups)
+        parts = cut_maps(self._maps, axis, position, groups)
+        own = [self.labels[row] for row in parts.rows]
+        counts = parts.shares * np.array([self._counts[label] for label in own])
+        if axis == ENERGY_LABEL and self.several_bins:
+            covariance = self._bins().covariance_of_parts(
+                self._covariance, parts.rows, parts.inside[:, self.bins_inside]
             )
-        maps, counts, shares, noise, rows = {}, {}, [], [], []
-        for label in self.labels:
-            contents, sumw2 = self._maps[label]
-            for number, group in enumerate(groups):
-                inside = np.zeros(n_bins)
-                inside[list(group)] = 1.0
-                window = inside.reshape([-1 if i == position else 1 for i in range(contents.ndim)])
-                part = contents * window, sumw2 * window
-                if not part[0].any():
-                    continue  # a part of an earlier split
-                name = f"{label}_{axis.lower()}_{number}"
-                maps[name] = part
-                share = float(part[0].sum()) / self._sums[label]
-                counts[name] = share * self._counts[label]
-                shares.append(share)
-                noise.append(float(part[1].sum()) * (self._counts[label] / self._sums[label]) ** 2)
-                rows.append(self.labels.index(label))
-        covariance = split_covariance(
-            self.covariance, np.array(rows), np.array(shares), np.array(noise)
-        )
-        if axis == "Time" and self._record.time_course is not None and not self._record.split:
-            covariance = sums_covariance(self.time_counts()[1], n_bins, groups)
+        elif axis == "Time" and self._record.time_course is not None:
+            covariance = covariance_of_groups(self.time_counts()[1], parts.rows, parts.inside)
+        else:
+            noise = parts.noise * np.array([self._counts[x] / self._sums[x] for x in own]) ** 2
+            covariance = split_covariance(self._covariance, parts.rows, parts.shares, noise)
         split = f"{self._record.split}, {axis}" if self._record.split else axis
         return self._with(
-            maps=maps,
-            counts=counts,
+            maps=parts.maps,
+            counts=dict(zip(parts.maps, counts.tolist(), strict=True)),
             covariance=covariance,
-            weights=self.weights[rows],
+            weights=self.weights[parts.rows],
+            products=cut_products(self._products, self.labels, parts, position),
+            energy_bins=None,
             record=replace(self._record, split=split),
         )
 
@@ -680,8 +706,12 @@ class BackgroundTemplate:
             for label in self.labels:
                 write_maps(whole, f"components/{label}", self.event_axes, self._factors(label))
                 whole.check()
+            scales = {label: self._factors(label)["contents"][1] for label in self.labels}
+            write_products(whole, self._products, scales)
             with h5py.File(whole, "a") as file:
-                file.attrs["format"] = FORMAT
+                file.attrs["format"] = format_of(self.energy_bins)
+                if self.energy_bins is not None:
+                    write_energy_bins(file.create_group("energy_bins"), self.energy_bins)
                 # datasets: attributes are limited to 64 kB
                 file.create_dataset("metadata", data=json.dumps(self._metadata(), allow_nan=False))
                 file.create_dataset("fit", data=self.fit.to_json())
@@ -692,7 +722,7 @@ class BackgroundTemplate:
         Whole or not at all; a file in its place is replaced.
         """
         if label is None:
-            maps = {"contents": (self._total(1), 1.0), "sumw2": (self._total(2), 1.0)}
+            maps = {"contents": (self.expected(), 1.0), "sumw2": (self._variances(), 1.0)}
         else:
             maps = self._factors(label)
         with whole_hdf5(path) as whole:
@@ -730,10 +760,11 @@ class BackgroundTemplate:
             Naming the file and what is wrong with it.
         """
         with open_file(path) as file, reading(path, "is a damaged template", "Make it anew."):
-            if file.attrs.get("format") != FORMAT:
+            form = file.attrs.get("format")
+            if form not in FORMATS:
                 raise FileError(
                     f"{path} is no background template of this version: its format is "
-                    f'{brief(repr(file.attrs.get("format")), 60)}, expected "{FORMAT}".'
+                    f"{brief(repr(form), 60)}, expected one of {', '.join(FORMATS)}."
                 )
             data = checks.mapping(parse_json(read_text(file["metadata"], path)), "its metadata")
             fit = LineBackgroundFit.from_text(read_text(file["fit"], path), f"{path}: its fit")
@@ -741,8 +772,10 @@ class BackgroundTemplate:
             if not labels or not all(label.isidentifier() for label in labels):
                 raise ValueError(f"its labels are {listed(labels)}; they must be names")
             axes = read_axes(file["components"][labels[0]], Path(path))
-            maps = {label: _maps(file["components"][label], axes, path) for label in labels}
+            maps = {label: read_maps(file["components"][label], axes, path) for label in labels}
             n = len(labels)
+            products, notes = read_products(file, labels, axes.shape, path)
+            bins = read_energy_bins(file["energy_bins"], n, path) if form == FORMATS[1] else None
             covariance = checks.covariance(data["covariance"], "the covariance", n, np.inf)
             counts = checks.mapping(data["counts"], "counts")
             livetime = data["livetime"]
@@ -753,35 +786,15 @@ class BackgroundTemplate:
                 {label: checks.number(counts[label], "counts", 0.0) for label in labels},
                 covariance,
                 fit=fit,
-                source_range=_range(data["source_range"], "source_range"),
-                sidebands=[_range(band, "a sideband") for band in data["sidebands"]],
+                source_range=read_range(data["source_range"], "source_range"),
+                sidebands=[read_range(band, "a sideband") for band in data["sidebands"]],
                 weights=checks.numbers(data["weights"], "the weights", (n, None)),
                 livetime=None if livetime is None else checks.number(livetime, "livetime", 1e-300),
-                record=Record.from_details(method, data["details"], data["notes"]),
+                energy_bins=bins,
+                record=Record.from_details(method, data["details"], [*data["notes"], *notes]),
+                products=products,
                 versions={
                     name: checks.text(version, "a version")
                     for name, version in checks.mapping(data["versions"], "versions").items()
                 },
             )
-
-
-def _maps(group: Any, axes: Any, path: object) -> tuple[Array, Array]:
-    """Contents and sumw2 of a component in a file: finite, not negative, not all 0."""
-    shape = axes.shape
-    found = []
-    for name in ("contents", "sumw2"):
-        if getattr(group[name], "shape", None) != shape:
-            raise ValueError(f"{name} do not fit axes of {' x '.join(map(str, shape))} bins")
-        values = read_whole(group[name], path)
-        if not (np.isfinite(values).all() and values.min() >= 0):
-            raise ValueError(f"{name} are not finite, or below 0")
-        found.append(values.astype(float, copy=False))
-    total = found[0].sum()
-    if not 0 < total < np.inf:
-        raise ValueError(f"contents have the sum {total}")
-    return found[0], found[1]
-
-
-def _range(value: Any, what: str) -> tuple[float, float]:
-    low, high = checks.numbers(value, what, (2,)).tolist()
-    return check_range(low, high, what)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,22 @@ from ..io.progress import Progress, say
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from ..spectrum.components import Component, SpectralModel
 from ..units import in_kev
-from .amounts import expected_amounts, source_amounts
+from .amounts import ExpectedAmounts, expected_amounts, source_amounts
 from .axes import partial_sky
 from .comparison import COMPARED_AXES, Projection, project_counts
 from .control import ControlRange, ControlRanges, ShapeTest, measured_amount
 from .extra_error import ExtraError, extra_error
 from .options import TemplateOptions
+from .per_time import TimeCourse
 from .plan import TemplatePlan, plan_for_fit
-from .steps import Recipe, amounts_of, maps_of_sums
+from .products import pairs_of, variance_of_sum
+from .steps import Recipe, amounts_of, maps_of_sums, on_course
 from .sums import phi_shifts, sum_slices
 from .weights import slice_weights
 
 Array = NDArray[np.float64]
+
+_T = TypeVar("_T")
 
 #: Control ranges at most: half of them on either side of the source range, where they fit.
 MOST_RANGES = 12
@@ -109,7 +114,7 @@ def control_ranges(
     for batch in _batches(plan, trials):
         for trial, sums in zip(batch, _summed(plan, batch, sky_norm), strict=True):
             try:
-                result, parts = _tried(trial, sums)
+                result, parts = _tried(trial, sums, sky_norm)
             except LineBackgroundError as error:
                 skipped.append((*trial.plan.source_range, str(error)))
                 continue
@@ -123,6 +128,7 @@ def control_ranges(
         {axis: _measured_shape(parts) for axis, parts in projections.items()},
         tuple(skipped),
         _source_ratio(plan, recipe),
+        recipe.fit.systematic,
     )
 
 
@@ -130,38 +136,51 @@ def fitted_ranges(
     plan: TemplatePlan, fit: LineBackgroundFit
 ) -> list[tuple[TemplatePlan, LineBackgroundFit]]:
     """Control ranges with fits that do not know them; the plans have the options of `plan`."""
-    found: list[tuple[TemplatePlan, LineBackgroundFit]] = []
-    margins = _margins(plan, fit)
-    plain = replace(plan.options, like=None, sky=None, observed=None, line_ratio=None)
-    for low, high in choose_ranges(plan, fit):
-        if len(found) == MOST_RANGES:
-            break
-        try:
-            hidden = (low - margins[0], high + margins[1])
-            refit = refit_without(fit, (low, high), hidden, plan.source_range)
-            found.append((plan_for_fit(plan.events, refit, (low, high), plain), refit))
-        except LineBackgroundError:
-            continue
-    return found
+    plain = replace(
+        plan.options, like=None, energy_edges=None, sky=None, observed=None, line_ratio=None
+    )
+
+    def planned(
+        refit: LineBackgroundFit, own: tuple[float, float]
+    ) -> tuple[TemplatePlan, LineBackgroundFit]:
+        return plan_for_fit(plan.events, refit, own, plain), refit
+
+    return _made_of_refits(plan, fit, planned)[0]
 
 
 def prepare_trials(
     plan: TemplatePlan, recipe: Recipe
 ) -> tuple[list[Trial], list[tuple[float, float, str]]]:
     """Fits and weights of the control ranges, and those that have none, with the reason."""
-    trials: list[Trial] = []
+    return _made_of_refits(plan, recipe.fit, lambda fit, own: _trial(plan, recipe, fit, own))
+
+
+def _made_of_refits(
+    plan: TemplatePlan,
+    fit: LineBackgroundFit,
+    make: Callable[[LineBackgroundFit, tuple[float, float]], _T],
+) -> tuple[list[_T], list[tuple[float, float, str]]]:
+    """What is made of fits that do not know a control range, and where that fails, and why.
+
+    Parameters
+    ----------
+    make : callable
+        Given a fit and its range.
+    """
+    made: list[_T] = []
     skipped: list[tuple[float, float, str]] = []
-    margins = _margins(plan, recipe.fit)
-    for low, high in choose_ranges(plan, recipe.fit):
-        if len(trials) == MOST_RANGES:
+    margins = _margins(plan, fit)
+    for low, high in choose_ranges(plan, fit):
+        if len(made) == MOST_RANGES:
             break
         try:
             hidden = (low - margins[0], high + margins[1])
-            fit = refit_without(recipe.fit, (low, high), hidden, plan.source_range)
-            trials.append(_trial(plan, recipe, fit, (low, high)))
+            made.append(
+                make(refit_without(fit, (low, high), hidden, plan.source_range), (low, high))
+            )
         except LineBackgroundError as error:
             skipped.append((low, high, str(error)))
-    return trials, skipped
+    return made, skipped
 
 
 def choose_ranges(plan: TemplatePlan, fit: LineBackgroundFit) -> list[tuple[float, float]]:
@@ -225,7 +244,7 @@ def _covers_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
     It is masked, no ratio tells its counts, and there is no component for it.
     """
     masked = bool(fit.spectrum.mask[plan.in_source].all())
-    return masked and plan.options.line_ratio is None and plan.options.method != "components"
+    return masked and not plan.options.knows_hidden_line and plan.options.method != "components"
 
 
 def _lines_inside(
@@ -305,6 +324,7 @@ def _trial(
     """The recipe for a control range, which `fit` does not know."""
     low, high = hidden
     own = plan_for_fit(plan.events, fit, (low, high), _options_for(plan, fit, low, high, recipe))
+    own = replace(own, sky=plan.sky)
     source = source_amounts(own, fit)
     weights = slice_weights(own, fit, source)
     amounts = expected_amounts(own, fit, source, weights.labels, lines_may_hide=False)
@@ -336,6 +356,7 @@ def _options_for(
         smoothing=None,
         **asdict(recipe.filter),
         like=None,
+        energy_edges=None,
         sky=None,
         observed=None,
         validate=False,
@@ -347,7 +368,7 @@ def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial
     per_row = 16.0 * math.prod(plan.events.other_shape)
     batch: list[Trial] = []
     for trial in trials:
-        rows = sum(len(t.labels) + 1 for t in (*batch, trial))
+        rows = sum(len(_rows(t)) for t in (*batch, trial))
         if batch and rows * per_row > AT_ONCE:
             yield batch
             batch = []
@@ -363,56 +384,81 @@ class _Sums:
     Attributes
     ----------
     sums, variances : ndarray, shape (n_labels, *other_shape), counts and counts^2
+    products : ndarray, shape (n_pairs, *other_shape), counts^2
+        Covariances of pairs of sums.
     observed, noise : ndarray, shape other_shape
         Counts of the range and their variances.
     """
 
     sums: Array
     variances: Array
+    products: NDArray[np.float32]
     observed: Array
     noise: Array
 
 
-def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> list[_Sums]:
-    """All sums that the trials of a batch need, in one pass."""
-    rows = np.concatenate([np.vstack([trial.rows, trial.inside]) for trial in batch])
-    sums, variances = plan.events.weighted_sums(rows)
-    assert variances is not None
+def _summed(plan: TemplatePlan, batch: Sequence[Trial], sky_norm: float) -> Iterator[_Sums]:
+    """All sums that the trials of a batch need, in one pass but for slices that are moved."""
+    rows = np.concatenate([_rows(trial) for trial in batch])
+    pairs: list[tuple[int, int]] = []
+    start = 0
+    for trial in batch:
+        last = start + len(_rows(trial)) - 1
+        pairs += [(start + k, start + m) for k, m in pairs_of(last - start)]
+        start = last + 1
+    sums, variances, products = plan.events.sums_with_products(rows, pairs)
     if plan.sky is not None and sky_norm:
         sums -= sky_norm * plan.sky.weighted_sums(rows, variances=False)[0]
-    out, start = [], 0
+    start = pair = 0
     for trial in batch:
-        n = len(trial.labels)
-        own, noise = sums[start : start + n], variances[start : start + n]
+        last = start + len(_rows(trial)) - 1
+        next_pair = pair + len(pairs_of(last - start))
+        own, noise, both = sums[start:last], variances[start:last], products[pair:next_pair]
         if trial.recipe.shifts is not None:
-            own, noise = sum_slices(plan.events, trial.rows, trial.recipe.shifts)
+            of_trial = pairs_of(len(trial.labels))
+            own, noise, both = sum_slices(plan.events, trial.rows, trial.recipe.shifts, of_trial)
             if plan.sky is not None and sky_norm:
                 own -= sky_norm * sum_slices(plan.sky, trial.rows, trial.recipe.shifts)[0]
-        out.append(_Sums(own, noise, sums[start + n], variances[start + n]))
-        start += n + 1
-    return out
+        yield _Sums(own, noise, both, sums[last], variances[last])
+        start, pair = last + 1, next_pair
 
 
-def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projection]]:
+def _rows(trial: Trial) -> Array:
+    """Weights of the sums that a trial has of the common pass: its components, and its range."""
+    own = trial.rows if trial.recipe.shifts is None else trial.rows[:0]
+    return np.vstack([own, trial.inside])
+
+
+def _tried(
+    trial: Trial, found: _Sums, sky_norm: float
+) -> tuple[ControlRange, dict[str, Projection]]:
     """The template of a control range against the counts there."""
     recipe, plan = trial.recipe, trial.plan
     weights = replace(recipe.weights, labels=trial.labels, rows=trial.rows)
-    filtered = maps_of_sums(plan, replace(recipe, weights=weights), found.sums, found.variances)
+    filtered = maps_of_sums(
+        plan, replace(recipe, weights=weights), found.sums, found.variances, found.products
+    )
+    filtered = on_course(plan, recipe, filtered, sky_norm)
     amounts = amounts_of(plan, recipe, filtered.total)
     observed = plan.place(found.observed)
     total, own = float(observed.sum()), sum(amounts.counts[label] for label in trial.labels)
     error = float(np.sqrt(np.maximum(amounts.covariance.sum(), 0.0)))
     if not np.isfinite(error):
         raise TemplateError("the spectrum says nothing of the error of its counts")
+    factors = {
+        label: amounts.counts[label] / float(contents.sum()) * total / own
+        for label, (contents, _) in filtered.maps.items()
+    }
     parts = {}
     for axis in plan.axes:
         if axis.label in COMPARED_AXES and not (axis.label == "PsiChi" and partial_sky(axis)):
             others = tuple(i for i, a in enumerate(plan.axes) if a.label != axis.label)
-            expected, noise = np.zeros(axis.nbins), np.zeros(axis.nbins)
-            for label, (contents, variances) in filtered.maps.items():
-                factor = amounts.counts[label] / float(contents.sum()) * total / own
-                expected += factor * contents.sum(axis=others)
-                noise += factor**2 * variances.sum(axis=others)
+            expected = np.zeros(axis.nbins)
+            for label, factor in factors.items():
+                expected += factor * filtered.maps[label][0].sum(axis=others)
+            noise = variance_of_sum(filtered.maps, filtered.products, factors, others)
+            if axis.label == "Time" and filtered.course is not None:
+                noise = _noise_of_course(filtered.course, trial, amounts, total / own)
             parts[str(axis.label)] = project_counts(
                 axis, observed.sum(axis=others), expected, noise, expected, NSIDE
             )
@@ -428,6 +474,16 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
         {axis: ShapeTest(p.chi2, p.dof if total > 0 else 0) for axis, p in parts.items()},
     )
     return result, parts if total > 0 else {}  # no counts have no distribution
+
+
+def _noise_of_course(
+    course: TimeCourse, trial: Trial, amounts: ExpectedAmounts, factor: float
+) -> Array:
+    """Variances of the counts in each time bin, from the errors of the spectra's shares."""
+    counts = dict.fromkeys(course.labels, 0.0)
+    counts |= {label: factor * amounts.counts[label] for label in trial.labels}
+    variances: Array = course.project(course.labels, counts, None)[1] ** 2
+    return variances
 
 
 def _event_weight(plan: TemplatePlan, found: _Sums) -> float:

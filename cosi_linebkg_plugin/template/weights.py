@@ -5,7 +5,7 @@ A template is ``T = w @ M``, where M is the histogram seen as a matrix (energy b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,17 +32,25 @@ class SliceWeights:
     ----------
     labels : tuple of str
     rows : ndarray, shape (n_labels, n_em)
+        At the middle of the source range.
     seen : ndarray, shape (n_labels,)
         Counts of each component in the selected bins (1 for a single one), which filters are
         scored on.
     tracers : tuple of float, keV
         Lines that "lines" takes its distribution from.
+    terms : tuple of ndarray, each of shape (n_terms, n_em)
+        By label: at x, the weights are ``sum_p x^p terms[p]``. A component with one term has the
+        same distribution at each energy. Empty for a template of one energy bin.
+    x : ndarray, shape (n_bins,)
+        Where the middles of the template's energy bins are.
     """
 
     labels: tuple[str, ...]
     rows: NDArray[np.float64]
     seen: NDArray[np.float64]
     tracers: tuple[float, ...] = ()
+    terms: tuple[NDArray[np.float64], ...] = ()
+    x: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def slice_weights(
@@ -58,23 +66,38 @@ def slice_weights(
     if plan.options.method == "components":
         labels, table, tracers = component_table(plan, fit)
         expected = np.maximum(table.sum(axis=0), 1e-12)
-        rows = component_weights(
+        terms, others, scale = _separated(
             table, expected, plan.centers, plan.selected, plan.middle, plan.options.order
         )
-        n = len(labels)
-        return SliceWeights(labels, rows[:n], table[:n, plan.selected].sum(axis=1), tracers)
+        rows = np.vstack([terms[:1], others])[: len(labels)]
+        seen = table[: len(labels), plan.selected].sum(axis=1)
+        of_bins = (terms, *(row[None] for row in rows[1:]))
+        return SliceWeights(labels, rows, seen, tracers, *_of_bins(plan, of_bins, scale))
     total = amounts.counts_and_jacobian(fit.theta)[0].sum()
     if not total > 0:
         raise TemplateError(
             f"The model expects no background in the source range {plan.low:g}-{plan.high:g} keV."
         )
     if plan.options.method == "sideband":
-        weights = sideband_weights(fit.expected, plan.selected, total)
+        rows, scale = sideband_weights(fit.expected, plan.selected, total)[None], 1.0
     else:
-        weights = interpolated_weights(
-            fit.expected, plan.centers, plan.selected, total, plan.middle
+        scale = plan.high - plan.low
+        here, beyond = (
+            interpolated_weights(fit.expected, plan.centers, plan.selected, total, energy)
+            for energy in (plan.middle, plan.middle + scale)
         )
-    return SliceWeights(("background",), weights[None, :], np.ones(1))
+        rows = np.array([here, beyond - here])  # they are linear in the source energy
+    return SliceWeights(("background",), rows[:1], np.ones(1), (), *_of_bins(plan, (rows,), scale))
+
+
+def _of_bins(
+    plan: TemplatePlan, terms: tuple[NDArray[np.float64], ...], scale: float
+) -> tuple[tuple[NDArray[np.float64], ...], NDArray[np.float64]]:
+    """`terms` and `x` of `SliceWeights`; `scale` [keV] is where x is 1."""
+    if plan.n_bins == 1:
+        return (), np.zeros(0)
+    middles = 0.5 * (plan.bins[1:] + plan.bins[:-1])
+    return terms, (middles - plan.middle) / scale
 
 
 def component_table(
@@ -104,16 +127,23 @@ def component_table(
 
 
 def _tracers(plan: TemplatePlan, fit: LineBackgroundFit) -> NDArray[np.bool_]:
-    """True for the components that "lines" takes its distribution from."""
+    """True for the components that "lines" takes its distribution from.
+
+    A line in the source range lends its own only where there is no other: beside the range it is
+    seen by its wings, and with them those of a source.
+    """
     model, theta = fit.model, fit.theta
     chosen = np.zeros(len(model.components), bool)
     if plan.options.tracers is None:
+        inside = chosen.copy()
         for i in model.lines:
             line = model.components[i]
             energy = float(theta[line.energy])
             distance = max(plan.low - energy, energy - plan.high)
             chosen[i] = distance <= TRACER_REACH and theta[line.area] > 0
-        return chosen
+            inside[i] = distance <= 0
+        beside = chosen & ~inside
+        return beside if beside.any() else chosen
     for wanted in plan.options.tracers:
         chosen[nearest_line(model, theta, to_kev(wanted), "tracers")] = True
     return chosen
@@ -241,6 +271,28 @@ def component_weights(
     Pivk & Le Diberder 2005, NIM A 555, 356, Eqs. 10-15; Dembinski, Kenzie, Langenbruch &
     Schmelling 2022, NIM A 1040, 167270, Sect. 3.
     """
+    terms, others, _ = _separated(components, expected, energies, selected, source_energy, order)
+    return np.vstack([terms[:1], others])
+
+
+def _separated(
+    components: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    energies: NDArray[np.float64],
+    selected: NDArray[np.bool_],
+    source_energy: float,
+    order: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """The solution of `component_weights` for all its unknowns.
+
+    Returns
+    -------
+    terms : ndarray, shape (order + 1, n_em)
+        Of the continuum: at an energy E its weights are ``sum_p ((E - E0) / scale)^p terms[p]``.
+    others : ndarray, shape (n_components - 1, n_em)
+        Of the others, the same at each energy.
+    scale : float, keV
+    """
     scale = max(float(np.max(np.abs(energies[selected] - source_energy), initial=0.0)), 1e-9)
     x = (energies[selected] - source_energy) / scale
     chosen = components[:, selected]
@@ -254,7 +306,6 @@ def component_weights(
     if np.linalg.eigvalsh(information)[0] < 1e-9:
         raise TemplateError(too_little(len(rows), int(selected.sum())))
     solution = np.linalg.solve(information, scaled / expected[selected]) / size[:, None]
-    weights = np.zeros(components.shape)
-    weights[0, selected] = solution[0]
-    weights[1:, selected] = solution[order + 1 :]
-    return weights
+    weights = np.zeros((len(rows), energies.size))
+    weights[:, selected] = solution
+    return weights[: order + 1], weights[order + 1 :], scale

@@ -18,6 +18,8 @@ def in_a_line(template: BackgroundTemplate) -> str:
     """Method, range, and the counts of each component with their errors."""
     parts = ", ".join(
         f"{label} {template.counts[label]:.1f} +- {error:.1f}"
+        if np.isfinite(error)
+        else f"{label} not known"
         for label, error in template.errors.items()
     )
     low, high = template.source_range

@@ -373,3 +373,25 @@ def test_shells_complete_commands_and_options(tmp_path, line, found):
         [sys.executable, "-m", "cosi_linebkg_plugin.app.cli"], env=os.environ | asked, check=True
     )
     assert answer.read_text().split("\n") == found
+
+
+def test_a_command_leaves_the_collection_of_unused_objects_as_it_was(capsys):
+    """In its own process it looks for them less often, and not at the end."""
+    import gc
+
+    before = gc.get_threshold()
+    assert main(["lines", "1800-1810"]) == 0
+    assert gc.get_threshold() == before and gc.isenabled()
+    code = """
+import atexit, gc, sys
+from cosi_linebkg_plugin.app import cli
+atexit.register(lambda: print("frozen", gc.get_freeze_count()))  # runs after what main registers
+def command(options, progress):
+    print("threshold", gc.get_threshold()[0])
+    return []
+cli._lines = command
+sys.exit(cli.main(["lines", "1800-1810"]))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = dict(line.split() for line in run.stdout.splitlines())
+    assert int(said["threshold"]) > before[0] and int(said["frozen"]) > 1000

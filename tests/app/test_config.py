@@ -244,8 +244,8 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
             "template: {sideband: []}",
             "template.sideband: unknown key; did you mean sidebands? "
             "Known here: method, sidebands, window, reach, avoid_lines, order, tracers, "
-            "line_ratio, smoothing, smoothing_fwhm, l_cut, rebin_phi, pool, like, sky, observed, "
-            "livetime, shift, norms, validate.",
+            "line_ratio, smoothing, smoothing_fwhm, l_cut, rebin_phi, pool, like, energy_edges, "
+            "sky, observed, livetime, shift, norms, validate.",
         ),
         ("model: 3", "model: got 3; a mapping of keys to values is needed."),
         ("model:", "model: got nothing; a mapping of keys to values is needed."),
@@ -322,8 +322,8 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
             "template.smoothing_fwhm: got -1; a number above 0 is needed.",
         ),
         (
-            "template: {line_ratio: {line: 1808.65, tracer: 1779}}",
-            "template.line_ratio.value: got nothing; this key is required.",
+            "template: {line_ratio: {line: 1808.65, value: 0.1}}",
+            "template.line_ratio.tracer: got nothing; this key is required.",
         ),
         ("mask: 1790", f"mask: got 1790; {RANGES}"),
         ("mask:", f"mask: got nothing; {RANGES}"),

@@ -86,7 +86,9 @@ def test_a_figure_is_drawn_once_and_the_report_holds_the_same(load, tmp_path, mo
 def test_everything_is_checked_before_anything_is_fitted(load, monkeypatch):
     monkeypatch.setattr("cosi_linebkg_plugin.fit.minimise.fit_spectrum", None)
     prepared = pipeline.prepare(load())
-    assert prepared.plan is not None and prepared.notes == ()
+    assert prepared.plan is not None
+    (note,) = prepared.notes  # for data on these bins
+    assert "cuts through energy bins" in note and "[1803.030303, 1813.131313]" in note
     assert prepared.spectrum.masked_ranges()[1] == pytest.approx((1787.88, 1828.28), abs=0.01)
     with pytest.raises(TemplateError, match="line_ratio names a line at 1600 keV"):
         ratio = {"line": 1808.65, "tracer": 1600, "value": 0.1}
@@ -189,3 +191,32 @@ def test_observed_counts_stand_in_the_figure_along_phi(load, folder, tmp_path):
         if labels:
             (seen,) = [x for x in figure.axes[0].containers if x.get_label() == "observed"]
             assert seen[0].get_ydata().sum() == counts.sum()
+            (note,) = pipeline._against_observed(template, prepared.plan)  # the source is in them
+            assert "does NOT describe the counts" in note and "Phi chi2" in note
+        else:
+            assert pipeline._against_observed(template, prepared.plan) == ()
+
+
+@pytest.mark.parametrize("edges", ["1805:1812:1", [1805, 1807.5, 1812]])
+def test_energy_bins_of_a_configuration(load, tmp_path, edges):
+    """Template, figures and report of several energy bins; what was planned is what is written."""
+    config = load(template={"energy_edges": edges, "validate": False})
+    prepared = pipeline.prepare(config)
+    planned = pipeline.planned_files(config, prepared)
+    done = pipeline.run(config, tmp_path)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {"energies.png", "phi_energy.png"} <= set(planned) <= written
+    assert done.template.event_axes["Em"].nbins == (7 if isinstance(edges, str) else 2)
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Compton scattering angle against energy" in report
+    assert "The background&#39;s spectrum inside" in report or "background's spectrum" in report
+
+
+def test_bad_energy_bins_are_refused_before_any_work(load):
+    for edges, message in (
+        ([1804, 1808, 1812], "energy_edges.*outside the source range"),
+        ([1805, 1808, 1807, 1812], "energy_edges.*increase"),
+        ("1805:1812:2", "energy_edges.*does not divide"),
+    ):
+        with pytest.raises(LineBackgroundError, match=message):
+            pipeline.prepare(load(template={"energy_edges": edges}))

@@ -1,5 +1,7 @@
 """The simulator: what it draws is what it says it expects."""
 
+import itertools
+
 import healpy as hp
 import numpy as np
 import pytest
@@ -201,6 +203,55 @@ def test_sky_does_not_change_the_background_drawn():
     assert without.expected_sky(1500, 2000).sum() == 0
 
 
+def test_default_sky_is_at_rest():
+    plain, still = (
+        simulate(3, nside=2, sky_velocity=v) for v in (None, np.zeros(len(simulation.DEMO_SKY)))
+    )
+    assert np.array_equal(plain.coords, still.coords)
+    assert np.array_equal(plain.counts, still.counts)
+    assert np.array_equal(plain.expected_sky(1790, 1825), still.expected_sky(1790, 1825))
+
+
+def test_velocities_shift_the_line_of_each_direction():
+    sky = simulation.DEMO_SKY
+    ends = [sky[:, 0] == 320.0, sky[:, 0] == 40.0]
+    moved = {}
+    for end in ends:
+        one = simulate(
+            1,
+            nside=2,
+            sky=sky[end],
+            sky_velocity=simulation.DEMO_VELOCITY[end],
+            extra_edges=np.arange(1790.0, 1826.0),
+        )
+        edges = np.arange(1800.0, 1817.0)
+        counts = [one.expected_sky(a, b).sum() for a, b in itertools.pairwise(edges)]
+        counts = np.array(counts) - min(counts)
+        moved[float(sky[end][0, 0])] = counts @ (edges[1:] - 0.5) / counts.sum()
+    # 220 km/s (8.2 / 4 - 1) sin 40 deg = 148.5 km/s; approaching at 320 deg: 0.896 keV above
+    assert moved[320.0] - moved[40.0] == pytest.approx(2 * 0.896, rel=0.1)
+    assert moved[320.0] > 1808.65 > moved[40.0]
+
+
+def test_a_moving_sky_is_drawn_as_expected_and_keeps_the_background():
+    plain, moving = (
+        simulate(3, nside=2, sky_counts=5e5, sky_velocity=v, n_time=2, extra_edges=[1810, 1814])
+        for v in (None, simulation.DEMO_VELOCITY)
+    )
+    # all of it, but for the shift, is the sky at rest
+    full = plain.expected_sky(1500, 2000)
+    assert_allclose(moving.expected_sky(1500, 2000), full, rtol=2e-3)
+    for low, high in ((1810, 1814), (1500, 2000)):
+        mean, drawn = moving.expected_sky(low, high), moving.observed(low, high, "sky")
+        assert tail_probability(drawn, mean) > 1e-4
+    assert np.array_equal(
+        plain.observed(1500, 2000, "background"), moving.observed(1500, 2000, "background")
+    )
+    flank = 1810, 1814  # where a shift changes the counts most
+    at_rest = plain.expected_sky(*flank)
+    assert tail_probability(moving.observed(*flank, "sky"), at_rest) < 1e-4
+
+
 def test_time_axis_splits_the_expectation():
     plain, timed = simulate(1, nside=2), simulate(1, nside=2, n_time=6)
     assert plain.time_edges is None
@@ -250,6 +301,9 @@ def test_other_binning_and_exposure():
         ({"sky": [[0.0, 0.0]]}, "sky must be rows of 3"),
         ({"sky": [[0.0, 0.0, 0.0]]}, "weight above 0"),
         ({"sky": [[0.0, 95.0, 1.0]]}, "latitudes"),
+        ({"sky_velocity": [100.0]}, "sky_velocity must be 87 numbers"),
+        ({"sky_velocity": np.full(87, np.nan)}, "km/s, of 3000 at most"),
+        ({"sky_velocity": np.full(87, 2e5)}, "km/s, of 3000 at most"),
         ({"lines": [simulation.DemoLine(1800.0, -5.0)]}, "lines must be rows of 2"),
         ({"continuum": simulation.DemoContinuum(-1.0, 1750.0, -2.0)}, "continuum"),
         ({"seed": -1}, "seed"),

@@ -186,7 +186,7 @@ def cosipys_class(repeats: int = 31) -> Row:
     )  # fmt: skip
 
     def density(x, a, b, *rest):
-        total = a * (x / 1800.0) ** b
+        total = a * np.power(x / 1800.0, b)  # a float would raise where Minuit goes too far
         for amplitude, mu in zip(rest[:-1:2], rest[1:-1:2], strict=True):
             total += amplitude / rest[-1] / np.sqrt(2 * np.pi) * np.exp(
                 -((x - mu) ** 2) / (2 * rest[-1] ** 2)

@@ -134,6 +134,50 @@ def components(n_times: int, n_events: float, repeats: int = 5) -> Row:
     return Row(f"two components with variances, {times}, {n_events:.0e} events", ours)
 
 
+def energy_bins(
+    n_bins: int = 25, n_events: float = 2e6, repeats: int = 9, aim: float | None = None
+) -> list[Row]:
+    """A template of several energy bins beside one of one bin: CPU time, peak of numpy's memory."""
+    import tracemalloc
+    import warnings
+
+    from cosi_linebkg_plugin import LineBackgroundLike, background_model
+
+    low, high = 1796, 1796 + n_bins
+    plugin = LineBackgroundLike("linebkg", make_histogram(1, n_events))
+    plugin.set_mask((1790, 1825))
+    fit = plugin.fit(background_model([1778.97], pivot=1800))
+    ratio = {"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015}
+
+    def made(edges=None):
+        with warnings.catch_warnings(action="ignore"):
+            return plugin.background_template(
+                fit, (low, high), line_ratio=ratio, energy_edges=edges
+            )
+
+    edges = f"{low}:{high}:1"
+    one, many = made(), made(edges)
+    np.testing.assert_allclose(many.energy_counts()[0].sum(), one.energy_counts()[0][0], rtol=1e-9)
+    size = 16.0 * many.expected().size * len(many.labels)
+    seconds, peaks = [], []
+    for _ in range(repeats):
+        for each in (None, edges):
+            start = time.process_time()
+            made(each)
+            seconds.append(time.process_time() - start)
+    for each in (None, edges):
+        tracemalloc.start()
+        made(each)
+        peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
+        tracemalloc.stop()
+    alone, ours = np.median(np.reshape(seconds, (repeats, 2)), axis=0)
+    what = f"template of {n_bins} energy bins, 1 time bin, {n_events:.0e} events"
+    return [
+        Row(f"{what}, CPU time", float(ours), "s", "one energy bin", float(alone), aim),
+        Row(f"{what}: peak memory, maps of {size / 1e6:.0f} MB", peaks[1], "MB"),
+    ]
+
+
 def growth_with_events(
     sizes: tuple[float, ...] = (2e5, 2e6, 2e7),
     n_times: int = 9,

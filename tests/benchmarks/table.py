@@ -129,6 +129,7 @@ GROUPS = {
             Bench("bench_template:components", {"n_times": 1, "n_events": 2e6}),
             Bench("bench_template:components", {"n_times": 9, "n_events": 2e6}),
             Bench("bench_template:components", {"n_times": 90, "n_events": 2e7}, quick=None),
+            Bench("bench_template:energy_bins", {"aim": 1 / 6}, {"n_events": 2e5, "repeats": 2}),
         ),
     ),
     "template-cosipy": Group(

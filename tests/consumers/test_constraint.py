@@ -107,3 +107,8 @@ def test_nothing_of_point_sources_is_needed():
     plugin = NormConstraint("known", ["crab.spectrum.main.Powerlaw.K"], 0.01)
     plugin.set_model(Model(source))
     assert plugin.get_log_like() == 0.0
+
+
+def test_it_shows_what_it_knows():
+    known = NormConstraint("known", ["a", "b"], np.diag([0.04, 0.09]), mean=[1.0, 2.5])
+    assert repr(known) == "NormConstraint(known: a 1 +- 0.2, b 2.5 +- 0.3)"

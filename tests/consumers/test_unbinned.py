@@ -229,6 +229,7 @@ def test_a_telescope_at_rest_and_a_half_turn():
     assert_allclose(got, expected)
 
 
+@pytest.mark.filterwarnings("ignore:The energies of a line of unknown amount")
 def test_energies_of_other_templates():
     """One component: the sum of the spectrum. A hidden line without ratio: even."""
     rotations = rocking()
@@ -394,6 +395,9 @@ def test_what_makes_no_density_is_refused():
         template_in().background_density([1.0], flight)
     with pytest.raises(TemplateError, match="'raise' or 'drop'"):
         template_in().background_density(events, flight, outside="keep")
+    for nothing in (None, "flight.ori"):
+        with pytest.raises(DataError, match="cosipy's SpacecraftHistory"):
+            template_in().background_density(events, nothing)
     flight.livetime = 0 * flight.livetime
     with pytest.raises(DataError, match="no livetime at all"):
         template_in().background_density(events, flight)

@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from templates import histogram_of, template_of
+from templates import histogram_of, template_of, with_energy_bins
 
 from cosi_linebkg_plugin.consumers.constraint import NormConstraint
 from cosi_linebkg_plugin.consumers.cosilike import ComponentMix, cosilike
@@ -184,6 +184,30 @@ def test_several_components_through_the_unchanged_cosilike(analysis, data, publi
         parameter.value += table.loc[name, "error"]
         moved = -sum(plugin.get_log_like() for plugin in session.data_list.values())
         assert moved - best > 0.3
+
+
+def test_each_energy_bin_with_a_norm_of_its_own(analysis, data, published):
+    """Norms of bins in an unchanged COSILike: the likelihood of bins scaled by hand, and a fit."""
+    counts = filled(published)
+    template = with_energy_bins(background_of(counts, published.axes)).split("Em")
+    n_bins = counts.shape[0]
+    mix = template.component_mix(data=data)
+    plugins = [analysis.cosilike(mix)]
+    factors = np.random.default_rng(1).uniform(0.5, 1.5, n_bins)
+    for b, factor in enumerate(factors):
+        mix.parameters[f"norms_background_em_{b}"].value = factor
+    by_hand = cosilike(background_of(counts * factors[:, None, None], published.axes), data=data)
+    plugins.append(analysis.cosilike(**by_hand))
+    for plugin in plugins:
+        plugin.set_model(sky()[0])
+        plugin._printed_warning = True
+    got, expected = (plugin.get_log_like() for plugin in plugins)
+    assert got == pytest.approx(expected, rel=1e-10)
+    table, _ = analysis.session(plugins[0], mix.constraint()).fit(quiet=True)
+    # some 10 % known, and a little more with the data; threeML's errors are good to some percent
+    errors = table["error"].to_numpy()[1:]
+    assert errors.size == n_bins
+    assert errors.mean() < 0.1 and (errors < 0.11).all() and (errors > 0.03).all()
 
 
 def test_a_bayesian_session_uses_the_prior(analysis, data, published):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
-from templates import template_of
+from templates import template_of, with_energy_bins
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
+from cosi_linebkg_plugin.consumers.binned import BinnedBackground
 from cosi_linebkg_plugin.errors import ModelError, TemplateError
 
 pytest.importorskip("cosipy")
@@ -112,6 +113,58 @@ def test_a_joint_likelihood_finds_the_optimum(frame, free):
     k, log_like = float(table["value"].iloc[0]), float(cosi.get_log_like())
     own = [background.counts["continuum"], 500.0 * case.template.livetime]
     assert log_like == pytest.approx(-case.minus_log_like(k, own), rel=1e-9)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_each_energy_bin_with_a_norm_of_its_own(frame):
+    """The optimum of each bin is that of a one-dimensional problem, at the K that was fitted."""
+    case = Case(frame)
+    template = with_energy_bins(case.template).split("Em")
+    background = template.binned_background(case.data)
+    cosi = c4.plugin(case.data, background)
+    background.configure(cosi)
+    table, _ = JointLikelihood(c4.sky(0.01)[0], DataList(cosi, background.constraint())).fit(
+        quiet=True
+    )
+    k = float(table["value"].iloc[0])
+    assert len(table) == 1 + 2 * len(case.counts)
+    for b, counts in enumerate(case.counts):
+        parts = {label: m[b] for label, m in case.maps.items()}
+        own = np.array([m.sum() for m in parts.values()])
+
+        def cost(x, counts=counts, parts=parts, sky=case.sky[b]):
+            expected = k * sky + sum(f * m for f, m in zip(x, parts.values(), strict=True))
+            known = 0.5 * np.sum(((x - 1.0) / 0.1) ** 2)
+            return float(np.sum(expected - counts * np.log(expected))) + known
+
+        found = minimize(cost, np.ones(2), method="Nelder-Mead", tol=1e-10).x
+        got = [background.counts[f"{label}_em_{b}"] for label in parts]
+        assert_allclose(got, found * own, rtol=5e-3)
+
+
+def test_bins_that_follow_a_spectrum():
+    """cosipy's likelihood at bins that a spectrum has moved: that of the same counts by hand."""
+    case = Case("galactic")
+    tilts = np.random.default_rng(2).uniform(0.5, 1.5, (2, len(case.counts)))
+
+    class Followed:
+        counts = np.array(list(case.template.counts.values()))
+        covariance = np.diag([0.01, 0.0])
+
+        def factors(self):
+            return np.ones(2)
+
+        def tilts(self):
+            return tilts
+
+    background = BinnedBackground(case.template, case.data, followed=Followed())
+    cosi = c4.plugin(case.data, background)
+    cosi.set_model(c4.sky(TRUE_K)[0])
+    expected = TRUE_K * case.sky
+    for row, m in zip(tilts, case.maps.values(), strict=True):
+        expected = expected + row[:, None, None] * m
+    by_hand = np.sum(case.counts * np.log(expected) - expected)
+    assert float(cosi.get_log_like()) == pytest.approx(by_hand, rel=1e-9)
 
 
 @pytest.mark.parametrize("frame", FRAMES)

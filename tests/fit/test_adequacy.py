@@ -20,6 +20,7 @@ from cosi_linebkg_plugin.fit.adequacy import LEVEL, TOLERABLE, runs_test
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.toys import with_toys
+from cosi_linebkg_plugin.fit.words import describe
 from cosi_linebkg_plugin.model.read import spectrum_of
 from cosi_linebkg_plugin.spectrum.components import range_counts
 from cosi_linebkg_plugin.spectrum.lineshapes import step_counts
@@ -300,7 +301,11 @@ def test_a_wrong_continuum_is_named():
     ))  # fmt: skip
     fit = fit_spectrum(read(background_model(pivot=1700)), spectrum(5, truth))
     assert fit.adequacy.runs_p_value < 1e-3
-    assert "another continuum" in fit.summary() and "NOT" in fit.summary()
+    assert "another continuum (broken_powerlaw, powerlaw_polynomial)" in fit.summary()
+    assert "NOT" in fit.summary()
+    # one that is in use is no advice
+    in_use = describe(fit.adequacy, fit.lines, {"broken_powerlaw"})
+    assert "another continuum (powerlaw_polynomial)" in in_use
 
 
 def test_a_line_at_the_end_of_its_window_is_named():

@@ -8,6 +8,7 @@ from spectra import line_model, simulated_spectrum
 
 from cosi_linebkg_plugin import BackgroundTemplate
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.template.energy_bins import EnergyBins
 from cosi_linebkg_plugin.template.record import Record
 
 SOURCE = (1805.0, 1812.0)
@@ -70,6 +71,22 @@ def template_of(maps, some_axes, *, covariance=None, counts=None, **options):
     }
     both = {label: (np.asarray(m, float), np.asarray(m, float)) for label, m in maps.items()}
     return BackgroundTemplate(some_axes, both, counts, covariance, **(known | options))
+
+
+def with_energy_bins(template, error=0.1):
+    """The same, which knows the counts of its energy bins: their errors are independent."""
+    edges = template.axes["Em"].edges.to_value(u.keV)
+    rows = np.array([template.project("Em", label)[0] for label in template.labels])
+    n = rows.size
+    covariance = np.diag((error * rows.ravel()) ** 2).reshape(*rows.shape, *rows.shape)
+    assert covariance.size == n * n
+    shares = rows / rows.sum(axis=1, keepdims=True)
+    bins = EnergyBins.of(edges, shares, covariance, np.zeros(len(rows), bool))
+    return rebuilt(
+        template,
+        covariance=np.diag(((error * rows) ** 2).sum(axis=1)),
+        energy_bins=bins,
+    )
 
 
 def rebuilt(template, **changed):

@@ -8,7 +8,7 @@ import pytest
 from small_histograms import EDGES, make_axis
 
 from cosi_linebkg_plugin.errors import BinningError, TemplateError
-from cosi_linebkg_plugin.histograms.axes import axis_in_kev, embed, source_axis
+from cosi_linebkg_plugin.histograms.axes import axis_in_kev, bins_of_source, source_axis
 
 
 @pytest.mark.parametrize("unit", [u.keV, u.MeV, None])
@@ -23,26 +23,24 @@ def test_source_axis_keeps_unit_label_scale_and_edges(unit):
         source_axis(like, 1511, 1506)
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_embed(index):
-    one = np.moveaxis(np.arange(6.0).reshape(1, 2, 3), 0, index)
-    full = embed(one, index, EDGES, 1505.0000001, 1512.5)
-    assert full.shape[index] == 4
-    np.testing.assert_array_equal(np.take(full, [1], axis=index), one)
-    assert np.take(full, [0, 2, 3], axis=index).sum() == 0
+@pytest.mark.parametrize(
+    ("low", "high", "bins"),
+    [(1505.0000001, 1512.5, (1, 2)), (1505, 1520, (1, 3)), (1500, 1540, (0, 4))],
+)
+def test_bins_of_source(low, high, bins):
+    found = bins_of_source(EDGES, low, high)
+    assert (found.start, found.stop) == bins
 
 
 @pytest.mark.parametrize(
     ("low", "high", "nearest"),
     [
-        (1505, 1520, "are 1505-1512.5, 1512.5-1520 keV"),
+        (1506, 1520, "are 1505-1512.5, 1512.5-1520 keV"),
         (1506, 1511, "are 1505-1512.5 keV"),
         (1400, 1450, "are 1500-1505 keV"),
         (2400, 2450, "are 1520-1540 keV"),
     ],
 )
-def test_embed_needs_one_equal_bin(low, high, nearest):
+def test_bins_that_cut_the_source_range(low, high, nearest):
     with pytest.raises(TemplateError, match=nearest):
-        embed(np.ones((1, 2)), 0, EDGES, low, high)
-    with pytest.raises(TemplateError, match="more than one bin on axis 1"):
-        embed(np.ones((1, 2)), 1, EDGES, low, high)
+        bins_of_source(EDGES, low, high)

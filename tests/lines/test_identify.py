@@ -85,8 +85,47 @@ def test_what_the_spectrum_does_not_show_is_not_missed():
     above = np.arange(1000.0, 1201.0)
     (line,) = identify_lines(fit_with({1120.40: 30_000.0}, edges=above))
     assert {"46Sc", "214Bi"} <= {m.line.isotope for m in line.matches if m.agrees}
-    # too faint for the other line to be seen
-    assert names(fit_with({1120.40: 40.0}, level=2000.0)) != ["?"]
+    # too faint for the other lines to be seen: nothing tells the two apart
+    (line,) = identify_lines(fit_with({1120.40: 40.0}, level=2000.0))
+    assert {"46Sc", "214Bi"} <= {m.line.isotope for m in line.matches if m.agrees}
+    assert line.name == "?" and line.match is None and line.rivals
+
+
+def test_of_two_nuclides_that_energy_alone_speaks_for_none_is_the_name():
+    """57Ni has 20 times the intensity at 1377.6 keV; that says nothing of which is there."""
+    window = np.arange(1360.0, 1400.0, 0.5)
+    (line,) = identify_lines(fit_with({1377.70: 900.0}, edges=window))
+    assert {"57Ni", "214Bi"} == {m.line.isotope for m in line.matches if m.agrees}
+    assert line.name == "?" and line.match is None
+    assert [m.line.isotope for m in line.rivals] == ["214Bi"]
+    # parents of one level make one line
+    window = np.arange(1312.0, 1353.0, 0.5)
+    assert names(fit_with({1332.50: 900.0}, edges=window)) == ["60Co"]
+
+
+def test_a_fainter_line_with_the_counts_foretold_decides():
+    window = np.arange(1700.0, 1901.0, 0.5)
+    # 205Bi, 32 photons per 100 decays, is as near
+    right = {1729.60: 960.0, 1764.40: 5000.0, 1847.43: 650.0}
+    assert names(fit_with(right, edges=window)) == ["214Bi"] * 3
+    for wrong in ({1764.40: 5000.0}, {**right, 1729.60: 20_000.0, 1847.43: 20_000.0}):
+        named = {x.energy: x.name for x in identify_lines(fit_with(wrong, edges=window))}
+        assert named[1764.40] == "?"
+    window = np.arange(590.0, 680.0, 0.5)  # on a scale that is off by 0.5 keV
+    assert names(fit_with({608.82: 36_000.0, 664.95: 1200.0}, edges=window)) == ["214Bi"] * 2
+
+
+def test_annihilation_is_in_every_spectrum():
+    window = np.arange(495.0, 530.0, 0.25)
+    for energy in (510.4, 510.8, 511.35):  # nearer to 208Tl, 71mZn
+        assert names(fit_with({energy: 9000.0}, edges=window)) == ["e+e-"]
+    wide = np.arange(400.0, 611.0, 10.0)  # several rows to a bin
+    assert names(fit_with({511.3: 90_000.0, 583.2: 5000.0}, edges=wide)) == ["e+e-", ""]
+
+
+def test_the_weak_lines_of_natural_radioactivity_have_rows():
+    window = np.arange(1530.0, 1550.0, 0.25)
+    assert names(fit_with({1538.55: 500.0, 1543.35: 350.0}, edges=window)) == ["214Bi"] * 2
 
 
 def test_a_partner_far_too_faint_is_none():

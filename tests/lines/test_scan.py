@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from line_spectra import draw, expected
 
-from cosi_linebkg_plugin.lines.scan import scan
+from cosi_linebkg_plugin.lines.scan import maxima, scan
 from cosi_linebkg_plugin.lines.trial import Form, Settings, Shape, fit_quickly, trial_model
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import EnergyGrid
@@ -52,3 +52,9 @@ def test_a_long_axis_in_parts_is_the_axis(monkeypatch, tail):
 def test_no_room_is_no_energy():
     found = scanned(draw([], 3), [])
     assert found.significance.size == found.energies.size == 0 and found.length == 0.0
+
+
+def test_maxima_are_not_below_their_neighbours():
+    assert maxima(np.array([3.0, 1.0, 2.0, 2.0, 0.0, 5.0])).tolist() == [
+        True, False, True, True, False, True
+    ]  # fmt: skip

@@ -20,6 +20,8 @@ from cosi_linebkg_plugin.lines.places import SEPARATION
 from cosi_linebkg_plugin.lines.trial import FREE_SHARE, Form, Settings
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import (
+    annihilation_counts,
+    powerlaw_counts,
     tailed_gaussian_counts,
 )
 
@@ -75,7 +77,9 @@ def test_rules_hold_on_the_published_spectrum(dc3):
 
 
 def test_lines_are_found_where_they_are(three):
-    assert [x.name for x in three.lines] == ["20F", "28Al", "203Bi"]
+    # of 203Bi 1893.0 and 68Ga 1892.8 keV nothing in the window tells which
+    assert [x.name for x in three.lines] == ["20F", "28Al", "?"]
+    assert {"203Bi", "68Ga"} <= {m.line.isotope for m in three.lines[2].matches if m.agrees}
     for line, energy, counts in zip(
         three.lines, (1633.6, 1778.99, 1893.0), (40900, 39500, 3900), strict=True
     ):
@@ -201,8 +205,8 @@ def test_spectra_come_in_many_ways(three):
     masked = find_lines(spectrum, mask=[(1620, 1650) * u.keV, (1880, 1900)])
     assert [x.name for x in masked.lines] == ["28Al"]
     plugin.set_mask((1620, 1650))
-    assert [x.name for x in find_lines(plugin).lines] == ["28Al", "203Bi"]
-    assert [x.name for x in find_lines(plugin, mask=()).lines] == ["20F", "28Al", "203Bi"]
+    assert [x.name for x in find_lines(plugin).lines] == ["28Al", "?"]
+    assert [x.name for x in find_lines(plugin, mask=()).lines] == ["20F", "28Al", "?"]
 
 
 def test_few_counts():
@@ -411,3 +415,15 @@ def test_lines_that_hide_each_others_peaks_are_found(seed):
     for energy in (1506.2, 1515.4, 1525.7, 1537.9, 1612.0, 1652.0, 1892.9):
         assert np.min(np.abs(energies - energy)) < 3.0, energy
     assert found.fit.deviance / found.fit.dof < 2.0
+
+
+@pytest.mark.parametrize("sigma", [0.6, 2.0, 3.0])
+def test_the_start_width_does_not_decide_the_shape_of_511_kev(sigma):
+    """One Gaussian in place of the two parts takes 5 % of the counts for continuum."""
+    edges = np.arange(495.0, 530.01, 0.2)
+    expected = powerlaw_counts(edges, 400.0, 511.0, -1.0)[0]
+    expected += annihilation_counts(edges, 10_000.0, 511.0, 0.8, 0.5, 2.6)[0]
+    found = find_lines((edges, np.random.default_rng(5).poisson(expected)), sigma=sigma)
+    assert len(found.lines) == 1 and found.form["continuum"] == "powerlaw"
+    assert found.fit.values["F_2"] == pytest.approx(10_000.0, abs=3 * found.fit.errors["F_2"])
+    assert "broad_2" in found.fit.values

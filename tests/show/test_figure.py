@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 from cosi_linebkg_plugin.errors import FileError
-from cosi_linebkg_plugin.show.figure import poisson_errors, save_figure, short
+from cosi_linebkg_plugin.show.figure import poisson_errors, rendered, save_figure, short
+from cosi_linebkg_plugin.show.maps import plot_maps
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.show.template import plot_projection, plot_weights
 
@@ -45,6 +46,37 @@ plot.plot_spectrum(LineBackgroundFit(model, spectrum, model.values, (), np.zeros
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_label_needs_the_mathematics_of_matplotlib(fit, template, monkeypatch):
+    """Its parser takes longer to set up than all figures to draw."""
+
+    def fail(parser, text, *arguments, **options):
+        pytest.fail(f"{text} is set as mathematics")
+
+    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", fail)
+    for figure in (
+        plot_spectrum(fit, template=template),
+        plot_projection(template, observed=np.ones(6)),
+        plot_projection(template, "Time"),
+        plot_weights(template),
+        plot_maps(template),
+    ):
+        rendered(figure)
+
+
+def test_a_picture_is_what_savefig_draws_and_the_figure_stays_as_it_was(fit, template):
+    from io import BytesIO
+
+    for plot in (lambda: plot_spectrum(fit), lambda: plot_maps(template)):
+        buffer, figure = BytesIO(), plot()
+        plot().savefig(buffer, format="png", dpi=200)
+        layout, dpi = figure.get_layout_engine(), figure.dpi
+        assert rendered(figure) == buffer.getvalue()
+        assert figure.get_layout_engine() is layout and figure.dpi == dpi
+    plain = Figure()
+    plain.subplots()
+    assert rendered(plain).startswith(b"\x89PNG")
 
 
 def test_save_figure_writes_whole_files(fit, tmp_path):

@@ -29,7 +29,7 @@ def test_spectrum_shows_data_model_and_components(fit):
     lines = next(p for p in upper.patches if p.get_label() == "lines (energies in keV)").get_data()
     assert_allclose(lines.values - lines.baseline, fit.component_spectra[1:].sum(axis=0), atol=1e-9)
     assert legend(upper) == [
-        "data", "model", r"its error (1 $\sigma$)", "lines (energies in keV)", "continuum", "masked"
+        "data", "model", "its error (1 σ)", "lines (energies in keV)", "continuum", "masked"
     ]  # fmt: skip
     assert upper.get_ylabel() == "counts per 5 keV bin"
     assert upper.get_xlim() == (1600.0, 1900.0)
@@ -82,7 +82,7 @@ def test_spectrum_residuals_are_signed_deviances_and_masked_bins_hollow(fit):
     assert_array_equal(hollow.get_xdata(), fit.spectrum.centers[fit.spectrum.mask])
     assert hollow.get_markerfacecolor() == "white" != filled.get_markerfacecolor()
     assert lower.get_xlabel() == "energy [keV]"
-    assert lower.get_ylabel() == r"residual [$\sigma$]"
+    assert lower.get_ylabel() == "residual [σ]"
 
 
 def test_ranges_come_from_the_template_unless_named(fit, template):
@@ -124,7 +124,8 @@ def test_lines_that_the_catalogue_knows_are_named(fit):
     lines = [(energy, 9e3, (energy - 5, energy + 5)) for energy in (1666.0, 1764.2, 1779.0, 1565.3)]
     named = bare_fit(fit.spectrum.counts, EDGES, line_model(lines))
     texts = [text.get_text() for text in plot_spectrum(named).axes[0].texts]
-    al, bi = "$^{\\mathrm{28}}$Al 1779.0", "$^{\\mathrm{205}}$Bi 1764.2"
+    # 205Bi or 214Bi: nothing in the window tells them apart
+    al, bi = "²⁸Al 1779.0", "? 1764.2"
     assert texts[-3:] == ["1666.0", bi, al]
     texts = [text.get_text() for text in plot_spectrum(named, names=False).axes[0].texts]
     assert texts[-3:] == ["1666.0", "1764.2", "1779.0"]
@@ -133,7 +134,7 @@ def test_lines_that_the_catalogue_knows_are_named(fit):
 def test_isotopes_are_written_as_such():
     names = ["24mNa", "206Bi?", "e+e-", ""]
     assert [isotope_label(name) for name in names] == [
-        "$^{\\mathrm{24m}}$Na ", "$^{\\mathrm{206}}$Bi? ", "$e^+e^-$ ", ""
+        "²⁴ᵐNa ", "²⁰⁶Bi? ", "e⁺e⁻ ", ""
     ]  # fmt: skip
 
 

@@ -18,9 +18,9 @@ def test_projection_shows_counts_errors_and_degrees(template):
     steps = next(p for p in axes.patches if p.get_label() == "template").get_data()
     assert_allclose(steps.values, counts)
     assert_allclose(steps.edges, np.linspace(0, 180, 7))
-    band = next(p for p in axes.patches if p.get_label().startswith(r"template $\pm$")).get_data()
+    band = next(p for p in axes.patches if p.get_label().startswith("template ±")).get_data()
     assert_allclose(band.values - band.baseline, 2 * errors)
-    assert axes.get_xlabel() == r"$\phi$ [deg]"
+    assert axes.get_xlabel() == "φ [deg]"
     assert axes.get_xlim() == (0.0, pytest.approx(180.0))
 
 
@@ -28,7 +28,7 @@ def test_projection_shows_counts_errors_and_degrees(template):
     ("axis", "label", "end"),
     [
         ("Time", "time since start [d]", 1.0),
-        ("PsiChi", r"$\psi\chi$ [pixel]", 12.0),
+        ("PsiChi", "ψχ [pixel]", 12.0),
         ("Em", "energy [keV]", 1812.0),
     ],
 )
@@ -50,8 +50,8 @@ def test_chi_divides_by_the_error_of_what_is_compared(template):
     assert_allclose(by_label["observed"], -7.0 / np.sqrt(errors**2 + counts))
     assert {"observed", "truth"} <= set(legend(upper))
     chi2 = np.sum(((counts - truth) / errors) ** 2)
-    assert legend(lower)[1] == f"truth at the template's total: $\\chi^2$ / bins = {chi2:.1f} / 6"
-    assert lower.get_ylabel() == r"$\chi$"
+    assert legend(lower)[1] == f"truth at the template's total: χ² / bins = {chi2:.1f} / 6"
+    assert lower.get_ylabel() == "χ"
 
 
 class EmptyBins:

@@ -165,3 +165,10 @@ def test_candidates_name_every_method_once_the_spectrum_is_right(trial):
     assert all(
         replace(o, method="auto").order in (0, 1, 2) for o in candidates(planned(trial), trial.fit)
     )
+
+
+def test_energy_bins_do_not_change_the_choice(trial, chosen):
+    """The recipes are compared on the range as a whole."""
+    several = trial.template(method="auto", line_ratio=RATIO, energy_edges=[1805, 1808, 1812])
+    assert several.record.method_scores == chosen.record.method_scores
+    assert several.several_bins and several.record.recipe == chosen.record.recipe

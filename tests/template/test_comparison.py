@@ -247,3 +247,23 @@ def test_results_can_be_compared_with_each_other():
     again = compare(exact(pattern()), observed_of(pattern()))
     assert row == row and row != again
     assert row.projections["Phi"] == row.projections["Phi"] != again.projections["Phi"]
+
+
+def test_energy_bins_are_compared_too():
+    """Along Em in the source range alone, where it holds several bins."""
+
+    some = axes(Em=axis("Em", edges=np.array([1795.0, 1805.0, 1808.0, 1812.0, 1820.0]) * u.keV))
+    contents = 20.0 * cells(some, 1)
+    contents[[0, 3]] = 0.0
+    template = template_of({"background": contents}, some)
+    observed = 1.1 * contents
+    observed[2] *= 1.2
+    found = compare(template, histogram_of(some, observed)).projections["Em"]
+    assert found.names == ["1805-1808 keV", "1808-1812 keV"]
+    np.testing.assert_allclose(found.edges, [1805, 1808, 1812])
+    np.testing.assert_allclose(found.observed, observed.sum(axis=(1, 2))[1:3])
+    assert found.expected.sum() == pytest.approx(observed.sum())
+    one = compare(
+        template_of({"background": cells(axes())}, axes()), histogram_of(axes(), cells(axes()))
+    )
+    assert "Em" not in one.projections

@@ -13,6 +13,8 @@ from cosi_linebkg_plugin.template.control import (
     measured_amount,
 )
 from cosi_linebkg_plugin.template.extra_error import ExtraError
+from cosi_linebkg_plugin.template.notes import of_control_ranges
+from cosi_linebkg_plugin.template.record import Record
 
 NONE = ExtraError(0.0, 0.0, 0.004, 12)
 
@@ -51,6 +53,7 @@ def test_the_sentence_says_what_was_measured():
             "bins of Phi are off by 20 %",
         ),
         (control([0.0] * 8, source_ratio=4.7), "4.7 times the template's counts"),
+        (control([0.0] * 8, systematic=0.04), "off by 4 % in each bin of the spectrum, more than"),
     ],
 )
 def test_objections_are_said(result, reason):
@@ -120,3 +123,19 @@ def test_it_shows_itself_in_a_line_and_as_tables():
     assert list(table["pull"]) == result.pulls.tolist() and table["expected"].unit == "ct"
     assert table["Phi_dof"][0] == 59 and table.meta["summary"] == result.summary()
     assert len(control([]).to_table()) == 0
+
+
+def test_what_no_error_includes_and_what_cannot_be_seen_is_said():
+    far = control([0.0] * 8, phi=ExtraError(0.05, 0.04, 0.06, 700, 0.04))
+    counts = {"continuum": 3.0, "lines": 7.0}
+    shape, lines = of_control_ranges(Record("components", control=far), counts)
+    assert "Phi is off by 5 % a bin" in shape and "Try shift=True" in shape
+    assert 'say nothing of "lines", 70%' in lines
+    moved = Record("components", shift=True, control=far)
+    (shape,) = of_control_ranges(moved, {"continuum": 3.0})
+    assert "shift" not in shape
+    good = Record("components", control=control([0.0] * 8))
+    assert of_control_ranges(good, {"continuum": 3.0}) == []
+    assert of_control_ranges(Record("components"), {"lines": 3.0}) == []
+    (bad,) = of_control_ranges(Record("components", control=control([0.1, -0.1] * 4)), counts)
+    assert bad.startswith("Control ranges: ") and "should not be used" in bad

@@ -11,11 +11,11 @@ from scipy import stats
 from scipy.integrate import quad
 from spectra import line_model, simulated_spectrum
 
-from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
-from cosi_linebkg_plugin.template.amounts import LineRatio
+from cosi_linebkg_plugin.template.amounts import LineRatio, SourceAmounts
 from cosi_linebkg_plugin.template.energies import energy_densities
 
 LOW, HIGH = 1800.0, 1820.0
@@ -126,12 +126,19 @@ def test_an_axis_in_mev_gives_the_same(fit):
 
 
 def test_energies_of_a_hidden_line_are_even(fit):
-    (density,) = densities_of(fit, unknown=("lines",), ratio=None)
+    with pytest.warns(LineBackgroundWarning, match="taken as even over the source range"):
+        (density,) = densities_of(fit, unknown=("lines",), ratio=None)
     assert_array_equal(density.density[1], density.density[1, 0])
     assert density.density[1, 0] == pytest.approx(1 / (HIGH - LOW))
     # a ratio tells where it is
     (known,) = densities_of(fit, unknown=("lines",))
     assert_allclose(middles(known)[known.density[1].argmax()], RATIO.line, atol=0.1)
+    # also where it does not tell how strong it is: there the tail of the tracer is not added
+    alone = LineRatio(RATIO.line, RATIO.tracer)
+    (shaped,) = densities_of(fit, unknown=("lines",), ratio=alone)
+    line = stats.norm(RATIO.line, fit.values["sigma_2"])
+    expected = line.pdf(middles(shaped)) / (line.cdf(HIGH) - line.cdf(LOW))
+    assert_allclose(shaped.density[1], expected, rtol=1e-4, atol=1e-7 * expected.max())
     # without either the fitted line's tail is all there is
     (tail,) = densities_of(fit, ratio=None)
     assert np.all(np.diff(tail.density[1]) <= 0) and tail.density[1, 0] > 1 / (HIGH - LOW)
@@ -185,3 +192,36 @@ def test_a_function_read_back_has_its_table_in_fewer_steps():
 def test_a_ratio_to_a_line_that_is_not_fitted_is_refused(fit):
     with pytest.raises(TemplateError, match="no fitted line"):
         densities_of(fit, ratio=LineRatio(1809.0, 1700.0, 0.15))
+
+
+def test_densities_of_several_bins_join_at_their_edges(fit):
+    """Times the counts of each bin they are the fitted spectrum: continuous in energy."""
+    edges = np.linspace(LOW, HIGH, 6)
+    amounts = SourceAmounts(fit.model, fit.theta, EDGES, (LOW, HIGH), RATIO)
+    counts = amounts.in_energy_bins(fit.theta, edges).counts
+    assert_allclose(amounts.counts_per_bin(fit.theta, edges), counts, rtol=1e-9)
+    found = densities_of(fit, edges)
+    for b in range(4):
+        left = counts[:, b] * found[b].density[:, -1]
+        right = counts[:, b + 1] * found[b + 1].density[:, 0]
+        assert_allclose(left, right, rtol=0.02)
+
+
+def test_a_line_that_is_not_seen_has_the_models_energies_in_several_bins():
+    """With a line of the model in the source range, though masked: its own profile."""
+    model = line_model(
+        [(1779.0, 20000.0, (1770.0, 1790.0)), (1809.0, 10.0, (1805.0, 1812.0))], k=300.0
+    )
+    seen = unfitted(model)
+    edges = [LOW, 1806.0, 1812.0, HIGH]
+    found = densities_of(seen, edges, unknown=("lines",), ratio=None)
+    sigma = seen.model.components[2].sigma(seen.theta)
+    line = stats.norm(seen.theta[seen.model.components[2].energy], sigma)
+    for density in found:
+        share = line.cdf(density.high) - line.cdf(density.low)
+        assert_allclose(
+            density.density[1], line.pdf(middles(density)) / share, rtol=1e-2, atol=1e-6
+        )
+    with pytest.warns(LineBackgroundWarning, match="taken as even"):
+        alone = densities_of(seen, unknown=("lines",), ratio=None)[0]
+    assert_allclose(alone.density[1], 1.0 / (HIGH - LOW))  # one bin: even

@@ -1,7 +1,10 @@
 """Amounts of a template that follow the spectrum of a session."""
 
+import itertools
 from dataclasses import replace
 
+import astropy.units as u
+import histpy
 import numpy as np
 import pytest
 from following import RATIO, Case, restored_spectrum, tracer_of
@@ -74,6 +77,51 @@ def test_an_unknown_amount_does_not_follow(case, spectrum):
 def test_a_split_template_cannot_follow(case):
     with pytest.raises(TemplateError, match="split template cannot follow"):
         case.template().split("Phi", 30).component_mix(follow=case.plugin)
+
+
+@pytest.mark.parametrize("ours", [{}, {"like": True}])
+def test_energy_bins_follow_energy_width_and_amount_of_the_lines(case, spectrum, ours):
+    """Each bin against the counts of that bin alone at the session's parameters."""
+    low, high = case.range
+    edges = np.linspace(low, high, 7)
+    options = {"energy_edges": edges}
+    if ours:
+        around = np.concatenate([[low - 10.0], edges, [high + 5.0]])
+        names = list(case.template().axes)
+        options = {"like": histpy.Histogram([*names[1:], histpy.Axis(around * u.keV, label="Em")])}
+    template = case.template(**options)
+    mix = template.component_mix(follow=case.plugin, outside=None if ours else "raise")
+    binned = rebuilt_livetime(template).binned_background(
+        follow=case.plugin, outside=None if ours else "raise"
+    )
+    cells = dict(zip(mix.labels, mix._cells.rows, strict=True))
+    assert_allclose(mix.contents, mix._cells.sum(mix._cells.counts / mix._cells.units), rtol=1e-9)
+    n = tracer_of(case)
+    spectrum.K_1.value *= 0.9
+    spectrum.index_1.value -= 0.5
+    getattr(spectrum, f"F_{n}").value *= 1.2
+    spectrum.sigma_2.value *= 1.15
+    expected = 0.0
+    for label in mix.labels:
+        rows = cells[label].reshape(mix.contents.shape) / cells[label].sum()
+        now = [
+            case.plugin.source_counts(pair, line_ratio=RATIO)[label]
+            for pair in itertools.pairwise(edges)
+        ]
+        first = 1 if ours else 0
+        for b, counts in enumerate(now):
+            part = np.zeros(rows.shape)
+            part[first + b] = rows[first + b] * (counts / rows[first + b].sum())
+            expected = expected + part
+    assert_allclose(mix.contents, expected, rtol=1e-8)
+    assert_allclose(binned.expectation().contents, expected, rtol=1e-8)
+    assert_allclose(binned.expectation(copy=False).contents, expected, rtol=1e-8)
+    assert sum(mix.counts.values()) == pytest.approx(expected.sum(), rel=1e-9)
+
+
+def rebuilt_livetime(template):
+    """The same with a livetime, as cosipy 0.4 wants it."""
+    return template._with(livetime=1000.0)
 
 
 # --- the amounts themselves ----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from two_components import sumw2_of
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import MASK, resolved_lines, simulated_events
@@ -9,12 +10,13 @@ from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.template.options import TemplateOptions
-from cosi_linebkg_plugin.template.per_time import TimeCourse, fit_time_course
+from cosi_linebkg_plugin.template.per_time import TimeCourse, TimeSpectra, fit_time_course
 from cosi_linebkg_plugin.template.plan import check_template
 
 N_T = 30
 EDGES = np.concatenate([[0.0], np.cumsum(np.linspace(1.0, 3.0, N_T))])
 SHAPES = np.array([np.full(20, 4000.0), 12000.0 * np.exp(-0.5 * ((np.arange(20) - 9) / 2.0) ** 2)])
+RATIO = {"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015}
 PHASE = 0.5 * (EDGES[1:] + EDGES[:-1]) / EDGES[-1]
 
 
@@ -28,9 +30,13 @@ def course(seed, scale=1.0, dead=()):
     mu = scale * truth().T @ SHAPES
     mu[list(dead)] = 0.0
     counts = np.random.default_rng(seed).poisson(mu).astype(float)
-    return fit_time_course(
-        counts, scale * SHAPES, EDGES, ("continuum", "lines"), counts.sum(axis=1) > 0
-    )
+    return fitted(counts, scale * SHAPES)
+
+
+def fitted(counts, shapes=SHAPES, known=0.0):
+    known = np.zeros_like(counts) + known
+    spectra = TimeSpectra(counts, shapes, known, EDGES, counts.any(axis=1))
+    return fit_time_course(spectra, ("continuum", "lines"))
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
@@ -68,8 +74,19 @@ def test_another_shape_in_a_time_bin_is_told():
     mu = truth().T @ SHAPES
     mu[7] *= np.linspace(0.6, 1.4, 20)
     counts = np.random.default_rng(3).poisson(mu).astype(float)
-    bent = fit_time_course(counts, SHAPES, EDGES, ("continuum", "lines"), np.ones(N_T, bool))
-    assert "in time bin 7" in bent.notes()[0]
+    assert "in time bin 7" in fitted(counts).notes()[0]
+
+
+def test_a_sky_that_is_known_is_in_no_course():
+    sky = np.zeros((N_T, 20))
+    sky[20:] = 0.4 * SHAPES[1] / N_T  # a source that rises
+    counts = np.random.default_rng(6).poisson(truth().T @ SHAPES + sky).astype(float)
+    off = []
+    for known in (sky, 0.0):
+        found = fitted(counts, known=known)
+        errors = np.sqrt(np.diag(found.covariance)).reshape(2, N_T)
+        off.append(np.mean(np.square((found.shares - truth()) / errors)[1]))
+    assert off[0] < 2 < 10 < off[1]
 
 
 def test_a_file_keeps_it():
@@ -88,8 +105,7 @@ def made():
     plugin = LineBackgroundLike("linebkg", simulated_events(simulation))
     plugin.set_mask(MASK)
     fit = plugin.fit(background_model(resolved_lines(), pivot=1800))
-    ratio = {"line": 1808.65, "tracer": 1778.97, "value": 0.149, "error": 0.015}
-    options = {"line_ratio": ratio, "norms": "per_time"}
+    options = {"line_ratio": RATIO, "norms": "per_time"}
     return simulation, plugin, fit, plugin.background_template(fit, SOURCE_RANGE, **options)
 
 
@@ -116,8 +132,32 @@ def test_split_takes_counts_and_covariance(made):
     np.testing.assert_allclose(split.covariance, covariance, rtol=1e-9, atol=1e-6)
     halves = template.split("Time", [[0, 1, 2], [3, 4, 5]])
     assert halves.covariance.sum() == pytest.approx(template.covariance.sum())
-    with pytest.raises(TemplateError, match="not split"):
-        split.time_counts()
+    for ask in (split.time_counts, lambda: template.split("Phi", 30).split("Time")):
+        with pytest.raises(TemplateError, match="split along Time first"):
+            ask()
+    both = template.split("Time", 3).split("Phi", 30)
+    assert both.total_error == pytest.approx(template.total_error, rel=1e-6)
+
+
+def test_the_sums_variance_is_that_of_the_slices_as_they_are_scaled(made):
+    """Per time bin, sum_e (sum_k a_k f_kt w_ke)^2 n_te, with f_kt the factor to the bin's share."""
+    _, plugin, _, template = made
+    counts = plugin.events.counts_along("Time")
+    own = counts @ template.weights.T
+    factors = template.time_counts()[0].T / own
+    exact = ((factors @ template.weights) ** 2 * counts).sum(axis=1)
+    apart = (factors**2 * (counts @ template.weights.T**2)).sum(axis=1)
+    variances = sumw2_of(template.histogram.project("Time"))
+    np.testing.assert_allclose(variances, exact, rtol=1e-3)  # some slices are pooled
+    assert np.all(apart > 1.1 * exact)
+
+
+def test_a_recipe_is_tried_on_control_ranges_with_it(made):
+    _, plugin, fit, template = made
+    plain = plugin.background_template(fit, SOURCE_RANGE, line_ratio=RATIO)
+    of_time = [plugin.validate(t).shapes["Time"] for t in (template, plain)]
+    assert of_time[0] != of_time[1]
+    assert of_time[0].value < 0.1
 
 
 def test_write_and_open(made, tmp_path):
@@ -143,6 +183,11 @@ def test_counts_along_time():
         (2, {"norms": "all"}, "norms must be"),
         (2, {"method": "interpolated"}, "use method='components'"),
         (2, {"method": "auto"}, "use method='components'"),
+        (
+            2,
+            {"energy_edges": "1805:1812:1"},
+            r"would have 7 energy bins there; leave out energy_edges=",
+        ),
     ],
 )
 def test_refused_before_any_work(n_time, options, words):

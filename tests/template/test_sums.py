@@ -1,8 +1,11 @@
 """Sums of slices whose features are moved along Phi."""
 
+import astropy.units as u
+import histpy
 import numpy as np
 import pytest
 import yaml
+from numpy.testing import assert_allclose, assert_array_equal
 from trials import RATIO
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
@@ -13,7 +16,9 @@ from cosi_linebkg_plugin.app.demo import (
     simulated_events,
 )
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
+from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.show.template import plot_projection
+from cosi_linebkg_plugin.template.sums import sum_slices
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -29,6 +34,35 @@ def test_shift_helps_sidebands_far_away_and_keeps_the_counts(trial):
         expected = truth.sum(axis=-1)[phi] / truth.sum()
         at = [t.project("Phi")[0][phi] / t.project("Phi")[0].sum() for t in (plain, shifted)]
         assert abs(at[1] - expected) < abs(at[0] - expected)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moved_sums_are_those_of_the_formula(weighted):
+    """Counts are their own variances; weighted histograms bring theirs, which move as well."""
+    rng = np.random.default_rng(4)
+    counts, sumw2 = rng.poisson(5.0, (2, 4, 6, 12)).astype(float)
+    edges = np.arange(1600.0, 1621.0, 5.0), np.radians(np.arange(0.0, 37.0, 6.0))
+    axes = histpy.Axes(
+        [
+            histpy.Axis(edges[0] * u.keV, label="Em"),
+            histpy.Axis(edges[1] * u.rad, label="Phi"),
+            histpy.HealpixAxis(nside=1, scheme="ring", label="PsiChi"),
+        ]
+    )
+    given = {"sumw2": histpy.Histogram(axes, contents=sumw2)} if weighted else {}
+    events = open_events(histpy.Histogram(axes, contents=counts, **given))
+    weights = np.array([[0.5, 0.0, -1.0, 2.0], [1.0, 0.0, 1.0, 0.25]])
+    shifts = {2: rng.uniform(0.0, 1.0, (6, 6)), 3: np.eye(6)[::-1]}
+    moves = np.stack([shifts.get(e, np.eye(6)) for e in range(4)])
+    sums, variances, products = sum_slices(events, weights, shifts, [(0, 1)])
+    noise = sumw2 if weighted else counts
+    assert_allclose(sums, np.einsum("ke,epq,eqx->kpx", weights, moves, counts), atol=1e-12)
+    assert_allclose(variances, np.einsum("ke,epq,eqx->kpx", weights**2, moves, noise), atol=1e-12)
+    both = np.einsum("e,epq,eqx->px", weights[0] * weights[1], moves, noise)
+    assert_allclose(products[0], both, rtol=1e-5, atol=1e-5)
+    along = events.slice_along("Phi", 2)
+    assert_array_equal(along, counts[2].sum(axis=1))
+    assert events.slice_along("Phi", 2) is along  # read once
 
 
 def test_the_demos_template_has_the_right_phi_distribution():

@@ -6,7 +6,8 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from trials import RATIO
 
-from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
+from cosi_linebkg_plugin.show.figure import raised
 from cosi_linebkg_plugin.show.template import plot_weights
 from cosi_linebkg_plugin.template.weights import component_weights
 
@@ -96,5 +97,16 @@ def test_figure_of_the_weights(trial):
     for curve, weights in zip(curves, template.weights, strict=True):
         assert_allclose(curve.get_data().values * 10.0**power, weights, rtol=1e-12)
         assert_allclose(curve.get_data().edges, edges)
-    assert axes.get_ylabel() == f"weight of a slice [$10^{{{power}}}$]"
+    assert axes.get_ylabel() == f"weight of a slice [10{raised(str(power))}]"
     assert axes.get_xlabel() == "energy [keV]" and axes.get_xlim() == (edges[0], edges[-1])
+
+
+def test_a_line_in_the_source_range_is_no_tracer_if_there_are_others(trial):
+    """Its wings beside the range hold those of a source: 1778.97 keV is fitted, 1765 is near."""
+    inside = trial.plugin.background_template(trial.fit, (1776.0, 1783.0))
+    energies = np.array(inside.record.tracers)
+    assert energies.size > 2 and not np.any((energies > 1776.0) & (energies < 1783.0))
+    assert not any("wings of" in note for note in inside.notes)
+    with pytest.warns(LineBackgroundWarning, match="wings of 1778.9"):
+        alone = trial.plugin.background_template(trial.fit, (1776.0, 1783.0), tracers=[1778.97])
+    assert alone.record.tracers[0] == pytest.approx(1778.97, abs=0.5)
