@@ -140,8 +140,18 @@ _PATTERNS = {
     "lines": ((0.45, -0.40, 0.25), ((250.0, -35.0), (300.0, 10.0), (60.0, 20.0))),
 }
 
-# Rate = 1 + amplitude * (a sine over the live time, or exp(-t / (live time / 4))).
-_CONTINUUM_SWING, _LINE_BUILD_UP = 0.15, -0.4
+
+class DemoCourse(NamedTuple):
+    """Amplitudes of rates in time: 1 + swing * (a sine over the live time) of the continuum.
+
+    Of the lines 1 + build_up * exp(-t / (live time / 4)).
+    """
+
+    swing: float
+    build_up: float
+
+
+DEMO_COURSE = DemoCourse(0.15, -0.4)
 
 
 def _demo_sky() -> Array:
@@ -343,6 +353,7 @@ def simulate(
     lines: Sequence[DemoLine] = DEMO_LINES,
     sky: ArrayLike = DEMO_SKY,
     sky_velocity: ArrayLike | None = None,
+    course: DemoCourse = DEMO_COURSE,
 ) -> Simulation:
     """Draw a DC3-like data set; the module's docstring says what it assumes.
 
@@ -374,6 +385,8 @@ def simulate(
     sky_velocity : array_like, shape (n_directions,), km/s, optional
         Radial velocity of each direction of `sky`, away from us above 0, like `DEMO_VELOCITY`: its
         energies are those at rest less ``SKY_ENERGY * velocity / c``. Default: at rest.
+    course : DemoCourse
+        How continuum and lines vary in time; both amplitudes between -1 and 1.
 
     Raises
     ------
@@ -394,7 +407,7 @@ def simulate(
         "lines": partial(_line_spectrum, table * [1.0, exposure_scale], tail),
     }
     components: dict[str, _Component | _Mixture] = {}
-    components.update(_background(spectra, slices, phi_edges, nside, time))
+    components.update(_background(spectra, slices, phi_edges, nside, time, course))
     of_sky = partial(_sky_spectrum, exposure_scale * sky_counts, tail)
     moving = _by_velocity(directions, sky_velocity)
     components["sky"] = _sky_component(of_sky, moving, slices, phi_edges, nside, time)
@@ -486,11 +499,14 @@ def _background(
     phi_edges: Array,
     nside: int,
     time: Array,
+    course: DemoCourse,
 ) -> dict[str, _Component]:
     """Continuum and lines, each with its own course of time."""
+    if not (abs(course.swing) < 1 and abs(course.build_up) < 1):
+        raise LineBackgroundError(f"The amplitudes of course must be between -1 and 1: {course}.")
     courses = {
-        "continuum": time + _CONTINUUM_SWING / (2 * np.pi) * (1 - np.cos(2 * np.pi * time)),
-        "lines": time - 0.25 * _LINE_BUILD_UP * np.exp(-4 * time),
+        "continuum": time + course.swing / (2 * np.pi) * (1 - np.cos(2 * np.pi * time)),
+        "lines": time - 0.25 * course.build_up * np.exp(-4 * time),
     }
     return {
         name: _Component(
