@@ -2,17 +2,16 @@
 
 The spectrum of time bin t is n_te ~ Poisson(mu_te), mu_te = u_t sum_k exp(x_tk) s_ke, with the
 component shapes s_k of the total fit, and u_t the bin's share of the time (plus a known sky).
-x_k is a random walk (order 1) or an integrated one (order 2), of size r: the standard deviation of
-its change over all times. With d_t the distance of the bins' centres, L that of first and last:
+x_k is a random walk (order m = 1), or one integrated once or twice (m = 2, 3), of size r: the
+standard deviation of its change over all times. With L the distance of the first bin's centre and
+the last's, its m-th derivative by time is white noise of the power (2m-1) (m-1)!^2 r^2 / L^(2m-1),
+and lower ones, the j-th, begin as N(0, (j! r / L^j)^2). The first x is N(0, 2^2).
 
-* order 1: steps of x are N(0, r^2 d_t / L);
-* order 2: the first slope is N(0, r^2 / L^2), steps of the slope N(0, 3 r^2 (d_t + d_t+1) / 2 L^3).
-
-The first x is N(0, 2^2). Orders and sizes are averaged over by their marginal likelihood in
-Laplace's approximation, whose matrices are banded (Rue & Held 2005, Gaussian Markov Random
-Fields), with a half-Cauchy prior of scale 1 on sizes (Gelman 2006, Bayesian Analysis 1, 515): one
-size alone has errors too small where it comes out as 0, one order has them too large or too small
-where a course is smoother or rougher.
+Orders and sizes are averaged over by their marginal likelihood in Laplace's approximation, whose
+matrices are banded (Rue & Held 2005, Gaussian Markov Random Fields); each integration is half as
+likely beforehand, and sizes have a half-Cauchy prior of scale 1 (Gelman 2006, Bayesian Analysis 1,
+515). One size alone has errors too small where it comes out as 0, and one order has them too large
+or too small where a course is smoother or rougher.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import factorial
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,8 @@ Array = NDArray[np.float64]
 #: Standard deviation of the first log amount: the total fit tells the mean.
 _FIRST = 2.0
 
-#: Of walks: 1 plain, 2 integrated.
-ORDERS = (1, 2)
+#: Of walks: 1 plain, 2 and 3 integrated once and twice.
+ORDERS = (1, 2, 3)
 
 #: log10 of the size of a walk: at the lower one the course is constant, at the upper free.
 _SIZES = (-3.5, 3.0)
@@ -222,12 +222,12 @@ class TimeCourse:
             "chi2_spread": (n_live,),
         }
         arrays = {name: checks.numbers(row[name], name, shapes[name]) for name in _NUMBERS}
-        orders = checks.numbers(row["orders"], "orders", (n_nodes, k)).astype(np.int64)
+        orders = checks.numbers(row["orders"], "orders", (n_nodes, k))
         positive = (arrays[name].min() > 0 for name in ("weights", "sizes", "gaps"))
         if not all(positive) or not np.isin(orders, ORDERS).all():
             raise ValueError("time_course holds walks of no such kind")
         dof = int(checks.number(row["dof"], "dof", 0.0))
-        return cls(tuple(labels), live, orders=orders, dof=dof, **arrays)
+        return cls(tuple(labels), live, orders=orders.astype(np.int64), dof=dof, **arrays)
 
 
 #: The fields of `TimeCourse` that are arrays of numbers.
@@ -318,21 +318,21 @@ def fit_time_course(spectra: TimeSpectra, labels: Sequence[str]) -> TimeCourse:
 
 
 def _blocks_as_bands(blocks: Array) -> Array:
-    """Blocks of each time bin, (n_t, K, K), as lower bands of all of them, (2 K + 1, n_t K)."""
+    """Blocks of each time bin, (n_t, K, K), as lower bands of all of them, shape (_, n_t K)."""
     n_t, k = blocks.shape[:2]
-    out = np.zeros((2 * k + 1, n_t, k))
+    out = np.zeros((ORDERS[-1] * k + 1, n_t, k))
     for j in range(k):
         for i in range(j, k):
             out[i - j, :, j] = blocks[:, i, j]
-    return out.reshape(2 * k + 1, n_t * k)
+    return out.reshape(-1, n_t * k)
 
 
 def walk_precision(
     gaps: Array, orders: Sequence[int], sizes: Sequence[float]
 ) -> tuple[Array, float]:
-    """Precision of independent walks, in lower bands (2 K + 1, n_t K), and its log determinant.
+    """Precision of independent walks, in lower bands (_, n_t K), and its log determinant.
 
-    The precision is a sum over differences, rows of up to three coefficients, each of which is
+    The precision is a sum over derivatives, rows of a few coefficients, each of which is
     independent of those before it: its determinant is the product of their last coefficients
     squared and their own precisions.
 
@@ -343,24 +343,43 @@ def walk_precision(
         Of `ORDERS`, and r.
     """
     n_t, k = gaps.size + 1, len(orders)
-    length = gaps.sum()
-    out = np.zeros((2 * k + 1, n_t, k))
+    length, derivatives = gaps.sum(), _derivatives(gaps, max(orders))
+    out = np.zeros((ORDERS[-1] * k + 1, n_t, k))
     out[0, 0] = _FIRST**-2
     log_det = -2.0 * k * np.log(_FIRST)
     for i, (order, size) in enumerate(zip(orders, sizes, strict=True)):
-        if order == 1:
-            steps = [(np.stack([-np.ones_like(gaps), np.ones_like(gaps)]), gaps / length)]
-        else:
-            a, b = 1.0 / gaps[:-1], 1.0 / gaps[1:]
-            slope = np.array([[-1.0], [1.0]]) / gaps[0], np.array([length**-2])
-            steps = [slope, (np.stack([a, -a - b, b]), 1.5 * (1 / a + 1 / b) / length**3)]
-        for rows, variances in steps:
+        terms = []
+        for m, (rows, distances) in enumerate(derivatives[:order], start=1):
+            of_noise = (2 * m - 1) * factorial(m - 1) ** 2 * length ** (1 - 2 * m) / distances
+            first = np.full(min(1, distances.size), (factorial(m) / length**m) ** 2)
+            terms.append((rows, of_noise) if m == order else (rows[:, :1], first))
+        for rows, variances in terms:
             precisions = 1.0 / (size**2 * variances)
             log_det += np.sum(np.log(precisions) + 2.0 * np.log(rows[-1]))
-            for first, second in itertools.combinations_with_replacement(range(len(rows)), 2):
-                product = precisions * rows[first] * rows[second]
-                out[k * (second - first), first : first + product.size, i] += product
-    return out.reshape(2 * k + 1, n_t * k), float(log_det)
+            for one, other in itertools.combinations_with_replacement(range(len(rows)), 2):
+                product = precisions * rows[one] * rows[other]
+                out[k * (other - one), one : one + product.size, i] += product
+    return out.reshape(-1, n_t * k), float(log_det)
+
+
+def _derivatives(gaps: Array, highest: int) -> list[tuple[Array, Array]]:
+    """Derivatives of x by time, as coefficients of neighbours.
+
+    Returns
+    -------
+    list of (ndarray, ndarray), shapes (m + 1, n_t - m) and (n_t - m,)
+        For m = 1, 2 ...: coefficients, and the distances between the derivatives below.
+    """
+    rows, places = np.ones((1, gaps.size + 1)), np.concatenate([[0.0], np.cumsum(gaps)])
+    found = []
+    for _ in range(highest):
+        distances = np.diff(places)
+        none = np.zeros((1, distances.size))
+        later = np.concatenate([none, rows[:, 1:]])
+        rows = (later - np.concatenate([rows[:, :-1], none])) / distances
+        places = 0.5 * (places[1:] + places[:-1])
+        found.append((rows, distances))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -436,8 +455,8 @@ class _Posterior:
         prior, log_det = walk_precision(self.gaps, orders, sizes.tolist())
         x, value, factor = self.mode(prior)
         evidence = -value + 0.5 * log_det - np.log(factor[0]).sum()
-        of_sizes = np.sum(np.log(sizes) - np.log1p(sizes**2))
-        return _Node(tuple(orders), tuple(log_sizes), x, float(evidence + of_sizes))
+        of_walks = np.sum(np.log(sizes) - np.log1p(sizes**2)) - np.log(2.0) * sum(orders)
+        return _Node(tuple(orders), tuple(log_sizes), x, float(evidence + of_walks))
 
     def _best_size(self, orders: Sequence[int], log_sizes: Sequence[float], k: int) -> float:
         """The most probable log10 size of one walk beside the others."""
