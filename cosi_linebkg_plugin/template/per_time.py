@@ -401,14 +401,14 @@ class _Posterior:
         self.n, self.s, self.known, self.u, self.gaps = counts, shapes, known, share, gaps
         self.size = counts.shape[0], shapes.shape[0]
         self._start = np.zeros(self.size)
+        self._products = (shapes[:, None, :] * shapes).reshape(-1, shapes.shape[1])
 
     def expected(self, x: Array) -> tuple[Array, Array]:
         """Expected counts (n_t, n_em), and the information of x (n_t, K, K)."""
         amounts = np.exp(x) * self.u[:, None]
         mu = amounts @ self.s + self.known
         inverse = np.where(mu > 0, 1.0 / np.maximum(mu, 1e-300), 0.0)
-        products = self.s[:, None, :] * self.s[None, :, :]
-        information = np.einsum("te,jke->tjk", inverse, products, optimize=True)
+        information = (inverse @ self._products.T).reshape(len(mu), *2 * self.size[1:])
         return mu, information * amounts[:, :, None] * amounts[:, None, :]
 
     def _prior_slope(self, x: Array, prior: Array) -> Array:
