@@ -93,7 +93,7 @@ def _made(plan: TemplatePlan | None) -> list[str]:
     options = plan.options
     axes = ", ".join(f"{axis.label} ({axis.nbins})" for axis in plan.axes)
     used = ranges_text(bins_to_ranges(plan.edges, plan.selected))
-    chosen = "chosen from the data" if options.smoothing else options.filter.describe()
+    chosen = "chosen from the data" if options.chooses_filter else options.filter.describe()
     method = options.method
     made = f"made from {used}"
     if method == AUTO:

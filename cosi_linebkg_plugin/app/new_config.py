@@ -341,9 +341,7 @@ def _template_text(found: Proposal, events: Found) -> list[str]:
     """The section on the template."""
     lines = ["template:", _beside("  method: components", "continuum and lines apart")]
     if events.nside > 1:
-        lines += [
-            _beside("  l_cut: 4", "smooths PsiChi; or smoothing: auto, which lets the data choose")
-        ]
+        lines += [_beside("  # l_cut: 4", "smooths PsiChi; without it the data choose the filter")]
     if found.is_annihilation:
         lines += [
             '  # the amount of "lines" is that of instrument and sky together: leave its norm free',

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,12 +275,24 @@ def _checked_plan(
     from ..template.plan import check_template
 
     with naming("template"):
-        options = template_options(config)
+        options = _with_filter(template_options(config), events)
         plan = check_template(events, spectrum.used, config.source_range or (), options)
         if start is not None:
             _require_hidden_line(config, options, start)
             _require_named_lines(options, start)
     return plan
+
+
+def _with_filter(options: TemplateOptions, events: EventHistogram) -> TemplateOptions:
+    """The filter is chosen from the data where none is given; that needs directions and counts."""
+    from ..template.filters import Filter
+
+    given = options.smoothing is not None or options.filter != Filter()
+    counts = events.energy_counts()
+    has_directions = "PsiChi" in [str(axis.label) for axis in events.other_axes]
+    if given or not has_directions or np.any(counts != np.round(counts)):
+        return options
+    return replace(options, smoothing="auto")
 
 
 def _held(config: Config, spectrum: EnergySpectrum) -> tuple[str, ...]:
@@ -558,7 +570,7 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
         figures += ["maps.png"] if spheres else []
         figures += ["weights.png"]
         figures += ["light_curve.png"] if plan.options.norms else []
-        figures += ["filter_scores.png"] if plan.options.smoothing else []
+        figures += ["filter_scores.png"] if plan.options.chooses_filter else []
         figures += ["control.png"] if plan.options.validate else []
     if config.engine == "bayesian":
         from ..show.posterior import has_corner

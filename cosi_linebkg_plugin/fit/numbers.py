@@ -403,12 +403,16 @@ class FitNumbers:
             if c.is_line and theta[c.area] > 0
         ]
 
+    @cached_property
+    def _known_widths(self) -> tuple[Array, Array]:
+        """Energies and widths of the lines [keV], none below half a bin."""
+        energy, width = np.array(self.lines or [(0.0, DEFAULT_WIDTH)]).T
+        return energy, np.maximum(width, 0.5 * float(np.median(self.spectrum.widths)))
+
     def _line_width(self, energies: Array) -> Array:
         """Width [keV] of a further line at `energies` [keV]: that of the nearest line."""
-        finest = 0.5 * float(np.median(self.spectrum.widths))
-        table = np.array(self.lines or [(0.0, DEFAULT_WIDTH)])
-        nearest = np.abs(energies[:, None] - table[:, 0]).argmin(axis=1)
-        return np.asarray(np.maximum(table[nearest, 1], finest), dtype=float)
+        energy, width = self._known_widths
+        return np.asarray(width[np.abs(energies[:, None] - energy).argmin(axis=1)], dtype=float)
 
     @property
     def systematic(self) -> float:

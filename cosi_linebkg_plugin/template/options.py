@@ -116,9 +116,10 @@ class TemplateOptions:
     smoothing: str | None = field(
         default=None,
         metadata=about(
-            "Choose the filter from the data: half of the counts predict the other half.",
+            "Half of the counts choose the filter that predicts the other half best (auto), or "
+            "there is none. The commands run and template take auto where no filter is given.",
             "choice",
-            choices=("auto",),
+            choices=("auto", "none"),
         ),
     )
     smoothing_fwhm: float | None = field(
@@ -225,6 +226,11 @@ class TemplateOptions:
         """Whether a line ratio tells the amount of a line in the source range."""
         return self.line_ratio is not None and self.line_ratio.value is not None
 
+    @property
+    def chooses_filter(self) -> bool:
+        """Whether the filter is chosen from the data."""
+        return self.smoothing == "auto"
+
     @cached_property
     def filter(self) -> Filter:
         """What smooths the template over PsiChi."""
@@ -257,15 +263,16 @@ class TemplateOptions:
             )
         if self.order not in (0, 1, 2):
             raise TemplateError(f"order must be 0, 1 or 2, got {self.order!r}.")
-        if self.smoothing not in (None, "auto"):
+        if self.smoothing not in (None, "auto", "none"):
             raise TemplateError(
-                f"smoothing must be 'auto' or nothing, got {self.smoothing!r}; a width in degrees "
+                f"smoothing must be 'auto' or 'none', got {self.smoothing!r}; a width in degrees "
                 "is smoothing_fwhm=."
             )
-        if self.smoothing == "auto" and self.filter != type(self.filter)():
+        if self.smoothing is not None and self.filter != type(self.filter)():
+            does = "chooses the filter itself" if self.chooses_filter else "means no filter"
             raise TemplateError(
-                f"smoothing='auto' chooses the filter itself, but {self.filter.describe()} is "
-                "given too; leave one of them out."
+                f"smoothing={self.smoothing!r} {does}, but {self.filter.describe()} is given too; "
+                "leave one of them out."
             )
         self._check_norms()
         self._check_types()

@@ -303,7 +303,7 @@ def _check_enough(events: EventHistogram, n_bins: int, options: TemplateOptions)
             f"masked, but {n_bins} is left; widen sidebands=, or shorten the mask."
         )
     counts = events.energy_counts()
-    if options.smoothing == "auto" and np.any(counts != np.round(counts)):
+    if options.chooses_filter and np.any(counts != np.round(counts)):
         raise TemplateError(
             "smoothing='auto' splits the counts into halves at random, which needs whole numbers, "
             f"but an energy bin holds {counts[counts != np.round(counts)][0]:g}; choose a filter."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,21 +109,19 @@ def filter_sums(
     return FilteredSums(result[0], result[1], len(filtered.pooled), filtered.moved, untouched)
 
 
-def ladder(n_phi: int, n_time: int = 1, sphere: bool = True) -> list[Filter]:
-    """The filters that `choose_filter` tries, the unfiltered template first.
+def ladder(n_phi: int, sphere: bool = True) -> list[Filter]:
+    """The filters that `choose_filter` tries on one map, the unfiltered one first.
 
-    With several Time (or ScAtt) bins each is tried with and without pooling all of them; without
-    a whole sphere nothing is smoothed.
+    Without a whole sphere nothing is smoothed.
     """
     filters = []
-    for pool in (None, n_time) if n_time > 1 else (None,):
-        for pooled in dict.fromkeys(p if p is None else min(p, n_phi) for p in POOLED_PHI):
-            if pooled == 1:
-                continue
-            filters.append(Filter(None, None, pooled, pool))
-            if sphere:
-                filters += [Filter(width, None, pooled, pool) for width in WIDTHS]
-                filters += [Filter(None, cut, pooled, pool) for cut in CUTS]
+    for pooled in dict.fromkeys(p if p is None else min(p, n_phi) for p in POOLED_PHI):
+        if pooled == 1:
+            continue
+        filters.append(Filter(rebin_phi=pooled))
+        if sphere:
+            filters += [Filter(width, None, pooled) for width in WIDTHS]
+            filters += [Filter(None, cut, pooled) for cut in CUTS]
     return filters
 
 
@@ -138,6 +137,10 @@ def choose_filter(
     spatial pattern in each (Time, Phi) slice is scored by the Poisson log-likelihood of the other
     half's counts in the same energies, given each slice's total.
 
+    With several Time (or ScAtt) bins the whole ladder is tried on their sum. The best of it is then
+    tried in each bin, with one pattern for all of them and with their own, beside no filter and the
+    cuts in l; so that the work is that of a few filters of all bins.
+
     Parameters
     ----------
     events : EventHistogram
@@ -152,27 +155,79 @@ def choose_filter(
     -------
     Filter
     scores : tuple of FilterScore
+        Of those tried on all bins.
     """
-    used = weights.any(axis=0).astype(float)
     first, second = events.halves(_SEED)
-    sums, variances = first.weighted_sums(weights)
-    assert variances is not None
-    target = second.weighted_sums(used, variances=False)[0][0]
+    halves = _Halves.of(events, first, second, weights, np.asarray(seen, dtype=float))
     labels = [str(axis.label) for axis in events.other_axes]
-    n_phi = target.shape[labels.index("Phi")] if "Phi" in labels else 1
-    pixels = labels.index("PsiChi")
-    scores = []
-    times = [i for i, label in enumerate(labels) if label in ("Time", "ScAtt")]
-    n_time = target.shape[times[0]] if len(times) == 1 else 1
-    candidates = ladder(n_phi, n_time, partial_sky(events.other_axes[pixels]) is None)
-    for number, candidate in enumerate(candidates, start=1):
-        say(progress, f"trying filter {number} of {len(candidates)}: {candidate.describe()}")
-        mixture = np.zeros(target.shape)
-        for part, variance, counts in zip(sums, variances, seen, strict=True):
-            if counts > 0 and part.sum() > 0:
-                shape = filter_sums(events, part, variance, candidate).maps
-                mixture += counts * shape / shape.sum()
-        pattern = mixture / mixture.sum(axis=pixels, keepdims=True)
-        scores.append((float(np.sum(target * np.log(pattern))), candidate))
-    best = max(scores, key=lambda row: row[0])[1]
-    return best, tuple(FilterScore(f.describe(), s - scores[0][0]) for s, f in scores)
+    shape = halves.target.shape
+    n_phi = shape[labels.index("Phi")] if "Phi" in labels else 1
+    sphere = partial_sky(events.other_axes[labels.index("PsiChi")]) is None
+    times = [i for i, label in enumerate(labels) if label in ("Time", "ScAtt") and shape[i] > 1]
+    candidates = ladder(n_phi, sphere)
+    if len(times) == 1:
+        best, _ = halves.summed(times[0]).best(candidates, progress)
+        cuts = CUTS if sphere else ()
+        own = [Filter(None, cut, phi) for phi in (best.rebin_phi, n_phi) for cut in cuts]
+        together = replace(best, pool=shape[times[0]])
+        candidates = list(dict.fromkeys([Filter(), best, together, *own]))
+    best, scores = halves.best(candidates, progress)
+    return best, tuple(
+        FilterScore(f.describe(), score - scores[0])
+        for f, score in zip(candidates, scores, strict=True)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Halves:
+    """Weighted sums of one half of the counts, and what they are to predict.
+
+    Attributes
+    ----------
+    events : EventHistogram
+        Whose axes they have.
+    sums, variances : ndarray, shape (n_components, ...)
+    seen : ndarray, shape (n_components,)
+    target : ndarray, shape (...)
+        Counts of the other half.
+    """
+
+    events: EventHistogram
+    sums: Array
+    variances: Array
+    seen: Array
+    target: Array
+
+    @classmethod
+    def of(
+        cls, events: EventHistogram, first: Any, second: Any, weights: Array, seen: Array
+    ) -> _Halves:
+        sums, variances = first.weighted_sums(weights)
+        used = weights.any(axis=0).astype(float)
+        target = second.weighted_sums(used, variances=False)[0][0]
+        return cls(events, np.asarray(sums), np.asarray(variances), seen, target)
+
+    def summed(self, axis: int) -> _Halves:
+        """With the bins of an axis added up."""
+        sums, variances = (x.sum(axis=axis + 1, keepdims=True) for x in (self.sums, self.variances))
+        target = self.target.sum(axis=axis, keepdims=True)
+        return _Halves(self.events, sums, variances, self.seen, target)
+
+    def best(
+        self, candidates: Sequence[Filter], progress: Progress | None
+    ) -> tuple[Filter, list[float]]:
+        """The candidate with the highest log-likelihood, and those of all of them."""
+        pixels = [str(axis.label) for axis in self.events.other_axes].index("PsiChi")
+        hit = np.nonzero(self.target)
+        counts = self.target[hit]
+        scores = []
+        for number, candidate in enumerate(candidates, start=1):
+            say(progress, f"trying filter {number} of {len(candidates)}: {candidate.describe()}")
+            mixture = np.zeros(self.target.shape)
+            for part, variance, seen in zip(self.sums, self.variances, self.seen, strict=True):
+                if seen > 0 and part.sum() > 0:
+                    shape = filter_sums(self.events, part, variance, candidate).maps
+                    mixture += seen / shape.sum() * shape
+            totals = np.broadcast_to(mixture.sum(axis=pixels, keepdims=True), mixture.shape)
+            scores.append(float(counts @ np.log(mixture[hit] / totals[hit])))
+        return candidates[int(np.argmax(scores))], scores

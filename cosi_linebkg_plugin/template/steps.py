@@ -80,7 +80,7 @@ def make_recipe(plan: TemplatePlan, fit: LineBackgroundFit, progress: Progress |
     source, weights, amounts = _from_fit(plan, fit)
     chosen: Filter = plan.options.filter
     scores: tuple[FilterScore, ...] = ()
-    if plan.options.smoothing == "auto":  # before the sums: it needs as much memory
+    if plan.options.chooses_filter:  # before the sums: it needs as much memory
         chosen, scores = choose_filter(plan.events, weights.rows, weights.seen, progress)
     shifts = phi_shifts(plan) if plan.options.shift else None
     return Recipe(fit, source, weights, amounts, chosen, scores, shifts)

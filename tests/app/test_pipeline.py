@@ -79,7 +79,7 @@ def test_a_figure_is_drawn_once_and_the_report_holds_the_same(load, tmp_path, mo
     pictures = {p.read_bytes() for p in outcome.files if p.suffix == ".png"}
     report = (tmp_path / "out" / "report.html").read_text()
     held = {base64.b64decode(x) for x in re.findall(r"data:image/png;base64,([^\"]+)", report)}
-    assert len(drawn) == len(pictures) == 5 and held == pictures
+    assert len(drawn) == len(pictures) == 6 and held == pictures
     assert progress.said[0] == "reading the events" and "making the template" in progress.said
 
 
@@ -220,3 +220,11 @@ def test_bad_energy_bins_are_refused_before_any_work(load):
     ):
         with pytest.raises(LineBackgroundError, match=message):
             pipeline.prepare(load(template={"energy_edges": edges}))
+
+
+def test_the_filter_is_chosen_from_the_data_where_none_is_given(load, tmp_path):
+    """Whole counts with directions allow it; a filter, or "none", is kept."""
+    for given, chosen in (({}, True), ({"smoothing": "none"}, False), ({"l_cut": 1}, False)):
+        plan = pipeline.prepare(load(template=given)).plan
+        assert plan.options.chooses_filter == chosen
+    assert plan.options.l_cut == 1
