@@ -20,6 +20,7 @@ from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .io.tables import to_html
 from .model.build import DEFAULT_SOURCE
+from .model.copies import drop_words_on_defaults
 from .model.nuisance import nuisance_parameters, originals, simulated_parameters
 from .model.read import SpectrumReader, set_value, shape_of, spectrum_of
 from .options import takes_options
@@ -53,8 +54,8 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
     name : str
         A Python identifier, unique in the DataList.
     events : path, histpy.Histogram, EnergySpectrum, (edges, counts), or a list of the first two
-        The event histogram with an Em axis; a list is summed. For a spectrum alone: edges (keV
-        or a quantity, shape (n_bins + 1,)) and counts, shape (n_bins,).
+        The event histogram with an Em axis; a list is summed. For a spectrum alone: a text file, or
+        edges (keV or a quantity, shape (n_bins + 1,)) and counts, shape (n_bins,).
     source : str
         The source of the model whose spectrum describes the background.
     spectrum : astromodels function or Model, optional
@@ -81,6 +82,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             raise LineBackgroundError(
                 f"A plugin's name must be of letters, digits and _, got {name!r}."
             )
+        drop_words_on_defaults()
         self._events, self._spectrum = _read_events(events)
         self._source = source
         self._shape = None if spectrum is None else shape_of(spectrum)

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from event_lists import START, make_events, write_fits, write_hdf5, write_orientation
@@ -240,6 +241,12 @@ def test_commands_run(page, folder, tmp_path, monkeypatch):
     )  # fmt: skip
     (tmp_path / "total.hdf5").write_bytes((folder / "total.hdf5").read_bytes())
     (tmp_path / "al26.yaml").write_text(RECIPES["al26.yaml"])
+    bins = np.arange(1650.0, 1950.0, 5.0)
+    counts = np.random.default_rng(1).poisson(100.0, bins.size)
+    rows = np.c_[bins, bins + 5.0, counts]
+    np.savetxt(
+        tmp_path / "spectrum.csv", rows, delimiter=",", header="low,high,counts", comments=""
+    )
     if page.stem == "lines":
         assert main(["fit", "al26.yaml", "--out", ".", "--quiet"]) == 0
     for line in commands(page)[0]:

@@ -68,6 +68,29 @@ def test_everything_that_is_imported_is_declared():
                 assert name.split(".")[0].lower() in known, f"{path.name} imports {name}"
 
 
+def test_links_of_the_pages_lead_somewhere_in_what_is_installed():
+    """README, docs and examples lie in one folder, as in the repository: relative links hold."""
+    start = "share/doc/cosi-linebkg-plugin"
+    installed = set()
+    for folder, patterns in setup()["options.data_files"].items():
+        inside = folder.removeprefix(start).lstrip("/")
+        for pattern in patterns.split():
+            found = [path for path in ROOT.glob(pattern) if path.is_file()]
+            assert found, pattern
+            assert all(path.parent == ROOT / inside for path in found)
+            installed |= {path.resolve() for path in found}
+    pages = [path for path in installed if path.suffix == ".md"]
+    assert len(pages) > 15
+    for page in pages:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            target = link.partition("#")[0]
+            if not target or target.startswith(("http", "mailto")):
+                continue
+            path = (page.parent / target).resolve()
+            assert path in installed or any(path in x.parents for x in installed), (page, link)
+
+
 def test_all_data_files_are_installed():
     patterns = setup()["options.package_data"]
     folder = Path(cosi_linebkg_plugin.__file__).parent

@@ -38,7 +38,7 @@ HEAVY = {
     "histpy": set(),
     "matplotlib": set(),
     "h5py": set(),
-    "astropy": {"app.config"},
+    "astropy": {"app.config", "io.result_table"},
     "healpy": {"app.simulation"},
     "iminuit": set(),
     "emcee": set(),

@@ -149,7 +149,7 @@ class _Version(argparse.Action):
     """Print the versions that a result depends on, which are looked up only then."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
-        about = "print the versions of this program and of the libraries that matter"
+        about = "print the versions that matter, and where the documentation is"
         super().__init__(option_strings, dest, nargs=0, help=about)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
@@ -158,8 +158,27 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def documentation() -> Path | None:
+    """The folder with README, docs and examples: as installed, or of a checkout."""
+    from importlib.metadata import PackageNotFoundError, files
+
+    page = "docs/start.md"
+    try:
+        installed = files("cosi-linebkg-plugin") or ()
+    except PackageNotFoundError:
+        installed = ()
+    found = [Path(str(f.locate())) for f in installed if f.as_posix().endswith(f"plugin/{page}")]
+    for path in (*found, Path(__file__).parents[2] / page):
+        if path.is_file():
+            return path.resolve().parents[1]
+    return None
+
+
 def version_table() -> list[str]:
-    """Versions of this program, of Python and of the libraries that results depend on."""
+    """Versions of this program, of Python and of the libraries that results depend on.
+
+    And where the documentation is, if it is there.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
@@ -169,6 +188,8 @@ def version_table() -> list[str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     found.setdefault("Python", platform.python_version())
+    if (pages := documentation()) is not None:
+        found["documentation"] = str(pages)
     width = max(map(len, found)) + 2
     return [f"{name:<{width}}{number}" for name, number in found.items()]
 
@@ -242,17 +263,26 @@ def _add_readers(commands: Any) -> tuple[argparse.ArgumentParser, argparse.Argum
     compare.add_argument("--out", type=Path, metavar="DIR", help="folder for tables and figures")
     compare.add_argument("--nside", type=int, default=4, help="of PsiChi (default: 4)")
     compare.set_defaults(command=_compare)
-    lines = commands.add_parser("lines", help="the catalogue of instrumental lines")
+    lines = commands.add_parser(
+        "lines", help="the catalogue of instrumental lines, or those of a spectrum"
+    )
     lines.add_argument(
         "range", nargs="*", metavar="RANGE", help="1500-2000 (keV), or 1.5-2.0 MeV; default: all"
     )
-    lines.add_argument(
+    what = lines.add_mutually_exclusive_group()
+    what.add_argument(
+        "--find",
+        type=Path,
+        metavar="EVENTS",
+        help="search a histogram, or a spectrum as text, for lines within RANGE",
+    )
+    what.add_argument(
         "--match", type=Path, metavar="fit.json", help="compare with the lines of this fit"
     )
     lines.add_argument(
         "--calibrate",
         action="store_true",
-        help="with --match: compare on the energy scale that the lines tell",
+        help="with --match or --find: compare on the energy scale that the lines tell",
     )
     lines.set_defaults(command=_lines)
     return compare, lines
@@ -410,6 +440,8 @@ def _lines(options: argparse.Namespace, progress: Progress) -> list[str]:
     from ..lines.identify import energy_scale, identify_lines
 
     energy_range = _energy_range(" ".join(options.range)) if options.range else None
+    if options.find is not None:
+        return _found(options, energy_range, progress)
     if options.match is None and options.calibrate:
         raise ConfigError("--calibrate compares the lines of a fit: give --match fit.json too.")
     if options.match is None:
@@ -424,6 +456,27 @@ def _lines(options: argparse.Namespace, progress: Progress) -> list[str]:
     return [*match_table(found), *scale_notes(scale, options.calibrate)]
 
 
+def _found(
+    options: argparse.Namespace, energy_range: tuple[float, float] | None, progress: Progress
+) -> list[str]:
+    """What a search finds in somebody's events."""
+    progress.say("reading the events")
+    from ..histograms.read import open_events
+    from ..lines.found import search_table
+    from ..lines.search import find_lines
+    from ..spectrum.axis import EnergySpectrum, check_inside, overlapping_bins
+
+    events = open_events(options.find)
+    edges, counts = events.energy_edges, events.energy_counts()
+    if energy_range is not None:
+        inside = overlapping_bins(edges, *check_inside(edges, *energy_range, "RANGE"))
+        first, last = inside.argmax(), inside.size - inside[::-1].argmax()
+        edges, counts = edges[first : last + 1], counts[first:last]
+    progress.say("searching for lines")
+    search = find_lines(EnergySpectrum(edges, counts), calibrate=options.calibrate)
+    return [*(f"note: {note}" for note in events.notes), search_table(search.to_dict())]
+
+
 def _energy_range(text: str) -> tuple[float, float]:
     """Two energies in keV from "1500-2000", "1.5-2.0 MeV", "1500 keV - 2 MeV"."""
     parts = _ENERGY_RANGE.fullmatch(text)
@@ -431,6 +484,8 @@ def _energy_range(text: str) -> tuple[float, float]:
     unknown = [unit for unit in units if unit not in _KEV]
     if parts is None or unknown:
         what = f"the unit {unknown[0]!r} is not known" if unknown else "this is no energy range"
+        if Path(text).is_file():
+            what = f"a file is searched for lines with --find {text}"
         raise BinningError(
             f"got {text!r}: {what}; give 1500-2000 (keV), or 1.5-2.0 MeV; known units are "
             f"{', '.join(_KEV)}."

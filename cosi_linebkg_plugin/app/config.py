@@ -564,7 +564,11 @@ def parse_config(mapping: Any, folder: str | Path, name: str = "configuration") 
         first is named, unknown keys before the others, as a misspelt key causes further ones.
     """
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{name}: got {spelled(mapping)}; a mapping of keys to values is needed.")
+        is_data = isinstance(mapping, str) and any(c.isdigit() for c in mapping)
+        hint = " For data, cosi-linebkg init writes a configuration." * is_data
+        raise ConfigError(
+            f"{name}: got {spelled(mapping)}; a mapping of keys to values is needed.{hint}"
+        )
     context: dict[str, Any] = {"folder": Path(folder), "given": {}}
     try:
         config = Config.model_validate(dict(mapping), context=context)

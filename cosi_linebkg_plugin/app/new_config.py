@@ -138,6 +138,8 @@ def first_config(events: Sequence[Path], folder: Path = Path(), line: float | No
         return _text(propose(_new_axis(line), line), ["total.hdf5"], Found())
     paths = [_relative(path, folder) for path in events]
     found, edges = _look(events, _new_axis(line))
+    if found.alone and line is None and not _sky_lines(edges):
+        return _text_of_fit(paths, edges)
     return _text(propose(edges, line), paths, found)
 
 
@@ -153,11 +155,14 @@ class Found:
         What the histogram says.
     axis : str
         Of event lists, which are to be binned: the energy axis as "low:high:width".
+    alone : bool
+        Whether they have no axis but Em: a spectrum.
     """
 
     nside: int = 16
     livetime: float | None = None
     axis: str = ""
+    alone: bool = False
 
 
 def _look(
@@ -185,7 +190,7 @@ def _look(
     sphere = "PsiChi" in axes and not partial_sky(axes["PsiChi"])
     livetime = None if histogram.livetime is None else histogram.livetime.seconds
     nside = (axes["PsiChi"].nside or 0) if sphere else 0
-    return Found(nside, livetime), histogram.energy_edges
+    return Found(nside, livetime, alone=list(axes) == ["Em"]), histogram.energy_edges
 
 
 def _new_axis(line: float | None) -> NDArray[np.float64]:
@@ -226,7 +231,7 @@ def propose(edges: NDArray[np.float64], line: float | None = None) -> Proposal:
     from ..model.spec import is_annihilation
 
     first, last = float(edges[0]), float(edges[-1])
-    there = _inside(first + EDGE, last - EDGE) or _inside(first + HALF_RANGE, last - HALF_RANGE)
+    there = _sky_lines(edges)
     if line is not None and not first < line < last:
         raise BinningError(
             f"--line {line:g} keV is outside the energy axis of the events, {first:g}-{last:g} keV."
@@ -273,6 +278,12 @@ def _on_edges(edges: NDArray[np.float64], energy: float, half: float) -> tuple[f
     return float(low), float(high)
 
 
+def _sky_lines(edges: NDArray[np.float64]) -> list[float]:
+    """Lines of the sky on an axis; those near its ends only if there are no others [keV]."""
+    first, last = float(edges[0]), float(edges[-1])
+    return _inside(first + EDGE, last - EDGE) or _inside(first + HALF_RANGE, last - HALF_RANGE)
+
+
 def _inside(low: float, high: float) -> list[float]:
     """Lines of the sky between two energies [keV]."""
     from ..lines.catalogue import SKY_LINES
@@ -290,24 +301,55 @@ def _beside(key: str, comment: str) -> str:
     return f"{key:<{WIDE}}  # {comment}"
 
 
-def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
-    """The configuration."""
+def _listed(paths: Sequence[str]) -> str:
+    """The events as a value of YAML."""
     import json
 
-    given = paths[0] if len(paths) == 1 else None
-    listed = json.dumps(given if given is not None else list(paths), ensure_ascii=False)
+    return json.dumps(paths[0] if len(paths) == 1 else list(paths), ensure_ascii=False)
+
+
+_ABOUT = (
+    "# Energies are in keV, or strings with a unit. Every key: docs/start.md, in the folder that",
+    "# cosi-linebkg --version names.",
+)
+
+_MODEL = (
+    "model:",
+    _beside("  lines: auto", "search for the instrumental lines; or a list of energies"),
+    _beside("  # tail: true", "lines with a low-energy tail"),
+    _beside("  # continuum: broken_powerlaw", "if a power law does not do"),
+)
+
+
+def _text_of_fit(paths: Sequence[str], edges: NDArray[np.float64]) -> str:
+    """The configuration for a spectrum alone, without a line of the sky: a fit, and no template."""
+    lines = [
+        f"# The fit of a spectrum, {edges[0]:g}-{edges[-1]:g} keV.",
+        *_ABOUT,
+        f"events: {_listed(paths)}",
+        "# no known line of the sky is here: --line KEV, or source_range, asks for counts under",
+        "# a line, which the mask then leaves out of the fit",
+        _beside("# source_range: [LOW, HIGH]", "the energies of the source, on edges of bins"),
+        _beside("# mask: [[LOW, HIGH]]", "energies that are left out of the fit"),
+        *_MODEL,
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
+    """The configuration."""
     low, high = found.source_range
     mask = ", ".join(f"[{a:.10g}, {b:.10g}]" for a, b in found.mask)
     what = f"{found.name}, {found.line:g} keV" if found.name else f"{found.line:g} keV"
     lines = [
-        f"# The background of a gamma-ray line: {what}. Every key: docs/start.md.",
-        "# Energies are in keV, or strings with a unit.",
-        f"events: {listed}",
+        f"# The background of a gamma-ray line: {what}.",
+        *_ABOUT,
+        f"events: {_listed(paths)}",
     ]
     if events.axis:
         lines += [
             "binning:                     # these are event lists",
-            f'  energy_edges: "{events.axis}"',
+            f'  energy_edges: "{events.axis}"  # low:high:width, low:high:Nbins, or a list',
             "  phi_pix_size: 3            # deg",
             f"  nside: {events.nside}",
             "  # orientation: FILE        # .ori or FITS: gives the livetime",
@@ -327,10 +369,7 @@ def _text(found: Proposal, paths: Sequence[str], events: Found) -> str:
             "the energies of the source, on edges of bins",
         ),
         _beside(f"mask: [{mask}]", left_out),
-        "model:",
-        _beside("  lines: auto", "search for the instrumental lines; or a list of energies"),
-        _beside("  # tail: true", "lines with a low-energy tail"),
-        _beside("  # continuum: broken_powerlaw", "if a power law does not do"),
+        *_MODEL,
     ]
     if broad:
         lines.append(_beside("  step: true", "scattered photons of a line lie below it"))

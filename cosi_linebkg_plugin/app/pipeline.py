@@ -242,7 +242,7 @@ def prepare(
         plan = _checked_plan(config, events, spectrum, start)
         if config.output.pipeline:
             _check_pipeline(plan)
-    notes = (*_notes(config), *_cut_bins(plan), *_held(config, spectrum))
+    notes = (*_notes(config), *_cut_bins(plan), *_held(config, spectrum), *_no_tails(config, start))
     return Prepared(events, spectrum, start, plan, notes)
 
 
@@ -307,6 +307,15 @@ def _held(config: Config, spectrum: EnergySpectrum) -> tuple[str, ...]:
         f"model: the width {', '.join(names)} is held at its start: bins of {wide:.3g} keV do not "
         "show it; bin finer, 5 keV say",
     )
+
+
+def _no_tails(config: Config, start: SpectralModel | None) -> tuple[str, ...]:
+    """A note where a line gets no tail although tails are asked for; a search says it itself."""
+    if start is None:
+        return ()
+    from ..lines.notes import no_tails
+
+    return tuple(f"model: tail: {note}" for note in no_tails(start, config.model.tail))
 
 
 def _notes(config: Config) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, ModelError
 
 if TYPE_CHECKING:
+    from astromodels import Model
+
     from .unbinned import BackgroundDensity
 
 _NO_SOURCE = np.empty(0)
@@ -26,6 +28,45 @@ class SourceDensity(Protocol):
 
     def expectation_density(self) -> Iterable[float]:
         """Their density at each event, in the unit of the background's."""
+
+
+class NoSource:
+    """The response of a session without a source, which cosipy's plugin asks for all the same.
+
+    Parameters
+    ----------
+    event_type : type
+        Of the background.
+    nevents : int
+    """
+
+    def __init__(self, event_type: type, nevents: int) -> None:
+        self.event_type = event_type
+        self._density = np.zeros(nevents)
+        self._density.flags.writeable = False
+
+    def set_model(self, model: Model) -> None:
+        """Take a session's model.
+
+        Raises
+        ------
+        ModelError
+            If it has a source of the sky, which would have no counts whatever its flux.
+        """
+        sources = [*model.point_sources, *model.extended_sources]
+        if sources:
+            raise ModelError(
+                f"The model has the source {', '.join(sources)}, but the session was made without "
+                "a response: give that of the source to ThreeMLPluginInterface and likelihood()."
+            )
+
+    def expected_counts(self) -> float:
+        """None."""
+        return 0.0
+
+    def expectation_density(self) -> NDArray[np.float64]:
+        """Of no source, shape (nevents,): 0."""
+        return self._density
 
 
 class OnePassLikelihood:

@@ -24,7 +24,7 @@ from .event_kernels import (
     sum_of_logs,
     weighted_densities,
 )
-from .likelihood import OnePassLikelihood, SourceDensity
+from .likelihood import NoSource, OnePassLikelihood, SourceDensity
 from .rates import BackgroundNorms
 
 if TYPE_CHECKING:
@@ -201,6 +201,19 @@ class BackgroundDensity(BackgroundNorms):
             The same number, in less time; for a ThreeMLPluginInterface.
         """
         return OnePassLikelihood(self, response)
+
+    def no_source(self) -> NoSource:
+        """What takes the place of a response where the background is fitted alone.
+
+        ::
+
+            cosi = ThreeMLPluginInterface(
+                "cosi", background.likelihood(), background.no_source(), background
+            )
+            background.configure(cosi)
+            JointLikelihood(Model(), DataList(cosi, background.constraint()))
+        """
+        return NoSource(self.event_type, self.nevents)
 
     def sum_of_logs(self, others: Array) -> float:
         """Sum over events of log(density + others).

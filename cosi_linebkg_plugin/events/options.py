@@ -33,10 +33,10 @@ class BinningOptions:
 
     energy_edges: Any = field(
         metadata=about(
-            'Edges of the Em axis: numbers, or "low:high:width".',
+            'Edges of the Em axis: numbers, "low:high:width" or "low:high:Nbins".',
             "spaced",
             "keV",
-            accepts='array_like, shape (n + 1,), keV; Quantity; or "low:high:width"',
+            accepts='array_like, shape (n + 1,), keV; Quantity; "low:high:width", "low:high:Nbins"',
         )
     )
     nside: int = field(metadata=about("Of the PsiChi axis, a power of 2.", "count"))

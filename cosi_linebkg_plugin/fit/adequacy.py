@@ -136,6 +136,10 @@ class Adequacy:
     long_tails : tuple of str
         Lengths of tails that are as long as a fit lets them be (`fit.restarts.LONGEST_TAIL`): such
         a tail does the work of something else, whatever the tests say.
+    tail_widths : float or None
+        Where the fit fails and its lines have no tail: the length, in widths of the lines, of the
+        tail that the score test likes best; above `fit.restarts.LONGEST_TAIL` a tail would end at
+        that limit. None where no tail gains anything.
     """
 
     deviance: float
@@ -154,6 +158,7 @@ class Adequacy:
     excesses: tuple[Excess, ...]
     step_z: float | None = None
     long_tails: tuple[str, ...] = ()
+    tail_widths: float | None = None
 
     @property
     def tests(self) -> tuple[GoodnessTest, ...]:
@@ -236,6 +241,7 @@ class Adequacy:
             "excesses": [{"energy": e.energy, "z": e.z} for e in self.excesses],
             "step_z": self.step_z,
             "long_tails": list(self.long_tails),
+            "tail_widths": self.tail_widths,
         }
 
 
@@ -376,9 +382,27 @@ def _pulls(n: Array, mu: Array, spread: Array) -> Array:
 
 def _step_z(residuals: Residuals, step: Array) -> float:
     """Significance of a shape of counts in the fitted bins, by the score test."""
-    own, full = residuals.project(step[None, :])
-    size = float(np.sum(own**2))
-    return float(own[0] @ residuals.values) / math.sqrt(size) if size > 1e-6 * full[0] else 0.0
+    return float(score_of_shapes(residuals, step[None, :])[0])
+
+
+def score_of_shapes(residuals: Residuals, shapes: Array) -> Array:
+    """Significance of shapes of counts in the fitted bins, each by the score test.
+
+    Parameters
+    ----------
+    shapes : ndarray, shape (n, n_used)
+        Of any height.
+
+    Returns
+    -------
+    ndarray, shape (n,), sigma
+        0 for a shape that the fit has already.
+    """
+    own, full = residuals.project(shapes)
+    size = np.sum(own**2, axis=1)
+    known = size <= 1e-6 * full
+    z = own @ residuals.values / np.sqrt(np.where(known, 1.0, size))
+    return np.asarray(np.where(known, 0.0, z), dtype=float)
 
 
 def _of_many(p: float, n: float) -> float:

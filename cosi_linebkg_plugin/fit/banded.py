@@ -53,11 +53,11 @@ def score_banded(
     lines = _Gaussians.of(objective.model)
     jac = np.zeros((theta.size, objective.spectrum.n_bins))
     for _ in range(_MAX_STEPS):
-        jac.fill(0.0)
-        within = lines.bins(theta, objective.spectrum.edges)[slots]
+        within = lines.bins(theta, objective.spectrum.edges)
         gradient, matrix, start, moving = _normal_equations(
-            objective, theta, (slots, low, high), jac, within
+            objective, theta, (slots, low, high), jac, within[slots]
         )
+        _clear(jac, within)
         if moving.size == 0:
             break
         places = slots[moving]
@@ -155,6 +155,13 @@ def _normal_equations(
     moving = order[~held[order]]
     matrix, start = _profile(jac, slots[moving], spans[moving], wide[moving], used, expected)
     return gradient[moving], matrix, start, moving
+
+
+@_compiled
+def _clear(jac: Array, within: Slots) -> None:
+    """Zeros where a parameter may have acted."""
+    for i in range(within.shape[0]):
+        jac[i, within[i, 0] : within[i, 1]] = 0.0
 
 
 @_compiled

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 
 from ..errors import DataError
 from ..io.tables import Column, make_table
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.components import SpectralModel, bin_counts, counts_in_bins, range_counts
+from ..spectrum.kernels import FLOOR
 from ..spectrum.priors import Prior
 from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
-from .adequacy import Adequacy, deviance_p_value, judge
+from .adequacy import Adequacy, deviance_p_value, judge, score_of_shapes
 from .restarts import LONGEST_TAIL, SAME_LENGTH, tail_widths
+from .score import Residuals
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -30,6 +32,9 @@ Array = NDArray[np.float64]
 
 #: A tail is seen with this many standard errors of its fraction; on a limit, 0 or 1, it has none.
 _SEEN, _UNKNOWN = 3.0, 0.1
+
+#: Lengths of tails that are compared where the lines have none, in widths of the lines.
+_TAIL_WIDTHS = (0.7, 1.0, 2.0, 3.0, 4.0, LONGEST_TAIL, 1.5 * LONGEST_TAIL)
 
 #: Width of a line that is looked for where the model has none [keV].
 DEFAULT_WIDTH = 3.0
@@ -364,7 +369,8 @@ class FitNumbers:
             toys=self.toys,
             step=self._missing_step(),
         )
-        return replace(found, long_tails=self._long_tails())
+        found = replace(found, long_tails=self._long_tails())
+        return found if found.is_adequate() else replace(found, tail_widths=self._best_tail())
 
     def _missing_step(self) -> Array | None:
         """Counts per bin of a step under each line, 1/keV of its area; None if the model has one.
@@ -381,6 +387,27 @@ class FitNumbers:
         above = self.spectrum.edges[:, None] - energy
         gauss = np.exp(-0.5 * (above / sigma) ** 2) / math.sqrt(2.0 * math.pi)
         return np.asarray(np.diff(above * ndtr(-above / sigma) - sigma * gauss, axis=0) @ area)
+
+    def _best_tail(self) -> float | None:
+        """Length of the tail that the score test likes best, in widths of the lines.
+
+        None if the lines have one, or cannot, or if no tail gains anything.
+        """
+        theta, used = self.theta, self.spectrum.used
+        lines = [c for c in self.model.components if c.is_line and theta[c.area] > 0]
+        if not lines or any(c.tail_slots for c in lines):
+            return None
+        lines = [c for c in lines if not c.broad_slots]
+        area, energy = (theta[[getattr(c, x) for c in lines]] for x in ("area", "energy"))
+        z = (self.spectrum.edges[:, None] - energy) / [c.sigma(theta) for c in lines]
+        # what a tail has below each edge and a Gaussian has not; see tests/helpers/truth.py
+        more = [np.exp(z / r + 0.5 / r**2 + log_ndtr(-z - 1.0 / r)) @ area for r in _TAIL_WIDTHS]
+        expected = np.maximum(self.expected_total[used], FLOOR)
+        jacobian = self.bin_jacobian[self.columns][:, used]
+        fitted = Residuals.of(self.spectrum.counts[used], expected, jacobian)
+        gains = score_of_shapes(fitted, np.diff(more, axis=1)[:, used])
+        best = int(np.argmax(gains))
+        return _TAIL_WIDTHS[best] if gains[best] > 0 else None
 
     def _long_tails(self) -> tuple[str, ...]:
         """Names of free lengths of tails that are at their longest, with counts that are seen."""

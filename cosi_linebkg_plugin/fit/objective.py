@@ -25,6 +25,9 @@ _SCORING_TOLERANCE = 1e-6
 
 _MAX_SCORING_STEPS = 100
 
+#: A step of no more damping is taken by its word, within this factor.
+_HARDLY, _FALLS = 1e-3, 6.0
+
 _NO_GRADIENT, _NO_INFORMATION = np.empty(0), np.empty((0, 0))
 
 Array = NDArray[np.float64]
@@ -178,10 +181,14 @@ class Objective:
         self.bound.accumulate(theta, total, jac)
         return total
 
-    def score_to_minimum(self, theta: Array, slots: NDArray[np.int64]) -> tuple[Array, float]:
+    def score_to_minimum(
+        self, theta: Array, slots: NDArray[np.int64], enough: float | None = None
+    ) -> tuple[Array, float]:
         """Damped Fisher scoring (Levenberg-Marquardt) of the parameters `slots` in their limits.
 
-        Returns the best point and its value.
+        Returns the best point and its value. If all that matters is whether this is below
+        `enough`, it may end earlier: where it is, or where a step that is hardly damped promises
+        less than a sixth of what that takes.
         """
         if slots.size == 0:
             return theta, self.value(theta)
@@ -195,7 +202,8 @@ class Objective:
             gain = 0.0
             while damping < 1e10:
                 trial, moved = damped_step(information, gradient, theta, slots, low, high, damping)
-                if not moved:
+                fall = float(gradient @ (theta - trial))
+                if not moved or _is_decided(value, enough, fall, damping):
                     break
                 here = self.scoring(trial)
                 gain = value - here[0]
@@ -303,6 +311,16 @@ def _symmetric(rows: Array, wide: NDArray[np.bool_]) -> Array:
     if not wide.all():
         rows[np.ix_(~wide, wide)] = rows[np.ix_(wide, ~wide)].T
     return 0.5 * (rows + rows.T)
+
+
+def _is_decided(value: float, enough: float | None, fall: float, damping: float) -> bool:
+    """Whether a value is below `enough`, or a step that is hardly damped promises too little.
+
+    `fall` is that along the step's tangent, twice that along its parabola.
+    """
+    if enough is None or damping > _HARDLY:
+        return False
+    return bool(value < enough or value - 0.5 * _FALLS * fall > enough)
 
 
 def amplitude_slots(model: SpectralModel) -> NDArray[np.int64]:

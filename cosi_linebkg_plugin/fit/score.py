@@ -98,11 +98,15 @@ class Residuals:
             Of the line, to first order.
         """
         z, amplitude = np.zeros(energies.size), np.zeros(energies.size)
+        basis, of_basis = self.basis * self.scale[:, None], self.basis.T @ self.values
         for part in _blocks(energies.size, self.values.size):
-            own, full = self.project(shapes(energies[part]))
-            size = np.sum(own**2, axis=1)
+            # squares and products of what `project` gives, without making it
+            lines = shapes(energies[part])
+            explained, full = lines @ basis, lines**2 @ self.scale**2
+            size = full - np.sum(explained**2, axis=1)
             usable = size > (1.0 - EXPLAINED) * full
-            projected = np.where(usable, own @ self.values, 0.0)
+            projected = lines @ (self.scale * self.values) - explained @ of_basis
+            projected = np.where(usable, projected, 0.0)
             size = np.where(usable, size, 1.0)
             z[part], amplitude[part] = projected / np.sqrt(size), projected / size
         return z, amplitude

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
 from ..spectrum.components import BENT_CONTINUA
-from .adequacy import LEVEL, TOLERABLE, Adequacy
+from .adequacy import LEVEL, TOLERABLE, Adequacy, Excess
 from .numbers import FitNumbers, unseen_widths
 from .restarts import LONGEST_TAIL
 
@@ -135,7 +135,8 @@ def summary(fit: FitNumbers) -> str:
     shapes |= kinds & set(BENT_CONTINUA)
     energies = {fit.model.parameters[fit.model.components[i].energy].name for i in fit.model.lines}
     at_limit = [fit.values[name] for name in fit.at_limits if name in energies]
-    text = describe(fit.adequacy, fit.lines, shapes, at_limit)
+    in_parts = [fit.theta[c.energy] for c in fit.model.components if c.broad_slots]
+    text = describe(fit.adequacy, fit.lines, shapes, at_limit, in_parts)
     notes = [fit.message] if fit.message else []
     widths = unseen_widths(fit)
     if widths:
@@ -163,6 +164,7 @@ def describe(
     lines: Sequence[tuple[float, float]],
     shapes: Collection[str] = (),
     at_limit: Sequence[float] = (),
+    in_parts: Sequence[float] = (),
 ) -> str:
     """In words: how well the model does, whether a template may use it, and what to try.
 
@@ -175,11 +177,13 @@ def describe(
         What the lines have, "tail", "step", and the continuum, where it is no power law.
     at_limit : sequence of float, keV
         Energies of lines at the end of their window.
+    in_parts : sequence of float, keV
+        Energies of lines that have a narrow and a broad part, and no further shape.
     """
     a, text = adequacy, goodness(adequacy)
     if a.is_adequate():
         return f"{text}: the model describes the fitted bins. It may be used for a template."
-    advice = f". Try {', or '.join(_advice(a, lines, shapes, at_limit))}."
+    advice = f". Try {', or '.join(_advice(a, lines, shapes, at_limit, in_parts))}."
     if a.p_value >= LEVEL:
         return f"{text}: the model describes the fitted bins. {_long_tails(a)}{advice}"
     low, high = a.worst_range
@@ -217,9 +221,12 @@ def _advice(
     lines: Sequence[tuple[float, float]],
     shapes: Collection[str],
     at_limit: Sequence[float],
+    in_parts: Sequence[float],
 ) -> list[str]:
     """What may make the model adequate, most promising first."""
-    found, tail = [], "tail" in shapes
+    found = []
+    # a tail that would end at its limit is called inadequate: it is not proposed
+    tail = a.tail_widths is not None and a.tail_widths <= LONGEST_TAIL
     step = 0.0 if a.step_z is None else a.step_z
     advised = f"a step under the lines (step: true, {step:+.1f} sigma)"
     if a.long_tails and a.step_z is not None:
@@ -227,19 +234,7 @@ def _advice(
     elif step > max([_STEP_FROM, *(e.z for e in a.excesses)]):
         found.append(advised)
     for e in a.excesses:
-        distance, line = min(
-            ((abs(energy - e.energy) / width, energy) for energy, width in lines),
-            default=(math.inf, 0.0),
-        )
-        stuck = line in at_limit
-        same = distance < _SAME_PLACE and not stuck
-        if stuck and distance < _TAIL_REACH:
-            found.append(f"a wider window for the line at {line:.1f} keV, which is at its end")
-        elif same or (distance < _TAIL_REACH and e.energy < line and not tail):
-            shape = "a width of its own (width: own)" if tail else "a low-energy tail (tail: true)"
-            found.append(f"{shape} for the line at {line:.1f} keV")
-        if not same:
-            found.append(f"a line near {e.energy:.1f} keV ({e.z:+.1f} sigma)")
+        found += _of_excess(e, lines, tail, at_limit, in_parts)
     if step > _STEP_FROM and not a.long_tails:
         found.append(advised)
     drifts = a.runs_p_value is not None and a.runs_p_value < LEVEL
@@ -247,3 +242,29 @@ def _advice(
         others = [name for name in BENT_CONTINUA if name not in shapes]
         found.append(f"another continuum ({', '.join(others)})")
     return [*dict.fromkeys(found), "fewer energies (mask)"]
+
+
+def _of_excess(
+    excess: Excess,
+    lines: Sequence[tuple[float, float]],
+    tail: bool,
+    at_limit: Sequence[float],
+    in_parts: Sequence[float],
+) -> list[str]:
+    """What an excess asks for: another shape of the line it is at, or a line of its own."""
+    distance, line = min(
+        ((abs(energy - excess.energy) / width, energy) for energy, width in lines),
+        default=(math.inf, 0.0),
+    )
+    found, stuck = [], line in at_limit
+    same = distance < _SAME_PLACE and not stuck
+    if stuck and distance < _TAIL_REACH:
+        found.append(f"a wider window for the line at {line:.1f} keV, which is at its end")
+    elif line not in in_parts:
+        if tail and (same or (distance < _TAIL_REACH and excess.energy < line)):
+            found.append(f"a low-energy tail (tail: true) for the line at {line:.1f} keV")
+        elif same and len(lines) > 1:
+            found.append(f"a width of its own (width: own) for the line at {line:.1f} keV")
+    if not same:
+        found.append(f"a line near {excess.energy:.1f} keV ({excess.z:+.1f} sigma)")
+    return found

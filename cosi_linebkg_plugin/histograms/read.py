@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, FileError, TemplateError
-from ..io.guard import brief, listed, reading, require_file, require_memory
+from ..io.guard import brief, is_plain, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
 from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, check_inside, overlapping_bins
 from .axes import axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
@@ -42,7 +42,8 @@ def open_events(
     Parameters
     ----------
     source : path, histpy.Histogram, or a list of these
-        A file is read when sums are asked for, block by block, and never held in memory.
+        A text file is a spectrum, see `spectrum_text.read_spectrum`. An HDF5 file is read when sums
+        are asked for, block by block, and never held in memory.
     name : str
         The group that holds the histogram in each file.
 
@@ -438,7 +439,21 @@ class _InMemory:
         return nullcontext((self.contents, self.sumw2))
 
 
+def _text_part(path: Path) -> _Part:
+    """A spectrum as text: events with Em alone."""
+    from .slices import DenseContents, Layout
+    from .spectrum_text import read_spectrum
+
+    spectrum, notes = read_spectrum(path)
+    axes = EventAxes((EventAxis("Em", spectrum.edges, "keV"),))
+    layout = Layout.of_stored(axes.shape, 0, axes.shape, str(path))
+    cells = _InMemory(DenseContents(layout, np.array(spectrum.counts)), None)
+    return _Part(str(path), axes, 0, False, cells, notes=notes)
+
+
 def _file_part(path: Path, name: str) -> _Part:
+    if _is_spectrum_text(path):
+        return _text_part(path)
     with _open_group(path, name) as group:
         axes = read_axes(group, path)
         energy_axis = find_energy_axis(axes, str(path))
@@ -460,6 +475,18 @@ def _file_part(path: Path, name: str) -> _Part:
     with cells():  # what is wrong with a file shows when it is opened
         pass
     return _Part(str(path), axes, energy_axis, stored_as == "coo", cells, livetime)
+
+
+def _is_spectrum_text(path: Path) -> bool:
+    """Whether a file is text, which no histogram is."""
+    import h5py
+
+    from .spectrum_text import is_text
+
+    if not is_plain(path):
+        return False
+    with reading(path, "cannot be read", "Give a file that can be."):
+        return is_text(path) and not h5py.is_hdf5(path)
 
 
 def _require_compressed(group: h5py.Group, path: Path) -> None:

@@ -39,7 +39,7 @@ class Column:
 
 
 def make_table(columns: Sequence[Column], **meta: Any) -> Table:
-    """An astropy table, whose ``write`` knows LaTeX, CSV, ECSV and others.
+    """An astropy table, whose ``write`` knows LaTeX, CSV, ECSV and others, and which prints whole.
 
     Parameters
     ----------
@@ -48,7 +48,9 @@ def make_table(columns: Sequence[Column], **meta: Any) -> Table:
     **meta
         What else is known of the table, kept by formats that can.
     """
-    from astropy.table import MaskedColumn, Table
+    from astropy.table import MaskedColumn
+
+    from .result_table import ResultTable
 
     made = []
     for column in columns:
@@ -68,7 +70,7 @@ def make_table(columns: Sequence[Column], **meta: Any) -> Table:
                 dtype=str if text or not values else None,
             )
         )
-    return Table(made, meta=meta)
+    return ResultTable(made, meta=meta)
 
 
 def to_html(

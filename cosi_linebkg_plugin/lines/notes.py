@@ -9,6 +9,7 @@ import numpy as np
 
 from ..fit.result import LineBackgroundFit
 from ..spectrum.axis import EnergySpectrum
+from ..spectrum.components import SpectralModel
 from .trial import Form, Shape, TrialLine
 
 #: A line this many times weaker than another within this many widths may be that one's shape.
@@ -57,16 +58,16 @@ def search_notes(
         why = f"bins of {bin_width:.3g} keV do not show it" if hidden else unknown
         yield f"the width is held at {sigma:g} keV: {why}"
     if vague:
-        where = ", ".join(f"{energy:.0f}" for energy in vague)
         yield (
-            f"{where} keV: known less well than the catalogue's lines are apart, so that they have "
-            "no names; finer bins would tell"
+            f"{', '.join(map('{:.0f}'.format, vague))} keV: known less well than the catalogue's "
+            "lines are apart, so that they have no names; finer bins would tell"
         )
     if lines and form.tail and not form.free_tail and values["fraction"] == 0.0:
         yield "the lines have no tail"
     elif lines and form.tail and not form.free_tail:
         tail = f"a share of {values['fraction']:g} and a length of {values['length']:g} keV"
         yield f"the tail is held at {tail}: {unknown}"
+    yield from no_tails(fit.model, asked.tail)
     if lines and form.step and not form.free_tail:
         yield f"the step is left out: {unknown}"
     for name in fit.at_limits:
@@ -93,6 +94,19 @@ def search_notes(
         yield (
             f"{', '.join(crowds)} keV: the lines have as many parameters as bins; residuals of "
             "0 say nothing there"
+        )
+
+
+def no_tails(model: SpectralModel, asked: bool) -> Iterator[str]:
+    """One sentence on the lines that get no tail although tails are asked for."""
+    if not asked:
+        return
+    parts = [model.parameters[c.energy].value for c in model.components if c.broad_slots]
+    if parts:
+        where = ", ".join(f"{energy:.1f}" for energy in parts)
+        yield (
+            f"{where} keV: a narrow and a broad part take the place of the tail that is asked for; "
+            "width: own gives the line a tail and one width"
         )
 
 

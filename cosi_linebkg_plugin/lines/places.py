@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..model.spec import ANNIHILATION, ANNIHILATION_REACH
 from .trial import TrialLine
+
+Array = NDArray[np.float64]
 
 Ranges = list[tuple[float, float]]
 
@@ -40,6 +43,26 @@ def allowed_ranges(segments: Ranges, width: Callable[[Any], Any]) -> Ranges:
     return [(low, high) for low, high in inside if low < high]
 
 
+def are_away(energies: Array, places: Sequence[float], least: Array) -> NDArray[np.bool_]:
+    """Which energies are at least so far from all of some places, shape (n,).
+
+    Parameters
+    ----------
+    energies : ndarray, shape (n,), keV
+    places : sequence of float, keV
+    least : ndarray, shape (n,), keV
+    """
+    if not places:
+        return np.ones(energies.size, bool)
+    known = np.sort(places)
+    after = np.clip(np.searchsorted(known, energies), 1, max(known.size - 1, 1))
+    near = np.minimum(
+        np.abs(energies - known[after - 1]),
+        np.abs(energies - known[np.minimum(after, known.size - 1)]),
+    )
+    return np.asarray(near >= least)
+
+
 def in_windows(
     lines: Sequence[TrialLine], width: Callable[[Any], Any], allowed: Ranges
 ) -> list[TrialLine]:
@@ -52,7 +75,7 @@ def in_windows(
         As of `allowed_ranges`, and what that returns.
     """
     lines = sorted(lines, key=lambda x: x.energy)
-    widths = np.array([float(width(x.energy)) for x in lines])
+    widths = np.asarray(width(np.array([x.energy for x in lines]))).tolist()
     windows = []
     for i, (line, own) in enumerate(zip(lines, widths, strict=True)):
         gap = 0.5 * SEPARATION * own

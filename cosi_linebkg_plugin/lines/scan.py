@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fit.score import Residuals
+from ..fit.score import Residuals, global_significance, threshold
 from ..spectrum.axis import EnergySpectrum
 from ..spectrum.kernels import FIT_REACH
 from .trial import Shape, TrialFit
@@ -48,6 +49,32 @@ class Scanned:
     length: float
 
 
+@dataclass(frozen=True)
+class Trials:
+    """How much a significance means, with all the energies that were looked at; see `fit.score`.
+
+    Attributes
+    ----------
+    segments : int
+    length : float, radians
+    threshold : float, standard deviations
+        What none reaches by chance, but for the given false-alarm probability.
+    """
+
+    segments: int
+    length: float
+    threshold: float
+
+    @classmethod
+    def of(cls, false_alarm: float, segments: int, length: float) -> Trials:
+        """Those of a false-alarm probability."""
+        return cls(segments, length, threshold(false_alarm, segments, length))
+
+    def global_significance(self, u: float) -> float:
+        """That of a local significance, standard deviations."""
+        return global_significance(u, self.segments, self.length)
+
+
 def scan(
     fit: TrialFit,
     spectrum: EnergySpectrum,
@@ -56,6 +83,7 @@ def scan(
     allowed: list[tuple[float, float]],
     *,
     with_length: bool = True,
+    near: tuple[float, float] | None = None,
 ) -> Scanned:
     """Scan a spectrum for one more line.
 
@@ -73,12 +101,16 @@ def scan(
     allowed : list of (float, float), keV
         Where it may be.
     with_length : bool
+    near : (float, float), keV, optional
+        Leave out parts without any of these energies.
     """
     expected, jac = fit.counts_and_jacobian()
     continuum, columns = fit.model.continuum_slots, fit.columns
     none = np.zeros(0)
     z, places, amplitudes, length = [none], [none], [none], 0.0
     for energies in _parts(spectrum, width, allowed):
+        if near is not None and not (energies[0] <= near[1] and energies[-1] >= near[0]):
+            continue
         part = _reached(spectrum, shape, width, energies)
         used = spectrum.used[part]
         known = shape.counts(spectrum.edges[part.start : part.stop + 1], energies)[:, used]
@@ -98,6 +130,55 @@ def scan(
         places.append(energies)
         amplitudes.append(amplitude)
     return Scanned(np.concatenate(z), np.concatenate(places), np.concatenate(amplitudes), length)
+
+
+class Scans:
+    """The scans of a search: each fit once, and the threshold that goes with it.
+
+    Parameters
+    ----------
+    spectrum : EnergySpectrum
+    false_alarm : float
+        Chance of a false line anywhere that gives the threshold.
+    """
+
+    def __init__(self, spectrum: EnergySpectrum, false_alarm: float) -> None:
+        self._spectrum, self._false_alarm = spectrum, false_alarm
+        self._known: WeakKeyDictionary[TrialFit, tuple[Scanned, Trials]] = WeakKeyDictionary()
+        self._measure: list[float] = []
+        self._length = 0.0
+
+    def of(
+        self,
+        fit: TrialFit,
+        shape: Shape,
+        width: Callable[[Any], Any],
+        allowed: list[tuple[float, float]],
+        near: tuple[float, float] | None = None,
+    ) -> tuple[Scanned, Trials]:
+        """The scan of a fit, and what its significances are compared with.
+
+        Parameters
+        ----------
+        fit, shape, width, allowed
+            As of `scan`; all but the first follow from the fit.
+        near : (float, float), keV, optional
+            Energies elsewhere may be missing.
+        """
+        if fit in self._known:
+            return self._known[fit]
+        measure = [float(width(energy)) for x in allowed for energy in x]
+        measure.append(shape.values["length"] if shape.form.tail else 0.0)
+        last = self._measure
+        changed = len(measure) != len(last) or not np.allclose(measure, last, rtol=0.01)
+        near = None if changed else near
+        found = scan(fit, self._spectrum, shape, width, allowed, with_length=changed, near=near)
+        if changed:
+            self._measure, self._length = measure, found.length
+        scanned = (found, Trials.of(self._false_alarm, max(len(allowed), 1), self._length))
+        if near is None:
+            self._known[fit] = scanned
+        return scanned
 
 
 def _parts(

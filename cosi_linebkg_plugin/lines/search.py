@@ -23,17 +23,17 @@ from ..errors import FitError, ModelError
 from ..fit.minimise import check_degrees_of_freedom, fit_spectrum
 from ..fit.numbers import hides_width, unseen_widths
 from ..fit.result import LineBackgroundFit
-from ..fit.score import global_significance, threshold
 from ..model.spec import SHOWS_PARTS, TAIL_START
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.components import SpectralModel
 from ..spectrum.lineshapes import EnergyGrid
 from .found import FoundLine, LineSearch
 from .identify import energy_scale, identify_lines, match_energy
+from .neighbourhood import Neighbourhood
 from .notes import search_notes
 from .peaks import described, is_peak
-from .places import SEPARATION, allowed_ranges, in_windows
-from .scan import maxima, scan
+from .places import SEPARATION, allowed_ranges, are_away, in_windows
+from .scan import Scans, Trials, maxima
 from .trial import (
     FREE_SHARE,
     TAIL_FROM,
@@ -67,9 +67,6 @@ _TOGETHER = 0.3
 #: A new line puts in question those within this many separations.
 _NEIGHBOURS = 3.0
 
-#: The neighbourhood that a line is fitted in: widths, and bins at least, to either side.
-_AROUND_WIDTHS, _AROUND_BINS = 30.0, 100
-
 #: Lines of which each hides the others' peaks: at most this many, within as many widths.
 _CLUSTER, _CLUSTER_REACH = 4, 15.0
 
@@ -84,6 +81,9 @@ _BREAK_GAIN = 20.0
 _FEW = 6
 
 _POLYNOMIAL = "powerlaw_polynomial"
+
+#: Parameters of single lines: on a limit they say nothing of what all have in common.
+_OF_LINES = ("F_", "mu_", "broad_", "ratio_")
 
 #: A width that is held is let go if that lowers the deviance by more than this.
 _WIDTH_GAIN = 9.0
@@ -200,9 +200,9 @@ class _Search:
         self.banned: list[float] = []
         self.clusters: list[float] = []
         self.refused: set[Form] = set()
-        self.length: tuple[list[float], float] = ([], 0.0)
+        self.scans = Scans(spectrum, settings.false_alarm)
         self.lines: list[TrialLine] = []
-        self.stopped, self.unseen = "", False
+        self.stopped, self.unseen, self.lines_tried = "", False, 0
         middle = 0.5 * float(spectrum.edges[0] + spectrum.edges[-1])
         share = 0.5 * settings.sigma**2
         values = {"sigma": settings.sigma, "a": share, "b": share / middle, "step": 0.0}
@@ -210,7 +210,7 @@ class _Search:
         self.shape = Shape(values, settings.form)
         self.fit = TrialFit.of(fit_spectrum(self._model([], self.shape), spectrum))
         self.shape = fitted_shape(self.fit, self.shape)
-        self.trials, self.threshold = (len(self.segments), 0.0), math.inf
+        self.trials = Trials(len(self.segments), 0.0, math.inf)
 
     # --- geometry ---
 
@@ -233,6 +233,11 @@ class _Search:
         return min(widths, default=None)
 
     @property
+    def threshold(self) -> float:
+        """What a line's significance must exceed, standard deviations."""
+        return self.trials.threshold
+
+    @property
     def allowed(self) -> list[tuple[float, float]]:
         """Where lines may be, keV."""
         return allowed_ranges(self.segments, self.width)
@@ -245,12 +250,14 @@ class _Search:
     def _model(self, lines: Sequence[TrialLine], shape: Shape) -> SpectralModel:
         return trial_model(self.settings, lines, shape)
 
-    def _refit(self, lines: Sequence[TrialLine], shape: Shape) -> TrialFit | None:
-        """The optimum close to these values, or None if there is none."""
+    def _refit(
+        self, lines: Sequence[TrialLine], shape: Shape, enough: float | None = None
+    ) -> TrialFit | None:
+        """The optimum close to these values, or None if there is none; as of `fit_quickly`."""
         try:
             model = self._model(self._windows(lines), shape)
             check_degrees_of_freedom(model, self.spectrum)
-            return fit_quickly(model, self.spectrum, self.grid)
+            return fit_quickly(model, self.spectrum, self.grid, enough=enough)
         except ModelError:
             return None
 
@@ -279,9 +286,8 @@ class _Search:
         bend = self.settings.bend
         while True:
             while self._step():
-                if bend and len(self.lines) < _FEW:
-                    # lines that are still to be found bend the continuum too, but not that much
-                    self._bend(0.5 * self.fit.deviance)
+                if bend:
+                    self._bend_early()
             self._settle(self.lines)
             if self._add_cluster() or (bend and (self._bend(_LEAST_GAIN) or self._straighten())):
                 best = math.inf
@@ -353,8 +359,8 @@ class _Search:
         added: list[TrialLine] = []
         room = min(_CLUSTER, self._room(self.shape.form) - len(self.lines))
         while len(added) < room and not self._describes(energy):
-            near = (x for _, x in self._candidates() if abs(x.energy - energy) < reach)
-            line = next(near, None)
+            found = self._candidates((energy - reach, energy + reach))
+            line = next((x for _, x in found if abs(x.energy - energy) < reach), None)
             fit = None if line is None else self._refit([*self.lines, line], self.shape)
             if line is None or fit is None or self.fit.deviance - fit.deviance < self.threshold**2:
                 break
@@ -367,9 +373,11 @@ class _Search:
         place = (energy, float(self.width(energy)))
         return described(self.spectrum, self.fit.counts_of_lines()[0], place, wide=True)
 
-    def _candidates(self) -> Iterator[tuple[float, TrialLine]]:
+    def _candidates(
+        self, near: tuple[float, float] | None = None
+    ) -> Iterator[tuple[float, TrialLine]]:
         """Maxima of a scan and their significance, the largest first, peaks or not."""
-        z, energies, amplitudes = self._scan()
+        z, energies, amplitudes = self._scan(near)
         # the likelihood ratio differs by less where it matters
         likely = np.flatnonzero(maxima(z) & (z >= 0.9 * self.threshold))
         for i in likely[np.argsort(-z[likely], kind="stable")]:
@@ -443,10 +451,29 @@ class _Search:
         """Deviance and ln(bins) for each parameter: the Bayesian information criterion."""
         return fit.deviance + math.log(int(self.spectrum.used.sum())) * fit.model.free.size
 
-    def _bend(self, least: float) -> bool:
-        """Take the other form that BIC prefers most, by `least`; whether there is one."""
+    def _bend_early(self) -> None:
+        """Take another form on the way, where it halves the deviance.
+
+        Any while there are few lines: those still to be found bend the continuum too, but not that
+        much. Later a width that grows, each time there are half as many lines again: lines of the
+        wrong width leave residuals that look like further lines.
+        """
+        n_lines, half = len(self.lines), 0.5 * self.fit.deviance
+        if n_lines < _FEW:
+            self._bend(half)
+        elif n_lines >= 1.5 * self.lines_tried and self.shape.form.width == "constant":
+            self.lines_tried = n_lines
+            self._bend(half, "linear")
+
+    def _bend(self, least: float, width: str | None = None) -> bool:
+        """Take the other form that BIC prefers most, by `least`; whether there is one.
+
+        With `width` of those with such a width only.
+        """
         best, found = self.score(self.fit) - least, None
         for shape in self._other_forms():
+            if width not in (None, shape.form.width):
+                continue
             if shape.form in self.refused or len(self.lines) > self._room(shape.form):
                 continue
             if not self._is_promising(shape, best):
@@ -454,7 +481,7 @@ class _Search:
             fit = self._refit(self.lines, shape)
             if fit is None or not self.score(fit) < best:
                 continue
-            limits = {x for x in fit.at_limits if not x.startswith(("mu_", "F_"))}
+            limits = {x for x in fit.at_limits if not x.startswith(_OF_LINES)}
             if fit.is_determined and not limits - set(self.fit.at_limits):
                 best, found = self.score(fit), (fit, shape)
                 # a break fits lines that are still to be found better than it should
@@ -578,55 +605,39 @@ class _Search:
         return None
 
     def _gain(self, i: int) -> float:
-        """TS of a line, all others free to move: the deviance without it less that with it."""
-        gain, whole = self._gain_around(i, move=True)
-        if whole or not self.threshold**2 < gain < 3.0 * self.threshold**2:
+        """TS of a line, all others free to move: the deviance without it less that with it.
+
+        Exact only where it comes to comparing it with the threshold.
+        """
+        around = self._around(i)
+        if around.is_whole:
+            enough = self.fit.deviance + self.threshold**2
+            without = self._refit(self.lines[:i] + self.lines[i + 1 :], self.shape, enough)
+            return math.inf if without is None else without.deviance - self.fit.deviance
+        gain = self._gain_around(i, around, move=True)
+        if not self.threshold**2 < gain < 3.0 * self.threshold**2:
             return gain
         without = self._refit(self.lines[:i] + self.lines[i + 1 :], self.shape)
         return math.inf if without is None else without.deviance - self.fit.deviance
 
-    def _gain_around(self, i: int, *, move: bool) -> tuple[float, bool]:
-        """TS of a line in its neighbourhood, and whether that is the whole spectrum.
+    def _around(self, i: int) -> Neighbourhood:
+        """The neighbourhood of a line."""
+        energy = self.lines[i].energy
+        return Neighbourhood.of(self.fit, (self.spectrum, self.grid), energy, self.width(energy))
+
+    def _gain_around(self, i: int, around: Neighbourhood, *, move: bool) -> float:
+        """TS of a line in its neighbourhood.
 
         Lines in it are free, and their energies with `move`; what lies outside is as in the fit.
         """
-        spectrum, energy = self.spectrum, self.lines[i].energy
-        middle = int(np.searchsorted(spectrum.edges, energy))
-        reach = _AROUND_WIDTHS * float(self.width(energy))
-        ends = np.searchsorted(spectrum.edges, [energy - reach, energy + reach])
-        first = max(min(int(ends[0]), middle - _AROUND_BINS), 0)
-        last = min(max(int(ends[1]), middle + _AROUND_BINS), spectrum.n_bins)
-        whole = first == 0 and last == spectrum.n_bins
-        part = EnergySpectrum(
-            spectrum.edges[first : last + 1], spectrum.counts[first:last],
-            spectrum.mask[first:last],
-        )  # fmt: skip
-        grid = EnergyGrid.from_edges(part.edges)
-        inside = [k for k, x in enumerate(self.lines) if part.edges[0] < x.energy < part.edges[-1]]
-        theta, model = self.fit.theta, self.fit.model
-        outside = np.setdiff1d(np.arange(len(self.lines)), inside)
-        offset = None
-        if outside.size:
-            of_lines = model.lines
-            others = [of_lines[k] for k in outside]
-            areas = {model.components[n].area for n in others}
-            others += [n for n, c in enumerate(model.components) if c.is_step and c.area in areas]
-            offset = model.select(others).bind(grid).counts(theta)
-        fits = []
-        for left in ([k for k in inside if k != i], inside):
-            lines = [self.lines[k] for k in left]
-            if move and left != inside:
-                lines = self._windows(lines)
-            if not move:
-                lines = [replace(x, fixed=True) for x in lines]
-            if left == inside and whole and move:
-                fits.append(self.fit.deviance)
-                continue
-            fit = fit_quickly(self._model(lines, self.shape), part, grid, offset)
-            if fit is None:
-                return math.inf, whole
-            fits.append(fit.deviance)
-        return fits[0] - fits[1], whole
+        with_it = [self.lines[k] for k in around.lines]
+        without = [self.lines[k] for k in around.lines if k != i]
+        if move:
+            without = self._windows(without)
+        else:
+            without, with_it = ([replace(x, fixed=True) for x in y] for y in (without, with_it))
+        lower, higher = (around.fit(self._model(x, self.shape)) for x in (with_it, without))
+        return higher.deviance - lower.deviance if lower and higher else math.inf
 
     def _drop(self, i: int) -> bool:
         """Take a line out, for good; False if the others cannot be fitted without it."""
@@ -657,39 +668,17 @@ class _Search:
 
     # --- scan ---
 
-    def _scan(self) -> tuple[Array, Array, Array]:
+    def _scan(self, near: tuple[float, float] | None = None) -> tuple[Array, Array, Array]:
         """Score test of one more line: significance, energy [keV], counts, shape (n,) each.
 
-        Sets the threshold.
+        At energies away from the lines, and from what was ruled out. Sets the threshold. Where
+        `near` is given, energies elsewhere may be missing.
         """
-        allowed = self.allowed
-        measure = [float(self.width(energy)) for x in allowed for energy in x]
-        measure.append(self.shape.values["length"] if self.shape.form.tail else 0.0)
-        last, length = self.length
-        changed = len(measure) != len(last) or not np.allclose(measure, last, rtol=0.01)
-        found = scan(self.fit, self.spectrum, self.shape, self.width, allowed, with_length=changed)
-        if changed:
-            length = found.length
-            self.length = (measure, length)
-        self.trials = (max(len(allowed), 1), length)
-        self.threshold = threshold(self.settings.false_alarm, *self.trials)
-        free = self._is_free(found.energies)
-        return found.significance[free], found.energies[free], found.amplitudes[free]
-
-    def _is_free(self, energies: Array) -> NDArray[np.bool_]:
-        """Whether an energy is away from the lines, and from what was ruled out."""
-        least = self.separation(energies)
-        keep = np.ones(energies.size, bool)
-        for places, share in (([x.energy for x in self.lines], 1.0), (self.banned, 0.5)):
-            if places:
-                known = np.sort(places)
-                after = np.clip(np.searchsorted(known, energies), 1, max(known.size - 1, 1))
-                near = np.minimum(
-                    np.abs(energies - known[after - 1]),
-                    np.abs(energies - known[np.minimum(after, known.size - 1)]),
-                )
-                keep &= near >= share * least
-        return keep
+        found, self.trials = self.scans.of(self.fit, self.shape, self.width, self.allowed, near)
+        energies, least = found.energies, self.separation(found.energies)
+        free = are_away(energies, [x.energy for x in self.lines], least)
+        free &= are_away(energies, self.banned, 0.5 * least)
+        return found.significance[free], energies[free], found.amplitudes[free]
 
     # --- the end ---
 
@@ -703,7 +692,8 @@ class _Search:
         known = {x.parameter: x.matches for x in identify_lines(fit, scale=scale)}
         expected = self.fit.objective.bound.counts(fit.theta)
         for i, (line, (counts, energy)) in enumerate(zip(self.lines, self._names(), strict=True)):
-            significance = math.sqrt(max(self._gain_around(i, move=False)[0], 0.0))
+            gain = self._gain_around(i, self._around(i), move=False)
+            significance = math.sqrt(max(gain, 0.0))
             place = (line.energy, float(self.width(line.energy)))
             found.append(
                 FoundLine(
@@ -714,7 +704,7 @@ class _Search:
                     line.counts,
                     errors.get(counts),
                     significance,
-                    global_significance(significance, *self.trials),
+                    self.trials.global_significance(significance),
                     line.window,
                     described(self.spectrum, expected, place),
                 )

@@ -13,6 +13,7 @@ from astromodels.core.parameter import Parameter as AstroParameter
 from astromodels.functions.function import CompositeFunction, Function, Function1D
 
 from ..errors import ModelError
+from .copies import drop_words_on_defaults
 from .functions import (
     AnnihilationLine,
     LinearGaussian,
@@ -100,6 +101,7 @@ def background_model(
     ModelError
         Naming the line or the option that cannot be used.
     """
+    drop_words_on_defaults()
     own = isinstance(continuum, Function)
     parts = spectrum_parts(
         lines, pivot=pivot, sigma=sigma, width=width, tail=tail, step=step,

@@ -207,7 +207,7 @@ def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
         "sigma": Parameter("", sigma, "keV", low, high),
         # half of the variance from either term, in limits that hold sigma within its own
         "a": Parameter("", max(0.5 * sigma**2, 1.01 * low**2), "keV2", low**2, high**2),
-        "b": Parameter("", 0.5 * sigma**2 / line.energy, "keV", 0.0, high**2 / line.energy),
+        "b": Parameter("", 0.5 * sigma**2 / line.energy, "keV", 0.0, growth_limit(line.energy)),
         "fraction": Parameter("", TAIL_START[0], "", 0.0, 1.0),
         "length": Parameter("", TAIL_START[1], "keV", *TAIL_LENGTHS),
         "broad": Parameter("", BROAD_START[0], "", 0.0, 1.0),
@@ -258,6 +258,11 @@ def line_table(lines: Iterable[Any], sigma: float) -> list[Line]:
         )
         table.append(Line(energy, window or (energy - below, energy + above), width))
     return table
+
+
+def growth_limit(energy: float) -> float:
+    """The largest b of sigma^2 = a + b mu where the first line has this energy, keV."""
+    return SIGMA_LIMITS[1] ** 2 / energy
 
 
 def is_annihilation(energy: float) -> bool:

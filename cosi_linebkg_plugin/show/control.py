@@ -66,12 +66,15 @@ def plot_control_ranges(
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     pulls = control.pulls
     upper.errorbar(
-        middle, pulls, xerr=half, fmt="o", ms=4, color=BLACK, elinewidth=1.0, label="total",
+        middle, pulls, xerr=half, fmt="o", ms=4, color=BLACK, elinewidth=1.0,
+        label="with the error of the fit alone",
     )  # fmt: skip
     wider = np.array([r.pull(control.amount.value) for r in control.ranges])
     if not np.allclose(wider, pulls):
-        upper.plot(middle, wider, "D", ms=4, mfc="none", color=PURPLE, label="with measured error")
+        label = f"and the measured {100.0 * control.amount.value:.2g} % as well"
+        upper.plot(middle, wider, "D", ms=4, mfc="none", color=PURPLE, label=label)
     sigma_axis(upper, pulls, "pull of the total")
+    highest, any_poor = 1.0, False
     for axis in control.shapes:
         color, marker = AXIS_STYLES.get(axis, (GREY, "v"))
         tests = [r.shapes[axis] for r in control.ranges]
@@ -79,14 +82,17 @@ def plot_control_ranges(
         poor = np.array([t.p_value < POOR for t in tests])
         lower.plot(middle[~poor], ratio[~poor], marker, ms=4, color=color, label=axis)
         lower.plot(middle[poor], ratio[poor], marker, ms=4, color=color, mfc="none")
+        highest, any_poor = max(highest, ratio.max()), any_poor or bool(poor.any())
     lower.axhline(1.0, color=GREY, lw=0.8, zorder=0.5)
-    lower.set(ylim=(0.0, None), ylabel="χ²/dof", xlabel="energy [keV]")
+    lower.set(ylim=(0.0, 1.15 * highest), ylabel="χ²/dof", xlabel="energy [keV]")
     if source_range is not None:
         for n, panel in enumerate((upper, lower)):
-            label = None if n else "source range"
-            panel.axvspan(*in_kev(source_range), color=SKY_BLUE, alpha=0.35, lw=0, label=label)
+            name = None if n else "source range"
+            panel.axvspan(*in_kev(source_range), color=SKY_BLUE, alpha=0.35, lw=0, label=name)
     upper.tick_params(labelbottom=False)
-    lower.set_title("hollow: p < 1 %", fontsize=LABEL_SIZE, loc="right", pad=2.0)
+    if any_poor:
+        what = f"hollow: a right template is as far off with a chance below {100 * POOR:g} %"
+        lower.set_title(what, fontsize=LABEL_SIZE, loc="right", pad=2.0)
     legend_above(upper, 3)
     if control.shapes:
         lower.legend(

@@ -25,7 +25,7 @@ _FRAMES = {
     "spacecraftframe": ("spacecraft", "lon", "lat"),
 }
 
-_COUNTS = "counts per pixel"
+_COUNTS, _CHI = "counts per pixel", "χ, observed - template"
 
 
 def plot_maps(
@@ -36,7 +36,7 @@ def plot_maps(
     label: str | None = None,
     nside: int = 4,
 ) -> Figure:
-    """PsiChi maps in Mollweide projection, summed over all axes or one for each Phi bin.
+    """PsiChi maps in Mollweide projection: the sum and its components, or one for each Phi bin.
 
     Parameters
     ----------
@@ -47,14 +47,15 @@ def plot_maps(
     phi_bins : sequence of int, optional
         Draws a grid of maps of these Phi bins instead of the sum.
     label : str, optional
-        One component; default: the sum at the current norms.
+        One component; default: the sum at the current norms, and each component beside it.
     nside : int
         Of the maps beside the template's; see `comparison.compare`.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Longitude grows to the left; maps with pixels of one size share one scale.
+        Longitude grows to the left; maps with pixels of one size share one scale, but for
+        components, which have their own.
     """
     from matplotlib.figure import Figure
 
@@ -72,22 +73,26 @@ def plot_maps(
     if phi_bins is None:
         total = sum_to(template.expected(label), names, "PsiChi")
         maps.append(_Map(label or "template", total, template.event_axes["PsiChi"], _COUNTS))
+        if label is None and len(template.labels) > 1:
+            maps += _component_maps(template, names)
         if observed is not None:
             maps += _observed_maps(template, observed, nside)
-    columns = 2 if observed is not None and phi_bins is None else min(3, len(maps))
+    columns = min(3, len(maps))
+    if phi_bins is None and len(maps) > 3:
+        columns = 2
     rows = -(-len(maps) // columns)
     wide = 6.0 if len(maps) == 1 else 3.6  # inches: one alone fills a page
     figure = Figure(figsize=(0.4 + wide * columns, 0.8 * wide * rows))
-    figure.set_layout_engine("constrained", hspace=0.12)
+    figure.set_layout_engine("compressed", hspace=0.06, rect=(0.0, 0.0, 1.0, 0.98))
     grid = figure.subplots(
         rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}
     ).ravel()
     frame = template.event_axes["PsiChi"].frame or ""
     for panel, drawn in zip(grid, maps, strict=False):
         unit = drawn.unit
-        alike = [m.values for m in maps if m.unit == unit and unit.startswith(_COUNTS)]
+        alike = [m.values for m in maps if m.unit == unit and unit != _CHI]
         span = (min(v.min() for v in alike), max(v.max() for v in alike)) if alike else None
-        image = _draw_map(panel, drawn.values, drawn.pixels, span)
+        image = _draw_map(panel, drawn.values, drawn.pixels, span, 481 if len(maps) == 1 else 321)
         panel.set_title(drawn.title, fontsize=9)
         _label_frame(panel, frame, "white" if alike else "black")
         bar = figure.colorbar(image, ax=panel, orientation="horizontal", shrink=0.7, pad=0.08)
@@ -105,6 +110,25 @@ class _Map(NamedTuple):
     values: NDArray[np.float64]
     pixels: Any
     unit: str
+
+
+def _component_maps(template: BackgroundTemplate, names: Sequence[str]) -> list[_Map]:
+    """A map of each component, on a scale of its own; of one without counts, its shape.
+
+    One that has all counts is the sum, which is drawn already.
+    """
+    pixels, total = template.event_axes["PsiChi"], sum(template.counts.values())
+    found = []
+    for name, counts in template.counts.items():
+        if counts == total > 0:
+            continue
+        values = sum_to(template.expected(name), names, "PsiChi")
+        if counts > 0:
+            found.append(_Map(name, values, pixels, f"{_COUNTS}, {name}"))
+        else:
+            values = values / values.mean()
+            found.append(_Map(f"{name}, amount not known", values, pixels, "share, 1 if even"))
+    return found
 
 
 def _phi_maps(
@@ -139,21 +163,25 @@ def _observed_maps(template: BackgroundTemplate, observed: Any, nside: int) -> l
     return [
         _Map("template at the observed total", part.expected, coarse, unit),
         _Map("observed", part.observed, coarse, unit),
-        _Map(f"chi, nside {coarse}", part.chi, coarse, "χ, observed - template"),
+        _Map(f"chi, nside {coarse}", part.chi, coarse, _CHI),
     ]
 
 
 def _draw_map(
-    panel: Any, values: NDArray[np.float64], pixels: Any, span: tuple[float, float] | None
+    panel: Any,
+    values: NDArray[np.float64],
+    pixels: Any,
+    span: tuple[float, float] | None,
+    columns: int,
 ) -> Any:
     """A healpix map on Mollweide axes, longitude growing to the left as on the sky.
 
     `pixels` is the axis, or the nside of a RING map in the frame of a figure beside it. Without a
-    `span` the map is one of chi, whose scale is symmetric.
+    `span` the map is one of chi, whose scale is symmetric. It is drawn in so many `columns`.
     """
     nside = pixels if isinstance(pixels, int) else pixels.nside
     nest = not isinstance(pixels, int) and str(pixels.scheme).upper() == "NESTED"
-    lon, lat = np.meshgrid(np.linspace(-180, 180, 481), np.linspace(-90, 90, 241))
+    lon, lat = np.meshgrid(np.linspace(-180, 180, columns), np.linspace(-90, 90, columns // 2 + 1))
     centers = 0.5 * (lon[:-1, 1:] + lon[:-1, :-1]), 0.5 * (lat[1:, :-1] + lat[:-1, :-1])
     colatitudes, longitudes = np.pi / 2 - np.radians(centers[1]), np.radians(-centers[0])
     shown = values[ang2pix(nside, colatitudes, longitudes, nest=nest)]

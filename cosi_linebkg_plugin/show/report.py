@@ -54,8 +54,8 @@ CAPTIONS = {
         "noise: chi is in units of the template's own error."
     ),
     "maps": (
-        "The template over the directions of the scattered photons, summed over other axes; beside "
-        "observed counts it is drawn at their total."
+        "The template over the directions of the scattered photons, summed over other axes, and "
+        "each component on a scale of its own; beside observed counts it is drawn at their total."
     ),
     "light_curve": (
         "Rate of each component over its mean, by time, from the spectra of the time bins with the "
@@ -64,18 +64,20 @@ CAPTIONS = {
     "weights": "Weights of the energy slices that make up the template.",
     "filter_scores": (
         "Choice of the filter: log-likelihood of half of the counts under a template of the other "
-        "half, above that without a filter; the best one is taken."
+        "half, above that without a filter; the best one is taken. Far worse ones reach "
+        "beyond the axis."
     ),
     "control": (
         "The same recipe on control ranges, where the counts are known to be background. Above: "
-        "pulls of the totals with the errors from the spectrum (filled), and with the measured "
-        "error where it is larger (open). Below: chi-square per degree of freedom with the "
-        "template's own errors."
+        "pulls of the totals with the error of the fit alone (filled), and with the measured error "
+        "added where there is one (open). Below: chi-square per degree of freedom along each axis "
+        "with the template's own errors; hollow where that of a right template is as large with "
+        "a chance below 1 %."
     ),
     "posterior": "Posterior of the continuum, the width and the counts in the source range.",
     "predictive": (
         "The data on the band in which the posterior expects them; below, each bin's rank among "
-        "the drawn spectra, uniform if the model is right."
+        "the drawn spectra, uniform if the model is right (grey: 68.3 %); masked bins are hollow."
     ),
 }
 

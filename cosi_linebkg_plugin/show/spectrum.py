@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from ..template.template import BackgroundTemplate
 
 
+#: What the marks of the residuals mean.
+MARKS = "hollow: masked; triangles: beyond the axis"
+
+
 def plot_spectrum(
     fit: LineBackgroundFit,
     *,
@@ -80,6 +84,8 @@ def plot_spectrum(
     _draw_counts(upper, fit, names)
     draw_ranges(upper, fit, source_range, sidebands or (), used_name)
     _draw_residuals(lower, fit)
+    if fit.spectrum.mask.any():
+        lower.set_title(MARKS, fontsize=LABEL_SIZE, loc="right", pad=2.0)
     draw_ranges(lower, fit, source_range)
     upper.tick_params(labelbottom=False)
     lower.set_xlabel("energy [keV]")
@@ -103,9 +109,9 @@ def _draw_counts(ax: Axes, fit: LineBackgroundFit, names: bool) -> None:
     error = scale * _model_error(fit)
     data, bars = scale * spectrum.counts, scale * poisson_errors(spectrum.counts)
     steps = partial(ax.stairs, edges=edges, baseline=None)
-    steps(data, color=BLACK, lw=0.8, zorder=4, label="data")
+    steps(data, color=BLACK, lw=1.1, zorder=4, label="data")
     ax.errorbar(spectrum.centers, data, bars, fmt="none", ecolor=GREY, elinewidth=0.6, zorder=2)
-    steps(total, color=VERMILLION, lw=2.2, zorder=3, label="model")
+    steps(total, color=VERMILLION, lw=3.0, alpha=0.8, zorder=3, label="model")
     band: dict[str, Any] = {"baseline": total - error, "fill": True, "alpha": 0.35, "lw": 0}
     ax.stairs(total + error, edges, color=VERMILLION, zorder=2.5, label="its error (1 σ)", **band)
     area: dict[str, Any] = {"fill": True, "alpha": 0.45, "lw": 0, "zorder": 1}

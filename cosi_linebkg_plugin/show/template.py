@@ -64,7 +64,7 @@ def plot_projection(
     -------
     matplotlib.figure.Figure
         The band is the template's own error (sumw2); that of its norm is named in the legend, and
-        components are drawn where there are several. Below, if there is something to compare
+        components are drawn where several have counts. Below, if there is something to compare
         with: chi = (template - other) / error. The error is the template's own, for `observed`
         with the Poisson error of the expected counts added in quadrature; the truth is scaled to
         the template's total.
@@ -83,8 +83,9 @@ def plot_projection(
     own = f"template ± 1 σ of the slices' counts; {_norm_error(template)}"
     upper.stairs(counts + errors, edges, color=SKY_BLUE, label=own, **band)
     steps(counts, color=BLUE, lw=1.4, label="template")
-    if len(template.labels) > 1:
-        for i, name in enumerate(template.labels):
+    amounts = [name for name in template.labels if template.counts[name] > 0]
+    if len(amounts) > 1:
+        for i, name in enumerate(amounts):
             color, style = COMPONENT_STYLES[i % len(COMPONENT_STYLES)]
             steps(template.project(axis, name)[0], color=color, ls=style, lw=1.0, label=name)
     if truth is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,8 @@ EDGE_TOLERANCE = 1e-6
 
 #: Bins of an axis that is made from a width; far more than the telescope resolves.
 MOST_BINS = 1_000_000
+
+_N_BINS = re.compile(r"(\d{1,9}) *bins?")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -172,7 +175,7 @@ def check_edges(edges: Any) -> NDArray[np.float64]:
 
 
 def spaced_edges(text: str, most: int = MOST_BINS) -> NDArray[np.float64]:
-    """Energy edges [keV] from "low:high:width".
+    """Energy edges [keV] from "low:high:width", or from "low:high:Nbins".
 
     Parameters
     ----------
@@ -185,19 +188,27 @@ def spaced_edges(text: str, most: int = MOST_BINS) -> NDArray[np.float64]:
     BinningError
     """
     try:
-        low, high, width = (float(part) for part in text.split(":"))
+        first, second, third = (part.strip() for part in text.split(":"))
+        number = _N_BINS.fullmatch(third)
+        low, high = float(first), float(second)
+        width = (high - low) / int(number[1]) if number else float(third)
         if not (0 < low < high and width > 0):
-            hint = f"; is {high:g}:{low:g}:{width:g} meant?" if low > high > 0 < width else ""
+            hint = (
+                f"; is {second}:{first}:{third} meant?"
+                if low > high > 0 and third[0] != "-"
+                else ""
+            )
             raise ValueError(f"low must be above 0, high above low, the width above 0{hint}")
         n = round((high - low) / width)
         if n > most:
             raise ValueError(f"{n} bins, at most {most}")
         if n < 1 or abs(n * width - (high - low)) > EDGE_TOLERANCE * width:
-            raise ValueError("the width does not divide the range")
+            n = max(n, 1)
+            raise ValueError(f"the width does not divide the range; {first}:{second}:{n}bins does")
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise BinningError(
-            f'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5"; got '
-            f"{shown(text)} ({brief(error)})."
+            'Energy edges are numbers, or "low:high:width" in keV as in "1500:2000:5", or '
+            f'"low:high:Nbins" as in "1500:2000:100bins"; got {shown(text)} ({brief(error)}).'
         ) from error
     return np.linspace(low, high, n + 1)
 

@@ -158,11 +158,11 @@ class TemplateOptions:
         default=None,
         metadata=about(
             "Edges of the energy bins of the template, finer or coarser than the events', from one "
-            'end of the source range to the other: numbers, or "low:high:width"; default: one bin. '
-            "Not with like.",
+            'end of the source range to the other: numbers, "low:high:width" or "low:high:Nbins"; '
+            "default: one bin. Not with like.",
             "spaced",
             "keV",
-            accepts='array_like, shape (n + 1,), keV; Quantity; or "low:high:width"',
+            accepts='array_like, shape (n + 1,), keV; Quantity; "low:high:width", "low:high:Nbins"',
         ),
     )
     sky: Any = field(

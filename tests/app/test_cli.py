@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import histpy
 import numpy as np
@@ -355,6 +356,8 @@ def test_version_names_what_results_depend_on_without_importing_it(capsys):
     said = dict(re.split(r"  +", line) for line in capsys.readouterr().out.splitlines())
     for name in ("cosi-linebkg-plugin", "numpy", "histpy", "astromodels", "threeML", "iminuit"):
         assert said[name] == version(name)
+    pages = Path(said["documentation"])
+    assert (pages / "README.md").is_file() and (pages / "docs" / "start.md").is_file()
     assert said["Python"] == ".".join(map(str, sys.version_info[:3])) and "cosipy" in said
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from astromodels import Model, PointSource, Powerlaw
 
-from cosi_linebkg_plugin.consumers.likelihood import OnePassLikelihood
-from cosi_linebkg_plugin.errors import DataError
+from cosi_linebkg_plugin import background_model
+from cosi_linebkg_plugin.consumers.likelihood import NoSource, OnePassLikelihood
+from cosi_linebkg_plugin.errors import DataError, ModelError
 
 N = 5000
 
@@ -56,3 +58,15 @@ def test_a_response_of_other_events_is_refused():
     other.event_type = float
     with pytest.raises(DataError, match="The response is of float events, the background of int"):
         OnePassLikelihood(Background(), other)
+
+
+def test_no_source_adds_nothing_and_takes_no_source_of_the_sky():
+    background = Background()
+    nothing = NoSource(background.event_type, N)
+    alone = OnePassLikelihood(background).get_log_like()
+    assert OnePassLikelihood(background, nothing).get_log_like() == pytest.approx(alone, rel=1e-14)
+    nothing.set_model(Model())
+    nothing.set_model(background_model([1779.0]))
+    star = Model(PointSource("star", 0.0, 0.0, spectral_shape=Powerlaw()))
+    with pytest.raises(ModelError, match="the source star, but .* without a response: give that"):
+        nothing.set_model(star)

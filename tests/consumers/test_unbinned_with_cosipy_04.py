@@ -42,6 +42,8 @@ from event_lists import write_fits
 from scoords import Attitude, SpacecraftFrame
 from threeML import BayesianAnalysis, DataList, JointLikelihood
 
+from cosi_linebkg_plugin.errors import ModelError
+
 FRAMES = ["local", "galactic"]
 LOW, HIGH = SOURCE
 N_PHI, NSIDE = 6, 1
@@ -230,6 +232,31 @@ def test_the_likelihood_in_one_pass_is_cosipys(frame):
     background.set_parameters(continuum=0.0 * u.Hz, lines=0.0 * u.Hz)
     alone = background.likelihood(), UnbinnedLikelihood(background)
     assert alone[0].get_log_like() == alone[1].get_log_like() == -np.inf
+
+
+def test_the_background_alone_is_fitted_without_a_response():
+    case = Case("galactic")
+    alone = case.own.energy_keV[: sum(NUMBERS.values())]  # the sky's events are the last
+    assert alone.size < case.own.energy_keV.size
+    columns = [column[: alone.size] for column in case.own.columns()]
+    events = TimeTagEmCDSEventDataInSCFrameFromArrays(*columns)
+    background = case.template.background_density(events, case.history)
+    cosi = ThreeMLPluginInterface(
+        "cosi", background.likelihood(), background.no_source(), background
+    )
+    background.configure(cosi)
+    data = DataList(cosi, background.constraint(free=tuple(NUMBERS)))
+    table, _ = JointLikelihood(Model(), data).fit(quiet=True)
+    rates = table["value"].to_numpy(float)
+    assert rates.sum() * case.livetime == pytest.approx(alone.size, rel=1e-3)
+    errors = table["error"].to_numpy(float)
+    truth = np.array([*NUMBERS.values()]) / case.livetime
+    assert np.all(np.abs(rates - truth) < 4.0 * errors)
+    # the same by cosipy's own sum
+    both = UnbinnedLikelihood(SumExpectationDensity(background.no_source(), background))
+    assert cosi.get_log_like() == pytest.approx(both.get_log_like(), rel=1e-12)
+    with pytest.raises(ModelError, match="has the source source, but .* without a response"):
+        cosi.set_model(point_source()[0])
 
 
 @pytest.mark.parametrize("frame", FRAMES)

@@ -142,6 +142,33 @@ def test_a_tail_does_not_take_the_place_of_a_step():
     assert abs(with_step.values["F_2"] - 2e5) < 4.0 * with_step.errors["F_2"]
 
 
+def windows_with_a_missing_tail(shared_data):
+    """A line on a step, and real windows around strong lines: without step, and with."""
+    yield step_spectrum(), [1461.0], 0.8
+    for name, low, high, sigma, energy in (
+        ("osiris_1400_1560", 1401, 1425, 1.1, 1408.0),
+        ("osiris_1400_1560", 1440, 1482, 1.1, 1460.8),
+        ("kelp_1400_1560", 1440, 1482, 0.8, 1460.8),
+        ("trinitite_540_680", 640, 680, 0.75, 661.7),
+    ):
+        yield real_spectrum(shared_data, name, low, high), [energy], sigma
+
+
+def test_a_tail_that_would_end_at_its_limit_is_not_proposed(shared_data):
+    found = []
+    for spectrum, energies, sigma in windows_with_a_missing_tail(shared_data):
+        for step in (False, True):
+            options = {"sigma": sigma, "step": step}
+            fit = fit_spectrum(built(energies, **options), spectrum)
+            proposed = "(tail: true)" in fit.summary()
+            with_tail = fit_spectrum(built(energies, tail=True, **options), spectrum)
+            found.append((proposed, bool(with_tail.adequacy.long_tails)))
+            assert with_tail.adequacy.tail_widths is None
+    # proposed or too long, never both; some of either, and some without an excess on the line
+    assert (True, True) not in found and found.count((True, False)) >= 5
+    assert found.count((False, True)) == 3
+
+
 def test_the_limit_is_kept_by_what_comes_after():
     fit = fit_spectrum(built([1461.0], sigma=0.8, tail=True), step_spectrum())
     high = {p.name: p.high for p in fit.model.parameters}["length_2"]

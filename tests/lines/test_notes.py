@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cosi_linebkg_plugin import find_lines
 from cosi_linebkg_plugin.lines.notes import search_notes
 from cosi_linebkg_plugin.lines.trial import Form, Shape, TrialLine
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.lineshapes import annihilation_counts, powerlaw_counts
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
 VALUES = {"sigma": 3.0, "fraction": 0.2, "length": 10.0}
@@ -17,6 +19,7 @@ FITTED = Shape(VALUES, Form(tail=True, free_width=True, free_tail=True))
 def notes(lines, shape=FITTED, at_limits=(), asked=FITTED.form, bin_width=5.0):
     fit = SimpleNamespace(
         at_limits=at_limits,
+        model=SimpleNamespace(components=()),
         values=dict.fromkeys(at_limits, 9.0),
         spectrum=EnergySpectrum(EDGES, np.full(100, 1e3)),
     )
@@ -59,3 +62,15 @@ def test_a_weak_line_beside_a_strong_one_may_be_its_shape(distance, ratio, said)
 def test_lines_with_as_many_parameters_as_bins_are_named():
     (crowd,) = notes([(1690.0, 1e4), (1700.0, 1e4), (1710.0, 1e4)])
     assert crowd.startswith("1687-1713 keV: the lines have as many parameters as bins")
+
+
+def test_a_tail_that_511_kev_does_not_get_is_told():
+    edges = np.arange(460.0, 561.0, 0.5)
+    mean = powerlaw_counts(edges, 400.0, 511.0, -1.0)[0]
+    mean = mean + annihilation_counts(edges, 20_000.0, 511.0, 0.8, 0.5, 2.6)[0]
+    spectrum = EnergySpectrum(edges, np.random.default_rng(1).poisson(mean).astype(float))
+    for tail in (True, False):
+        found = find_lines(spectrum, sigma=0.8, tail=tail)
+        assert any(c.broad_slots for c in found.fit.model.components)
+        said = [n for n in found.notes if "take the place of the tail that is asked for" in n]
+        assert len(said) == tail

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from cosi_linebkg_plugin.lines.places import MARGIN, SEPARATION, allowed_ranges, in_windows
+from cosi_linebkg_plugin.lines.places import (
+    MARGIN,
+    SEPARATION,
+    allowed_ranges,
+    are_away,
+    in_windows,
+)
 from cosi_linebkg_plugin.lines.trial import TrialLine
 
 
@@ -43,3 +49,10 @@ def test_lines_too_close_for_a_grown_width_stay():
 def test_no_line_becomes_one_at_511_keV():
     near = in_windows([TrialLine(508.0, 1.0), TrialLine(511.0, 1.0)], width, [(400.0, 600.0)])
     assert near[0].window[1] < 509.0 < near[1].window[0]
+
+
+def test_energies_away_from_places():
+    energies, least = np.array([990.0, 1000.0, 1004.0, 1010.0]), np.array([5.0, 5.0, 5.0, 12.0])
+    assert are_away(energies, [], least).all()
+    assert are_away(energies, [1000.0], least).tolist() == [True, False, False, False]
+    assert are_away(energies, [1020.0, 995.0], least).tolist() == [True, True, True, False]

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from line_spectra import draw, expected
+from line_spectra import EDGES, draw, expected
 
-from cosi_linebkg_plugin.lines.scan import maxima, scan
+from cosi_linebkg_plugin.lines.scan import Scans, Trials, maxima, scan
 from cosi_linebkg_plugin.lines.trial import Form, Settings, Shape, fit_quickly, trial_model
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.lineshapes import EnergyGrid
@@ -47,6 +47,40 @@ def test_a_long_axis_in_parts_is_the_axis(monkeypatch, tail):
     assert int(parts.significance.argmax()) == best
     assert parts.significance[best] == pytest.approx(whole.significance[best], rel=0.02)
     assert parts.length == pytest.approx(whole.length, rel=0.03)
+
+
+def test_parts_that_are_not_asked_for_are_left_out():
+    edges = np.linspace(500.0, 2500.0, 1001)
+    spectrum = EnergySpectrum(edges, np.round(expected([(1700.0, 5e3)], edges)))
+    whole = scanned(spectrum, [(510.0, 2490.0)])
+    some = scanned(spectrum, [(510.0, 2490.0)], with_length=False, near=(1650.0, 1750.0))
+    assert 10 < some.energies.size < 0.6 * whole.energies.size
+    assert some.energies[0] <= 1650.0 and some.energies[-1] >= 1750.0
+    same = np.isin(whole.energies, some.energies)
+    np.testing.assert_array_equal(whole.significance[same], some.significance)
+
+
+def test_a_fit_is_scanned_once(monkeypatch):
+    spectrum, shape = draw([(1700.0, 5000.0)], 3), Shape(VALUES, Form())
+    model = trial_model(Settings(2.9, shape.form, 0.05, 20, 1750.0), [], shape)
+    first, second = (fit_quickly(model, spectrum, EnergyGrid.from_edges(EDGES)) for _ in "ab")
+    scans, allowed = Scans(spectrum, 0.05), [(1510.0, 1990.0)]
+    asked = []
+
+    def counted(*arguments, with_length, near):
+        asked.append((with_length, near))
+        return scan(*arguments, with_length=with_length, near=near)
+
+    monkeypatch.setattr("cosi_linebkg_plugin.lines.scan.scan", counted)
+    found, trials = scans.of(first, shape, shape.sigma, allowed, (1600.0, 1700.0))
+    assert scans.of(first, shape, shape.sigma, allowed)[0] is found
+    # of the second the length is known; a scan of a part does not stand for the whole
+    for near in ((1600.0, 1700.0), None, None):
+        again, same = scans.of(second, shape, shape.sigma, allowed, near)
+    assert asked == [(True, None), (False, (1600.0, 1700.0)), (False, None)]
+    np.testing.assert_array_equal(again.significance, found.significance)
+    assert same == trials == Trials.of(0.05, 1, found.length)
+    assert trials.global_significance(trials.threshold) == pytest.approx(1.645, abs=1e-3)
 
 
 def test_no_room_is_no_energy():

@@ -347,6 +347,23 @@ def test_a_width_that_grows_is_found_and_handed_on():
     assert again.deviance == pytest.approx(found.fit.deviance, abs=1e-3)
 
 
+def test_a_width_that_grows_is_seen_before_lines_fill_what_it_leaves(monkeypatch):
+    """In a wide range what one width leaves beside strong lines looked like groups of lines."""
+    edges, energies = np.linspace(500.0, 4500.0, 4001), np.linspace(510.0, 4490.0, 100)
+    sigma = np.sqrt(1.0 + 0.002 * energies)
+    mean = 150.0 + np.diff(norm.cdf((edges[:, None] - energies) / sigma), axis=0) @ np.full(
+        100, 2e4
+    )
+    fill, filled = linesearch._Search._fill, []
+    monkeypatch.setattr(
+        linesearch._Search, "_fill", lambda self, e: filled.append(e) or fill(self, e)
+    )
+    spectrum = EnergySpectrum(edges, np.random.default_rng(8).poisson(mean).astype(float))
+    found = find_lines(spectrum, sigma=1.6)
+    assert found.form["width"] == "linear" and len(found.lines) == 100
+    assert len(filled) < 5
+
+
 @pytest.mark.parametrize("sigma", [0.45, 0.9, 1.8])
 def test_a_wrong_width_makes_no_further_lines_of_a_weak_one(sigma):
     """82 counts on next to nothing; the start is half, all and twice of what is right."""

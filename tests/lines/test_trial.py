@@ -6,6 +6,7 @@ from line_spectra import EDGES
 
 from cosi_linebkg_plugin.errors import ModelError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.fit.objective import Objective
 from cosi_linebkg_plugin.lines.trial import (
     Form,
     Settings,
@@ -46,6 +47,51 @@ def test_names_are_those_of_the_model_that_is_handed_on(tail):
     ]
     free = {p.name for p in own.parameters if p.free}
     assert "mu_2" in free and "mu_3" not in free
+
+
+@pytest.mark.parametrize("form", [{"width": "linear"}, {"width": "linear", "tail": True},
+                                  {"step": True}, {"continuum": "broken_powerlaw"}])  # fmt: skip
+@pytest.mark.parametrize("energies", [(490.0, 510.5, 512.0, 530.0), (511.0,), (600.0, 700.0), ()])
+def test_limits_and_functions_are_those_of_the_model_that_is_handed_on(form, energies):
+    """But for the search's own limits of the width and the tail's length."""
+    settings = Settings(1.5, Form(), 0.05, 20, 600.0)
+    lines = [TrialLine(e, 100.0, (e - 0.5, e + 0.5)) for e in energies]
+    shape = shape_with(1.5, **form)
+    shape = Shape({**shape.values, "a": 1.0, "b": 1.25 / 600.0}, shape.form)
+    own = trial_model(settings, lines, shape)
+    given = [(x.energy, x.window) for x in lines]
+    model = numerical_model(spectrum_parts(given, pivot=600.0, sigma=1.5, **form))
+    assert (own.components, own.links) == (model.components, model.links)
+    # one line has names without the number of the part
+    for mine, theirs in zip(own.parameters, model.parameters, strict=True):
+        assert (mine.name, mine.unit, mine.free) == (theirs.name, theirs.unit, theirs.free)
+        if mine.name.rpartition("_")[0] not in ("sigma", "length"):
+            assert (mine.low, mine.high) == (theirs.low, theirs.high), mine.name
+
+
+def test_two_lines_at_one_energy_are_refused():
+    with pytest.raises(ModelError, match="the same energy"):
+        trial_model(SETTINGS, [LINES[0], LINES[0]], shape_with(3.0))
+
+
+@pytest.mark.parametrize("enough", [-50.0, 50.0])
+def test_a_fit_may_end_where_enough_is_known(enough):
+    """Whether a line is worth 50 is known long before the deviance without it."""
+    model = trial_model(SETTINGS, LINES, shape_with(2.5, tail=True))
+    counts = np.random.default_rng(4).poisson(model.bind(EDGES).counts(model.values))
+    spectrum, grid = EnergySpectrum(EDGES, counts.astype(float)), EnergyGrid.from_edges(EDGES)
+    start = trial_model(SETTINGS, LINES, shape_with(3.5, 0.4, 6.0, tail=True))
+    full = fit_quickly(start, spectrum, grid)
+    calls = []
+    for goal in (None, full.deviance + enough):
+        with pytest.MonkeyPatch.context() as patch:
+            scoring, n = Objective.scoring, []
+            patch.setattr(Objective, "scoring", lambda *a, s=scoring, n=n: n.append(1) or s(*a))
+            fit = fit_quickly(start, spectrum, grid, enough=goal)
+        calls.append(len(n))
+    assert calls[1] < calls[0]
+    assert full.deviance <= fit.deviance + 1e-9
+    assert (fit.deviance < full.deviance + enough) == (enough > 0.0)
 
 
 @pytest.mark.parametrize("tail", [False, True])
@@ -128,6 +174,13 @@ def test_shapes_hold_one_count_each(tail):
     counts = shape.counts(EDGES, np.array([1700.0, 1750.0, 1800.0]))
     assert counts.shape == (3, EDGES.size - 1)
     assert counts.sum(axis=1) == pytest.approx(1.0, abs=1e-6)
+    narrow = Shape({"sigma": 0.2, "fraction": 0.3, "length": 0.5}, shape.form)
+    wide = Shape({"sigma": 40.0, "fraction": 0.3, "length": 0.5}, shape.form)
+    for other in (narrow, wide):
+        values = {k: v if tail or k != "fraction" else 0.0 for k, v in other.values.items()}
+        given = tailed_gaussian_counts(EDGES, 1.0, [1611.1, 1750.0], **values)[1][:, 0]
+        found = other.counts(EDGES, np.array([1611.1, 1750.0]))
+        np.testing.assert_allclose(found, given, atol=1e-12)
     energies = np.array([1400.0, 1495.0, 1500.0, 1611.1, 1993.0, 2003.0, 2200.0])
     given = tailed_gaussian_counts(EDGES, 1.0, energies, 2.5, 0.3 if tail else 0.0, 12.0)[1][:, 0]
     np.testing.assert_allclose(shape.counts(EDGES, energies), given, atol=1e-12)

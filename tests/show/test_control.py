@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from cosi_linebkg_plugin.errors import TemplateError
-from cosi_linebkg_plugin.show.control import plot_control_ranges
+from cosi_linebkg_plugin.show.control import POOR, plot_control_ranges
 from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
 from cosi_linebkg_plugin.template.extra_error import ExtraError
 
@@ -28,7 +28,7 @@ def test_every_range_is_drawn_once():
     upper, lower = figure.axes
     points = {line.get_label(): line.get_ydata() for line in upper.lines}
     assert any(np.allclose(y, control.pulls) for y in points.values() if len(y) == 5)
-    assert_allclose(points["with measured error"], [r.pull(0.02) for r in control.ranges])
+    assert_allclose(points["and the measured 2 % as well"], [r.pull(0.02) for r in control.ranges])
     drawn = np.concatenate(
         [line.get_ydata() for line in lower.lines if line.get_marker() != "None"]
     )
@@ -38,7 +38,20 @@ def test_every_range_is_drawn_once():
 
 def test_without_a_measured_error_there_are_no_open_points():
     labels = {line.get_label() for line in plot_control_ranges(result(0.0)).axes[0].lines}
-    assert "with measured error" not in labels
+    assert not any("measured" in label for label in labels)
+
+
+def test_hollow_marks_are_explained_and_none_is_on_the_edge():
+    control = result()
+    lower = plot_control_ranges(control).axes[1]
+    hollow = [line for line in lower.lines if line.get_markerfacecolor() == "none"]
+    poor = sum(t.p_value < POOR for r in control.ranges for t in r.shapes.values())
+    assert sum(len(line.get_ydata()) for line in hollow) == poor > 0
+    assert "chance below 1 %" in lower.get_title(loc="right")
+    top = max(t.chi2 / t.dof for r in control.ranges for t in r.shapes.values())
+    assert lower.get_ylim()[1] > 1.1 * top
+    good = ControlRanges(control.ranges[:1], control.amount, control.shapes)
+    assert plot_control_ranges(good).axes[1].get_title(loc="right") == ""
 
 
 def test_nothing_to_draw_is_refused():

@@ -51,6 +51,26 @@ def test_the_sky_is_drawn_with_longitude_to_the_left():
     assert abs((column + 0.5) / 480 * 360 - 180 + 90) < 8  # drawn at -90: to the left
 
 
+def test_components_are_drawn_beside_the_sum_on_scales_of_their_own():
+    rng = np.random.default_rng(2)
+    cells = {"continuum": rng.uniform(50, 90, (1, 6, 12)), "lines": rng.uniform(1, 3, (1, 6, 12))}
+    template = template_of(cells, axes())
+    panels = [a for a in plot_maps(template).axes if a.name == "mollweide"]
+    assert [a.get_title() for a in panels] == ["template", "continuum", "lines"]
+    expected = [sum(cells.values()), *cells.values()]
+    for panel, values in zip(panels, expected, strict=True):
+        sums = values.sum(axis=(0, 1))
+        assert panel.collections[0].get_clim() == pytest.approx((sums.min(), sums.max()))
+    (alone,) = [a for a in plot_maps(template, label="lines").axes if a.name == "mollweide"]
+    assert alone.get_title() == "lines"
+    # of a component without an amount there is the shape
+    unknown = template_of(cells, axes(), counts={"continuum": 5000.0, "lines": 0.0})
+    first, last = [a for a in plot_maps(unknown).axes if a.name == "mollweide"]
+    assert (first.get_title(), last.get_title()) == ("template", "lines, amount not known")
+    shape = 12 * cells["lines"].sum(axis=(0, 1)) / cells["lines"].sum()
+    assert last.collections[0].get_clim() == pytest.approx((shape.min(), shape.max()))
+
+
 def test_a_grid_of_phi_bins():
     figure = plot_maps(exact(pattern()), phi_bins=[2, 5, 8, 11])
     maps = [a for a in figure.axes if a.name == "mollweide" and a.get_visible()]

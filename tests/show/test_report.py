@@ -37,7 +37,7 @@ def fit():
     return fit_spectrum(MODEL, simulated_spectrum(MODEL, EDGES, np.random.default_rng(1)))
 
 
-def make_template(fit, label="background"):
+def make_template(fit, label="background", **record):
     axes = histpy.Axes(
         [
             histpy.Axis(list(SOURCE) * u.keV, label="Em"),
@@ -51,7 +51,7 @@ def make_template(fit, label="background"):
         {label: 2234.5},
         np.array([[21.4**2]]),
         fit=fit,
-        record=Record("sideband"),
+        record=Record("sideband", **record),
         source_range=SOURCE,
         sidebands=[(1700.0, 1750.0), (1830.0, 1880.0)],
         weights=np.ones((1, 60)),
@@ -339,3 +339,17 @@ def test_report_is_written_whole_or_not_at_all(fit, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(FileError, match="missing"):
         write_report(tmp_path / "missing" / "report.html", fit=fit)
+
+
+@pytest.mark.parametrize("percent", [0.0, 0.85])
+def test_where_an_error_was_measured_that_of_the_fit_is_named(fit, tmp_path, percent):
+    """The same counts stand there twice: once with the error to quote, once with the fit's own."""
+    template = make_template(fit, measured_percent=percent)
+    write_report(tmp_path / "report.html", fit=fit, template=template)
+    page = Page(tmp_path / "report.html")
+    heads = [row for row in page.rows if row[:2] == ["component", "counts"]]
+    named = "error of the fit alone" if percent else "error"
+    assert [row[2] for row in heads] == [named, "error"]
+    text = " ".join(page.text.split())
+    assert ("The errors to quote are those of the template" in text) == bool(percent)
+    assert ("they include 0.85 % of the amount of background" in text) == bool(percent)

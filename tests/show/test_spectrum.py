@@ -31,6 +31,7 @@ def test_spectrum_shows_data_model_and_components(fit):
     assert legend(upper) == [
         "data", "model", "its error (1 σ)", "lines (energies in keV)", "continuum", "masked"
     ]  # fmt: skip
+    assert figure.axes[1].get_title(loc="right") == "hollow: masked; triangles: beyond the axis"
     assert upper.get_ylabel() == "counts per 5 keV bin"
     assert upper.get_xlim() == (1600.0, 1900.0)
     low, high = upper.get_ylim()

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from figures import SOURCE, curve, legend, spans
 from numpy.testing import assert_allclose, assert_array_equal
+from templates import axes as make_axes
+from templates import template_of
 
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.axis import EventAxis
@@ -22,6 +24,17 @@ def test_projection_shows_counts_errors_and_degrees(template):
     assert_allclose(band.values - band.baseline, 2 * errors)
     assert axes.get_xlabel() == "φ [deg]"
     assert axes.get_xlim() == (0.0, pytest.approx(180.0))
+
+
+def test_components_without_counts_are_no_curves():
+    rng = np.random.default_rng(2)
+    cells = {"continuum": rng.uniform(50, 90, (1, 6, 12)), "lines": rng.uniform(1, 3, (1, 6, 12))}
+    assert {"continuum", "lines"} <= set(
+        legend(plot_projection(template_of(cells, make_axes())).axes[0])
+    )
+    unknown = template_of(cells, make_axes(), counts={"continuum": 5000.0, "lines": 0.0})
+    names = legend(plot_projection(unknown).axes[0])
+    assert "lines" not in names and "template" in names
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cosi_linebkg_plugin.errors import BinningError, DataError
-from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum, check_edges
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum, check_edges, spaced_edges
 from cosi_linebkg_plugin.spectrum.components import Component
 
 EDGES = np.linspace(1500.0, 2000.0, 6)
@@ -66,3 +66,33 @@ def test_the_cure_is_named_only_where_it_cures():
     with pytest.raises(BinningError) as caught:
         check_edges([-2, -1, 0])
     assert "start the axis" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1500:2000:100bins", "1500:2000:100 bins", " 1500 : 2000 : 5 "])
+def test_edges_from_a_width_or_a_number_of_bins(text):
+    np.testing.assert_allclose(spaced_edges(text), np.linspace(1500.0, 2000.0, 101))
+
+
+def test_one_bin_is_a_number_of_bins():
+    np.testing.assert_array_equal(spaced_edges("1803.5:1813:1bin"), [1803.5, 1813.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1500:2000:3", "does not divide the range; 1500:2000:167bins does"),
+        ("1500:2000:900", "1500:2000:1bins does"),
+        ("2000:1500:5", "is 1500:2000:5 meant"),
+        ("2000:1500:10bins", "is 1500:2000:10bins meant"),
+        ("2000:1500:-5", r"the width above 0\)"),
+        ("1500:2000:0bins", "division|zero"),
+        ("1500:2000:2000001bins", "at most 1000000"),
+        ("1500:2000", '"low:high:width" in keV as in "1500:2000:5", or "low:high:Nbins"'),
+        ("1500:2000:bins", '"low:high:Nbins" as in'),
+        ("1500:2000:", '"low:high:Nbins" as in'),
+    ],
+)
+def test_other_spacings_name_the_forms(text, message):
+    with pytest.raises(BinningError, match=message) as raised:
+        spaced_edges(text)
+    assert "Nbins" in str(raised.value)
