@@ -19,6 +19,7 @@ from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
 from .fit.result import LineBackgroundFit
 from .io.tables import to_html
+from .lines.faint import asked_energies, marginalise_faint
 from .model.build import DEFAULT_SOURCE
 from .model.copies import drop_words_on_defaults
 from .model.nuisance import nuisance_parameters, originals, simulated_parameters
@@ -250,7 +251,13 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             reader.set_upper_limits(best.model)
         self._write_back()
 
-    def fit(self, model: Model | None = None, *, minos: bool = False) -> LineBackgroundFit:
+    def fit(
+        self,
+        model: Model | None = None,
+        *,
+        minos: bool = False,
+        faint_lines: bool | Sequence[Any] = False,
+    ) -> LineBackgroundFit:
         """The optimum of a JointLikelihood with this plugin alone, without threeML's loop.
 
         Parameters
@@ -261,26 +268,47 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             are (K, not its logarithm). A JointLikelihood ignores priors.
         minos : bool
             Add profile-likelihood errors.
+        faint_lines : bool or sequence of energies
+            True marginalises lines of the catalogue that the counts do not show, energies (keV, or
+            quantities) those lines as well; see docs/lines.md. The model is left at the optimum
+            without them.
 
         Raises
         ------
+        LineBackgroundError
+            For minos together with faint_lines, which it knows nothing of.
+        ModelError
+            For what is neither True, False nor energies inside the axis.
         FitError
             If no valid minimum is found; ``error.result`` holds what was reached, and the model
             is left as it was.
         """
+        if minos and faint_lines is not False:
+            raise LineBackgroundError(
+                "MINOS's errors know nothing of faint lines; leave out minos, or faint_lines."
+            )
+        asked_energies(self._spectrum, faint_lines)
         reader = self._reader_for(model)
         fit = fit_spectrum(reader.current_model(), self._spectrum, minos=minos)
+        found = marginalise_faint(fit, faint_lines)
         reader.set_values(fit.theta)
         self._write_back()
-        return fit
+        return found
 
-    def result(self, analysis: JointLikelihood | BayesianAnalysis) -> LineBackgroundFit:
+    def result(
+        self,
+        analysis: JointLikelihood | BayesianAnalysis,
+        *,
+        faint_lines: bool | Sequence[Any] = False,
+    ) -> LineBackgroundFit:
         """The background part of a finished JointLikelihood or BayesianAnalysis.
 
         Parameters
         ----------
         analysis : threeML.JointLikelihood or threeML.BayesianAnalysis
             This plugin must be in its data list.
+        faint_lines : bool or sequence of energies
+            As of `fit`, for a JointLikelihood of this plugin alone.
 
         Returns
         -------
@@ -296,6 +324,13 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             If there is nothing to read yet, or the mask has changed since a JointLikelihood was
             fitted.
         """
+        asked_energies(self._spectrum, faint_lines)
+        bayesian = analysis.analysis_type == "bayesian"
+        if faint_lines is not False and (bayesian or len(analysis.data_list.values()) > 1):
+            raise LineBackgroundError(
+                "faint_lines are marginalised on the energy spectrum alone, on top of a "
+                "JointLikelihood with no other plugin; leave them out, or use plugin.fit(model)."
+            )
         if analysis.results is None:
             raise LineBackgroundError("The analysis has no result yet: call its fit() or sample().")
         if self not in analysis.data_list.values():
@@ -305,7 +340,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             )
         reader = self._read(analysis.likelihood_model)
         free, columns = _columns(analysis, reader)
-        if analysis.analysis_type == "bayesian":
+        if bayesian:
             return self._of_samples(analysis, reader, free, columns)
         analysis.restore_best_fit()
         likelihood = self._saturated - Objective(reader.model, self._spectrum).value(
@@ -318,7 +353,8 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
                 "it again."
             )
         self._write_back()
-        return self._checked(self._of_optimum(analysis, reader, free, columns), analysis, reader)
+        found = self._checked(self._of_optimum(analysis, reader, free, columns), analysis, reader)
+        return marginalise_faint(found, faint_lines) if found.valid else found
 
     # --- template --------------------------------------------------------------------------------
 

@@ -433,6 +433,30 @@ def test_minos_errors_and_contours(plugin):
     assert values.shape == (4, 3) and np.all(np.isfinite(values))
 
 
+def test_faint_lines_of_a_fit_and_of_a_session(plugin):
+    model = make_model()
+    plain = plugin.fit(model)
+    fit = plugin.fit(model, faint_lines=[1852.0])
+    values = plain.values
+    # the model is left at the optimum without them
+    assert spectrum_of(model, "linebkg").values()[0] == pytest.approx(values["K_1"], rel=1e-9)
+    assert fit.faint is not None and fit.model.faint
+    assert 1852.0 in [x.energy for x in fit.faint.lines]
+    session = JointLikelihood(model, DataList(plugin))
+    session.fit(quiet=True)
+    of_session = plugin.result(session, faint_lines=True)
+    assert of_session.engine == "joint_likelihood" and of_session.model.faint
+    assert of_session.values["K_1"] == pytest.approx(fit.values["K_1"], rel=0.01)
+    assert plugin.result(session).faint is None
+    with pytest.raises(LineBackgroundError, match="leave out minos, or faint_lines"):
+        plugin.fit(model, minos=True, faint_lines=True)
+    other = LineBackgroundLike("other", (EDGES, draw(2)))
+    both = JointLikelihood(model, DataList(plugin, other))
+    both.fit(quiet=True)
+    with pytest.raises(LineBackgroundError, match="JointLikelihood with no other plugin"):
+        plugin.result(both, faint_lines=True)
+
+
 def test_a_parameter_at_its_limit_has_no_error(plugin):
     model = make_model()
     model.linebkg.spectrum.main.shape.parameters["sigma_2"].bounds = (0.1, 2.0)

@@ -185,6 +185,17 @@ Range = Annotated[tuple[float, float], pydantic.PlainValidator(_range)]
 
 Energies = Annotated[tuple[Energy, ...], _listed("a list of energies is needed")]
 
+
+def _faint_lines(value: Any) -> bool | tuple[float, ...]:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, list | tuple):
+        _refuse(value, "true, false or a list of energies is needed")
+    return tuple(_in_unit(x, "keV", _ENERGY, i) for i, x in enumerate(value))
+
+
+FaintLines = Annotated[bool | tuple[float, ...], pydantic.PlainValidator(_faint_lines)]
+
 Positive = Annotated[float, _number(_ABOVE_ZERO)]
 
 NotNegative = Annotated[float, _number(0.0)]
@@ -287,6 +298,11 @@ class ModelSection(_Section):
     lines: Lines = Field(default=(), description="The lines, or auto; none is the continuum alone.")
     search: SearchSection | None = Field(
         default=None, description="Of `lines: auto`.", validate_default=True
+    )
+    faint_lines: FaintLines = Field(
+        default=False,
+        description="Marginalise lines that the counts do not show: the catalogue's, and those at "
+        "the energies of a list.",
     )
 
     @field_validator("search", mode="before")
@@ -489,6 +505,13 @@ class Config(_Section):
         if value is not None and source_range is None:
             _refuse(value, "a template needs source_range; leave out both for a fit alone")
         return {} if value is None and source_range else value
+
+    @model_validator(mode="after")
+    def _faint_lines_on_top_of_an_optimum(self) -> Config:
+        if self.model.faint_lines is not False and self.engine == "bayesian":
+            allowed = "faint lines are marginalised on top of engine minuit or joint_likelihood"
+            _refuse(self.model.faint_lines, allowed, "model", "faint_lines")
+        return self
 
     @model_validator(mode="after")
     def _sidebands_beside_source(self) -> Config:

@@ -109,8 +109,18 @@ def fit_config(
         say(progress, "searching for lines")
         search = find_lines(spectrum, **search_options(config))
     say(progress, f"fitting the spectrum ({config.engine})")
-    fit = with_p_value(_fit_with_engine(config, spectrum, search, progress), progress)
+    found = _with_faint_lines(config, _fit_with_engine(config, spectrum, search, progress))
+    fit = with_p_value(found, progress)
     return replace(fit, line_search=search.to_dict()) if search else fit
+
+
+def _with_faint_lines(config: Config, fit: LineBackgroundFit) -> LineBackgroundFit:
+    asked = config.model.faint_lines
+    if asked is False:
+        return fit
+    from ..lines.faint import marginalise_faint
+
+    return marginalise_faint(fit, asked, config.source_range)
 
 
 def with_p_value(fit: LineBackgroundFit, progress: Progress | None) -> LineBackgroundFit:

@@ -413,6 +413,10 @@ def _require_counts(spectrum: EnergySpectrum) -> None:
 
 def _checked_model(config: Config, spectrum: EnergySpectrum) -> SpectralModel | None:
     """The model at its start, if it can be fitted to the spectrum; None with ``lines: auto``."""
+    if config.model.faint_lines is not False:
+        from ..lines.faint import asked_energies
+
+        asked_energies(spectrum, config.model.faint_lines)
     if config.model.lines == "auto":
         from ..lines.search import check_search
 

@@ -16,20 +16,21 @@ The truth is known: the expected counts of each component in any energy range. A
   on the cone PsiChi-source angle = Phi, smeared by the ARM; Phi follows Klein and Nishina. A
   quarter of the events lose energy, and keep the directions of the others. Exposure is uniform.
   On request each direction has a radial velocity, which shifts all energies of its events
-  (`DEMO_VELOCITY`); the width of the line stays.
+  (`DEMO_VELOCITY`); the width of the line stays. On request (`SkyLine`) the line stands on the
+  three-photon continuum of positronium: full-energy events alone, from the same directions, with
+  the Phi distribution of the line.
 * **Time.** The continuum varies slowly, the lines build up as activation does, the sky is steady.
 
 A component (of a sky with velocities: the directions of one velocity) is thus spectrum x Phi
-distribution x pattern x time, and is drawn factor by factor: a
-Poisson number per (slice, Phi bin), then pixels and times. In law that is an independent Poisson
-number in every cell.
+distribution x pattern x time, and is drawn factor by factor: a Poisson number per (slice, Phi bin),
+then pixels and times. In law that is an independent Poisson number in every cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import healpy as hp
@@ -47,6 +48,8 @@ Array = NDArray[np.float64]
 SOURCE_RANGE = (1805.0, 1812.0)  # keV
 
 DEMO_RANGE = (1500.0, 2000.0)  # keV, where the constants below hold
+
+ANY_RANGE = (100.0, 10000.0)  # keV, for a continuum and lines of one's own
 
 DEMO_LIVETIME = 7776000.0  # s, three months
 
@@ -114,6 +117,27 @@ SKY_ENERGY = 1808.65  # keV
 
 SKY_SIGMA = float(np.hypot(LINE_SIGMA, 0.6))  # keV, with the Doppler width of Galactic rotation
 
+
+@dataclass(frozen=True)
+class SkyLine:
+    """A line of the sky, and what it stands on.
+
+    Attributes
+    ----------
+    energy, sigma : float, keV
+        At rest, and the standard deviation of the detected line.
+    positronium : float
+        Counts of the three-photon continuum (Ore & Powell 1949, Phys. Rev. 75, 1696), which ends
+        in a step at `energy`, per full-energy count of the line.
+    """
+
+    energy: float = SKY_ENERGY
+    sigma: float = SKY_SIGMA
+    positronium: float = 0.0
+
+
+DEMO_SKY_LINE = SkyLine()
+
 SKY_LOSS_FRACTION, SKY_LOSS = 0.25, 120.0  # share of events that lose energy, mean loss in keV
 
 SPEED_OF_LIGHT = 299792.458  # km/s
@@ -142,13 +166,10 @@ _PATTERNS = {
 
 
 class DemoCourse(NamedTuple):
-    """Amplitudes of rates in time: 1 + swing * (a sine over the live time) of the continuum.
+    """Amplitudes of rates in time, relative to 1."""
 
-    Of the lines 1 + build_up * exp(-t / (live time / 4)).
-    """
-
-    swing: float
-    build_up: float
+    swing: float  # of the continuum, times a sine over the live time
+    build_up: float  # of the lines, times exp(-t / (live time / 4))
 
 
 DEMO_COURSE = DemoCourse(0.15, -0.4)
@@ -284,22 +305,29 @@ class Simulation:
         return self.expected_continuum(low, high) + self.expected_lines(low, high)
 
     def expected_sky(self, low: float, high: float) -> Array:
-        """Map of the expected sky counts in [low, high] keV."""
+        """Map of the expected counts of the sky line in [low, high] keV."""
         return self._expected("sky", low, high)
 
+    def expected_positronium(self, low: float, high: float) -> Array:
+        """Map of the expected counts of the positronium continuum in [low, high] keV."""
+        if "positronium" not in self._components:
+            return np.zeros_like(self.expected_sky(low, high))
+        return self._expected("positronium", low, high)
+
     def expected_sky_slices(self) -> Iterator[Array]:
-        """Maps of the expected sky counts, one per energy bin, in order."""
+        """Maps of the expected counts of the sky line, one per energy bin, in order."""
         for low, high in zip(self.energy_edges[:-1], self.energy_edges[1:], strict=True):
             yield self.expected_sky(low, high)
 
     def expected_spectrum(self) -> dict[str, Array]:
-        """Expected counts per energy bin of "continuum", "lines", "sky"; shape (n_energy,)."""
+        """Expected counts per energy bin of each component; shape (n_energy,)."""
         return {name: part.spectrum(self.energy_edges) for name, part in self._components.items()}
 
     def observed(self, low: float, high: float, component: str | None = None) -> Array:
         """Map of the drawn counts in [low, high] keV, both of them among `slice_edges`.
 
-        Of all events, or of one `component`: "continuum", "lines", "background" or "sky".
+        Of all events, or of one `component`: "continuum", "lines", "background" (both of them),
+        "sky" or, with a positronium continuum, "positronium".
         """
         first, last = self._slice_index(low), self._slice_index(high)
         check_inside(self.slice_edges, low, high, "observed range")
@@ -353,6 +381,8 @@ def simulate(
     lines: Sequence[DemoLine] = DEMO_LINES,
     sky: ArrayLike = DEMO_SKY,
     sky_velocity: ArrayLike | None = None,
+    sky_line: SkyLine = DEMO_SKY_LINE,
+    ridges: Sequence[Ridge] = DEMO_RIDGES,
     course: DemoCourse = DEMO_COURSE,
 ) -> Simulation:
     """Draw a DC3-like data set; the module's docstring says what it assumes.
@@ -362,7 +392,8 @@ def simulate(
     seed : int or numpy Generator
         The same seed gives the same data set.
     energy_edges : array_like, shape (n_energy + 1,), keV, optional
-        Inside 1500-2000 keV. Default: ``np.linspace(1500, 2000, 100)``.
+        Inside 1500-2000 keV, or 100-10000 keV with `continuum` and `lines` of your own.
+        Default: ``np.linspace(1500, 2000, 100)``.
     phi_edges : array_like, shape (n_phi + 1,), deg, optional
         Inside 0-180 deg; all events fall inside them. Default: 60 bins of 3 deg.
     nside : int
@@ -370,9 +401,8 @@ def simulate(
     n_time : int, optional
         Number of equal bins of a Time axis. Default: no such axis.
     sky_counts : float
-        Expected sky events in the full-energy line, all energies, in three months; a third as
-        many come on top with less energy. The default is a seventh of what the published DC3
-        spectrum holds (about 35,600), and some 15 % of the background in 1805-1812 keV.
+        Expected sky events in the full-energy line in three months; a third as many come on top
+        with less energy. DC3's spectrum holds about 35,600; the default is a seventh of that.
     exposure_scale : float
         Factor on the live time, and with it on all expected counts.
     line_tail : bool
@@ -380,11 +410,11 @@ def simulate(
     extra_edges : sequence of float, keV, optional
         Energies at which bins are split while drawing, for `Simulation.observed`. Default: those
         of 1805 and 1812 keV that lie inside the axis.
-    continuum, lines, sky
-        As `DEMO_CONTINUUM`, `DEMO_LINES`, `DEMO_SKY`.
+    continuum, lines, sky, sky_line, ridges
+        As `DEMO_CONTINUUM`, `DEMO_LINES`, `DEMO_SKY`, `DEMO_SKY_LINE`, `DEMO_RIDGES`.
     sky_velocity : array_like, shape (n_directions,), km/s, optional
         Radial velocity of each direction of `sky`, away from us above 0, like `DEMO_VELOCITY`: its
-        energies are those at rest less ``SKY_ENERGY * velocity / c``. Default: at rest.
+        energies are those at rest less ``sky_line.energy * velocity / c``. Default: at rest.
     course : DemoCourse
         How continuum and lines vary in time; both amplitudes between -1 and 1.
 
@@ -394,10 +424,14 @@ def simulate(
         If an argument is unusable; says which and what is allowed.
     """
     energy = check_edges(np.linspace(*DEMO_RANGE, 100) if energy_edges is None else energy_edges)
-    check_inside(np.array(DEMO_RANGE), energy[0], energy[-1], "simulated energy axis")
+    own = continuum is not DEMO_CONTINUUM and lines is not DEMO_LINES
+    check_inside(
+        np.array(ANY_RANGE if own else DEMO_RANGE), energy[0], energy[-1], "simulated energy axis"
+    )
     phi_edges = _check_phi(np.linspace(0.0, 180.0, 61) if phi_edges is None else phi_edges)
     _check_settings(nside, n_time, sky_counts, exposure_scale)
-    table, directions = _check_sources(continuum, lines, sky)
+    table, directions = _check_sources(continuum, lines, sky, sky_line)
+    _check_ridges(ridges)
     rng = _generator(seed)
     slices = _slices(energy, extra_edges)
     time = np.linspace(0.0, 1.0, (n_time or 1) + 1)
@@ -407,10 +441,11 @@ def simulate(
         "lines": partial(_line_spectrum, table * [1.0, exposure_scale], tail),
     }
     components: dict[str, _Component | _Mixture] = {}
-    components.update(_background(spectra, slices, phi_edges, nside, time, course))
-    of_sky = partial(_sky_spectrum, exposure_scale * sky_counts, tail)
+    components.update(_background(spectra, ridges, slices, phi_edges, nside, time, course))
     moving = _by_velocity(directions, sky_velocity)
-    components["sky"] = _sky_component(of_sky, moving, slices, phi_edges, nside, time)
+    for name, law in _sky_spectra(exposure_scale * sky_counts, tail, sky_line).items():
+        grid = slices, phi_edges, nside, time
+        components[name] = _sky_component(law, moving, sky_line.energy, *grid)
     events = {name: part.draw(slices, rng) for name, part in components.items()}
     shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, hp.nside2npix(nside))
     fine = (slices.size - 1, shape[0], *shape[2:])
@@ -464,7 +499,7 @@ def _check_settings(
 
 
 def _check_sources(
-    continuum: DemoContinuum, lines: Sequence[DemoLine], sky: ArrayLike
+    continuum: DemoContinuum, lines: Sequence[DemoLine], sky: ArrayLike, sky_line: SkyLine
 ) -> tuple[Array, Array]:
     """Energies and counts of the lines, and directions and weights of the sky, as arrays."""
     table = _check_table("lines", [line[:2] for line in lines], 2)
@@ -474,7 +509,24 @@ def _check_sources(
     directions = _check_table("sky", sky, 3)
     if not directions[:, 2].sum() > 0 or np.abs(directions[:, 1]).max() > 90:
         raise DataError("sky needs a weight above 0 and latitudes within -90 to 90 deg.")
+    good = np.isfinite([sky_line.energy, sky_line.sigma, sky_line.positronium]).all()
+    if not (good and min(sky_line.energy, sky_line.sigma) > 0 and sky_line.positronium >= 0):
+        raise DataError(
+            "sky_line must be finite, energy and sigma above 0 and positronium 0 or more, got "
+            f"{sky_line}."
+        )
     return table, directions
+
+
+def _check_ridges(ridges: Sequence[Ridge]) -> None:
+    table = np.array(ridges, dtype=float).reshape(-1, len(DEMO_RIDGES[0]))
+    photon, _, width, *shares = table.T
+    good = np.isfinite(table).all() and (photon > 0).all() and (width > 0).all()
+    if not (good and np.min(shares, initial=0.0) >= 0 and np.sum(shares, axis=1).max() < 1):
+        raise DataError(
+            "ridges must be finite, photon and width above 0, and the shares of each component 0 "
+            f"or more and together below 1; got {list(ridges)}."
+        )
 
 
 def _slices(energy: Array, extra_edges: Sequence[float] | None) -> Array:
@@ -495,6 +547,7 @@ def _generator(seed: int | np.random.Generator) -> np.random.Generator:
 
 def _background(
     spectra: Mapping[str, Callable[[Array], Array]],
+    ridges: Sequence[Ridge],
     slices: Array,
     phi_edges: Array,
     nside: int,
@@ -511,7 +564,7 @@ def _background(
     return {
         name: _Component(
             spectrum,
-            _phi_distribution(name, slices, phi_edges),
+            _phi_distribution(name, slices, phi_edges, ridges),
             _pattern(name, phi_edges, nside),
             _normalised(np.diff(courses[name])),
         )
@@ -520,8 +573,9 @@ def _background(
 
 
 def _sky_component(
-    spectrum: Callable[[float, float, Array], Array],
+    spectrum: Callable[..., Array],
     moving: Sequence[tuple[float, Array]],
+    energy: float,
     slices: Array,
     phi_edges: Array,
     nside: int,
@@ -534,13 +588,15 @@ def _sky_component(
     spectrum : callable
         Share of the sky, energy shift [keV] and edges [keV] -> counts.
     moving : sequence of (velocity, directions)
+    energy : float, keV
+        Of the line at rest.
     """
     total = sum(directions[:, 2].sum() for _, directions in moving)
     parts = []
     for velocity, directions in moving:
-        phi, pattern = sky_response(directions, phi_edges, nside)
+        phi, pattern = sky_response(directions, phi_edges, nside, energy)
         share = float(directions[:, 2].sum() / total)
-        shift = -SKY_ENERGY * velocity / SPEED_OF_LIGHT
+        shift = -energy * velocity / SPEED_OF_LIGHT
         of_phi = np.broadcast_to(phi, (slices.size - 1, phi.size))
         law = partial(spectrum, share, shift)
         parts.append(_Component(law, of_phi, pattern, np.diff(time)))
@@ -562,8 +618,16 @@ def _by_velocity(directions: Array, velocity: ArrayLike | None) -> list[tuple[fl
     return [(v, part) for v, part in parts if part[:, 2].sum() > 0]
 
 
-def _sky_spectrum(counts: float, tail: float, share: float, shift: float, edges: Array) -> Array:
-    return sky_spectrum(counts * share, tail, edges - shift)
+def _sky_spectra(counts: float, tail: float, line: SkyLine) -> dict[str, Callable[..., Array]]:
+    """Of line and positronium: share of the sky, energy shift [keV], edges [keV] -> counts."""
+
+    def of_line(share: float, shift: float, edges: Array) -> Array:
+        return sky_spectrum(counts * share, tail, edges - shift, line)
+
+    def of_positronium(share: float, shift: float, edges: Array) -> Array:
+        return positronium_spectrum(counts * line.positronium * share, line, edges - shift)
+
+    return {"sky": of_line} | ({"positronium": of_positronium} if line.positronium else {})
 
 
 def _continuum_spectrum(scale: float, law: DemoContinuum, edges: Array) -> Array:
@@ -577,8 +641,8 @@ def _line_spectrum(lines: Array, tail: float, edges: Array) -> Array:
     return tailed_gaussian_counts(edges, counts, energy, LINE_SIGMA, tail, TAIL_LENGTH)[0]
 
 
-def sky_spectrum(counts: float, tail: float, edges: Array) -> Array:
-    """Expected counts per energy bin of a sky line, shape (n_bins,).
+def sky_spectrum(counts: float, tail: float, edges: Array, line: SkyLine = DEMO_SKY_LINE) -> Array:
+    """Expected counts per energy bin of a sky line at rest, shape (n_bins,).
 
     Parameters
     ----------
@@ -587,24 +651,61 @@ def sky_spectrum(counts: float, tail: float, edges: Array) -> Array:
     tail : float
         Share of the full-energy counts in the low-energy tail of the detector's line shape.
     edges : ndarray, shape (n_bins + 1,), keV
+    line : SkyLine
+        Its energy and sigma are used.
     """
     lossy = counts * SKY_LOSS_FRACTION / (1 - SKY_LOSS_FRACTION)
-    table = [counts, lossy], SKY_ENERGY, SKY_SIGMA, [tail, 1.0], [TAIL_LENGTH, SKY_LOSS]
+    table = [counts, lossy], line.energy, line.sigma, [tail, 1.0], [TAIL_LENGTH, SKY_LOSS]
     return tailed_gaussian_counts(edges, *table)[0]
 
 
-def _phi_distribution(name: str, slice_edges: Array, phi_edges: Array) -> Array:
+@cache
+def _three_photons() -> tuple[Array, Array]:
+    """Energies of photons of orthopositronium, in units of the end, and their shares."""
+    node, weight = np.polynomial.legendre.leggauss(1000)  # at 511 keV at most 0.8 keV apart
+    x = 0.5 * (1.0 + node)
+    rest, log = 1.0 - x, np.log1p(-x)
+    density = x * rest / (2 - x) ** 2 - 2 * rest**2 / (2 - x) ** 3 * log
+    density += (2 - x) / x + 2 * rest / x**2 * log
+    return x, weight * density / (np.pi**2 - 9)
+
+
+def positronium_spectrum(counts: float, line: SkyLine, edges: Array) -> Array:
+    """Expected counts per energy bin of a three-photon continuum, shape (n_bins,).
+
+    Ore & Powell (1949), folded with the Gaussian of the line.
+
+    Parameters
+    ----------
+    counts : float
+        At all energies.
+    line : SkyLine
+        The continuum ends at its energy.
+    edges : ndarray, shape (n_bins + 1,), keV
+    """
+    x, share = _three_photons()
+    below = ndtr((edges[:, None] - line.energy * x) / line.sigma)
+    return np.asarray(counts * (np.diff(below, axis=0) @ share))
+
+
+def _phi_distribution(
+    name: str, slice_edges: Array, phi_edges: Array, ridges: Sequence[Ridge]
+) -> Array:
     """Share of each Phi bin in each energy slice, shape (n_slices, n_phi)."""
     node, weight = np.polynomial.legendre.leggauss(5)
     low, high = slice_edges[:-1, None], slice_edges[1:, None]
     energy = (0.5 * (low + high) + 0.5 * (high - low) * node)[:, :, None]
     k, scale, slope = _PHI_SHAPES[name]
     width = scale * np.exp(slope * (energy - 1750.0) / 250.0)
-    smooth = 1.0 - sum(getattr(ridge, name) for ridge in DEMO_RIDGES)
-    cumulative = smooth * gammainc(k, phi_edges / width)
-    for ridge in DEMO_RIDGES:
-        centre = feature_angle(energy, ridge.photon, ridge.scattered)
-        cumulative += getattr(ridge, name) * ndtr((phi_edges - centre) / ridge.width)
+    # a ridge that the kinematics forbid at an energy is part of the smooth distribution there
+    angles = [feature_angle(energy, ridge.photon, ridge.scattered) for ridge in ridges]
+    shares = [
+        getattr(ridge, name) * np.isfinite(angle)
+        for ridge, angle in zip(ridges, angles, strict=True)
+    ]
+    cumulative = (1.0 - sum(shares)) * gammainc(k, phi_edges / width)
+    for ridge, angle, share in zip(ridges, angles, shares, strict=True):
+        cumulative += share * ndtr((phi_edges - np.nan_to_num(angle)) / ridge.width)
     return _normalised(np.diff(np.einsum("k,skp->sp", 0.5 * weight, cumulative)))
 
 
@@ -617,7 +718,9 @@ def _pattern(name: str, phi_edges: Array, nside: int) -> Array:
     return _normalised(np.exp(a * u + b * v**2 + c * cos_phi[:, None] * w))
 
 
-def sky_response(sky: Array, phi_edges: Array, nside: int) -> tuple[Array, Array]:
+def sky_response(
+    sky: Array, phi_edges: Array, nside: int, energy: float = SKY_ENERGY
+) -> tuple[Array, Array]:
     """Where in Phi and PsiChi the events of a sky at rest in the frame of PsiChi lie.
 
     Only the angle between source and PsiChi matters: count for each pixel how often its sub-pixels
@@ -630,6 +733,8 @@ def sky_response(sky: Array, phi_edges: Array, nside: int) -> tuple[Array, Array
     phi_edges : ndarray, shape (n_phi + 1,), deg
     nside : int
         Of PsiChi, RING.
+    energy : float, keV
+        Of the photons.
 
     Returns
     -------
@@ -642,7 +747,7 @@ def sky_response(sky: Array, phi_edges: Array, nside: int) -> tuple[Array, Array
     step = 0.5  # deg, well below the ARM
     theta = np.arange(0.5 * step, 180.0, step)[:, None]
     cone = np.maximum(np.diff(ndtr((phi_edges - theta) / ARM_SIGMA)), 0.0)
-    cone *= _klein_nishina(phi) / np.sin(np.radians(theta))
+    cone *= _klein_nishina(phi, energy) / np.sin(np.radians(theta))
 
     fine = max(64, 2 * nside)
     n_fine, n_pixels = hp.nside2npix(fine), hp.nside2npix(nside)
@@ -657,10 +762,10 @@ def sky_response(sky: Array, phi_edges: Array, nside: int) -> tuple[Array, Array
     return _normalised(counts.sum(axis=1)), _normalised(counts)
 
 
-def _klein_nishina(phi: Array) -> Array:
-    """Density in the Compton angle [deg] at the energy of the sky line, not normalised."""
+def _klein_nishina(phi: Array, energy: float) -> Array:
+    """Density in the Compton angle [deg] of photons of this energy [keV], not normalised."""
     phi = np.radians(phi)
-    ratio = 1.0 / (1.0 + SKY_ENERGY / ELECTRON_MASS * (1.0 - np.cos(phi)))
+    ratio = 1.0 / (1.0 + energy / ELECTRON_MASS * (1.0 - np.cos(phi)))
     return np.asarray(ratio**2 * (ratio + 1.0 / ratio - np.sin(phi) ** 2) * np.sin(phi))
 
 

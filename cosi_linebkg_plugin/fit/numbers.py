@@ -141,6 +141,49 @@ def hides_width(bin_width: float, sigma: float) -> bool:
     return bin_width > HIDING * sigma
 
 
+@dataclass(frozen=True)
+class FaintLine:
+    """A line that may be there although the counts do not show it.
+
+    Attributes
+    ----------
+    energy : float, keV
+    name : str
+        Its nuclide, or several.
+    counts : float or None
+        What a seen line of the same nuclide foretells.
+    """
+
+    energy: float
+    name: str = ""
+    counts: float | None = None
+
+
+@dataclass(frozen=True)
+class FaintLines:
+    """What lines that may be there do to a fit; see `fit.faint`.
+
+    Attributes
+    ----------
+    lines : tuple of FaintLine
+        All that were looked at; those that the fitted bins can see are in the model.
+    effective : float
+        How many parameters they are worth, at most their number: the trace of the spectrum's
+        information on them times their covariance (Spiegelhalter et al. 2002, J. R. Stat. Soc. B
+        64, 583).
+    where : (float, float), keV
+        The range of `before` and `after`.
+    before, after : (float, float), counts
+        The continuum there and its error, without and with these lines.
+    """
+
+    lines: tuple[FaintLine, ...]
+    effective: float
+    where: tuple[float, float]
+    before: tuple[float, float]
+    after: tuple[float, float]
+
+
 class HasWidths(Protocol):
     """A fit as far as `unseen_widths` looks at it."""
 
@@ -200,6 +243,9 @@ class FitNumbers:
         p-value of the deviance from simulated spectra, and their number: see `fit.with_toys`.
     line_search : mapping or None
         The search that found the lines, as `LineSearch.to_dict` gives it.
+    faint : FaintLines or None
+        Lines that may be there, marginalised: the last components of the model, whose counts have
+        their posterior means, and stand in the covariance although they are not free.
     """
 
     model: SpectralModel
@@ -217,6 +263,7 @@ class FitNumbers:
     offset: Array | None = None
     toys: tuple[float, int] | None = None
     line_search: Mapping[str, Any] | None = None
+    faint: FaintLines | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
     def __post_init__(self) -> None:
@@ -326,8 +373,9 @@ class FitNumbers:
 
     @property
     def dof(self) -> int:
-        """Fitted bins minus free parameters."""
-        return int(self.spectrum.used.sum()) - len(self.free_names)
+        """Fitted bins minus free parameters, and what `faint` lines are worth, rounded."""
+        faint = 0 if self.faint is None else round(self.faint.effective)
+        return int(self.spectrum.used.sum()) - len(self.free_names) - faint
 
     @property
     def p_value(self) -> float | None:
@@ -359,11 +407,12 @@ class FitNumbers:
         """
         if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
             return None
+        fitted = [slot for slot in self.columns if self.model.parameters[slot].free]
         found = judge(
             self.spectrum,
             self.expected_total,
-            self.bin_jacobian[self.columns],
-            np.isin(self.columns, self.model.continuum_slots),
+            self.bin_jacobian[fitted],
+            np.isin(fitted, self.model.continuum_slots),
             self._line_width,
             dof=self.dof,
             toys=self.toys,
@@ -378,7 +427,9 @@ class FitNumbers:
         None without lines that have counts, too.
         """
         theta = self.theta
-        lines = [c for c in self.model.components if c.is_line and theta[c.area] > 0]
+        lines = [
+            c for c in self.model.components if c.is_line and not c.faint and theta[c.area] > 0
+        ]
         if any(c.is_step for c in self.model.components) or not lines:
             return None
         area, energy = (theta[[getattr(c, x) for c in lines]] for x in ("area", "energy"))
@@ -422,12 +473,12 @@ class FitNumbers:
 
     @cached_property
     def lines(self) -> list[tuple[float, float]]:
-        """Energy and width [keV] of each line with counts."""
+        """Energy and width [keV] of each line with counts, faint ones left out."""
         theta = self.theta
         return [
             (float(theta[c.energy]), c.sigma(theta))
-            for c in self.model.components
-            if c.is_line and theta[c.area] > 0
+            for c in (self.model.components[i] for i in self.model.lines)
+            if theta[c.area] > 0
         ]
 
     @cached_property
@@ -472,6 +523,25 @@ class FitNumbers:
         pull = jac[:, columns] @ self.covariance @ self.bin_jacobian[columns]
         response = self.systematic * (pull * self.spectrum.used - inside)
         return response @ response.T
+
+    @property
+    def covariance_parts(self) -> tuple[Array, Array, Array]:
+        """What Poisson noise makes of `covariance`, and what the counts of `faint` lines do.
+
+        Returns
+        -------
+        noise : ndarray, shape (n, n)
+            N, the covariance if these counts were known.
+        response : ndarray, shape (n, n_faint)
+            R, derivatives of all parameters of the covariance to these counts.
+        of_faint : ndarray, shape (n_faint, n_faint)
+            V, the covariance of these counts: `covariance` is N + R V R^T.
+        """
+        faint = {self.model.names[self.model.components[i].area] for i in self.model.faint}
+        rows = np.array([name in faint for name in self.covariance_names], dtype=bool)
+        both = self.covariance[:, rows]
+        response = both @ np.linalg.pinv(both[rows])
+        return self.covariance - response @ both.T, response, both[rows]
 
     def expected_counts(self, energy_range: Sequence[Any], *, by: str = "label") -> RangeCounts:
         """Expected counts in any energy range inside the axis, with their covariance.

@@ -31,10 +31,8 @@ _THIN = 10
 _MIN_STEPS = 200
 
 
-def sample_posterior(
-    fit: Fit, *, n_samples: int = 4000, seed: Any = None, progress: Progress | None = None
-) -> Fit:
-    """What `LineBackgroundFit.sample` does."""
+def _check(fit: FitNumbers, n_samples: int) -> None:
+    """Refuse what cannot be sampled."""
     if n_samples < 1:
         raise DataError(f"n_samples must be 1 or more, got {n_samples!r}.")
     if not fit.free_names:
@@ -42,6 +40,18 @@ def sample_posterior(
             "The fit has no free parameter, so there is nothing to sample: its values are known "
             "exactly. Free a parameter and fit again, or use the fit as it is."
         )
+    if fit.faint is not None:
+        raise DataError(
+            "Faint lines are marginalised on top of a maximum-likelihood fit, not sampled; sample "
+            "a fit without them, or use this one, whose errors include them."
+        )
+
+
+def sample_posterior(
+    fit: Fit, *, n_samples: int = 4000, seed: Any = None, progress: Progress | None = None
+) -> Fit:
+    """What `LineBackgroundFit.sample` does."""
+    _check(fit, n_samples)
     rng = np.random.default_rng(seed)
     sampler, start, thin_by = _sampler_of(fit, rng)
     state, converged, time, steps, kept = start, False, np.inf, 0, 0

@@ -21,7 +21,7 @@ from ..spectrum.laws import FUNCTIONS, Law
 from ..spectrum.priors import FUNCTIONS as PRIORS
 from ..spectrum.priors import Prior
 from ..units import in_kev
-from .numbers import FitNumbers
+from .numbers import FaintLine, FaintLines, FitNumbers
 
 FORMAT = "cosi-linebkg fit 1"
 
@@ -71,6 +71,8 @@ def to_dict(fit: FitNumbers, source_range: Sequence[Any] | None = None) -> dict[
     }
     if fit.line_search is not None:
         out["line_search"] = dict(fit.line_search)
+    if fit.faint is not None:
+        out["faint_lines"] = _faint_row(fit.faint)
     if fit.samples is not None:
         out["samples"] = {"names": fit.free_names, "values": fit.samples.tolist()}
     if source_range is not None:
@@ -111,6 +113,16 @@ def _parameter_rows(fit: FitNumbers, model: SpectralModel) -> dict[str, dict[str
     }
 
 
+def _faint_row(faint: FaintLines) -> dict[str, Any]:
+    return {
+        "lines": [{"energy": x.energy, "name": x.name, "counts": x.counts} for x in faint.lines],
+        "effective": faint.effective,
+        "range": list(faint.where),
+        "continuum_without": dict(zip(("value", "error"), faint.before, strict=True)),
+        "continuum_with": dict(zip(("value", "error"), faint.after, strict=True)),
+    }
+
+
 def _prior_row(prior: Prior) -> dict[str, Any]:
     return {"function": prior.name, "values": [number_or_null(x) for x in prior.values]}
 
@@ -122,6 +134,7 @@ def _component_rows(model: SpectralModel) -> list[dict[str, Any]]:
             "label": c.label,
             "parameters": [model.parameters[i].name for i in c.slots],
             **({"table": c.table.tolist()} if c.table is not None else {}),
+            **({"faint": True} if c.faint else {}),
         }
         for c in model.components
     ]
@@ -286,6 +299,7 @@ class ComponentRow(_Row):
     kind: Text
     parameters: list[Text]
     table: Any = None
+    faint: Truth = False
 
     def component(self, slots: Mapping[str, int], n_bins: int) -> Component:
         """The component; `slots` are those of the parameters by name."""
@@ -300,7 +314,10 @@ class ComponentRow(_Row):
         roles = ROLES[self.kind]
         if len(own) != len(roles) or self.table is not None:
             raise ValueError(f"{self.kind} has the parameters {', '.join(roles)}, and no table")
-        return Component(self.kind, own)
+        component = Component(self.kind, own, faint=self.faint)
+        if self.faint and not component.is_line:
+            raise ValueError(f"{self.kind} is no line, and faint")
+        return component
 
 
 class CovarianceRow(_Row):
@@ -356,6 +373,52 @@ class LineSearchRow(_Row):
     lines: list[FoundLineRow]
 
 
+class FaintLineRow(_Row):
+    """One of the lines of "faint_lines"."""
+
+    energy: Number
+    name: Text
+    counts: Number | None = None
+
+
+class CountsRow(_Row):
+    """Counts with their error."""
+
+    value: Number
+    error: Number
+
+
+class FaintLinesRow(_Row):
+    """Lines that may be there, and what they do."""
+
+    lines: list[FaintLineRow]
+    effective: Number
+    range: Pair
+    continuum_without: CountsRow
+    continuum_with: CountsRow
+
+    def faint(self, model: SpectralModel) -> FaintLines:
+        """The record of the faint lines of a model."""
+        if len(self.lines) < len(model.faint):
+            raise ValueError(f"{len(self.lines)} faint lines, the model has {len(model.faint)}")
+        for row in self.lines:
+            if brief(row.name, 100) != row.name:
+                raise ValueError(f"a faint line has the name {brief(row.name)!r}")
+        if not 0 <= self.effective <= len(model.faint):
+            raise ValueError("effective is no number of parameters")
+        low, high = self.range.tolist()
+        if not low < high:
+            raise ValueError("the range of the faint lines is empty")
+        without, within = self.continuum_without, self.continuum_with
+        return FaintLines(
+            tuple(FaintLine(x.energy, x.name, x.counts) for x in self.lines),
+            self.effective,
+            (low, high),
+            (without.value, without.error),
+            (within.value, within.error),
+        )
+
+
 class FitFile(_Row):
     """What a fit is made of in a file; deviance, adequacy ... are computed from it anew."""
 
@@ -372,6 +435,7 @@ class FitFile(_Row):
     samples: SamplesRow | None = None
     toys: tuple[Chance, Number] | None = None
     line_search: LineSearchRow | None = None
+    faint_lines: FaintLinesRow | None = None
 
     def fields(self) -> dict[str, Any]:
         """What `FitNumbers` takes, but for the line search."""
@@ -392,7 +456,9 @@ class FitFile(_Row):
             self._derived(slots),
         )
         free = [p.name for p in model.parameters if p.free]
-        names, covariance = self._covariance(free)
+        faint = self._faint(model)
+        areas = [model.names[model.components[i].area] for i in model.faint]
+        names, covariance = self._covariance([*free, *areas])
         samples, offset = self.samples, self.spectrum.offset
         return {
             "model": model,
@@ -417,8 +483,23 @@ class FitFile(_Row):
             "n_calls": int(self.n_calls),
             "offset": None if offset is None else checks.numbers(offset, "the offset", (n_bins,)),
             "toys": None if self.toys is None else (self.toys[0], int(self.toys[1])),
+            "faint": faint,
             "versions": dict(self.versions),
         }
+
+    def _faint(self, model: SpectralModel) -> FaintLines | None:
+        """The record of faint lines, whose parameters must be the model's last ones."""
+        if self.faint_lines is None:
+            if model.faint:
+                raise ValueError("components are faint, and faint_lines is missing")
+            return None
+        areas = [model.components[i].area for i in model.faint]
+        others = [slot for c in model.components if not c.faint for slot in c.slots]
+        if areas and min(areas) <= max(others, default=-1):
+            raise ValueError("the parameters of faint lines are not the last ones")
+        if areas and any(p.free for p in model.parameters[min(areas) :]):
+            raise ValueError("a parameter of a faint line is free")
+        return self.faint_lines.faint(model)
 
     def _derived(self, slots: Mapping[str, int]) -> tuple[tuple[int, int, Law], ...]:
         """Which parameter follows which by a law; what others follow comes first."""

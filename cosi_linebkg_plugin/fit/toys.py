@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..errors import FitError, FitInterrupted
 from ..io.progress import Progress, count
 from ..spectrum.axis import EnergySpectrum
-from .minimise import fit_spectrum, from_best
+from .faint import refit
+from .minimise import from_best
 from .objective import Objective, amplitude_slots
 from .result import LineBackgroundFit
 
@@ -64,7 +65,7 @@ def _deviance_of(fit: LineBackgroundFit, toy: EnergySpectrum) -> float:
     if not toy.counts[toy.used].any():
         return _deviance_without_counts(fit)
     try:
-        return fit_spectrum(from_best(fit), toy, offset=fit.offset).deviance
+        return refit(fit, from_best(fit), toy, offset=fit.offset).deviance
     except FitError as error:
         return float(error.result.deviance)
 

@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
 from ..spectrum.components import BENT_CONTINUA
 from .adequacy import LEVEL, TOLERABLE, Adequacy, Excess
-from .numbers import FitNumbers, unseen_widths
+from .numbers import FitNumbers, FittedParameter, unseen_widths
 from .restarts import LONGEST_TAIL
 
 if TYPE_CHECKING:
@@ -24,10 +24,16 @@ _SAME_PLACE, _TAIL_REACH = 2.0, 6.0
 _STEP_FROM = 4.0
 
 
+def shown_parameters(fit: FitNumbers) -> dict[str, FittedParameter]:
+    """The parameters that tables show: all but those of faint lines."""
+    of_faint = set(fit.model.names[len(fit.model.without_faint().parameters) :])
+    return {name: p for name, p in fit.parameters.items() if name not in of_faint}
+
+
 def parameter_table(fit: FitNumbers) -> str:
     """The parameters with their errors, as a table of text."""
     lines = [f"{'parameter':<12} {'value':>14} {'error':>12}  unit"]
-    for name, p in fit.parameters.items():
+    for name, p in shown_parameters(fit).items():
         if p.link:
             continue
         note = "at limit" if p.free else "fixed"
@@ -62,7 +68,7 @@ def html(fit: FitNumbers) -> str:
             p.unit,
             "" if p.error is not None else "at limit" if p.free else "fixed",
         )
-        for name, p in fit.parameters.items()
+        for name, p in shown_parameters(fit).items()
         if not p.link
     ]
     return to_html(brief(fit), ("parameter", "value", "unit", ""), rows, [summary(fit)])
@@ -142,7 +148,25 @@ def summary(fit: FitNumbers) -> str:
     if widths:
         shown = ", ".join(f"{n} = {fit.values[n]:.3g} ± {fit.errors[n]:.2g} keV" for n in widths)
         notes.append(f"the bins do not show the lines' width ({shown}); bin finer, or hold it")
+    if fit.faint is not None:
+        text += f" {faint_sentence(fit)}"
     return " ".join([text, *(f"Note: {note}." for note in notes)])
+
+
+def faint_sentence(fit: FitNumbers) -> str:
+    """What lines that may be there do to the continuum."""
+    assert fit.faint is not None
+    faint, n = fit.faint, len(fit.model.faint)
+    low, high = faint.where
+    where = f"the continuum at {low:.6g}-{high:.6g} keV"
+    (before, error), (after, wider) = faint.before, faint.after
+    if not n or not before > 0.0:
+        return f"No line below detection changes {where}."
+    return (
+        f"{n} line{'' if n == 1 else 's'} below detection, which may be there, "
+        f"change{'s' if n == 1 else ''} {where} by {100.0 * (after / before - 1.0):+.2g} %, its "
+        f"error from {100.0 * error / before:.2g} to {100.0 * wider / after:.2g} %."
+    )
 
 
 def goodness(adequacy: Adequacy) -> str:

@@ -286,23 +286,23 @@ def _with_partners(match: Match, line: int, seen: _Seen) -> Match:
     row = match.line
     partners: list[float] = []
     missing: list[float] = []
-    for other, foretold, faint in _partners(row, float(seen.counts[line])):
+    for other, expected, faint in foretold(row, float(seen.counts[line])):
         spread = math.hypot(other.uncertainty or 0.0, SCALE_ERROR)
         found = seen.near(other.energy, spread)
         if found == line:
             continue
         counts = 0.0 if found is None else float(seen.counts[found])
         if faint:
-            if foretold / _FAINT_WITHIN <= counts <= foretold * _FAINT_WITHIN:
+            if expected / _FAINT_WITHIN <= counts <= expected * _FAINT_WITHIN:
                 partners.append(float(seen.energies[found]))
-        elif found is not None and counts >= foretold * _PARTNER_SHARE:
+        elif found is not None and counts >= expected * _PARTNER_SHARE:
             partners.append(float(seen.energies[found]))
-        elif other.energy >= _HIDDEN_BELOW and foretold * _MISSED_SHARE > seen.least(other.energy):
+        elif other.energy >= _HIDDEN_BELOW and expected * _MISSED_SHARE > seen.least(other.energy):
             missing.append(other.energy)
     return replace(match, partners=tuple(partners), missing=tuple(missing))
 
 
-def _partners(row: CatalogueLine, counts: float) -> Sequence[tuple[CatalogueLine, float, bool]]:
+def foretold(row: CatalogueLine, counts: float) -> Sequence[tuple[CatalogueLine, float, bool]]:
     """The nuclide's other rows, the counts that they should have, and whether they are faint.
 
     The efficiency is taken to fall as 1/E above the row, and to be flat below it.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
-from ..fit.words import chance
+from ..fit.words import chance, shown_parameters
 from ..io.atomic import whole_file
 from ..io.tables import DASH, format_value
 from ..lines.identify import identify_lines
@@ -141,6 +141,7 @@ def write_report(
         title=title,
         notes=(*notes, *(template.notes if template is not None else ())),
         fit=fit,
+        parameters=shown_parameters(fit),
         headline=headline(fit),
         template=template,
         method=METHODS.get(template.method, "") if template else "",

@@ -144,6 +144,8 @@ class Component:
     table : ndarray or None, shape (1 + n_slots, n_bins, N_NODES), counts/keV
         For "function" read back from a file: its density at the nodes of each bin, followed by
         the derivatives to its parameters, at the best fit.
+    faint : bool
+        A line that may be there although the counts do not show it; see `fit.faint`.
     """
 
     kind: str
@@ -151,12 +153,13 @@ class Component:
     density: Callable[[Array, Array], Array] | None = None
     table: Array | None = None
     norm: int | None = None
+    faint: bool = False
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Component):
             return NotImplemented
-        mine = (self.kind, self.slots, self.density, self.norm)
-        if mine != (other.kind, other.slots, other.density, other.norm):
+        mine = (self.kind, self.slots, self.density, self.norm, self.faint)
+        if mine != (other.kind, other.slots, other.density, other.norm, other.faint):
             return False
         if self.table is None or other.table is None:
             return self.table is other.table
@@ -260,8 +263,21 @@ class SpectralModel:
 
     @property
     def lines(self) -> tuple[int, ...]:
-        """Which of the components are lines."""
-        return tuple(i for i, c in enumerate(self.components) if c.is_line)
+        """Which of the components are lines, faint ones left out."""
+        return tuple(i for i, c in enumerate(self.components) if c.is_line and not c.faint)
+
+    @property
+    def faint(self) -> tuple[int, ...]:
+        """Which of the components are faint lines; their parameters are the last ones."""
+        return tuple(i for i, c in enumerate(self.components) if c.faint)
+
+    def without_faint(self) -> SpectralModel:
+        """The model without its faint lines."""
+        if not self.faint:
+            return self
+        first = min(self.components[i].area for i in self.faint)
+        kept = tuple(c for c in self.components if not c.faint)
+        return replace(self, parameters=self.parameters[:first], components=kept)
 
     @property
     def continuum(self) -> tuple[int, ...]:

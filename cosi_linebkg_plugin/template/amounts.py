@@ -143,7 +143,8 @@ class SourceAmounts:
         low, high = source_range
         self.low, self.high = check_inside(edges, low, high, "source range")
         self._edges = edges
-        self._is_line = np.array([c.is_line for c in model.components])
+        # faint lines are not told from the continuum, so they are counted to it
+        self._is_line = np.array([c.is_line and not c.faint for c in model.components])
         self._bound: list[BoundModel | None] | None = None
         self._of_bins: dict[bytes, list[BoundModel | None]] = {}
         if ratio is not None:
@@ -511,14 +512,13 @@ def sideband_amounts(
     source, source_jac = value.sum(), jac.sum(axis=0)
     expected, bin_jac = fit.expected, fit.bin_jacobian
     band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
-    columns = fit.model.slots(fit.covariance_names)
-    slope = total * (source_jac / source - band_jac / band)[columns]
-    pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
-    per_bin = np.where(selected, source / band, 0.0) + np.where(fit.spectrum.used, pull, 0.0)
-    variance = np.sum(per_bin**2 * fit.spectrum.counts) + amounts.ratio_variance(fit.theta)
+    slope = total * (source_jac / source - band_jac / band)
+    direct = np.where(selected, source / band, 0.0)
+    noise, per_bin = _propagated(fit, slope[None], direct[None])
+    variance = float(noise[0, 0]) + amounts.ratio_variance(fit.theta)
     systematic = 0.0
     if fit.systematic:  # see LineBackgroundFit.systematic_covariance
-        response = per_bin * expected - amounts.counts_in_bins(fit.theta).sum(axis=0)
+        response = per_bin[0] * expected - amounts.counts_in_bins(fit.theta).sum(axis=0)
         systematic = float(np.sum((fit.systematic * response) ** 2))
     return ExpectedAmounts(
         {"background": total},
@@ -526,6 +526,52 @@ def sideband_amounts(
         float(np.sqrt(systematic)),
         None if plan.n_bins == 1 else _sideband_bins(plan, fit, amounts, total),
     )
+
+
+def _propagated(fit: LineBackgroundFit, slope: Array, direct: Array) -> tuple[Array, Array]:
+    """Errors of numbers that depend on the counts directly, and through the fit.
+
+    With p the numbers' response to the counts n where the counts F of faint lines are given, a
+    their slopes to F, V the covariance of F and S the lines' shapes without what the fit explains,
+    divided by the expected counts: p n p^T + a V a^T, and p n S^T V a^T with its transpose, as
+    noise in n moves F as well.
+
+    Parameters
+    ----------
+    slope : ndarray, shape (n, n_parameters)
+        Derivatives to the fit's parameters.
+    direct : ndarray, shape (n, n_bins)
+        Derivatives to the counts with the parameters held.
+
+    Returns
+    -------
+    covariance : ndarray, shape (n, n)
+    response : ndarray, shape (n, n_bins)
+        Derivatives to the counts, what they do to the fit included.
+    """
+    columns, used = fit.columns, fit.spectrum.used
+    slope, jac = slope[:, columns], np.where(used, fit.bin_jacobian[columns], 0.0)
+    counts, scaled = fit.spectrum.counts, jac / np.maximum(fit.expected, 1e-12)
+    noise, response, of_faint = fit.covariance_parts
+    per_bin, to_faint = direct + slope @ noise @ scaled, slope @ response
+    shapes = response.T @ scaled
+    narrow = _not_wider(of_faint, (shapes * counts) @ shapes.T)
+    both = (per_bin * counts) @ shapes.T @ narrow @ to_faint.T
+    covariance = (per_bin * counts) @ per_bin.T + both + both.T
+    covariance += to_faint @ of_faint @ to_faint.T
+    return covariance, per_bin + to_faint @ of_faint @ shapes
+
+
+def _not_wider(covariance: Array, information: Array) -> Array:
+    """A covariance that is nowhere above the inverse of the information, as a Gaussian's is.
+
+    Only that of a posterior with two peaks is; variances could come out negative.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    excess, axes = np.linalg.eigh(root.T @ information @ root)
+    root = root @ axes / np.sqrt(np.maximum(excess, 1.0))
+    return np.asarray(root @ root.T)
 
 
 def _sideband_bins(
@@ -536,14 +582,12 @@ def _sideband_bins(
     counts, jac, selected = found.counts.sum(axis=0), found.jacobian.sum(axis=0), plan.selected
     expected, bin_jac = fit.expected, fit.bin_jacobian
     band, band_jac = expected[selected].sum(), bin_jac[:, selected].sum(axis=1)
-    columns = fit.model.slots(fit.covariance_names)
     shares = counts / counts.sum()
-    slope = total * (jac / counts.sum() - np.outer(shares, band_jac / band))[:, columns]
-    pull = slope @ fit.covariance @ (bin_jac[columns] / np.maximum(expected, 1e-12))
-    per_bin = np.where(selected, counts[:, None] / band, 0.0)
-    per_bin += np.where(fit.spectrum.used, pull, 0.0)
+    slope = total * (jac / counts.sum() - np.outer(shares, band_jac / band))
+    direct = np.where(selected, counts[:, None] / band, 0.0)
+    covariance, per_bin = _propagated(fit, slope, direct)
     ratio = found.per_ratio * (amounts.ratio.error if amounts.ratio else 0.0)
-    covariance = (per_bin * fit.spectrum.counts) @ per_bin.T + np.outer(ratio, ratio)
+    covariance += np.outer(ratio, ratio)
     if fit.systematic:
         response = fit.systematic * (per_bin * expected - found.in_fit.sum(axis=0))
         covariance += response @ response.T

@@ -203,7 +203,7 @@ class _Output:
 
     def target(self, b: int) -> tuple[Array, Array]:
         """Where the sums of bin b go, of the shape of the events' other axes."""
-        return (self._arrays[0][b], self._arrays[1][b]) if self._whole else self._one
+        return (self._arrays[0][b, ...], self._arrays[1][b, ...]) if self._whole else self._one
 
     def put(self, b: int, target: tuple[Array, Array]) -> None:
         """Take over what was put there."""

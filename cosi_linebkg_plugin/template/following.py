@@ -46,6 +46,11 @@ class FollowedAmounts:
                 "A template made with sky= cannot follow a spectrum that holds the sky's photons "
                 "as well; make it without sky=, or leave out follow=."
             )
+        if template.fit.faint is not None:
+            raise TemplateError(
+                "A template whose fit has faint lines cannot follow a spectrum that knows nothing "
+                "of them; make it from a fit without faint_lines, or leave out follow=."
+            )
         fit = template.fit
         ratio = template.record.line_ratio
         self._ratio = ratio if line_ratio is None else LineRatio.of(line_ratio)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fit.minimise import fit_spectrum, from_best
+from ..fit.faint import refit
+from ..fit.minimise import from_best
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress
 from .amounts import ExpectedAmounts
@@ -54,7 +55,7 @@ def template_without_sky(
     norm, notes = 0.0, [*plan.events.notes, *unused_options(plan.options)]
     for step in range(_MAX_STEPS):
         if norm:
-            fit = fit_spectrum(from_best(recipe.fit), given.spectrum, offset=norm * spectrum)
+            fit = refit(recipe.fit, from_best(recipe.fit), given.spectrum, offset=norm * spectrum)
             recipe = recipe.for_fit(plan, replace(fit, line_search=given.line_search))
         removed = norm
         filtered = template_maps(plan, recipe, progress, removed)

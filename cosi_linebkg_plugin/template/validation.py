@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LineBackgroundError, TemplateError
-from ..fit.minimise import fit_spectrum, from_best
+from ..fit.faint import refit
+from ..fit.minimise import from_best
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress, say
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
@@ -293,7 +294,8 @@ def refit_without(
     """
     spectrum = fit.spectrum.with_mask([*fit.mask, control, *hidden])
     inside = overlapping_bins(spectrum.edges, *control)
-    uses = Counter(itertools.chain.from_iterable(c.slots for c in fit.model.components))
+    seen = fit.model.without_faint().components
+    uses = Counter(itertools.chain.from_iterable(c.slots for c in seen))
     held = {fit.model.components[i].energy for i in fit.model.lines}
     absent: set[int] = set()
     for line, counts in zip(*_line_spectra(fit), strict=True):
@@ -301,7 +303,7 @@ def refit_without(
             held |= {slot for slot in line.slots if uses[slot] == 1}
         if counts[inside].sum() > _ALONE_SHARE * counts.sum():
             absent.add(line.area)
-    return fit_spectrum(_start(fit, held, absent), spectrum, offset=fit.offset)
+    return refit(fit, _start(fit, held, absent), spectrum, offset=fit.offset)
 
 
 def _start(fit: LineBackgroundFit, held: Container[int], absent: Container[int]) -> SpectralModel:

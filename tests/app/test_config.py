@@ -30,7 +30,7 @@ template:
 
 MODEL_DEFAULTS = {
     "pivot": None, "sigma": 3, "width": "constant", "tail": False, "step": False,
-    "continuum": "powerlaw", "search": None,
+    "continuum": "powerlaw", "search": None, "faint_lines": False,
 }  # fmt: skip
 
 
@@ -233,7 +233,7 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
         (
             "model: {sigm: 3}",
             "model.sigm: unknown key; did you mean sigma? Known here: pivot, sigma, width, tail, "
-            "step, continuum, lines, search.",
+            "step, continuum, lines, search, faint_lines.",
         ),
         (
             "model: {lines: [1, {energy: 3, windw: [1, 4]}]}",
@@ -251,6 +251,16 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
         ("model:", "model: got nothing; a mapping of keys to values is needed."),
         ("template: []", "template: got []; a mapping of keys to values is needed."),
         ("model: {tail: 1}", "model.tail: got 1; allowed is a valid boolean."),
+        (
+            "model: {faint_lines: catalogue}",
+            "model.faint_lines: got 'catalogue'; true, false or a list of energies is needed.",
+        ),
+        ("model: {faint_lines: [1652, -1]}", f"model.faint_lines[1]: got -1; {ENERGY}"),
+        (
+            "model: {faint_lines: true}\nengine: bayesian",
+            "model.faint_lines: got true; faint lines are marginalised on top of engine minuit or "
+            "joint_likelihood.",
+        ),
         ("model: {tail: 'yes'}", "model.tail: got 'yes'; allowed is a valid boolean."),
         ("model: {pivot: true}", f"model.pivot: got true; {ENERGY}"),
         ("model: {pivot: .nan}", f"model.pivot: got nan; {ENERGY}"),
@@ -520,6 +530,7 @@ SECTIONS = {
             "pivot": NUMBERS,
             "sigma": NUMBERS,
             "tail": st.booleans(),
+            "faint_lines": st.booleans() | st.lists(NUMBERS, max_size=2),
             "lines": st.lists(LINES, max_size=4) | st.just("auto"),
             "search": mostly({"false_alarm": NUMBERS, "max_lines": st.integers(0, 9)}),
         }

@@ -87,6 +87,22 @@ def test_fits_are_those_of_the_plugin(tmp_path, spectrum, model):
         assert_same(search.numerical_model(pivot=1700), moved)
 
 
+@pytest.mark.parametrize("engine", ["minuit", "joint_likelihood"])
+def test_faint_lines_are_marginalised_and_told(tmp_path, spectrum, engine):
+    (tmp_path / "total.hdf5").touch()
+    model = {"lines": [1634, 1779], "pivot": 1750, "faint_lines": [1652]}
+    given = {"events": "total.hdf5", "engine": engine, "source_range": [1805, 1812]}
+    fit = fit_config(parse_config(given | {"model": model}, tmp_path), spectrum)
+    assert fit.engine == engine and fit.faint.where == (1805, 1812)
+    assert 1652 in [x.energy for x in fit.faint.lines]
+    counts = fit.expected_counts((1805, 1812))
+    assert fit.faint.after == pytest.approx((counts.values[0], counts.errors[0]))
+    assert "below detection" in fit.summary()
+    assert json.loads(fit.to_json())["faint_lines"]["range"] == [1805, 1812]
+    plain = fit_config(config_of(tmp_path, lines=[1634, 1779], pivot=1750), spectrum)
+    assert plain.faint is None and "faint_lines" not in json.loads(plain.to_json())
+
+
 def test_the_configuration_of_the_composite_loads(tmp_path):
     config = config_of(tmp_path, lines=[1634, 1779], tail=True)
     assert yaml.safe_load(config.to_yaml())["model"]["tail"] is True

@@ -1,6 +1,8 @@
 """The simulator: what it draws is what it says it expects."""
 
+import hashlib
 import itertools
+import math
 
 import healpy as hp
 import numpy as np
@@ -10,11 +12,22 @@ from scipy import integrate
 from scipy.stats import chi2
 
 from cosi_linebkg_plugin.app import simulation
-from cosi_linebkg_plugin.app.simulation import simulate
+from cosi_linebkg_plugin.app.simulation import (
+    DemoContinuum,
+    DemoLine,
+    SkyLine,
+    positronium_spectrum,
+    simulate,
+)
 from cosi_linebkg_plugin.errors import BinningError, LineBackgroundError
 from cosi_linebkg_plugin.template.kinematics import feature_angle
 
 COMPONENTS = ("continuum", "lines", "sky")
+ANNIHILATION = {
+    "continuum": DemoContinuum(2000.0, 511.0, -1.8),
+    "lines": [DemoLine(472.2, 9000.0), DemoLine(511.0, 30000.0)],
+    "sky_line": SkyLine(510.999, 3.0, positronium=4.0),
+}
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +207,17 @@ def test_seed_decides():
     assert first.counts.size != other.counts.size or (first.counts != other.counts).any()
 
 
+def test_the_demo_stays_as_it_is():
+    """The SHA-256 of what the first version of the simulator drew: figures and tests rest on it."""
+    sim = simulate(7, nside=2, exposure_scale=0.05)
+    cells = np.ascontiguousarray(sim.coords, "<i8"), np.ascontiguousarray(sim.counts, "<f8")
+    assert (
+        hashlib.sha256(b"".join(x.tobytes() for x in cells))
+        .hexdigest()
+        .startswith("5b80b5342fd112c3")
+    )
+
+
 def test_sky_does_not_change_the_background_drawn():
     with_sky, without = (simulate(3, nside=2, sky_counts=n) for n in (500, 0))
     assert np.array_equal(
@@ -306,6 +330,14 @@ def test_other_binning_and_exposure():
         ({"sky_velocity": np.full(87, 2e5)}, "km/s, of 3000 at most"),
         ({"lines": [simulation.DemoLine(1800.0, -5.0)]}, "lines must be rows of 2"),
         ({"continuum": simulation.DemoContinuum(-1.0, 1750.0, -2.0)}, "continuum"),
+        ({"energy_edges": [450.0, 600.0], "lines": []}, "outside the energy axis"),
+        ({"energy_edges": [50.0, 600.0], **ANNIHILATION}, "outside the energy axis"),
+        ({"sky_line": SkyLine(energy=0.0)}, "sky_line"),
+        ({"sky_line": SkyLine(sigma=-1.0)}, "sky_line"),
+        ({"sky_line": SkyLine(positronium=-0.1)}, "sky_line"),
+        ({"ridges": [simulation.Ridge(511.0, True, 0.0, 0.1, 0.1)]}, "ridges"),
+        ({"ridges": [simulation.Ridge(511.0, True, 1.0, -0.1, 0.1)]}, "ridges"),
+        ({"ridges": 2 * [simulation.Ridge(511.0, True, 1.0, 0.5, 0.1)]}, "ridges"),
         ({"seed": -1}, "seed"),
         ({"seed": "first"}, "seed"),
     ],
@@ -332,3 +364,74 @@ def test_no_lines_leaves_the_continuum():
     sim = simulate(1, nside=1, lines=[], exposure_scale=0.01)
     assert sim.expected_lines(1500, 2000).sum() == 0
     assert sim.observed(1500, 2000, "lines").sum() == 0
+
+
+def test_positronium_spectrum_is_that_of_ore_and_powell():
+    """Against the unfolded formula, adaptively integrated; its norm is (pi^2 - 9) / 2."""
+
+    def density(x):
+        log = np.log1p(-x)
+        first = x * (1 - x) / (2 - x) ** 2 - 2 * (1 - x) ** 2 / (2 - x) ** 3 * log
+        return 2 / (np.pi**2 - 9) * (first + (2 - x) / x + 2 * (1 - x) / x**2 * log)
+
+    energy, sigma = 511.0, 2.0
+    edges = np.array([5.0, 100.0, 100.5, 480.0, 505.0, 508.0, 511.0, 512.0, 520.0, 600.0])
+    counts = positronium_spectrum(1000.0, SkyLine(energy, sigma), edges)
+    for low, high, found in zip(edges[:-1], edges[1:], counts, strict=True):
+
+        def folded(x, low=low, high=high):
+            inside = (np.array([low, high]) - energy * x) / (sigma * np.sqrt(2))
+            return density(x) * 0.5 * np.diff([math.erf(z) for z in inside])[0]
+
+        steps = np.clip((np.array([low, high])[:, None] + np.array([-20, 0, 20])) / energy, 0, 1)
+        whole = integrate.quad(folded, 1e-9, 1, points=np.unique(steps)[1:-1], limit=500)[0]
+        assert found == pytest.approx(1000.0 * whole, rel=1e-6, abs=1e-5)
+    everything = positronium_spectrum(1.0, SkyLine(energy, sigma), np.array([-50.0, 600.0]))
+    assert everything[0] == pytest.approx(1.0, rel=1e-9)
+    # the step: some 2.2 / 511 of the counts per keV below it, none above
+    density_at = positronium_spectrum(1.0, SkyLine(energy, 0.5), np.arange(500.0, 521.0, 0.5)) / 0.5
+    assert density_at[16] == pytest.approx(density(508.25 / energy) / energy, rel=0.01)
+    assert density_at[28] < 1e-6 * density_at[16]
+
+
+def test_annihilation_line_on_its_positronium_continuum():
+    """Five chi-squared tests, each with a false-alarm rate of 1e-4; the seed is fixed."""
+    edges = np.arange(450.0, 571.0)
+    sim = simulate(6, energy_edges=edges, nside=4, sky_counts=8000.0, **ANNIHILATION)
+    names = (*COMPONENTS, "positronium")
+    assert set(sim.expected_spectrum()) == set(names)
+    for name in names:
+        mean = expected(sim, name, 450, 570)
+        assert np.isfinite(mean).all()
+        assert mean.sum() == pytest.approx(sim.expected_spectrum()[name].sum(), rel=1e-9)
+        pooled = [x.reshape(60, 12, 16).sum(axis=2) for x in (sim.observed(450, 570, name), mean)]
+        assert tail_probability(*pooled) > 1e-4, name
+    counts = np.bincount(sim.coords[0], weights=sim.counts, minlength=120)
+    assert tail_probability(counts, sum(sim.expected_spectrum().values())) > 1e-4
+    below, above = (sim.expected_positronium(*r).sum() for r in ((490, 500), (522, 532)))
+    assert below > 500 and above < 1
+    assert sim.expected_positronium(490, 500).shape == sim.expected_sky(490, 500).shape
+
+
+def test_without_positronium_none_is_expected(small):
+    assert small.expected_positronium(1800, 1810).shape == (60, 768)
+    assert not small.expected_positronium(1800, 1810).any()
+    with pytest.raises(LineBackgroundError, match="component must be"):
+        small.observed(1805, 1812, "positronium")
+
+
+def test_ridges_may_be_left_out_and_are_where_the_kinematics_allow_them():
+    """An annihilation photon leaves the scatter above 511 keV only; below, nothing is missing."""
+    edges = np.array([480.0, 500.0, 530.0, 535.0])
+    options = dict(nside=1, energy_edges=edges, exposure_scale=0.01, extra_edges=[], **ANNIHILATION)
+    plain, ridged = (simulate(1, ridges=r, **options) for r in ((), simulation.DEMO_RIDGES))
+    below, above = (
+        [sim.expected_continuum(*r).sum(axis=1) for sim in (plain, ridged)]
+        for r in ((480, 500), (530, 535))
+    )
+    assert_allclose(*below, rtol=1e-12)
+    assert above[0].sum() == pytest.approx(above[1].sum(), rel=1e-12)
+    angle = feature_angle(532.5, simulation.ELECTRON_MASS, True)
+    extra = above[1] - above[0]
+    assert plain.phi_edges[np.argmax(extra)] <= angle <= plain.phi_edges[np.argmax(extra) + 1]
+    assert extra[extra > 0].sum() == pytest.approx(0.05 * above[0].sum(), rel=0.1)

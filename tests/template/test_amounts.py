@@ -7,12 +7,22 @@ import histpy
 import numpy as np
 import pytest
 from scipy import stats
+from spectra import line_model, simulated_spectrum
 from trials import RATIO
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import resolved_lines
 from cosi_linebkg_plugin.app.simulation import DEMO_LINE_RATIO, SOURCE_RANGE
 from cosi_linebkg_plugin.errors import LineBackgroundWarning, TemplateError
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
+from cosi_linebkg_plugin.histograms.read import open_events
+from cosi_linebkg_plugin.histograms.write import make_histogram
+from cosi_linebkg_plugin.lines.faint import marginalise_faint
+from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.template.amounts import SourceAmounts, _propagated
+from cosi_linebkg_plugin.template.build import make_template
+from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.template.plan import plan_for_fit
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -119,3 +129,104 @@ def test_amounts_on_the_real_spectrum(shared_data):
     # what is left of the peak is sky: far more than the background's error
     peak = spectrum.counts[(spectrum.edges[:-1] > 1802) & (spectrum.edges[1:] < 1816)].sum()
     assert peak - 14 / 7 * t.counts["continuum"] - t.counts["lines"] > 20 * t.total_error
+
+
+#: Energies [keV] of lines of the catalogue in 1600-2000 keV, and a model without them.
+FAINT = (1661.0, 1729.6, 1757.5, 1838.4, 1847.4, 1919.0)
+SEEN = line_model([(1779.0, 3000.0, (1770.0, 1790.0))], k=200.0)
+HERE = (1805.0, 1812.0)
+EDGES = np.arange(1600.0, 2001.0, 5.0)
+
+
+def faint_data(counts, seed, mask=((1790.0, 1825.0),)):
+    """A spectrum with lines below detection of some counts."""
+    there = [(e, n, (e - 4, e + 4)) for e, n in zip(FAINT, counts, strict=True)]
+    truth = line_model([(1779.0, 3000.0, (1770.0, 1790.0)), *there], k=200.0)
+    return simulated_spectrum(truth, EDGES, np.random.default_rng(seed), mask)
+
+
+def amount(fit, method="sideband", bins=None, **options):
+    """Counts of a template's first component, and their error."""
+    axis = histpy.Axis(fit.spectrum.edges * u.keV, label="Em")
+    events = open_events(make_histogram([axis], fit.spectrum.counts))
+    if method != "components":
+        options |= {"sidebands": ((1700.0, 1770.0), (1825.0, 1950.0))}
+    chosen = TemplateOptions(method=method, energy_edges=bins, validate=False, **options)
+    template = make_template(plan_for_fit(events, fit, HERE, chosen), fit)
+    return template.counts[template.labels[0]], template.covariance[0, 0] ** 0.5, template
+
+
+@pytest.mark.parametrize("method", ["sideband", "interpolated", "components"])
+@pytest.mark.parametrize("bins", [None, (1805.0, 1808.0, 1812.0)])
+def test_faint_lines_are_in_every_methods_amount_and_error(method, bins):
+    plain = fit_spectrum(SEEN, faint_data([110.0] * 6, seed=8))
+    assert not plain.systematic
+    faint = marginalise_faint(plain, True, HERE)
+    before, after = (fit.expected_counts(HERE) for fit in (plain, faint))
+    assert after.values[0] < before.values[0] - 0.5 * before.errors[0]
+    (count, error, _), (other, wider, template) = (amount(x, method, bins) for x in (plain, faint))
+    assert other < count and wider > 1.02 * error
+    if method == "sideband":  # whose own noise comes on top
+        assert wider > after.total_error
+        return
+    assert (other, wider) == pytest.approx((after.values.sum(), after.total_error), rel=1e-3)
+    if bins:
+        part = faint.expected_counts((1805.0, 1808.0))
+        found = [x[0] for x in template.energy_counts(template.labels[0])]
+        assert found == pytest.approx([part.values.sum(), part.total_error], rel=1e-3)
+
+
+def test_errors_through_a_fit_with_faint_lines():
+    """Against matrices of all that varies: noise in each bin, and the faint lines' counts."""
+    expected = line_model(
+        [(1779.0, 3000.0, (1770.0, 1790.0)), (1838.4, 60.0, (1834.0, 1842.0))], k=200.0
+    )
+    counts = expected.bind(EDGES).counts(expected.values)
+    data = EnergySpectrum(EDGES, counts).with_mask([(1790.0, 1825.0)])
+    fit = marginalise_faint(fit_spectrum(SEEN, data), [], HERE)
+    used, mu = data.used, fit.expected
+    jac = np.where(used, fit.bin_jacobian[fit.columns], 0.0)
+    n_faint = len(fit.model.faint)
+    # a Gaussian prior of the posterior's mean that gives its covariance
+    own = fit.covariance_parts[1].T @ jac
+    precision = np.linalg.inv(fit.covariance[-n_faint:, -n_faint:]) - own / mu @ own.T
+    source = SourceAmounts(fit.model, fit.theta, EDGES, HERE).counts_and_jacobian(fit.theta)
+    source = source[1].sum(axis=0)
+    direct = np.zeros((2, data.n_bins))
+    direct[0, 46:49], direct[1, 25:28] = 0.3, 0.3  # around lines
+    slope = source - direct @ fit.bin_jacobian.T
+    found, response = _propagated(fit, slope, direct)
+    estimate = direct + slope[:, fit.columns] @ fit.covariance @ (jac / mu)
+    np.testing.assert_allclose(response, estimate, rtol=1e-6, atol=1e-12)
+    off = estimate @ jac[-n_faint:].T - source[fit.columns][-n_faint:]
+    true = (estimate * mu) @ estimate.T + off @ np.linalg.inv(precision) @ off.T
+    # the fit's covariance is of the observed information
+    np.testing.assert_allclose(found, true, rtol=0.02)
+
+
+def test_no_variance_is_negative():
+    """Where a line may as well be there as not its counts vary by more than noise alone."""
+    fit = marginalise_faint(fit_spectrum(SEEN, faint_data([0, 200.0, 0, 0, 0, 0], 9)), [], HERE)
+    noise, response, of_faint = fit.covariance_parts
+    jac = fit.bin_jacobian[fit.columns]
+    np.testing.assert_allclose(noise + response @ of_faint @ response.T, fit.covariance)
+    own = np.where(fit.spectrum.used, response.T @ jac, 0.0)
+    assert np.linalg.eigvals(of_faint @ (own / fit.expected) @ own.T).real.max() > 2.0
+    for weights in own / fit.expected:
+        direct = np.outer([-1.0, 1.0], weights)
+        slope = np.outer([3.0, 0.5], -weights @ fit.bin_jacobian.T)
+        assert np.linalg.eigvalsh(_propagated(fit, slope, direct)[0]).min() > -1e-9
+
+
+def test_faint_lines_in_the_source_range_are_counted_to_the_continuum():
+    """No line of the fit lends them a distribution, and none is missed."""
+    alone = line_model([], k=200.0)
+    rng = np.random.default_rng(6)
+    data = simulated_spectrum(line_model([(1808.5, 60.0, HERE)], k=200.0), EDGES, rng)
+    plain = fit_spectrum(alone, data)
+    faint = marginalise_faint(plain, [1808.5], HERE)
+    inside = faint.expected_counts(HERE)
+    assert inside.labels == ("continuum", "lines") and inside.values[1] > 2.0
+    counts, error, template = amount(faint, "components")
+    assert template.labels == ("continuum",)
+    assert (counts, error) == pytest.approx((inside.values.sum(), inside.total_error), rel=1e-6)

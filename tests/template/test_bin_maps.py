@@ -119,6 +119,23 @@ def test_a_time_axis_before_em(trial):
     np.testing.assert_allclose(ours, summed.project("Em")[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("edges", [[LOW, 1808.0, HIGH], [LOW, 1806.0, 1808.0, 1810.0, HIGH]])
+@pytest.mark.parametrize("method", ["components", "interpolated", "sideband"])
+def test_a_spectrum_without_other_axes(trial, method, edges):
+    spectrum = trial.events.project("Em")
+    plugin = LineBackgroundLike("alone", spectrum)
+    plugin.set_mask((1790, 1825))
+    options = METHODS["sideband"] if method == "sideband" else {"method": method}
+    template = plugin.background_template(
+        trial.fit, SOURCE_RANGE, line_ratio=RATIO, energy_edges=edges, **options
+    )
+    assert template.event_axes.labels == ("Em",)
+    for label, part in template.components.items():
+        ours = np.asarray(part.contents)
+        np.testing.assert_allclose(ours, template.energy_counts(label)[0], rtol=1e-9)
+        assert np.all(ours > 0)
+
+
 def test_sky_and_observed_with_bins(bright):
     """The sky is taken out of the slices, and its norm is fitted on the bins."""
     edges = [1805.0, 1808.0, 1812.0]

@@ -13,6 +13,7 @@ from templates import rebuilt
 
 from cosi_linebkg_plugin.app.simulation import DEMO_LINE_RATIO
 from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.lines.faint import marginalise_faint
 from cosi_linebkg_plugin.template.following import FollowedAmounts
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
@@ -177,3 +178,10 @@ def test_a_template_made_with_a_sky_cannot_follow(case):
     with_sky = replace(case.fit, offset=np.ones(case.edges.size - 1))
     with pytest.raises(TemplateError, match="made with sky= cannot follow"):
         FollowedAmounts(rebuilt(template, fit=with_sky), case.plugin)
+
+
+def test_a_template_whose_fit_has_faint_lines_cannot_follow(case):
+    template = case.template()
+    other = rebuilt(template, fit=marginalise_faint(template.fit, True))
+    with pytest.raises(TemplateError, match="faint lines cannot follow"):
+        FollowedAmounts(other, case.plugin)

@@ -10,6 +10,7 @@ from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.axes import source_axis
 from cosi_linebkg_plugin.histograms.write import make_histogram
+from cosi_linebkg_plugin.lines.faint import marginalise_faint
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -30,6 +31,18 @@ def test_sky_takes_the_sources_own_photons_out(bright):
     truth = bright.simulation.expected_continuum(*SOURCE_RANGE).sum()
     spectral = clean.fit.expected_counts(SOURCE_RANGE)
     assert abs(spectral.values[0] - truth) < 4.5 * spectral.errors[0]
+
+
+def test_faint_lines_are_marginalised_beside_the_sky(bright):
+    fit = marginalise_faint(bright.fit, True, SOURCE_RANGE)
+    sky = dict(l_cut=4, sky=(bright.sky, bright.sky_in_range), observed=bright.observed)
+    plain, clean = (
+        bright.plugin.background_template(x, SOURCE_RANGE, line_ratio=RATIO, **sky)
+        for x in (bright.fit, fit)
+    )
+    assert clean.fit.faint.lines == fit.faint.lines and clean.fit.offset is not None
+    assert clean.fit.faint.after != fit.faint.after
+    assert clean.record.sky_norm[0] == pytest.approx(plain.record.sky_norm[0], abs=0.01)
 
 
 def test_a_line_ratio_counts_beside_sky(bright):

@@ -6,14 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from spectra import line_model, simulated_spectrum
 from trials import RATIO, Trial
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import resolved_lines, simulated_events
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE, simulate
 from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.histograms.axis import EventAxes, EventAxis
 from cosi_linebkg_plugin.histograms.write import make_histogram
+from cosi_linebkg_plugin.lines.faint import marginalise_faint
+from cosi_linebkg_plugin.spectrum.components import Parameter
 from cosi_linebkg_plugin.template.options import TemplateOptions
 from cosi_linebkg_plugin.template.plan import plan_for_fit
 from cosi_linebkg_plugin.template.steps import make_recipe
@@ -63,6 +67,27 @@ def test_a_refit_does_not_know_what_it_predicts(trial):
     other = replace(trial.fit, spectrum=replace(trial.fit.spectrum, counts=counts))
     again = refit_without(other, (1838.4, 1843.4), SOURCE_RANGE)
     assert_allclose(again.theta, fit.theta, rtol=1e-9)
+
+
+def test_faint_lines_are_marginalised_in_each_refit():
+    """Anew, and without a hold on the width of a line that nothing sees, which they share."""
+    edges = np.arange(1600.0, 2001.0, 5.0)
+    model = line_model([(1700.0, 2000.0, (1690.0, 1710.0)), (1850.0, 2000.0, (1840.0, 1860.0))])
+    own = Parameter("sigma_own", 3.0, "keV", 0.1, 50.0)
+    last = replace(model.components[2], slots=(6, 7, 8))
+    model = replace(
+        model,
+        parameters=(*model.parameters, own),
+        components=(*model.components[:2], last),
+        links={},
+    )
+    data = simulated_spectrum(model, edges, np.random.default_rng(1), [(1790.0, 1825.0)])
+    fit = marginalise_faint(fit_spectrum(model, data), True)
+    other = refit_without(fit, (1900.0, 1910.0), (1838.0, 1862.0))
+    assert other.valid and other.faint.lines == fit.faint.lines
+    assert 0 < len(other.model.faint) < len(fit.model.faint)
+    assert other.values["sigma_own"] == fit.values["sigma_own"]
+    assert not other.parameters["sigma_own"].free
 
 
 def test_a_line_that_the_mask_hides_keeps_its_values(trial):
