@@ -440,11 +440,10 @@ def simulate(
         "continuum": partial(_continuum_spectrum, exposure_scale, continuum),
         "lines": partial(_line_spectrum, table * [1.0, exposure_scale], tail),
     }
-    components: dict[str, _Component | _Mixture] = {}
-    components.update(_background(spectra, ridges, slices, phi_edges, nside, time, course))
+    grid = slices, phi_edges, nside, time
+    components: dict[str, _Component | _Mixture] = {**_background(spectra, ridges, *grid, course)}
     moving = _by_velocity(directions, sky_velocity)
     for name, law in _sky_spectra(exposure_scale * sky_counts, tail, sky_line).items():
-        grid = slices, phi_edges, nside, time
         components[name] = _sky_component(law, moving, sky_line.energy, *grid)
     events = {name: part.draw(slices, rng) for name, part in components.items()}
     shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, hp.nside2npix(nside))
