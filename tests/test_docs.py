@@ -49,6 +49,7 @@ def test_configuration_runs_and_writes_what_is_said(folder, capsys):
     of_the_demo = {"events.hdf5", "config.yaml", "phi_truth.png"}
     of_options = {"filter_scores.png", "posterior.png", "predictive.png", "fit_interrupted.json"}
     of_options |= {"background_threemlfit.hdf5", "energies.png", "phi_energy.png"}
+    of_options |= {"light_curve.png"}
     assert named - written == of_the_demo | of_options
 
 

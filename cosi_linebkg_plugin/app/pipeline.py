@@ -582,6 +582,7 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
         spheres = "PsiChi" in axes and not partial_sky(plan.axes["PsiChi"])
         figures += ["maps.png"] if spheres else []
         figures += ["weights.png"]
+        figures += ["light_curve.png"] if plan.options.norms else []
         figures += ["filter_scores.png"] if plan.options.chooses_filter else []
         figures += ["control.png"] if plan.options.validate else []
     if config.engine == "bayesian":
@@ -640,30 +641,7 @@ def _figures(
 
     figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
     if template is not None:
-        from ..show.energy import plot_energies, plot_phi_against_energy
-        from ..show.figure import sum_to
-        from ..show.maps import plot_maps
-        from ..show.template import plot_filter_scores, plot_projection, plot_weights
-        from ..template.axes import partial_sky
-
-        axes = template.event_axes
-        seen = None if observed is None else template.counts_on_axes(observed)
-        if "Phi" in axes.labels:
-            along = None if seen is None else sum_to(seen, [str(x) for x in axes.labels], "Phi")
-            figures["phi"] = plot_projection(template, "Phi", observed=along)
-        if template.several_bins:
-            figures["energies"] = plot_energies(template, observed=seen)
-            if "Phi" in axes.labels:
-                figures["phi_energy"] = plot_phi_against_energy(template, observed=seen)
-        if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
-            figures["maps"] = plot_maps(template, observed=observed)
-        figures["weights"] = plot_weights(template)
-        if template.record.filter_scores:
-            figures["filter_scores"] = plot_filter_scores(template)
-        if template.control_ranges is not None and template.control_ranges.ranges:
-            from ..show.control import plot_control_ranges
-
-            figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
+        figures |= _template_figures(template, observed)
     if fit.samples is not None:
         from ..show.posterior import has_corner, plot_corner, plot_predictive
 
@@ -671,4 +649,40 @@ def _figures(
         if has_corner():
             figures["posterior"] = plot_corner(fit, source_range=source_range)
         figures["predictive"] = plot_predictive(fit)
+    return figures
+
+
+def _template_figures(
+    template: BackgroundTemplate, observed: EventHistogram | None
+) -> dict[str, Figure]:
+    """The figures of a template, in the order of the report."""
+    from ..show.energy import plot_energies, plot_phi_against_energy
+    from ..show.figure import sum_to
+    from ..show.maps import plot_maps
+    from ..show.template import plot_filter_scores, plot_projection, plot_weights
+    from ..template.axes import partial_sky
+
+    figures: dict[str, Figure] = {}
+    axes = template.event_axes
+    seen = None if observed is None else template.counts_on_axes(observed)
+    if "Phi" in axes.labels:
+        along = None if seen is None else sum_to(seen, [str(x) for x in axes.labels], "Phi")
+        figures["phi"] = plot_projection(template, "Phi", observed=along)
+    if template.several_bins:
+        figures["energies"] = plot_energies(template, observed=seen)
+        if "Phi" in axes.labels:
+            figures["phi_energy"] = plot_phi_against_energy(template, observed=seen)
+    if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
+        figures["maps"] = plot_maps(template, observed=observed)
+    figures["weights"] = plot_weights(template)
+    if template.record.time_course is not None:
+        from ..show.lightcurve import plot_light_curve
+
+        figures["light_curve"] = plot_light_curve(template)
+    if template.record.filter_scores:
+        figures["filter_scores"] = plot_filter_scores(template)
+    if template.control_ranges is not None and template.control_ranges.ranges:
+        from ..show.control import plot_control_ranges
+
+        figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
     return figures

@@ -22,9 +22,8 @@ The truth is known: the expected counts of each component in any energy range. A
 * **Time.** The continuum varies slowly, the lines build up as activation does, the sky is steady.
 
 A component (of a sky with velocities: the directions of one velocity) is thus spectrum x Phi
-distribution x pattern x time, and is drawn factor by factor: a
-Poisson number per (slice, Phi bin), then pixels and times. In law that is an independent Poisson
-number in every cell.
+distribution x pattern x time, and is drawn factor by factor: a Poisson number per (slice, Phi bin),
+then pixels and times. In law that is an independent Poisson number in every cell.
 """
 
 from __future__ import annotations
@@ -165,8 +164,15 @@ _PATTERNS = {
     "lines": ((0.45, -0.40, 0.25), ((250.0, -35.0), (300.0, 10.0), (60.0, 20.0))),
 }
 
-# Rate = 1 + amplitude * (a sine over the live time, or exp(-t / (live time / 4))).
-_CONTINUUM_SWING, _LINE_BUILD_UP = 0.15, -0.4
+
+class DemoCourse(NamedTuple):
+    """Amplitudes of rates in time, relative to 1."""
+
+    swing: float  # of the continuum, times a sine over the live time
+    build_up: float  # of the lines, times exp(-t / (live time / 4))
+
+
+DEMO_COURSE = DemoCourse(0.15, -0.4)
 
 
 def _demo_sky() -> Array:
@@ -377,6 +383,7 @@ def simulate(
     sky_velocity: ArrayLike | None = None,
     sky_line: SkyLine = DEMO_SKY_LINE,
     ridges: Sequence[Ridge] = DEMO_RIDGES,
+    course: DemoCourse = DEMO_COURSE,
 ) -> Simulation:
     """Draw a DC3-like data set; the module's docstring says what it assumes.
 
@@ -394,9 +401,8 @@ def simulate(
     n_time : int, optional
         Number of equal bins of a Time axis. Default: no such axis.
     sky_counts : float
-        Expected sky events in the full-energy line, all energies, in three months; a third as
-        many come on top with less energy. The default is a seventh of what the published DC3
-        spectrum holds (about 35,600), and some 15 % of the background in 1805-1812 keV.
+        Expected sky events in the full-energy line in three months; a third as many come on top
+        with less energy. DC3's spectrum holds about 35,600; the default is a seventh of that.
     exposure_scale : float
         Factor on the live time, and with it on all expected counts.
     line_tail : bool
@@ -409,6 +415,8 @@ def simulate(
     sky_velocity : array_like, shape (n_directions,), km/s, optional
         Radial velocity of each direction of `sky`, away from us above 0, like `DEMO_VELOCITY`: its
         energies are those at rest less ``sky_line.energy * velocity / c``. Default: at rest.
+    course : DemoCourse
+        How continuum and lines vary in time; both amplitudes between -1 and 1.
 
     Raises
     ------
@@ -432,11 +440,10 @@ def simulate(
         "continuum": partial(_continuum_spectrum, exposure_scale, continuum),
         "lines": partial(_line_spectrum, table * [1.0, exposure_scale], tail),
     }
-    components: dict[str, _Component | _Mixture] = {}
-    components.update(_background(spectra, ridges, slices, phi_edges, nside, time))
+    grid = slices, phi_edges, nside, time
+    components: dict[str, _Component | _Mixture] = {**_background(spectra, ridges, *grid, course)}
     moving = _by_velocity(directions, sky_velocity)
     for name, law in _sky_spectra(exposure_scale * sky_counts, tail, sky_line).items():
-        grid = slices, phi_edges, nside, time
         components[name] = _sky_component(law, moving, sky_line.energy, *grid)
     events = {name: part.draw(slices, rng) for name, part in components.items()}
     shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, hp.nside2npix(nside))
@@ -544,11 +551,14 @@ def _background(
     phi_edges: Array,
     nside: int,
     time: Array,
+    course: DemoCourse,
 ) -> dict[str, _Component]:
     """Continuum and lines, each with its own course of time."""
+    if not (abs(course.swing) < 1 and abs(course.build_up) < 1):
+        raise LineBackgroundError(f"The amplitudes of course must be between -1 and 1: {course}.")
     courses = {
-        "continuum": time + _CONTINUUM_SWING / (2 * np.pi) * (1 - np.cos(2 * np.pi * time)),
-        "lines": time - 0.25 * _LINE_BUILD_UP * np.exp(-4 * time),
+        "continuum": time + course.swing / (2 * np.pi) * (1 - np.cos(2 * np.pi * time)),
+        "lines": time - 0.25 * course.build_up * np.exp(-4 * time),
     }
     return {
         name: _Component(

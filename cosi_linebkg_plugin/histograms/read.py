@@ -292,6 +292,22 @@ class EventHistogram:
     def _along(self) -> dict[tuple[str, int], NDArray[np.float64]]:
         return {}
 
+    def counts_along(self, label: str) -> NDArray[np.float64]:
+        """Counts along an axis and the energy, shape (n_bins, n_em), read once and kept."""
+        if label not in self._spectra_along:
+            self.energy_counts()  # refuses impossible contents
+            axis = self.labels.index(label)
+            total = np.zeros((self.axes[label].nbins, self.energy_edges.size - 1))
+            for part in self._parts:
+                with part.open() as (contents, _):
+                    contents.add_along(axis, total)
+            self._spectra_along[label] = read_only(total)
+        return self._spectra_along[label]
+
+    @cached_property
+    def _spectra_along(self) -> dict[str, NDArray[np.float64]]:
+        return {}
+
     @cached_property
     def livetime(self) -> Livetime | None:
         """The livetime that the events' files hold, if it can be told; see `livetime_of_sum`."""

@@ -216,6 +216,23 @@ class SparseContents:
             if products is not None:
                 add_sparse(layout, rows, data, *products, starts)
 
+    def add_along(self, axis: int, out: Floats) -> None:
+        """Add the counts along an axis and the energy to `out`, shape (n_bins, n_energies)."""
+        layout = self.layout
+        axes = tuple(dict.fromkeys((axis, layout.energy_axis, *layout.overflow_axes)))
+        for whole in self._blocks():
+            for start in range(whole.start, whole.stop, BLOCK):
+                block = slice(start, min(start + BLOCK, whole.stop))
+                rows = self._rows(axes, block)
+                inside = np.ones(block.stop - block.start, bool)
+                bins = {}
+                for a, row in rows.items():
+                    bins[a] = row.astype(np.int64) - layout.offsets[a]
+                    inside &= (bins[a] >= 0) & (bins[a] < layout.n_bins[a])
+                flat = (bins[axis] * layout.n_energies + bins[layout.energy_axis])[inside]
+                data = np.asarray(self.data[block], float)[inside]
+                out += np.bincount(flat, data, minlength=out.size).reshape(out.shape)
+
     @property
     def _on_disk(self) -> bool:
         return not isinstance(self.coords, np.ndarray)
@@ -297,6 +314,14 @@ class DenseContents:
                 block = self._read(where)
                 for rows, cells in sums:
                     cells[target] += dense_sums(block, layout.energy_axis, rows[:, energies])
+
+    def add_along(self, axis: int, out: Floats) -> None:
+        """Add the counts along an axis and the energy to `out`, shape (n_bins, n_energies)."""
+        energy = self.layout.energy_axis
+        others = tuple(a for a in self.layout.other_axes if a != axis)
+        for where in self._blocks():
+            part = self._read(where).sum(axis=others, dtype=float)
+            out[where[axis], where[energy]] += part if axis < energy else part.T
 
     def _blocks(self) -> Iterator[tuple[slice, ...]]:
         """Blocks of whole chunks, grown from the last axis, as slices of bins per axis."""

@@ -57,6 +57,10 @@ CAPTIONS = {
         "The template over the directions of the scattered photons, summed over other axes, and "
         "each component on a scale of its own; beside observed counts it is drawn at their total."
     ),
+    "light_curve": (
+        "Rate of each component over its mean, by time, from the spectra of the time bins with the "
+        "shapes of the total fit held; the errors are those of each bin's share."
+    ),
     "weights": "Weights of the energy slices that make up the template.",
     "filter_scores": (
         "Choice of the filter: log-likelihood of half of the counts under a template of the other "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..consumers.rates import forbidden_norm
 from ..errors import FitError, TemplateError
 from ..spectrum.statistic import log_likelihood
 
@@ -221,6 +223,37 @@ def fit_component_norms(
         exact = np.where(variances == 0, (1e-6 * np.maximum(mean[:k], 1.0)) ** 2, 0.0)
         precision[block] = np.linalg.inv((covariance + np.diag(exact))[block])
     return fit_poisson_norms(observed, [*shapes, *skies], labels, mean=mean, precision=precision)
+
+
+def norm_in_counts(label: str, norm: Any, livetime: float | None) -> float:
+    """A norm as counts.
+
+    Parameters
+    ----------
+    label : str
+        Of its component; named in messages.
+    norm : Quantity or float
+        A rate, or a bare number: the counts.
+    livetime : float or None, s
+    """
+    import astropy.units as u
+
+    if isinstance(norm, u.Quantity) and norm.unit != u.dimensionless_unscaled:
+        if livetime is None:
+            raise TemplateError(
+                f"The norm of {label!r} is given as a rate ({norm}), but the template has no "
+                "livetime; make it with livetime=, or give counts."
+            )
+        try:
+            norm = norm.to_value(u.Hz) * livetime
+        except u.UnitConversionError:
+            raise TemplateError(
+                f"The norm of {label!r} must be a rate or a number of counts, got {norm}."
+            ) from None
+    value = float(norm)
+    if not (np.isfinite(value) and value >= 0):
+        raise forbidden_norm(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
+    return value
 
 
 def _solve(matrix: NDArray[np.float64], rhs: NDArray[np.float64]) -> NDArray[np.float64]:

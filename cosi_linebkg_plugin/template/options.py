@@ -201,6 +201,16 @@ class TemplateOptions:
         ),
     )
 
+    norms: str | None = field(
+        default=None,
+        metadata=about(
+            "The amounts of continuum and lines in each bin of the Time axis, from its spectrum "
+            'with the shapes of the total fit held ("components").',
+            "choice",
+            choices=("per_time",),
+        ),
+    )
+
     validate: bool = field(
         default=False,
         metadata=about(
@@ -233,7 +243,7 @@ class TemplateOptions:
 
         Options at their defaults are left out. The filter is the one that was chosen.
         """
-        names = ("order", "shift", "reach", "avoid_lines")
+        names = ("order", "shift", "reach", "avoid_lines", "norms")
         given: dict[str, Any] = {name: getattr(self, name) for name in names} | asdict(chosen)
         if self.window is not None:
             given["window"] = list(in_kev(self.window, "window"))
@@ -264,6 +274,7 @@ class TemplateOptions:
                 f"smoothing={self.smoothing!r} {does}, but {self.filter.describe()} is given too; "
                 "leave one of them out."
             )
+        self._check_norms()
         self._check_types()
         if self.sky is not None and self.observed is None:
             raise TemplateError(
@@ -297,6 +308,16 @@ class TemplateOptions:
                 )
         if self.method == AUTO and self.shift:
             raise TemplateError("method='auto' cannot shift; leave out shift=, or name a method.")
+
+    def _check_norms(self) -> None:
+        """Refuse amounts per time bin of what is not taken apart."""
+        if self.norms not in (None, "per_time"):
+            raise TemplateError(f"norms must be 'per_time' or nothing, got {self.norms!r}.")
+        if self.norms and self.method != METHODS[0]:
+            raise TemplateError(
+                "norms='per_time' takes continuum and lines apart, which method="
+                f"{self.method!r} does not; use method='components'."
+            )
 
     def _check_types(self) -> None:
         for name in ("shift", "validate", "avoid_lines"):

@@ -80,6 +80,25 @@ def cut_maps(
     return Parts(out, np.array(rows), np.array(shares), np.array(noise), np.array(inside))
 
 
+def covariance_of_groups(covariance: Array, rows: NDArray[np.int64], inside: Array) -> Array:
+    """Covariance of parts, from that of the counts in each bin of the axis.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (n_labels * n_bins, n_labels * n_bins)
+        Infinite variances make those of the parts infinite.
+    rows, inside : ndarray, shapes (n_parts,) and (n_parts, n_bins)
+        As of `Parts`.
+    """
+    members = np.zeros((rows.size, len(covariance) // inside.shape[1], inside.shape[1]))
+    members[np.arange(rows.size), rows] = inside
+    sums = members.reshape(rows.size, -1)
+    unknown = sums @ np.isinf(np.diag(covariance)) > 0
+    out: Array = sums @ np.where(np.isinf(covariance), 0.0, covariance) @ sums.T
+    out[np.diag_indices_from(out)] = np.where(unknown, np.inf, np.diag(out))
+    return out
+
+
 def split_covariance(
     covariance: Array, rows: NDArray[np.int64], shares: Array, noise: Array
 ) -> Array:

@@ -183,6 +183,8 @@ def check_template(
     selected = _select_bins(edges, used, (low, high), options)
     place = target_axes(events, low, high, options.like, options.energy_edges)
     _check_axes(events, options)
+    if options.norms:
+        _check_times(events, place)
     _check_enough(events, int(selected.sum()), options)
     livetime, livetime_from = _in_seconds(options.livetime), ""
     if livetime is None and events.livetime is not None:
@@ -247,6 +249,26 @@ def _check_axes(events: EventHistogram, options: TemplateOptions) -> None:
     if options.shift and "Phi" not in events.labels:
         raise TemplateError(
             f"shift= moves features along Phi, which the events do not have; their axes are {axes}."
+        )
+
+
+def _check_times(events: EventHistogram, place: Place) -> None:
+    """Refuse amounts per time bin where there are no such bins."""
+    if "Time" not in events.labels:
+        raise TemplateError(
+            "norms='per_time' needs a Time axis, which the events do not have; their axes are "
+            f"{', '.join(map(str, events.labels))}. Bin them with one, or leave norms= out."
+        )
+    if events.axes["Time"].nbins < 2:
+        raise TemplateError(
+            "norms='per_time' needs two or more bins of Time, but the events have 1; bin them "
+            "finer, or leave norms= out."
+        )
+    if place.edges.size > 2:
+        raise TemplateError(
+            "norms='per_time' gives amounts for the whole source range, but the template would "
+            f"have {place.edges.size - 1} energy bins there; leave out energy_edges= (or give "
+            "like= with one bin), or leave norms= out."
         )
 
 

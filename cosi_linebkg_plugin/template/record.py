@@ -11,6 +11,7 @@ from ..io.guard import listed
 from .amounts import LineRatio
 from .control import ControlRanges
 from .options import TemplateOptions
+from .per_time import TimeCourse
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class Record:
     measured_percent : float
         Systematic error of the first component that control ranges measured, where the errors of
         the counts include it: it is larger than that of the spectral fit.
+    time_course : TimeCourse or None
+        Of ``norms="per_time"``.
     notes : tuple of str
     """
 
@@ -112,6 +115,7 @@ class Record:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     control: ControlRanges | None = None
     measured_percent: float = 0.0
+    time_course: TimeCourse | None = None
     notes: tuple[str, ...] = ()
 
     def to_details(self) -> dict[str, Any]:
@@ -127,6 +131,8 @@ class Record:
             details["order"] = self.order
         if self.control is not None:
             details["control_ranges"] = self.control.to_dict()
+        if self.time_course is not None:
+            details["time_course"] = self.time_course.to_dict()
         rest: dict[str, Any] = {
             name: [asdict(score) for score in getattr(self, name)]
             for name in ("filter_scores", "method_scores")
@@ -192,6 +198,9 @@ class Record:
             ),
             measured_percent=checks.number(
                 details.get("measured_percent", 0.0), "measured_percent", 0.0
+            ),
+            time_course=(
+                TimeCourse.from_dict(details["time_course"]) if "time_course" in details else None
             ),
             notes=tuple(checks.text(note, "a note") for note in notes),
         )

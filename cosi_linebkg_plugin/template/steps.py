@@ -21,13 +21,14 @@ from .amounts import (
     source_amounts,
 )
 from .filters import Filter
+from .per_time import TimeCourse, TimeSpectra, fit_time_course
 from .plan import TemplatePlan
 from .products import filter_product, pairs_of, pixel_axis, slice_correlations
 from .record import FilterScore, MethodScore, Record
 from .smoothing import choose_filter, filter_sums
 from .sums import Shifts, phi_shifts, sum_slices
 from .template import BackgroundTemplate
-from .weights import SliceWeights, slice_weights
+from .weights import SliceWeights, component_table, slice_weights
 
 Array = NDArray[np.float64]
 
@@ -100,6 +101,8 @@ class FilteredMaps:
         Largest relative change of the total of a slice that they were pooled with.
     products : dict of (label, label) to map
         Covariances of the cells of two maps.
+    course : TimeCourse or None
+        Which the totals of time bins follow.
     """
 
     maps: dict[str, tuple[Array, Array]]
@@ -107,6 +110,7 @@ class FilteredMaps:
     n_pooled: int
     moved: float
     products: dict[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
+    course: TimeCourse | None = None
 
 
 def filtered_maps(
@@ -123,7 +127,43 @@ def filtered_maps(
     sums, variances, products = sum_slices(plan.events, rows, shifts, pairs_of(len(rows)))
     if plan.sky is not None and sky_norm:
         sums -= sky_norm * sum_slices(plan.sky, rows, shifts)[0]
-    return maps_of_sums(plan, recipe, sums, variances, products, progress)
+    filtered = maps_of_sums(plan, recipe, sums, variances, products, progress)
+    return on_course(plan, recipe, filtered, sky_norm)
+
+
+def on_course(
+    plan: TemplatePlan, recipe: Recipe, filtered: FilteredMaps, sky_norm: float = 0.0
+) -> FilteredMaps:
+    """With ``norms="per_time"``, maps whose time bins hold what the spectra of these say; in place.
+
+    Parameters
+    ----------
+    sky_norm : float
+        Norm of the plan's sky, which is known in the spectra.
+    """
+    if plan.options.norms is None:
+        return filtered
+    labels, table, _ = component_table(plan, recipe.fit)
+    counts, selected = plan.events.counts_along("Time"), plan.selected
+    known = np.zeros_like(counts)
+    if plan.sky is not None and sky_norm:
+        known = sky_norm * plan.sky.counts_along("Time")
+    edges = np.asarray(plan.events.axes["Time"].edges, dtype=float)
+    live = counts.sum(axis=1) > 0
+    spectra = TimeSpectra(counts[:, selected], table[:, selected], known[:, selected], edges, live)
+    course = fit_time_course(spectra, labels)
+    position = plan.axes.labels.index("Time")
+    others = tuple(i for i in range(len(plan.axes)) if i != position)
+    factors = {}
+    for label, (contents, variances) in filtered.maps.items():
+        own = contents.sum(axis=others)
+        wanted = course.shares[labels.index(label)] * own.sum()
+        factors[label] = np.expand_dims(wanted / np.where(own > 0, own, 1.0), others)
+        contents *= factors[label]
+        variances *= factors[label] ** 2
+    for (a, b), product in filtered.products.items():
+        product *= factors[a] * factors[b]
+    return replace(filtered, course=course)
 
 
 def maps_of_sums(
@@ -223,7 +263,8 @@ def assemble(
         systematic_percent=100.0 * fit.systematic if systematic else 0.0,
         livetime_from=plan.livetime_from,
         recipe=plan.options.recipe(recipe.filter),
-        notes=tuple(notes),
+        time_course=filtered.course,
+        notes=(*notes, *(filtered.course.notes() if filtered.course else ())),
     )
     return BackgroundTemplate(
         plan.axes,

@@ -27,10 +27,10 @@ from ..spectrum.axis import overlapping_bins
 from .axes import counts_on_axes
 from .energy_bins import EnergyBins
 from .file import FORMATS, format_of, read_energy_bins, read_maps, read_range, write_energy_bins
-from .norms import NormFit, fit_component_norms
+from .norms import NormFit, fit_component_norms, norm_in_counts
 from .notes import of_control_ranges
 from .options import METHODS
-from .parts import cut_maps, groups_of, split_covariance
+from .parts import covariance_of_groups, cut_maps, groups_of, split_covariance
 from .products import Products, cut_products, variance_of_sum
 from .record import Record
 from .stored import read_products, write_products
@@ -256,30 +256,8 @@ class BackgroundTemplate:
                 raise TemplateError(
                     f"The template has no component {label!r}; it has {', '.join(self.labels)}."
                 )
-            new[label] = self._norm_in_counts(label, norm)
+            new[label] = norm_in_counts(label, norm, self.livetime)
         self._counts = new
-
-    def _norm_in_counts(self, label: str, norm: Any) -> float:
-        import astropy.units as u
-
-        if isinstance(norm, u.Quantity) and norm.unit != u.dimensionless_unscaled:
-            if self.livetime is None:
-                raise TemplateError(
-                    f"The norm of {label!r} is given as a rate ({norm}), but the template has no "
-                    "livetime; make it with livetime=, or give counts."
-                )
-            try:
-                norm = norm.to_value(u.Hz) * self.livetime
-            except u.UnitConversionError:
-                raise TemplateError(
-                    f"The norm of {label!r} must be a rate or a number of counts, got {norm}."
-                ) from None
-        value = float(norm)
-        if not (np.isfinite(value) and value >= 0):
-            from ..consumers.rates import forbidden_norm
-
-            raise forbidden_norm(f"The norm of {label!r} must be finite and >= 0, got {value:g}.")
-        return value
 
     def fit_norms(
         self, observed: Any, *, sky: Sequence[Any] = (), constrain: bool = False
@@ -399,9 +377,12 @@ class BackgroundTemplate:
         Returns
         -------
         counts, errors : ndarray, shape (n_bins of the axis,)
-            The errors are those of the slices' counts (sumw2), without the norm's.
+            The errors are those of the slices' counts (sumw2), without the norm's; along Time with
+            ``norms="per_time"`` those of the spectra's shares.
         """
         position = self._axis_position(axis)
+        if axis == "Time" and self._record.time_course is not None and not self._record.split:
+            return self._record.time_course.project(self.labels, self._counts, label)
         others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
         maps = [self._scaled(name, self._counts[name])[0] for name in chosen]
@@ -428,6 +409,23 @@ class BackgroundTemplate:
                 "what is split along Em and other axes is split along Em first."
             )
         return self.energy_bins
+
+    def time_counts(self) -> tuple[Array, Array]:
+        """Counts of each component in each time bin, with ``norms="per_time"``.
+
+        Returns
+        -------
+        counts : ndarray, shape (n_labels, n_time)
+        covariance : ndarray, shape (n_labels * n_time, n_labels * n_time)
+            That of the counts of all times, and of how they are shared out.
+        """
+        course = self._record.time_course
+        if course is None or self._record.split:
+            raise TemplateError(
+                "Counts per time bin need a template made with norms='per_time', and not split; "
+                "what is split along Time and other axes is split along Time first."
+            )
+        return course.counts(list(self._counts.values()), self._covariance)
 
     def _axis_position(self, axis: str) -> int:
         names = self.event_axes.labels
@@ -478,7 +476,8 @@ class BackgroundTemplate:
         BackgroundTemplate
             With the labels ``<label>_<axis>_<number>``, and as covariance that of the norms
             shared out, plus the noise of the slices, which moves counts between the parts. Along
-            Em it is what the spectrum says of the counts in energy bins.
+            Em, and with ``norms="per_time"`` along Time, it is what spectra say of the counts in
+            their bins.
 
         References
         ----------
@@ -494,6 +493,8 @@ class BackgroundTemplate:
             covariance = self._bins().covariance_of_parts(
                 self._covariance, parts.rows, parts.inside[:, self.bins_inside]
             )
+        elif axis == "Time" and self._record.time_course is not None:
+            covariance = covariance_of_groups(self.time_counts()[1], parts.rows, parts.inside)
         else:
             noise = parts.noise * np.array([self._counts[x] / self._sums[x] for x in own]) ** 2
             covariance = split_covariance(self._covariance, parts.rows, parts.shares, noise)

@@ -20,15 +20,16 @@ from ..io.progress import Progress, say
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from ..spectrum.components import Component, SpectralModel
 from ..units import in_kev
-from .amounts import expected_amounts, source_amounts
+from .amounts import ExpectedAmounts, expected_amounts, source_amounts
 from .axes import partial_sky
 from .comparison import COMPARED_AXES, Projection, project_counts
 from .control import ControlRange, ControlRanges, ShapeTest, measured_amount
 from .extra_error import ExtraError, extra_error
 from .options import TemplateOptions
+from .per_time import TimeCourse
 from .plan import TemplatePlan, plan_for_fit
 from .products import pairs_of, variance_of_sum
-from .steps import Recipe, amounts_of, maps_of_sums
+from .steps import Recipe, amounts_of, maps_of_sums, on_course
 from .sums import phi_shifts, sum_slices
 from .weights import slice_weights
 
@@ -114,7 +115,7 @@ def control_ranges(
     for batch in _batches(plan, trials):
         for trial, sums in zip(batch, _summed(plan, batch, sky_norm), strict=True):
             try:
-                result, parts = _tried(trial, sums)
+                result, parts = _tried(trial, sums, sky_norm)
             except LineBackgroundError as error:
                 skipped.append((*trial.plan.source_range, str(error)))
                 continue
@@ -325,6 +326,7 @@ def _trial(
     """The recipe for a control range, which `fit` does not know."""
     low, high = hidden
     own = plan_for_fit(plan.events, fit, (low, high), _options_for(plan, fit, low, high, recipe))
+    own = replace(own, sky=plan.sky)
     source = source_amounts(own, fit)
     weights = slice_weights(own, fit, source)
     amounts = expected_amounts(own, fit, source, weights.labels, lines_may_hide=False)
@@ -429,13 +431,16 @@ def _rows(trial: Trial) -> Array:
     return np.vstack([own, trial.inside])
 
 
-def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projection]]:
+def _tried(
+    trial: Trial, found: _Sums, sky_norm: float
+) -> tuple[ControlRange, dict[str, Projection]]:
     """The template of a control range against the counts there."""
     recipe, plan = trial.recipe, trial.plan
     weights = replace(recipe.weights, labels=trial.labels, rows=trial.rows)
     filtered = maps_of_sums(
         plan, replace(recipe, weights=weights), found.sums, found.variances, found.products
     )
+    filtered = on_course(plan, recipe, filtered, sky_norm)
     amounts = amounts_of(plan, recipe, filtered.total)
     observed = plan.place(found.observed)
     total, own = float(observed.sum()), sum(amounts.counts[label] for label in trial.labels)
@@ -454,6 +459,8 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
             for label, factor in factors.items():
                 expected += factor * filtered.maps[label][0].sum(axis=others)
             noise = variance_of_sum(filtered.maps, filtered.products, factors, others)
+            if axis.label == "Time" and filtered.course is not None:
+                noise = _noise_of_course(filtered.course, trial, amounts, total / own)
             parts[str(axis.label)] = project_counts(
                 axis, observed.sum(axis=others), expected, noise, expected, NSIDE
             )
@@ -469,6 +476,16 @@ def _tried(trial: Trial, found: _Sums) -> tuple[ControlRange, dict[str, Projecti
         {axis: ShapeTest(p.chi2, p.dof if total > 0 else 0) for axis, p in parts.items()},
     )
     return result, parts if total > 0 else {}  # no counts have no distribution
+
+
+def _noise_of_course(
+    course: TimeCourse, trial: Trial, amounts: ExpectedAmounts, factor: float
+) -> Array:
+    """Variances of the counts in each time bin, from the errors of the spectra's shares."""
+    counts = dict.fromkeys(course.labels, 0.0)
+    counts |= {label: factor * amounts.counts[label] for label in trial.labels}
+    variances: Array = course.project(course.labels, counts, None)[1] ** 2
+    return variances
 
 
 def _event_weight(plan: TemplatePlan, found: _Sums) -> float:

@@ -64,7 +64,7 @@ def slice_weights(
         If the method cannot be used on these bins.
     """
     if plan.options.method == "components":
-        labels, table, tracers = _component_table(plan, fit)
+        labels, table, tracers = component_table(plan, fit)
         expected = np.maximum(table.sum(axis=0), 1e-12)
         terms, others, scale = _separated(
             table, expected, plan.centers, plan.selected, plan.middle, plan.options.order
@@ -100,7 +100,7 @@ def _of_bins(
     return terms, (middles - plan.middle) / scale
 
 
-def _component_table(
+def component_table(
     plan: TemplatePlan, fit: LineBackgroundFit
 ) -> tuple[tuple[str, ...], NDArray[np.float64], tuple[float, ...]]:
     """Labels, expected counts per bin of continuum, tracer lines, other lines; tracers' energies.

@@ -6,6 +6,7 @@ from trials import RATIO
 
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.template.parts import covariance_of_groups, split_covariance
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -39,3 +40,25 @@ def test_split_gives_each_bin_a_norm_with_the_covariance_of_the_spectrum(trial):
     assert both.total_error == pytest.approx(template.total_error, rel=5e-3)
     with pytest.raises(TemplateError, match=r"split along Phi.*split along Em first"):
         template.split("Phi", 20).split("Em")
+
+
+def test_groups_of_bins_have_the_covariance_of_sums():
+    root = np.random.default_rng(1).normal(size=(8, 8))
+    covariance = root @ root.T
+    rows = np.array([0, 0, 1])  # the second component has nothing in its last bins
+    inside = np.array([[1.0, 0, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1]])
+    sums = np.zeros((3, 8))
+    sums[0, [0, 3]] = sums[1, [1, 2]] = sums[2, [4, 7]] = 1.0
+    found = covariance_of_groups(covariance, rows, inside)
+    np.testing.assert_allclose(found, sums @ covariance @ sums.T)
+    covariance[7, 7] = np.inf
+    assert list(np.isinf(np.diag(covariance_of_groups(covariance, rows, inside)))) == [0, 0, 1]
+
+
+def test_noise_of_slices_moves_counts_between_parts_alone():
+    covariance = np.array([[9.0]])
+    parts = split_covariance(
+        covariance, np.zeros(2, int), np.array([0.25, 0.75]), np.array([4.0, 2.0])
+    )
+    np.testing.assert_allclose(parts.sum(), 9.0)
+    assert parts[0, 1] < 9.0 * 0.25 * 0.75

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.template.amounts import LineRatio
 from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
 from cosi_linebkg_plugin.template.extra_error import ExtraError
+from cosi_linebkg_plugin.template.per_time import TimeCourse
 from cosi_linebkg_plugin.template.record import FilterScore, MethodScore, Record
 
 FULL = Record(
@@ -42,6 +44,19 @@ FULL = Record(
         1.8,
     ),
     measured_percent=1.2,
+    time_course=TimeCourse(
+        ("continuum",),
+        np.array([True, False, True]),
+        np.array([0.25, 0.75]),
+        np.array([[1], [2]]),
+        np.array([[0.1], [0.2]]),
+        np.array([[[-0.5], [-0.9]], [[-0.6], [-0.8]]]),
+        np.array([[[100.0]], [[120.0]]]),
+        np.array([2.0]),
+        np.array([18.0, 22.0]),
+        np.array([6.3, 6.3]),
+        20,
+    ),
     notes=("A note.",),
 )
 
