@@ -1,7 +1,8 @@
 """Hostile files: whatever a file holds, the answer is a result or one of our errors.
 
-`pytest tests/robustness/test_hostile.py -m slow` tries more, as many damaged files of each kind as
-HOSTILE_EXAMPLES says (default 100), different ones each time.
+`pytest tests/robustness/test_hostile.py -m slow` tries more, 100 damaged files of each kind, the
+same ones each time; with HOSTILE_EXAMPLES as many as that says, other ones each time. HDF5 itself
+ends the process on one in some fifty thousand (docs/limits.md), which is no fault of the readers.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.histograms.write import write_histogram
 
 EXAMPLES, MANY = 25, int(os.environ.get("HOSTILE_EXAMPLES", 100))
+ALWAYS_THE_SAME = "HOSTILE_EXAMPLES" not in os.environ
 HDF5 = [name for name in READERS if name.endswith(("hdf5", "h5"))]
 
 
@@ -68,9 +70,10 @@ def copy(whole, tmp_path):
 
 
 def examples(n):
-    """Few examples, always the same; or many, other ones each time."""
+    """Examples, always the same unless their number is asked for."""
+    same = ALWAYS_THE_SAME or n == EXAMPLES
     return settings(
-        max_examples=n, deadline=None, derandomize=n == EXAMPLES, database=None,
+        max_examples=n, deadline=None, derandomize=same, database=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
 
