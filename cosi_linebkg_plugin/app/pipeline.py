@@ -288,9 +288,8 @@ def _with_filter(options: TemplateOptions, events: EventHistogram) -> TemplateOp
     from ..template.filters import Filter
 
     given = options.smoothing is not None or options.filter != Filter()
-    counts = events.energy_counts()
     has_directions = "PsiChi" in [str(axis.label) for axis in events.other_axes]
-    if given or not has_directions or np.any(counts != np.round(counts)):
+    if given or not has_directions or not events.has_whole_counts:
         return options
     return replace(options, smoothing="auto")
 

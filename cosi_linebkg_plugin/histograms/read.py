@@ -336,6 +336,12 @@ class EventHistogram:
         changed = replace(part, livetime=livetime, notes=tuple(notes), description=description)
         return EventHistogram((changed,))
 
+    @property
+    def has_whole_counts(self) -> bool:
+        """Whether each energy bin holds a whole number, as events do, which `halves` splits."""
+        counts = self.energy_counts()
+        return bool(np.all(counts == np.round(counts)))
+
     def halves(self, seed: int) -> tuple[EventHistogram, EventHistogram]:
         """Two independent halves of Poisson counts, split at random; whole numbers only."""
         from .slices import halves

@@ -302,8 +302,8 @@ def _check_enough(events: EventHistogram, n_bins: int, options: TemplateOptions)
             "An interpolation needs two or more energy bins outside the source range that are not "
             f"masked, but {n_bins} is left; widen sidebands=, or shorten the mask."
         )
-    counts = events.energy_counts()
-    if options.chooses_filter and np.any(counts != np.round(counts)):
+    if options.chooses_filter and not events.has_whole_counts:
+        counts = events.energy_counts()
         raise TemplateError(
             "smoothing='auto' splits the counts into halves at random, which needs whole numbers, "
             f"but an energy bin holds {counts[counts != np.round(counts)][0]:g}; choose a filter."
