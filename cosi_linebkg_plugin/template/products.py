@@ -34,7 +34,10 @@ def pixel_axis(labels: Sequence[str]) -> int | None:
 
 
 def slice_correlations(
-    variances: Array, products: NDArray[Any], pairs: Sequence[tuple[int, int]], pixels: int | None
+    variances: Sequence[Array] | Array,
+    products: Sequence[NDArray[Any]] | NDArray[Any],
+    pairs: Sequence[tuple[int, int]],
+    pixels: int | None,
 ) -> list[Array]:
     """Correlation of the totals of two components in each slice, before a filter.
 

@@ -341,8 +341,7 @@ class BackgroundTemplate:
     def histogram(self) -> Any:
         """histpy.Histogram of expected counts, the sum at the current norms, with sumw2.
 
-        Its sumw2 knows that continuum and lines come from the same slices and are anticorrelated,
-        but for several energy bins, where it is up to a quarter too large as a standard error.
+        Its sumw2 knows that continuum and lines come from the same slices and are anticorrelated.
         """
         return make_histogram(self.axes, self.expected(), self._variances())
 
