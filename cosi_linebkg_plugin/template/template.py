@@ -357,7 +357,8 @@ class BackgroundTemplate:
     def _variances(self, chosen: Sequence[str] = (), summed: tuple[int, ...] = ()) -> Array:
         """Of the sum of all components, or of those chosen, at the current norms."""
         factors = {x: self._counts[x] / self._sums[x] for x in chosen or self.labels}
-        return variance_of_sum(self._maps, self._products, factors, summed)
+        energy = self.event_axes.labels.index(ENERGY_LABEL)
+        return variance_of_sum(self._maps, self._products, factors, summed, energy)
 
     def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
         contents, sumw2 = self._maps[label]

@@ -80,6 +80,20 @@ def test_the_sums_variance_in_each_bin_is_that_of_a_template_of_its_own(trial, n
             assert same.mean() > 0.95
 
 
+@pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
+def test_projections_over_energy_have_the_errors_of_one_bin(trial, options):
+    """Energy bins come from the same slices, and are no independent measurements."""
+    whole = trial.template(line_ratio=RATIO, **options)
+    bins = trial.template(line_ratio=RATIO, energy_edges="1805:1812:1", **options)
+    for label in (None, *whole.labels):
+        one, several = whole.project("Phi", label)[1], bins.project("Phi", label)[1]
+        assert several.sum() == pytest.approx(one.sum(), rel=0.02)
+        np.testing.assert_allclose(several, one, rtol=0.05)
+    np.testing.assert_allclose(
+        bins.split("Em").project("Phi")[1], bins.project("Phi")[1], rtol=1e-5
+    )
+
+
 def test_one_bin_is_as_without_edges(trial):
     plain = trial.template(line_ratio=RATIO)
     for same in (

@@ -73,7 +73,7 @@ def test_scatter_of_poisson_slices(plugin, fit, options, scale, edges):
     recipe = make_recipe(plan, fit, None)
     rng = np.random.default_rng(2)
     factors = {"continuum": 1.0, "lines": 1.0}
-    sums, variances, independent = [], [], []
+    sums, variances, independent, of_all = [], [], [], []
     for _ in range(400):
         events = open_events(events_of(rng.poisson(expectation(scale)).astype(float)))
         found = template_maps(replace(plan, events=events), recipe, None)
@@ -81,10 +81,14 @@ def test_scatter_of_poisson_slices(plugin, fit, options, scale, edges):
         of_sum = partial(variance_of_sum, found.maps, factors=factors, summed=(2,))
         variances.append(of_sum(found.products))
         independent.append(of_sum({}))
+        of_all.append(of_sum(found.products, summed=(0, 2), energy=0))
     scatter = np.var(sums, axis=0, ddof=1)
     # six variances of 400, twice in two bins, scatter by 7 % each, their mean by 3 %: 4 sigma
     assert abs(np.mean(scatter / np.mean(variances, axis=0)) - 1) < 0.12
     assert np.mean(scatter / np.mean(independent, axis=0)) < 0.85  # what it would be without
+    # energy bins have the same slices: together they scatter as one bin does
+    together = np.var(np.sum(sums, axis=1), axis=0, ddof=1)
+    assert abs(np.mean(together / np.mean(of_all, axis=0)) - 1) < 0.15
 
 
 def test_cells_that_no_filter_touched_stay_exact(plugin, fit):
