@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
@@ -40,12 +41,26 @@ def parameter_table(fit: FitNumbers) -> str:
         if p.error is not None:
             note = f"{p.error:.3g}"
         lines.append(f"{name:<12} {p.value:>14.7g} {note:>12}  {p.unit}")
-    for target in dict.fromkeys(fit.model.links.values()):
-        names = [name for name, t in fit.model.links.items() if t == target]
-        span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
-        lines.append(f"{span} = {target}")
+    lines += _links(fit.model.links)
     lines += [f"{name} = {p.law}" for name, p in fit.parameters.items() if p.law]
     return "\n".join(lines)
+
+
+def _links(links: Mapping[str, str]) -> list[str]:
+    """Which parameters equal others: a line for many of one, and for as many of many in turn."""
+    spans: dict[Any, list[tuple[str, str]]] = {}
+    targets = list(links.values())
+    for name, target in links.items():
+        stems = [re.fullmatch(r"(.*?)(\d*)", x) for x in (name, target)]
+        (stem, number), (other, first) = (m.groups() if m else ("", "") for m in stems)
+        in_turn = targets.count(target) == 1 and stem == other and number and first
+        key = (stem, int(number) - int(first)) if in_turn else target
+        spans.setdefault(key, []).append((name, target))
+    lines = []
+    for pairs in spans.values():
+        sides = [list(dict.fromkeys(side)) for side in zip(*pairs, strict=True)]
+        lines.append(" = ".join(x[0] if len(x) == 1 else f"{x[0]} ... {x[-1]}" for x in sides))
+    return lines
 
 
 def brief(fit: FitNumbers) -> str:
