@@ -117,9 +117,10 @@ def unknown_without_sky(
     excess, share = _own_photons(plan, fit, amounts, counts, weights)
     if share > 1e-3:
         notes.append(
-            f"If the excess of {excess:.3g} counts in the masked range is a sky line of which "
-            f"{SKY_TAIL[0]:.0%} lose {SKY_TAIL[1]:.0f} keV on average, about {share:.1%} of "
-            "the template are the source's own photons; sky= takes them out."
+            f"If the excess of {excess:,.0f} counts in the masked range is a sky line of which "
+            f"{100 * SKY_TAIL[0]:.0f} % lose {SKY_TAIL[1]:.0f} keV on average, about "
+            f"{100 * share:.1f} % of the template are the source's own photons; sky= takes "
+            "them out."
         )
     return notes
 
@@ -178,8 +179,8 @@ def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
     share = counts.get("lines", 0.0) / max(sum(counts.values()), 1e-300)
     if share > LARGE_SHARE:
         notes.append(
-            f'Control ranges hold no strong lines: they say nothing of "lines", {share:.0%} of '
-            "this template."
+            'Control ranges hold no strong lines: they say nothing of "lines", '
+            f"{100 * share:.0f} % of this template."
         )
     return notes
 
