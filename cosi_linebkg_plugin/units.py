@@ -101,8 +101,9 @@ def ranges_in_kev(ranges: Sequence[Any], what: str) -> list[tuple[float, float]]
         If one of them is not two energies.
     """
     if len(ranges) == 1 and np.iterable(ranges[0]):
-        listed = all(np.iterable(x) and not isinstance(x, str) for x in ranges[0])
-        ranges = ranges[0] if listed else ranges
+        inner: Sequence[Any] = list(ranges[0])
+        listed = all(np.iterable(x) and not isinstance(x, str) for x in inner)
+        ranges = inner if listed else ranges
     return [in_kev(x, what) for x in ranges]
 
 
