@@ -71,7 +71,8 @@ def search_notes(
     if lines and form.step and not form.free_tail:
         yield f"the step is left out: {unknown}"
     for name in fit.at_limits:
-        yield f"{name} sits on its limit, {fit.values[name]:.5g}"
+        cure = "; search again from another width (sigma)" if name.startswith("sigma") else ""
+        yield f"{name} sits on its limit, {fit.values[name]:.5g}{cure}"
     satellites = [
         f"{x.energy:.1f}"
         for x in lines
