@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -51,16 +50,32 @@ def _links(links: Mapping[str, str]) -> list[str]:
     spans: dict[Any, list[tuple[str, str]]] = {}
     targets = list(links.values())
     for name, target in links.items():
-        stems = [re.fullmatch(r"(.*?)(\d*)", x) for x in (name, target)]
-        (stem, number), (other, first) = (m.groups() if m else ("", "") for m in stems)
-        in_turn = targets.count(target) == 1 and stem == other and number and first
-        key = (stem, int(number) - int(first)) if in_turn else target
+        (stem, number), (other, first) = _numbered(name), _numbered(target)
+        in_turn = targets.count(target) == 1 and stem == other
+        key = (stem, number - first) if in_turn else target
         spans.setdefault(key, []).append((name, target))
-    lines = []
-    for pairs in spans.values():
-        sides = [list(dict.fromkeys(side)) for side in zip(*pairs, strict=True)]
-        lines.append(" = ".join(x[0] if len(x) == 1 else f"{x[0]} ... {x[-1]}" for x in sides))
-    return lines
+    return [
+        " = ".join(_span(list(dict.fromkeys(side))) for side in zip(*pairs, strict=True))
+        for pairs in spans.values()
+    ]
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """A name without its number, and the number; -1 where it has none."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or -1)
+
+
+def _span(names: Sequence[str]) -> str:
+    """Names, with dots for those whose numbers follow one another."""
+    runs: list[list[str]] = []
+    for name in names:
+        stem, number = _numbered(name)
+        if runs and _numbered(runs[-1][-1]) == (stem, number - 1):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return ", ".join(f"{x[0]} ... {x[-1]}" if len(x) > 2 else ", ".join(x) for x in runs)
 
 
 def brief(fit: FitNumbers) -> str:

@@ -77,9 +77,9 @@ def fitted_source(
     if near and plan.sky is None:
         energies = ", ".join(f"{energy:.2f}" for energy in near)
         notes.append(
-            f"The energies that the template is made from hold {energies} keV, which is looked for "
-            "in the sky as well: its photons count as background. Mask it if your source emits it, "
-            "or choose a window, sidebands or tracers without it."
+            f"The energies that the template is made from hold {energies} keV, looked for in the "
+            "sky as well: photons of your source there count as background. Mask what it emits, or "
+            "choose a window, sidebands or tracers without it."
         )
     return notes
 

@@ -42,8 +42,16 @@ def test_steps_that_follow_their_lines_take_one_row_of_the_table(two_lines):
         "sigma_3 ... sigma_7 = sigma_2",
         "F_5 ... F_7 = F_2 ... F_4",
         "mu_5 ... mu_7 = mu_2 ... mu_4",
-        "step_6 ... step_7 = step_5",
+        "step_6, step_7 = step_5",
     ]
+
+
+def test_a_line_of_its_own_width_is_not_among_those_that_share_one(two_lines):
+    """The first and the last alone were named, and sigma_3 seemed to be one of those between."""
+    lines = [1612, {"energy": 1635, "width": "own"}, 1670]
+    fit = fit_spectrum(numerical_model(spectrum_parts(lines, step=True)), two_lines)
+    rows = [row for row in parameter_table(fit).splitlines() if row.startswith("sigma")]
+    assert rows[2:] == ["sigma_4, sigma_5, sigma_7 = sigma_2", "sigma_6 = sigma_3"]
 
 
 def test_a_width_that_the_bins_do_not_show_is_said():
