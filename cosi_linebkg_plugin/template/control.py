@@ -195,7 +195,7 @@ class ControlRanges:
                 "range [keV]": f"{r.low:g}-{r.high:g}",
                 "expected": (r.expected, r.error),
                 "observed": r.observed,
-                "difference_percent": f"{r.difference_percent:+.2f}",
+                "off by [%]": f"{r.difference_percent:+.2f}",
                 "pull": f"{r.pull():+.2f}",
             }
             for axis, test in r.shapes.items():
