@@ -256,9 +256,7 @@ def main():
     if options.data is None or not (options.data / FILE).is_file():
         parser.error(f"--data, or COSI_LINEBKG_DATA, must name a folder with {FILE}")
     flight = Flight(options.data)
-    publish("flight", f"{markdown(study(flight))}
-
-{summary_of_others(others(flight))}")
+    publish("flight", f"{markdown(study(flight))}\n\n{summary_of_others(others(flight))}")
 
 
 if __name__ == "__main__":
