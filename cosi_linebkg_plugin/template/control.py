@@ -225,19 +225,19 @@ class ControlRanges:
         return f"{text}; may be used"
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row of a table for each range: plain numbers and text."""
+        """A row of a table for each range: text, and numbers with their errors."""
         table = []
         for r in self.ranges:
             row: dict[str, Any] = {
-                "range": f"{r.low:g}-{r.high:g} keV",
+                "range [keV]": f"{r.low:g}-{r.high:g}",
                 "expected": (r.expected, r.error),
                 "observed": r.observed,
-                "difference_percent": round(r.difference_percent, 2),
-                "pull": round(r.pull(), 2),
+                "off by [%]": f"{r.difference_percent:+.2f}",
+                "pull": f"{r.pull():+.2f}",
             }
             for axis, test in r.shapes.items():
                 row[f"{axis}_chi2"] = f"{test.chi2:.1f} / {test.dof}"
-                row[f"{axis}_p"] = test.p_value
+                row[f"{axis}_p"] = f"{test.p_value:.2g}"
             table.append(row)
         return table
 
@@ -359,7 +359,8 @@ def measured_amount(ranges: Sequence[ControlRange]) -> ExtraError:
 
 
 def _percent(fraction: float) -> str:
-    return f"{100.0 * fraction:.2g} %"
+    percent = 100.0 * fraction
+    return f"{percent:.2g} %" if percent < 100.0 else f"{percent:.0f} %"
 
 
 def _agreement(error: ExtraError) -> str:

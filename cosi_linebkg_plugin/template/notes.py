@@ -78,9 +78,9 @@ def fitted_source(
     if near and plan.sky is None:
         energies = ", ".join(f"{energy:.2f}" for energy in near)
         notes.append(
-            f"The energies that the template is made from hold {energies} keV, which is looked for "
-            "in the sky as well: its photons count as background. Mask it if your source emits it, "
-            "or choose a window, sidebands or tracers without it."
+            f"The energies that the template is made from hold {energies} keV, looked for in the "
+            "sky as well: photons of your source there count as background. Mask what it emits, or "
+            "choose a window, sidebands or tracers without it."
         )
     return notes
 
@@ -118,9 +118,10 @@ def unknown_without_sky(
     excess, share = _own_photons(plan, fit, amounts, counts, weights)
     if share > 1e-3:
         notes.append(
-            f"If the excess of {excess:.3g} counts in the masked range is a sky line of which "
-            f"{SKY_TAIL[0]:.0%} lose {SKY_TAIL[1]:.0f} keV on average, about {share:.1%} of "
-            "the template are the source's own photons; sky= takes them out."
+            f"If the excess of {excess:,.0f} counts in the masked range is a sky line of which "
+            f"{100 * SKY_TAIL[0]:.0f} % lose {SKY_TAIL[1]:.0f} keV on average, about "
+            f"{100 * share:.1f} % of the template are the source's own photons; sky= takes "
+            "them out."
         )
     return notes
 
@@ -179,8 +180,8 @@ def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
     share = counts.get("lines", 0.0) / max(sum(counts.values()), 1e-300)
     if share > LARGE_SHARE:
         notes.append(
-            f'Control ranges hold no strong lines: they say nothing of "lines", {share:.0%} of '
-            "this template."
+            'Control ranges hold no strong lines: they say nothing of "lines", '
+            f"{100 * share:.0f} % of this template."
         )
     return notes
 

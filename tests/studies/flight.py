@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from study import publish
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
 from cosi_linebkg_plugin.errors import LineBackgroundError, LineBackgroundWarning
@@ -255,12 +256,7 @@ def main():
     if options.data is None or not (options.data / FILE).is_file():
         parser.error(f"--data, or COSI_LINEBKG_DATA, must name a folder with {FILE}")
     flight = Flight(options.data)
-    text = f"{markdown(study(flight))}\n\n{summary_of_others(others(flight))}"
-    print(text)
-    if options.write:
-        from interval_coverage import write_section
-
-        write_section("flight", text)
+    publish("flight", f"{markdown(study(flight))}\n\n{summary_of_others(others(flight))}")
 
 
 if __name__ == "__main__":
