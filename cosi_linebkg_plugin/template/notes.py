@@ -11,6 +11,7 @@ from ..fit.result import LineBackgroundFit
 from ..lines.catalogue import SKY_LINES, SKY_REACH
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from .amounts import SourceAmounts
+from .control import ControlRanges
 from .options import TemplateOptions
 from .plan import TemplatePlan
 from .record import Record
@@ -164,14 +165,14 @@ def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
     control = record.control
     if control is None:
         return []
+    notes = _of_hidden_lines(record, control, "lines" in counts)
     if not control.usable:
-        return [f"Control ranges: {control.summary()}."]
-    notes = []
+        return [f"Control ranges: {control.summary()}.", *notes]
     phi = control.shapes.get("Phi")
     if phi is not None and phi.value > LARGE_SHAPE_ERROR:
         text = (
-            f"On control ranges Phi is off by {100 * phi.value:.2g} % a bin beyond its errors, "
-            "which do not include this."
+            f"On control ranges Phi is off by {100 * phi.value:.2g} % a bin beyond its errors: "
+            "sumw2 does not include this, a comparison with counts does."
         )
         if record.method == "components" and not record.shift:
             text += " Try shift=True, as features in Phi move with energy, or a smaller window."
@@ -183,6 +184,25 @@ def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
             f"{100 * share:.0f} % of this template."
         )
     return notes
+
+
+def _of_hidden_lines(record: Record, control: ControlRanges, free: bool) -> list[str]:
+    """A note on what the mask may hide, and where it counts.
+
+    Parameters
+    ----------
+    free : bool
+        Whether the template has a component of lines, of unknown amount.
+    """
+    if control.hidden is None or not control.hidden.rms > 0.0:
+        return []
+    where = "no error of the template includes this"
+    if record.hidden_percent:
+        where = "the template holds none of it, its error includes the rms"
+    elif free:
+        where = 'it is what "lines", of unknown amount, may hold'
+    text = control.hidden.summary()
+    return [f"{text[0].upper()}{text[1:]}; {where}."]
 
 
 def of_systematic_error(fit: LineBackgroundFit, included: bool) -> list[str]:
