@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -264,7 +264,7 @@ def judge(
     expected: Array,
     jacobian: Array,
     of_continuum: NDArray[np.bool_],
-    line_width: Callable[[Array], Array],
+    line_width: Callable[[Array], Array] | None,
     *,
     dof: int,
     toys: tuple[float, int] | None = None,
@@ -281,7 +281,8 @@ def judge(
     of_continuum : ndarray of bool, shape (n_free,)
         Which of these belong to the continuum.
     line_width : callable
-        Width [keV] of a line at each of some energies [keV].
+        Width [keV] of a line at each of some energies [keV]. None for `Adequacy.applied` alone:
+        no search for further lines, and no systematic error of a fit that passes the tests.
     dof : int
     toys : (float, int), optional
         p-value of the deviance from simulated spectra, and their number.
@@ -301,9 +302,7 @@ def judge(
     bin_index = int(np.flatnonzero(used)[k])
     few = mu.min() < CHI2_MIN_EXPECTED
     runs, expected_runs, runs_p = runs_test(n - mu)
-    systematic, limits = _systematic(fitted.values, mu, q)
-    continuum = Residuals.of(n, mu, jacobian[np.ix_(of_continuum, used)])
-    return Adequacy(
+    tested = Adequacy(
         deviance,
         dof,
         deviance_p_value(deviance, dof, expected[used], toys),
@@ -315,11 +314,19 @@ def judge(
         float(pulls[k]),
         (float(edges[bin_index]), float(edges[bin_index + 1])),
         _of_many(2.0 * float(ndtr(-abs(pulls[k]))), n.size),
-        systematic,
-        limits,
-        () if few else _excesses(edges, used, fitted, continuum, line_width),
+        0.0,
+        (0.0, math.inf),
+        (),
         None if step is None else _step_z(fitted, step[used]),
     )
+    if line_width is None and tested.p_value >= LEVEL:
+        return tested
+    systematic, limits = _systematic(fitted.values, mu, q)
+    tested = replace(tested, systematic=systematic, systematic_range=limits)
+    if few or line_width is None:
+        return tested
+    continuum = Residuals.of(n, mu, jacobian[np.ix_(of_continuum, used)])
+    return replace(tested, excesses=_excesses(edges, used, fitted, continuum, line_width))
 
 
 def runs_test(residuals: Array) -> tuple[int, float, float]:

@@ -103,6 +103,18 @@ def test_an_injected_scatter_is_recovered():
     assert 50 <= inside <= 86
 
 
+@pytest.mark.parametrize("missing", [0, 2])
+def test_the_systematic_error_is_the_same_with_and_without_all_tests(missing):
+    """Control ranges ask for it alone: no search for lines, no tails, no limits where it is 0."""
+    lines = LINES[missing:]
+    fit = fit_spectrum(line_model(lines, k=3000.0, sigma=2.9), spectrum())
+    alone = fit.systematic
+    assert "adequacy" not in fit.__dict__
+    assert alone == fit.adequacy.applied == replace(fit).systematic
+    assert (alone > 0.0) == bool(missing)
+    assert fit.adequacy.excesses or not missing
+
+
 def test_no_systematic_error_where_none_is_needed():
     fit = fit_spectrum(MODEL, spectrum(1))
     a = fit.adequacy
