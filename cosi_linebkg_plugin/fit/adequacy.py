@@ -295,7 +295,7 @@ def judge(
     fitted = Residuals.of(n, mu, jacobian[:, used])
     q = fitted.basis
     spread = np.sqrt(np.maximum(1.0 - np.sum(q**2, axis=1), LEAST_VARIANCE))
-    pulls = _pulls(n, mu, spread)
+    pulls = poisson_pulls(n, mu, spread)
     residuals = np.full(counts.size, np.nan)
     residuals[used] = pulls
     k = int(np.argmax(np.abs(pulls)))
@@ -371,9 +371,17 @@ def _log_binomial(n: int, k: NDArray[np.int64]) -> Array:
     return np.asarray(np.where(inside, value, -np.inf), dtype=float)
 
 
-def _pulls(n: Array, mu: Array, spread: Array) -> Array:
-    """Residuals in sigma; at few counts those of the exact Poisson tail probability."""
-    pulls = deviance_residuals(n, mu) / spread
+def poisson_pulls(n: Array, mu: Array, spread: Array | float = 1.0) -> Array:
+    """Residuals in sigma; at few counts those of the exact Poisson tail probability.
+
+    Parameters
+    ----------
+    n, mu : ndarray, shape (n,), counts
+        Observed and expected, the latter above 0.
+    spread : ndarray, shape (n,), or float
+        Standard deviation that a fit leaves deviance residuals.
+    """
+    pulls: Array = deviance_residuals(n, mu) / spread
     low = mu < _EXACT_BELOW
     if low.any():
         m, e = n[low], mu[low]

@@ -21,7 +21,7 @@ from ..spectrum.kernels import FLOOR
 from ..spectrum.priors import Prior
 from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
-from .adequacy import Adequacy, deviance_p_value, judge, score_of_shapes
+from .adequacy import Adequacy, deviance_p_value, judge, poisson_pulls, score_of_shapes
 from .restarts import LONGEST_TAIL, SAME_LENGTH, tail_widths
 from .score import Residuals
 
@@ -392,12 +392,14 @@ class FitNumbers:
         """Residuals for texts, tables and figures, shape (n_bins,), in sigma.
 
         In fitted bins those of `adequacy`, if there is one: deviance residuals over the standard
-        deviation that the fit leaves them. Elsewhere plain deviance residuals.
+        deviation that the fit leaves them, at few counts those of the Poisson tail. In masked bins
+        the same without that fit; without `adequacy` plain deviance residuals everywhere.
         """
-        plain = deviance_residuals(self.spectrum.counts, self.expected_total)
+        counts, expected = self.spectrum.counts, np.maximum(self.expected_total, FLOOR)
         if self.adequacy is None:
-            return plain
-        return np.where(self.spectrum.used, self.adequacy.residuals, plain)
+            return deviance_residuals(counts, expected)
+        masked = poisson_pulls(counts, expected)
+        return np.where(self.spectrum.used, self.adequacy.residuals, masked)
 
     @cached_property
     def adequacy(self) -> Adequacy | None:

@@ -9,7 +9,7 @@ import histpy
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import norm
+from scipy.stats import norm, poisson
 from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
@@ -392,6 +392,23 @@ def thin(factor, seed):
         for p in model.parameters
     ))  # fmt: skip
     return model, spectrum(seed, model)
+
+
+def test_the_largest_residual_is_judged_among_all_fitted_bins():
+    fit = fit_spectrum(MODEL, spectrum(1))
+    single = 2.0 * norm.sf(abs(fit.adequacy.worst))
+    n = int(fit.spectrum.used.sum())
+    assert fit.adequacy.tests[2].p_value == pytest.approx(1 - (1 - single) ** n, rel=1e-9)
+
+
+def test_residuals_of_few_counts_are_those_of_poissons_tails():
+    fit = fit_spectrum(*thin(3e-4, 3))
+    n, mu = fit.spectrum.counts, fit.expected
+    above, below = poisson.sf(n - 1, mu), poisson.cdf(n, mu)
+    expected = np.where(n >= mu, norm.isf(np.minimum(above, 0.5)), norm.ppf(np.minimum(below, 0.5)))
+    used = fit.spectrum.used
+    assert_allclose(fit.adequacy.residuals[used], expected[used], atol=1e-9)
+    assert_allclose(fit.residuals, expected, atol=1e-9)  # masked bins as well
 
 
 def test_few_counts_are_judged_by_toys():
