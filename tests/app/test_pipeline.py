@@ -184,7 +184,7 @@ def test_observed_counts_stand_in_the_figure_along_phi(load, folder, tmp_path):
         prepared = pipeline.prepare(config)
         fit = pipeline.fit_config(config, prepared.spectrum)
         template = pipeline.template_config(prepared.plan, fit)
-        figure = pipeline._figures(fit, template, prepared.plan.observed)["phi"]
+        figure = dict(pipeline._figures(fit, template, prepared.plan.observed))["phi"]
         named = figure.axes[0].get_legend_handles_labels()[1]
         assert [name for name in named if name == "observed"] == labels
         assert len(figure.axes) == 1 + len(labels)  # chi below
