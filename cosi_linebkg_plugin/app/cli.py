@@ -113,7 +113,7 @@ def _few_collections() -> Iterator[None]:
     takes a quarter of its time.
     """
     before = gc.get_threshold()
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(500_000, 10, 10)
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     try:

@@ -598,10 +598,14 @@ def drawn(figures: Iterable[tuple[str, Figure]]) -> dict[str, bytes]:
     from ..show.figure import rendered
 
     pictures = {}
-    for name, figure in figures:
-        pictures[name] = rendered(figure)
-        del figure
-        gc.collect(0)  # some 10 MB that hold each other in circles
+    gc.freeze()  # so that only what a figure leaves is looked through
+    try:
+        for name, figure in figures:
+            pictures[name] = rendered(figure)
+            del figure
+            gc.collect(0)  # some 10 MB that hold each other in circles
+    finally:
+        gc.unfreeze()
     return pictures
 
 
