@@ -213,7 +213,8 @@ def _label_lines(
         label = ax.annotate(
             text, (x, y + gap), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
         )
-        label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5)
+        # inside of the axes: nothing for the layout to measure
+        label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5, in_layout=False)
 
 
 def _rising(values: NDArray[np.float64]) -> NDArray[np.float64]:
