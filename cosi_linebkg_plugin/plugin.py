@@ -35,7 +35,7 @@ from .template.control import ControlRanges
 from .template.options import TemplateOptions
 from .template.plan import plan_for_fit
 from .template.template import BackgroundTemplate
-from .units import in_kev
+from .units import in_kev, ranges_in_kev
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,9 +79,10 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         source: str = DEFAULT_SOURCE,
         spectrum: Any = None,
     ) -> None:
-        if not (isinstance(name, str) and name.isidentifier()):
+        if not (isinstance(name, str) and name.isidentifier()) or name == "total":
             raise LineBackgroundError(
-                f"A plugin's name must be of letters, digits and _, got {name!r}."
+                "A plugin's name must be of letters, digits and _, and not total, as threeML calls "
+                f"the sum of all plugins; got {name!r}."
             )
         drop_words_on_defaults()
         self._events, self._spectrum = _read_events(events)
@@ -135,10 +136,10 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
         Parameters
         ----------
         *ranges : (low, high)
-            Quantities of any energy unit, or numbers in keV. A bin is excluded when it overlaps
-            a range, not when it merely touches it.
+            Quantities of any energy unit, or numbers in keV; or one list of such ranges. A bin is
+            excluded when it overlaps a range, not when it merely touches it.
         """
-        self._spectrum = self._spectrum.with_mask([in_kev(r, "mask") for r in ranges])
+        self._spectrum = self._spectrum.with_mask(ranges_in_kev(ranges, "mask"))
         self._saturated = saturated_log_likelihood(self._spectrum.counts[self._spectrum.used])
         if self._reader is not None:
             self._objective = Objective(self._reader.model, self._spectrum)

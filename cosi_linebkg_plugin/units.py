@@ -6,6 +6,7 @@ converted, or refused with a message that names what is wrong.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,21 @@ def in_kev(energy_range: Any, what: str = "energy range") -> tuple[float, float]
             f"The {what} must be (low, high), two energies, got {energy_range!r}."
         ) from None
     return to_kev(low, what), to_kev(high, what)
+
+
+def ranges_in_kev(ranges: Sequence[Any], what: str) -> list[tuple[float, float]]:
+    """Ranges as `in_kev` makes them, also where the only one given is a list of them.
+
+    Raises
+    ------
+    BinningError
+        If one of them is not two energies.
+    """
+    if len(ranges) == 1 and np.iterable(ranges[0]):
+        inner: Sequence[Any] = list(ranges[0])
+        listed = all(np.iterable(x) and not isinstance(x, str) for x in inner)
+        ranges = inner if listed else ranges
+    return [in_kev(x, what) for x in ranges]
 
 
 def in_seconds(

@@ -102,10 +102,20 @@ def point_source_model():
     return Model(PointSource("star", 0.0, 0.0, spectral_shape=law))
 
 
+@pytest.mark.parametrize("name", ["line-bkg", "1st", "", "total", 3])
+def test_names_that_threeml_cannot_use_are_refused(name):
+    with pytest.raises(
+        LineBackgroundError, match="must be of letters, digits and _, and not total"
+    ):
+        LineBackgroundLike(name, (EDGES, draw()))
+
+
 def test_mask_excludes_overlapping_bins_alone(plugin):
     masked = EDGES[:-1][plugin.spectrum.mask]
     assert_allclose(masked, [1800, 1805, 1810, 1815])  # the neighbours merely touch
     assert plugin.get_number_of_data_points() == 36
+    plugin.set_mask([(1700, 1710), (1.8, 1.805) * u.MeV])  # a list, as configurations have it
+    assert_allclose(EDGES[:-1][plugin.spectrum.mask], [1700, 1705, 1800])
     plugin.set_mask((1801 * u.keV, 1.8011 * u.MeV))  # replaces
     assert_allclose(EDGES[:-1][plugin.spectrum.mask], [1800])
     plugin.set_mask()

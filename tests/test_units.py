@@ -6,7 +6,15 @@ import pytest
 from astropy.utils.masked import Masked
 
 from cosi_linebkg_plugin.errors import BinningError, DataError, TemplateError
-from cosi_linebkg_plugin.units import array_in, counts_in, in_kev, in_seconds, in_unit, to_kev
+from cosi_linebkg_plugin.units import (
+    array_in,
+    counts_in,
+    in_kev,
+    in_seconds,
+    in_unit,
+    ranges_in_kev,
+    to_kev,
+)
 
 
 def test_bare_numbers_are_kev_and_seconds():
@@ -15,6 +23,19 @@ def test_bare_numbers_are_kev_and_seconds():
     assert in_seconds(90) == 90.0 and in_seconds(1.5 * u.min) == 90.0
     assert in_seconds("90 d") == 90 * 86400.0 and in_seconds("90") == 90.0
     assert in_unit(1 * u.rad, "deg", "angle") == pytest.approx(180 / np.pi)
+
+
+def test_ranges_may_come_in_a_list():
+    one, two = (1790, 1825), (1.9 * u.MeV, 1910 * u.keV)
+    both = [(1790.0, 1825.0), (1900.0, 1910.0)]
+    assert ranges_in_kev((one, two), "mask") == ranges_in_kev(([one, two],), "mask") == both
+    assert ranges_in_kev((two,), "mask") == ranges_in_kev(((two,),), "mask") == both[1:]
+    assert ranges_in_kev(([one, one] * u.keV,), "mask") == [both[0]] * 2
+    assert ranges_in_kev((), "mask") == ranges_in_kev(([],), "mask") == []
+    with pytest.raises(BinningError, match="mask must be an energy, .*'a'"):
+        ranges_in_kev((("a", "b"),), "mask")
+    with pytest.raises(BinningError, match=r"mask must be \(low, high\), two energies, got 1790"):
+        ranges_in_kev((1790, 1825), "mask")
 
 
 @pytest.mark.parametrize(

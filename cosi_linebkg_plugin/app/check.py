@@ -10,7 +10,6 @@ from ..errors import FileError
 from ..histograms.read import EventHistogram, files_kept_open
 from ..io.progress import Progress, say
 from ..template.options import AUTO
-from ..template.plan import TemplatePlan
 from .config import Config
 from .fitting import ranges_text
 from .pipeline import Prepared, check_outputs, planned_files, prepare
@@ -45,7 +44,7 @@ def check_regions(
             prepared = prepare(config, progress, known, region=name)
             known = prepared.events
             lines += [f"region {name}:"] if name else []
-            lines += [*_fitted(config, prepared), *_made(prepared.plan)]
+            lines += [*_fitted(config, prepared), *_made(prepared)]
             lines += [f"note: {note}" for note in (*prepared.notes, *known.notes)]
             lines += [*_written(config, prepared, out, name), ""]
     if "" not in configs and out is not None:
@@ -84,8 +83,9 @@ def _fitted(config: Config, prepared: Prepared) -> list[str]:
     return [*lines, f"model: {model}; engine: {config.engine}"]
 
 
-def _made(plan: TemplatePlan | None) -> list[str]:
+def _made(prepared: Prepared) -> list[str]:
     """The template."""
+    plan = prepared.plan
     if plan is None:
         return ["template: none, as there is no source_range"]
     from ..spectrum.axis import bins_to_ranges
@@ -105,10 +105,15 @@ def _made(plan: TemplatePlan | None) -> list[str]:
     if plan.livetime:
         lines.append(f"its livetime: {plan.livetime:.6g} s")
     if options.method == "components" and not options.knows_hidden_line and plan.observed is None:
-        lines.append(
-            "its lines: a line hidden in the mask has no known amount (line_ratio, or observed, "
-            "would tell it)"
-        )
+        if (prepared.spectrum.mask & plan.in_source).any():
+            lines.append(
+                "its lines: a line hidden in the mask has no known amount (line_ratio, or "
+                "observed, would tell it)"
+            )
+        else:
+            lines.append(
+                "its lines: those fitted in the source range, photons of a source there included"
+            )
     return lines
 
 

@@ -279,6 +279,12 @@ def _add_readers(commands: Any) -> tuple[argparse.ArgumentParser, argparse.Argum
         action="store_true",
         help="with --match or --find: compare on the energy scale that the lines tell",
     )
+    lines.add_argument(
+        "--sigma",
+        type=float,
+        metavar="KEV",
+        help="with --find: the lines' width to begin with, found within a factor 3 (default: 3)",
+    )
     lines.set_defaults(command=_lines)
     return compare, lines
 
@@ -437,6 +443,8 @@ def _lines(options: argparse.Namespace, progress: Progress) -> list[str]:
     energy_range = _energy_range(" ".join(options.range)) if options.range else None
     if options.find is not None:
         return _found(options, energy_range, progress)
+    if options.sigma is not None:
+        raise ConfigError("--sigma is the width that a search begins with: give --find EVENTS too.")
     if options.match is None and options.calibrate:
         raise ConfigError("--calibrate compares the lines of a fit: give --match fit.json too.")
     if options.match is None:
@@ -468,7 +476,8 @@ def _found(
         first, last = inside.argmax(), inside.size - inside[::-1].argmax()
         edges, counts = edges[first : last + 1], counts[first:last]
     progress.say("searching for lines")
-    search = find_lines(EnergySpectrum(edges, counts), calibrate=options.calibrate)
+    sigma = 3.0 if options.sigma is None else options.sigma
+    search = find_lines(EnergySpectrum(edges, counts), sigma=sigma, calibrate=options.calibrate)
     return [*(f"note: {note}" for note in events.notes), search_table(search.to_dict())]
 
 

@@ -95,7 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: config.yaml; a file that exists is never overwritten",
     )  # fmt: skip
     parser.add_argument(
-        "--line", type=float, metavar="KEV", help="energy of the line; default: one of the sky"
+        "--line",
+        metavar="KEV",
+        help="energy of the line, or its nuclide, as 44Ti; default: one of the sky",
     )
 
 
@@ -105,7 +107,8 @@ def run_init(options: argparse.Namespace, progress: Progress) -> list[str]:
     if out.exists() or out.is_symlink():
         raise FileError(f"{out} is there already and stays; choose another name with --out.")
     progress.say("reading the axes of the events")
-    text = first_config(options.events, out.parent, options.line)
+    line = None if options.line is None else _line_energy(options.line)
+    text = first_config(options.events, out.parent, line)
     from ..io.atomic import whole_file
 
     with whole_file(out) as temporary:
@@ -191,6 +194,20 @@ def _look(
     livetime = None if histogram.livetime is None else histogram.livetime.seconds
     nside = (axes["PsiChi"].nside or 0) if sphere else 0
     return Found(nside, livetime, alone=list(axes) == ["Em"]), histogram.energy_edges
+
+
+def _line_energy(text: str) -> float:
+    """The energy in keV of what follows ``--line``: "1157.02", or "44Ti"."""
+    from ..lines.catalogue import SKY_LINES
+
+    named = [energy for energy, name in SKY_LINES.items() if name == text]
+    try:
+        return named[0] if named else float(text)
+    except ValueError:
+        known = ", ".join(name for name in dict.fromkeys(SKY_LINES.values()) if " " not in name)
+        raise BinningError(
+            f"--line takes an energy in keV, as 1157.02, or one of {known}; got {text!r}."
+        ) from None
 
 
 def _new_axis(line: float | None) -> NDArray[np.float64]:

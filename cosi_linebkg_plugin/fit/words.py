@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
 from ..io.tables import Column, format_value, make_table, to_html
@@ -40,12 +40,42 @@ def parameter_table(fit: FitNumbers) -> str:
         if p.error is not None:
             note = f"{p.error:.3g}"
         lines.append(f"{name:<12} {p.value:>14.7g} {note:>12}  {p.unit}")
-    for target in dict.fromkeys(fit.model.links.values()):
-        names = [name for name, t in fit.model.links.items() if t == target]
-        span = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
-        lines.append(f"{span} = {target}")
+    lines += _links(fit.model.links)
     lines += [f"{name} = {p.law}" for name, p in fit.parameters.items() if p.law]
     return "\n".join(lines)
+
+
+def _links(links: Mapping[str, str]) -> list[str]:
+    """Which parameters equal others: a line for many of one, and for as many of many in turn."""
+    spans: dict[Any, list[tuple[str, str]]] = {}
+    targets = list(links.values())
+    for name, target in links.items():
+        (stem, number), (other, first) = _numbered(name), _numbered(target)
+        in_turn = targets.count(target) == 1 and stem == other
+        key = (stem, number - first) if in_turn else target
+        spans.setdefault(key, []).append((name, target))
+    return [
+        " = ".join(_span(list(dict.fromkeys(side))) for side in zip(*pairs, strict=True))
+        for pairs in spans.values()
+    ]
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """A name without its number, and the number; -1 where it has none."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or -1)
+
+
+def _span(names: Sequence[str]) -> str:
+    """Names, with dots for those whose numbers follow one another."""
+    runs: list[list[str]] = []
+    for name in names:
+        stem, number = _numbered(name)
+        if runs and _numbered(runs[-1][-1]) == (stem, number - 1):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return ", ".join(f"{x[0]} ... {x[-1]}" if len(x) > 2 else ", ".join(x) for x in runs)
 
 
 def brief(fit: FitNumbers) -> str:

@@ -19,6 +19,10 @@ _SATELLITE_RATIO, _SATELLITE_REACH = 20.0, 8.0
 _CROWDED = 2.5
 
 
+#: What helps where a parameter sits on its limit, by the start of its name.
+_CURES = {"sigma": "; search again from another width (sigma)"}
+
+
 def search_notes(
     fit: LineBackgroundFit,
     lines: Sequence[TrialLine],
@@ -71,7 +75,7 @@ def search_notes(
     if lines and form.step and not form.free_tail:
         yield f"the step is left out: {unknown}"
     for name in fit.at_limits:
-        yield f"{name} sits on its limit, {fit.values[name]:.5g}"
+        yield f"{name} sits on its limit, {fit.values[name]:.5g}{_CURES.get(name[:5], '')}"
     satellites = [
         f"{x.energy:.1f}"
         for x in lines

@@ -16,7 +16,7 @@ from .figure import (
     GREY,
     LABEL_SIZE,
     PURPLE,
-    SKY_BLUE,
+    SOURCE_RANGE,
     VERMILLION,
     legend_above,
     panels,
@@ -63,12 +63,10 @@ def plot_control_ranges(
     figure, (upper, lower) = panels(ax, 2)
     low = np.array([r.low for r in control.ranges])
     high = np.array([r.high for r in control.ranges])
-    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    middle = 0.5 * (low + high)
     pulls = control.pulls
-    upper.errorbar(
-        middle, pulls, xerr=half, fmt="o", ms=4, color=BLACK, elinewidth=1.0,
-        label="with the error of the fit alone",
-    )  # fmt: skip
+    upper.plot(middle, pulls, "o", ms=4, color=BLACK, label="with the error of the fit alone")
+    upper.hlines(pulls, low, high, color=BLACK, lw=1.0)
     wider = np.array([r.pull(control.amount.value) for r in control.ranges])
     if not np.allclose(wider, pulls):
         label = f"and the measured {100.0 * control.amount.value:.2g} % as well"
@@ -88,7 +86,7 @@ def plot_control_ranges(
     if source_range is not None:
         for n, panel in enumerate((upper, lower)):
             name = None if n else "source range"
-            panel.axvspan(*in_kev(source_range), color=SKY_BLUE, alpha=0.35, lw=0, label=name)
+            panel.axvspan(*in_kev(source_range), **SOURCE_RANGE, zorder=0.1, label=name)
     upper.tick_params(labelbottom=False)
     if any_poor:
         what = f"hollow: a right template is as far off with a chance below {100 * POOR:g} %"

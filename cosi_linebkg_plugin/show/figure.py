@@ -37,6 +37,9 @@ MANY_STYLES = (
 
 STYLES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (PURPLE, ":"))
 
+#: How a source range is drawn, the same in each figure.
+SOURCE_RANGE: dict[str, Any] = {"facecolor": f"{GREEN}40", "edgecolor": GREEN, "lw": 1.0}
+
 LABEL_SIGNIFICANCE = 5.0  # standard deviations above which a line gets a label
 
 LABEL_SIZE = 7.5  # points
@@ -150,10 +153,9 @@ def draw_ranges(
         "lw": 0,
     }
     strip: dict[str, Any] = {"facecolor": SKY_BLUE, "edgecolor": BLUE, "lw": 0.8, "ymax": 0.035}
-    source: dict[str, Any] = {"facecolor": f"{GREEN}40", "edgecolor": GREEN, "lw": 1.0}
     for name, ranges, style in (
         ("masked", fit.mask, mask),
-        ("source range", () if source_range is None else (source_range,), source),
+        ("source range", () if source_range is None else (source_range,), SOURCE_RANGE),
         (used_name, used, strip),
     ):
         for i, energy_range in enumerate(ranges):

@@ -227,16 +227,14 @@ def region_rows(
         row = {
             "region": name,
             "source range": "none" if template is None else format_ranges([template.source_range]),
+            **{label: _counts_text(template, label) for label in labels if label in used},
             "deviance / dof": f"{fit.deviance:.1f} / {fit.dof}",
-            "p of the deviance": format_value(fit.p_value, None, 2),
+            "its p": format_value(fit.p_value, None, 2),
             "p of all tests": format_value(
                 None if fit.adequacy is None else fit.adequacy.p_value, None, 2
             ),
             "systematic [%]": f"{100.0 * fit.systematic:.2g}",
         }
-        for label in labels:
-            if label in used:
-                row[label] = _counts_text(template, label)
         rows.append(row)
     return rows
 

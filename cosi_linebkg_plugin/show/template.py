@@ -119,6 +119,7 @@ def plot_weights(template: BackgroundTemplate, ax: Axes | None = None) -> Figure
     Returns
     -------
     matplotlib.figure.Figure
+        Of the energies that have weights, and a tenth of their span to either side.
     """
     figure, (axes,) = panels(ax, 1)
     edges = template.fit.spectrum.edges
@@ -131,6 +132,7 @@ def plot_weights(template: BackgroundTemplate, ax: Axes | None = None) -> Figure
             weights / 10.0**power, edges, baseline=None, color=color, ls=style, lw=1.4, label=label
         )
     draw_ranges(axes, template.fit, template.source_range)
+    axes.set_xlim(*_where_weighted(template))
     unit = f" [10{raised(str(power))}]" if power else ""
     axes.set(xlabel="energy [keV]", ylabel=f"weight of a slice{unit}")
     legend_above(axes, 4)
@@ -174,8 +176,18 @@ def plot_filter_scores(template: BackgroundTemplate, ax: Axes | None = None) -> 
     axes.set_yticks(rows, [s.filter for s in scores], fontsize=LABEL_SIZE)
     axes.set_ylim(-0.7, len(scores) - 0.3)
     axes.set_xlabel("gain in log-likelihood over no filter")
-    axes.legend(loc="lower left", fontsize=LABEL_SIZE)
+    legend_above(axes, 2)
     return figure
+
+
+def _where_weighted(template: BackgroundTemplate) -> tuple[float, float]:
+    """Energies that have weights, the source range, and what is beside them, in keV."""
+    edges = template.fit.spectrum.edges
+    bins = np.flatnonzero(np.any(template.weights != 0.0, axis=0))
+    low = min([template.source_range[0], *edges[bins]])
+    high = max([template.source_range[1], *edges[bins + 1]])
+    beside = 0.1 * (high - low)
+    return max(low - beside, edges[0]), min(high + beside, edges[-1])
 
 
 def _norm_error(template: BackgroundTemplate) -> str:

@@ -360,6 +360,17 @@ class ExpectedAmounts:
     systematic: float = 0.0
     bins: EnergyBins | None = None
 
+    def with_hidden(self, fraction: float) -> ExpectedAmounts:
+        """The same where lines that the mask hides may add this fraction (root mean square).
+
+        To the error of a single component, of which they are a part; lines that have a component
+        are free there.
+        """
+        if len(self.counts) > 1:
+            return self
+        added = (fraction * sum(self.counts.values())) ** 2
+        return replace(self, covariance=self.covariance + added) if added > 0 else self
+
     def with_measured(self, fraction: float) -> ExpectedAmounts:
         """The same where control ranges measured this fractional error of the first component.
 
@@ -422,7 +433,7 @@ def expected_amounts(
             "the window can lend them its distribution; widen window=, or name tracers=."
         )
     counts = dict(zip(LABELS, value.tolist(), strict=True))
-    hidden = lines_may_hide and _hides_lines(plan, fit)
+    hidden = lines_may_hide and hides_lines(plan, fit)
     if hidden:
         if counts["lines"] < 1e-6 * max(value[0], 1.0):
             counts["lines"] = 0.0  # less than the tails of other lines can be trusted for
@@ -479,7 +490,7 @@ def _energy_bins(
     return EnergyBins.of(plan.bins, shares, covariance.reshape(shape), unknown)
 
 
-def _hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
+def hides_lines(plan: TemplatePlan, fit: LineBackgroundFit) -> bool:
     """Whether a line in the source range would be seen by nothing: masked, and no ratio.
 
     A fitted line is seen by its wings, unless its counts ended at a limit, which has no error.

@@ -105,6 +105,7 @@ def validate_template(
     # errors of norms that were fitted to counts are not the spectrum's
     amounts = amounts_of(plan, recipe, next(iter(template.counts.values())))
     known = amounts.with_measured(0.01 * record.measured_percent)
+    known = known.with_hidden(0.01 * record.hidden_percent)
     from_spectrum = np.allclose(known.covariance, template.covariance, rtol=1e-6)
     template.set_control(control, amounts if from_spectrum else None)
     return control

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,8 +53,9 @@ class Projection:
     names : list of str
         What each group is, e.g. "30-33 deg".
     observed, expected, variances : ndarray, shape (n_groups,)
-        Expected at the observed total; its variances are those of the template (sumw2) and of
-        the Poisson law of the expected counts.
+        Expected at the observed total; its variances are those of the template (sumw2, and the
+        error of the shape that control ranges measured) and of the Poisson law of the expected
+        counts.
     nside : int or None
         Of the down-graded PsiChi.
     edges : ndarray, shape (n_groups + 1,), deg or keV, or None
@@ -69,6 +70,10 @@ class Projection:
     variances: Array
     nside: int | None = None
     edges: Array | None = None
+
+    def with_shape_error(self, fraction: float) -> Projection:
+        """The same where each group may be off by this fraction as well."""
+        return replace(self, variances=self.variances + (fraction * self.expected) ** 2)
 
     @property
     def chi(self) -> Array:
@@ -107,7 +112,8 @@ class Comparison:
     ----------
     name : str
     counts, error : float
-        Of the template, at its own norms; without the error of amounts that are unknown.
+        Of the template, at its own norms. The error of an amount that is unknown is that of lines
+        which the mask may hide, where control ranges told it, or left out.
     unknown : tuple of str
         Components of which the amount is not known.
     observed : float
@@ -222,6 +228,7 @@ def compare(
         raise TemplateError("All norms of the template are 0; give it norms above 0.")
     labels = [str(axis.label) for axis in template.event_axes]
     projections: dict[str, Projection] = {}
+    control = template.control_ranges
     for axis in (*COMPARED_AXES, *([_ENERGY] if template.several_bins else [])):
         if axis in labels and not (axis == "PsiChi" and partial_sky(template.event_axes[axis])):
             position = labels.index(axis)
@@ -232,9 +239,15 @@ def compare(
             rows = counts.sum(axis=others), scale * expected, (scale * errors) ** 2, least
             if axis == _ENERGY:
                 rows = tuple(row[template.bins_inside] for row in rows)
-            projections[axis] = project_counts(_compared_axis(template, axis), *rows, nside)
+            found = project_counts(_compared_axis(template, axis), *rows, nside)
+            if control is not None and axis in control.shapes:
+                found = found.with_shape_error(control.shapes[axis].value)
+            projections[axis] = found
     known = np.isfinite(np.diag(template.covariance))
-    error = float(np.sqrt(template.covariance[np.ix_(known, known)].sum()))
+    variance = float(template.covariance[np.ix_(known, known)].sum())
+    if template.unknown and control is not None and control.hidden is not None:
+        variance += (control.hidden.rms * own) ** 2
+    error = variance**0.5
     return Comparison(name or _describe(template), own, error, total, projections, template.unknown)
 
 

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import chdtrc
 
 from ..fit.adequacy import TOLERABLE
 from ..io import checks
 from ..io.tables import Column, format_value, make_table, to_html
 from .extra_error import ExtraError, extra_error
+from .hidden import HiddenLines
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+    from .amounts import ExpectedAmounts
+
+Array = NDArray[np.float64]
 
 #: Fewer control ranges than this say nothing of others.
 LEAST_RANGES = 4
@@ -114,6 +120,9 @@ class ControlRanges:
         Observed counts of the source range over those of the template, where they can be told.
     systematic : float
         Systematic error of the spectral fit, as a fraction of each energy bin.
+    hidden : HiddenLines or None
+        What lines that the mask hides may add, which control ranges cannot show; None where no
+        line can hide, or nothing tells its strength.
     """
 
     ranges: tuple[ControlRange, ...]
@@ -122,11 +131,39 @@ class ControlRanges:
     skipped: tuple[tuple[float, float, str], ...] = ()
     source_ratio: float | None = None
     systematic: float = 0.0
+    hidden: HiddenLines | None = None
 
     @property
-    def pulls(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def pulls(self) -> Array:
         """Pulls of the totals with the errors from the spectrum, shape (n_ranges,)."""
         return np.array([r.pull() for r in self.ranges])
+
+    def widened(self, amounts: ExpectedAmounts) -> tuple[Array, float, float]:
+        """The covariance of a template's amounts with the errors that were found here.
+
+        The measured error of the amount takes the place of the systematic error of the spectral
+        fit where it is larger; what a mask may hide comes on top.
+
+        Parameters
+        ----------
+        amounts : ExpectedAmounts
+            As the spectrum says.
+
+        Returns
+        -------
+        covariance : ndarray, shape (n_labels, n_labels), counts^2
+        measured, hidden : float
+            What it includes: the measured error of the amount, and the root mean square of lines
+            that the mask hides.
+        """
+        measured = amounts.with_measured(self.amount.value)
+        rms = self.hidden.rms if self.hidden else 0.0
+        both = measured.with_hidden(rms)
+        return (
+            both.covariance.copy(),
+            self.amount.value if measured is not amounts else 0.0,
+            rms if both is not measured else 0.0,
+        )
 
     @property
     def objections(self) -> tuple[str, ...]:
@@ -188,19 +225,19 @@ class ControlRanges:
         return f"{text}; may be used"
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row of a table for each range: plain numbers and text."""
+        """A row of a table for each range: text, and numbers with their errors."""
         table = []
         for r in self.ranges:
             row: dict[str, Any] = {
-                "range": f"{r.low:g}-{r.high:g} keV",
+                "range [keV]": f"{r.low:g}-{r.high:g}",
                 "expected": (r.expected, r.error),
                 "observed": r.observed,
-                "difference_percent": round(r.difference_percent, 2),
-                "pull": round(r.pull(), 2),
+                "off by [%]": f"{r.difference_percent:+.2f}",
+                "pull": f"{r.pull():+.2f}",
             }
             for axis, test in r.shapes.items():
                 row[f"{axis}_chi2"] = f"{test.chi2:.1f} / {test.dof}"
-                row[f"{axis}_p"] = test.p_value
+                row[f"{axis}_p"] = f"{test.p_value:.2g}"
             table.append(row)
         return table
 
@@ -264,6 +301,7 @@ class ControlRanges:
             "shapes": {axis: _error_to_dict(error) for axis, error in self.shapes.items()},
             "source_ratio": self.source_ratio,
             "systematic": self.systematic,
+            "hidden_lines": None if self.hidden is None else self.hidden.to_dict(),
             "ranges": [
                 {
                     "range": [r.low, r.high],
@@ -289,7 +327,7 @@ class ControlRanges:
         """
         data = checks.mapping(data, "control_ranges")
         shapes = checks.mapping(data["shapes"], "shapes")
-        ratio = data["source_ratio"]
+        ratio, hidden = data["source_ratio"], data.get("hidden_lines")
         return cls(
             tuple(_range_of(row) for row in data["ranges"]),
             _error_of(data["amount"]),
@@ -299,6 +337,7 @@ class ControlRanges:
             ),
             None if ratio is None else checks.number(ratio, "source_ratio", 0.0),
             checks.number(data.get("systematic", 0.0), "systematic", 0.0),
+            None if hidden is None else HiddenLines.from_dict(hidden),
         )
 
 
@@ -320,7 +359,8 @@ def measured_amount(ranges: Sequence[ControlRange]) -> ExtraError:
 
 
 def _percent(fraction: float) -> str:
-    return f"{100.0 * fraction:.2g} %"
+    percent = 100.0 * fraction
+    return f"{percent:.2g} %" if percent < 100.0 else f"{percent:.0f} %"
 
 
 def _agreement(error: ExtraError) -> str:

@@ -11,6 +11,7 @@ from ..fit.result import LineBackgroundFit
 from ..lines.catalogue import SKY_LINES, SKY_REACH
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
 from .amounts import SourceAmounts
+from .control import ControlRanges
 from .options import TemplateOptions
 from .plan import TemplatePlan
 from .record import Record
@@ -77,9 +78,9 @@ def fitted_source(
     if near and plan.sky is None:
         energies = ", ".join(f"{energy:.2f}" for energy in near)
         notes.append(
-            f"The energies that the template is made from hold {energies} keV, which is looked for "
-            "in the sky as well: its photons count as background. Mask it if your source emits it, "
-            "or choose a window, sidebands or tracers without it."
+            f"The energies that the template is made from hold {energies} keV, looked for in the "
+            "sky as well: photons of your source there count as background. Mask what it emits, or "
+            "choose a window, sidebands or tracers without it."
         )
     return notes
 
@@ -117,9 +118,10 @@ def unknown_without_sky(
     excess, share = _own_photons(plan, fit, amounts, counts, weights)
     if share > 1e-3:
         notes.append(
-            f"If the excess of {excess:.3g} counts in the masked range is a sky line of which "
-            f"{SKY_TAIL[0]:.0%} lose {SKY_TAIL[1]:.0f} keV on average, about {share:.1%} of "
-            "the template are the source's own photons; sky= takes them out."
+            f"If the excess of {excess:,.0f} counts in the masked range is a sky line of which "
+            f"{100 * SKY_TAIL[0]:.0f} % lose {SKY_TAIL[1]:.0f} keV on average, about "
+            f"{100 * share:.1f} % of the template are the source's own photons; sky= takes "
+            "them out."
         )
     return notes
 
@@ -163,14 +165,14 @@ def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
     control = record.control
     if control is None:
         return []
+    notes = _of_hidden_lines(record, control, "lines" in counts)
     if not control.usable:
-        return [f"Control ranges: {control.summary()}."]
-    notes = []
+        return [f"Control ranges: {control.summary()}.", *notes]
     phi = control.shapes.get("Phi")
     if phi is not None and phi.value > LARGE_SHAPE_ERROR:
         text = (
-            f"On control ranges Phi is off by {100 * phi.value:.2g} % a bin beyond its errors, "
-            "which do not include this."
+            f"On control ranges Phi is off by {100 * phi.value:.2g} % a bin beyond its errors: "
+            "sumw2 does not include this, a comparison with counts does."
         )
         if record.method == "components" and not record.shift:
             text += " Try shift=True, as features in Phi move with energy, or a smaller window."
@@ -178,10 +180,29 @@ def of_control_ranges(record: Record, counts: Mapping[str, float]) -> list[str]:
     share = counts.get("lines", 0.0) / max(sum(counts.values()), 1e-300)
     if share > LARGE_SHARE:
         notes.append(
-            f'Control ranges hold no strong lines: they say nothing of "lines", {share:.0%} of '
-            "this template."
+            'Control ranges hold no strong lines: they say nothing of "lines", '
+            f"{100 * share:.0f} % of this template."
         )
     return notes
+
+
+def _of_hidden_lines(record: Record, control: ControlRanges, free: bool) -> list[str]:
+    """A note on what the mask may hide, and where it counts.
+
+    Parameters
+    ----------
+    free : bool
+        Whether the template has a component of lines, of unknown amount.
+    """
+    if control.hidden is None or not control.hidden.rms > 0.0:
+        return []
+    where = "no error of the template includes this"
+    if record.hidden_percent:
+        where = "the template holds none of it, its error includes the rms"
+    elif free:
+        where = 'it is what "lines", of unknown amount, may hold'
+    text = control.hidden.summary()
+    return [f"{text[0].upper()}{text[1:]}; {where}."]
 
 
 def of_systematic_error(fit: LineBackgroundFit, included: bool) -> list[str]:

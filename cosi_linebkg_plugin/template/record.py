@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ..io import checks
@@ -91,6 +91,9 @@ class Record:
     measured_percent : float
         Systematic error of the first component that control ranges measured, where the errors of
         the counts include it: it is larger than that of the spectral fit.
+    hidden_percent : float
+        What lines that the mask hides may add, root mean square, where the errors of the counts
+        include it.
     time_course : TimeCourse or None
         Of ``norms="per_time"``.
     notes : tuple of str
@@ -115,8 +118,18 @@ class Record:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     control: ControlRanges | None = None
     measured_percent: float = 0.0
+    hidden_percent: float = 0.0
     time_course: TimeCourse | None = None
     notes: tuple[str, ...] = ()
+
+    def with_control(self, control: ControlRanges, measured: float, hidden: float) -> Record:
+        """The same with control ranges, and what the errors include of them, as fractions."""
+        return replace(
+            self,
+            control=control,
+            measured_percent=100.0 * measured,
+            hidden_percent=100.0 * hidden,
+        )
 
     def to_details(self) -> dict[str, Any]:
         """What a file holds of it beside method and notes; what does not apply is left out."""
@@ -140,7 +153,8 @@ class Record:
         rest |= {"tracers": list(self.tracers), "sky_norm": list(self.sky_norm or ())}
         rest |= {"recipe": dict(self.recipe)}
         names = ("pooling_moved_percent", "shift", "sky_norm_removed", "livetime_from", "split")
-        rest |= {name: getattr(self, name) for name in (*names, "measured_percent")}
+        errors = ("measured_percent", "hidden_percent")
+        rest |= {name: getattr(self, name) for name in (*names, *errors)}
         return details | {name: value for name, value in rest.items() if value}
 
     @classmethod
@@ -199,6 +213,7 @@ class Record:
             measured_percent=checks.number(
                 details.get("measured_percent", 0.0), "measured_percent", 0.0
             ),
+            hidden_percent=checks.number(details.get("hidden_percent", 0.0), "hidden_percent", 0.0),
             time_course=(
                 TimeCourse.from_dict(details["time_course"]) if "time_course" in details else None
             ),
@@ -212,7 +227,7 @@ def _recipe(method: str, value: Any) -> dict[str, Any]:
     known = {option.name for option in fields(TemplateOptions)}
     if not set(recipe) <= known:
         raise ValueError(f"recipe has the options {listed(recipe)}")
-    if method == "sideband" and "sidebands" not in recipe:
+    if method == "sideband" and not recipe.keys() & {"sidebands", "reach"}:
         return {}
     TemplateOptions(method=method, **recipe)
     return recipe

@@ -284,7 +284,9 @@ class BackgroundTemplate:
         maps = {label: contents for label, (contents, _) in self._maps.items()}
         fit = fit_component_norms(data, maps, self._counts, self._covariance, skies, constrain)
         if not constrain:  # no longer in the errors
-            self._record = replace(self._record, systematic_percent=0.0, measured_percent=0.0)
+            self._record = replace(
+                self._record, systematic_percent=0.0, measured_percent=0.0, hidden_percent=0.0
+            )
         k = len(self.labels)
         self._covariance = fit.covariance[:k, :k]
         self.set_parameters(**dict(zip(self.labels, fit.values[:k].tolist(), strict=True)))
@@ -297,15 +299,13 @@ class BackgroundTemplate:
         ----------
         control : ControlRanges
         amounts : ExpectedAmounts, optional
-            What the spectrum says of the counts. The measured error of the amount takes the place
-            of its systematic error where it is larger; default: the errors stay as they are.
+            What the spectrum says of the counts; see `ControlRanges.widened`. Default: the errors
+            stay as they are.
         """
-        percent = 0.0
+        measured = hidden = 0.0
         if amounts is not None:
-            wider = amounts.with_measured(control.amount.value)
-            self._covariance = wider.covariance.copy()
-            percent = 100.0 * control.amount.value if wider is not amounts else 0.0
-        self._record = replace(self._record, control=control, measured_percent=percent)
+            self._covariance, measured, hidden = control.widened(amounts)
+        self._record = self._record.with_control(control, measured, hidden)
 
     def counts_on_axes(self, source: Any, what: str = "observed") -> Array:
         """The contents of a histogram, which must have this template's axes.

@@ -18,13 +18,14 @@ from ..fit.minimise import from_best
 from ..fit.result import LineBackgroundFit
 from ..io.progress import Progress, say
 from ..spectrum.axis import bins_to_ranges, overlapping_bins
-from ..spectrum.components import Component, SpectralModel
+from ..spectrum.components import SpectralModel
 from ..units import in_kev
 from .amounts import ExpectedAmounts, expected_amounts, source_amounts
 from .axes import partial_sky
 from .comparison import COMPARED_AXES, Projection, project_counts
 from .control import ControlRange, ControlRanges, ShapeTest, measured_amount
 from .extra_error import ExtraError, extra_error
+from .hidden import hidden_lines, line_spectra, margins_of_mask, runs_as_wide
 from .options import TemplateOptions
 from .per_time import TimeCourse
 from .plan import TemplatePlan, plan_for_fit
@@ -39,9 +40,6 @@ _T = TypeVar("_T")
 
 #: Control ranges at most: half of them on either side of the source range, where they fit.
 MOST_RANGES = 12
-
-#: A control range is as wide as the source range to within this factor, on whole bins.
-WIDTH_FACTOR = 2.0
 
 #: All lines, with the tails of those beside it, may hold this share of a control range's counts;
 #: lines inside it no more than this many standard errors of its counts, where a line in the source
@@ -130,6 +128,7 @@ def control_ranges(
         tuple(skipped),
         _source_ratio(plan, recipe),
         recipe.fit.systematic,
+        hidden_lines(plan, recipe.fit),
     )
 
 
@@ -170,7 +169,7 @@ def _made_of_refits(
     """
     made: list[_T] = []
     skipped: list[tuple[float, float, str]] = []
-    margins = _margins(plan, fit)
+    margins = margins_of_mask(plan, fit)
     for low, high in choose_ranges(plan, fit):
         if len(made) == MOST_RANGES:
             break
@@ -202,7 +201,7 @@ def choose_ranges(plan: TemplatePlan, fit: LineBackgroundFit) -> list[tuple[floa
     ]
     first, last = edges[:-1][usable].min(), edges[1:][usable].max()
     sides: list[list[tuple[float, float]]] = [[], []]
-    runs = _runs(edges, usable, width)
+    runs = runs_as_wide(edges, usable, width)
     for side, order in enumerate((runs[::-1], runs)):
         edge = plan.low if side == 0 else plan.high
         for i, j in order:
@@ -216,21 +215,10 @@ def choose_ranges(plan: TemplatePlan, fit: LineBackgroundFit) -> list[tuple[floa
     return [r for pair in itertools.zip_longest(*sides) for r in pair if r is not None]
 
 
-def _runs(edges: Array, usable: NDArray[np.bool_], width: float) -> list[tuple[int, int]]:
-    """First and last edge of the runs of usable bins that are as wide as `width`, by energy."""
-    runs: list[tuple[int, int]] = []
-    for i in np.flatnonzero(usable).tolist():
-        j = i + 1 + int(np.argmin(np.abs(edges[i + 1 :] - edges[i] - width)))
-        alike = 1.0 / WIDTH_FACTOR <= (edges[j] - edges[i]) / width <= WIDTH_FACTOR
-        if alike and usable[i:j].all():
-            runs.append((i, j))
-    return runs
-
-
 def _holds_lines(plan: TemplatePlan, fit: LineBackgroundFit, low: float, high: float) -> bool:
     """Whether a control range would hold too much of the fit's lines."""
     inside = overlapping_bins(plan.edges, low, high)
-    spectra = _line_spectra(fit)[1][:, inside].sum(axis=1)
+    spectra = line_spectra(fit)[1][:, inside].sum(axis=1)
     total = float(fit.expected[inside].sum())
     if spectra.sum() > SEEN_LINES * total:
         return True
@@ -252,23 +240,9 @@ def _lines_inside(
     fit: LineBackgroundFit, inside: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The lines of some bins, and those of these bins alone, shape (n_lines,) each."""
-    spectra = _line_spectra(fit)[1]
+    spectra = line_spectra(fit)[1]
     shares = spectra[:, inside].sum(axis=1) / np.maximum(spectra.sum(axis=1), 1e-300)
     return shares > _INSIDE_SHARE, shares > _ALONE_SHARE
-
-
-def _line_spectra(fit: LineBackgroundFit) -> tuple[list[Component], Array]:
-    """The fit's lines and their counts per bin, shape (n_lines, n_bins)."""
-    lines = list(fit.model.lines)
-    return [fit.model.components[i] for i in lines], fit.component_spectra[lines]
-
-
-def _margins(plan: TemplatePlan, fit: LineBackgroundFit) -> tuple[float, float]:
-    """How far the fit's mask reaches beyond the source range to either side [keV]."""
-    for low, high in fit.mask:
-        if low <= plan.low and high >= plan.high:
-            return plan.low - low, high - plan.high
-    return 0.0, 0.0
 
 
 def refit_without(
@@ -298,7 +272,7 @@ def refit_without(
     uses = Counter(itertools.chain.from_iterable(c.slots for c in seen))
     held = {fit.model.components[i].energy for i in fit.model.lines}
     absent: set[int] = set()
-    for line, counts in zip(*_line_spectra(fit), strict=True):
+    for line, counts in zip(*line_spectra(fit), strict=True):
         if counts[spectrum.used].sum() < _SEEN_SHARE * counts.sum():
             held |= {slot for slot in line.slots if uses[slot] == 1}
         if counts[inside].sum() > _ALONE_SHARE * counts.sum():

@@ -27,6 +27,8 @@ def in_a_line(template: BackgroundTemplate) -> str:
     systematic = f", systematic error {percent:.2g} % per bin included" if percent else ""
     if template.record.measured_percent:
         systematic += f", measured error {template.record.measured_percent:.2g} % included"
+    if template.record.hidden_percent:
+        systematic += f", lines that may hide {template.record.hidden_percent:.2g} % included"
     return (
         f"BackgroundTemplate({template.method}, {low:g}-{high:g} keV, counts: {parts}{systematic})"
     )

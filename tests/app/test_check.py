@@ -87,6 +87,16 @@ def test_the_files_that_it_names_are_those_that_a_run_writes(write, tmp_path, ch
     assert [path.name for path in outcome.files] == names
 
 
+@pytest.mark.parametrize(
+    "mask, said_of_lines",
+    [([1790, 1825], "a line hidden in the mask has no known amount"),
+     ([1880, 2000], "those fitted in the source range, photons of a source there included")],
+)  # fmt: skip
+def test_what_is_known_of_the_lines_depends_on_the_mask(write, capsys, mask, said_of_lines):
+    assert main(["check", str(write(mask=[mask]))]) == 0
+    assert f"its lines: {said_of_lines}" in capsys.readouterr().out
+
+
 def test_a_method_that_is_still_to_be_chosen(folder, write, capsys):
     assert main(["check", str(write(template={"method": "auto"})), "--out", "o"]) == 0
     said = capsys.readouterr().out

@@ -173,6 +173,8 @@ def test_match_compares_a_fit_with_the_catalogue(folder, capsys):
         (["1500"], "this is no energy range"),
         (["1500-"], "this is no energy range"),
         (["1-2 GHz"], "the unit 'GHz' is not known"),
+        (["--sigma", "1"], "give --find EVENTS too"),
+        (["--find", "missing.csv", "--sigma", "1"], "missing.csv"),
         (["--match", "missing.json"], "missing.json"),
         (["--match", __file__], "is not JSON"),
     ],

@@ -1,6 +1,7 @@
 """`cosi-linebkg init`: a configuration from the axes of the events, that passes all checks."""
 
 import os
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -106,6 +107,7 @@ def test_nothing_is_ever_overwritten(tmp_path, capsys):
         (["text.hdf5"], "text.hdf5"),
         (["wide.hdf5"], "The energy bin at 1808.65 keV is 523.9 keV wide"),  # as in DC2
         (["good.hdf5", "--line", "511"], "511 keV is outside the energy axis"),
+        (["--line", "13C"], "or one of 26Al, 44Ti, 60Fe, 22Na, 7Be; got '13C'"),
         (["--line", "5"], "an energy from 50 to 10000 keV, got 5"),
         (["--line", "nan"], "an energy from 50 to 10000 keV, got nan"),
         (["good.hdf5", "--line", "nan"], "an energy from 50 to 10000 keV, got nan"),
@@ -120,6 +122,14 @@ def test_bad_input_is_one_line_and_no_file(tmp_path, monkeypatch, capsys, more, 
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_line_of_the_sky_goes_by_its_nuclide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in ("44Ti", "1157.022"):
+        assert main(["init", "--line", line, "--out", f"{line}.yaml", "--quiet"]) == 0
+    assert "44Ti, 1157.02 keV" in Path("44Ti.yaml").read_text()
+    assert Path("44Ti.yaml").read_text() == Path("1157.022.yaml").read_text()
 
 
 def test_a_given_energy_near_a_line_of_the_sky_is_that_line():

@@ -99,7 +99,7 @@ def test_a_run_makes_each_region_and_a_page_of_all(folder, write, capsys):
     out = folder / "out"
     assert main(["run", str(write()), "--out", str(out)]) == 0
     text = capsys.readouterr().out
-    assert re.search(r"region +source range +deviance / dof", text)
+    assert re.search(r"region +source range +continuum +lines +background +deviance / dof", text)
     assert "upper: deviance/dof =" in text and "not known" in text
     for name in ("al26", "upper"):
         data = json.loads((out / name / "fit.json").read_text())

@@ -32,6 +32,9 @@ def test_the_lines_of_a_spectrum_are_searched_and_named(spectrum, capsys):
     assert "40K 1460.82" in out and "1 line found" in out and "middles of the bins" in out
     assert main(["lines", "--find", "lab.csv", "1400-1440"]) == 0
     assert "no line found" in capsys.readouterr().out
+    # found within a factor 3 of what the search begins with
+    assert main(["lines", "--find", "lab.csv", "--sigma", "0.4"]) == 0
+    assert "sits on its limit, 1.2; search again from another width" in capsys.readouterr().out
     assert main(["lines", "--find", "lab.csv", "100-200"]) == 2
     assert "reaches outside the energy axis" in capsys.readouterr().err
 

@@ -9,6 +9,7 @@ from spectra import line_model, simulated_spectrum
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.numbers import hides_width, unseen_widths
 from cosi_linebkg_plugin.fit.words import goodness, parameter_table
+from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
 from cosi_linebkg_plugin.spectrum.laws import Law
 
 
@@ -30,6 +31,27 @@ def test_the_table_says_what_is_free_fixed_linked_or_follows(two_lines):
     assert "sigma_3 = sigma_2" in table and "sigma_3 " not in table.split("sigma_3 =")[0]
     lines = str(fit).splitlines()
     assert lines[-1] == fit.summary() and goodness(fit.adequacy) in lines[-1]
+
+
+def test_steps_that_follow_their_lines_take_one_row_of_the_table(two_lines):
+    """Each step stands in the model with F, mu and sigma of its own line: 60 rows for 20 lines."""
+    model = numerical_model(spectrum_parts([1612, 1635, 1670], step=True))
+    fit = fit_spectrum(model, two_lines)
+    rows = parameter_table(fit).splitlines()
+    assert [row for row in rows if " = " in row] == [
+        "sigma_3 ... sigma_7 = sigma_2",
+        "F_5 ... F_7 = F_2 ... F_4",
+        "mu_5 ... mu_7 = mu_2 ... mu_4",
+        "step_6, step_7 = step_5",
+    ]
+
+
+def test_a_line_of_its_own_width_is_not_among_those_that_share_one(two_lines):
+    """The first and the last alone were named, and sigma_3 seemed to be one of those between."""
+    lines = [1612, {"energy": 1635, "width": "own"}, 1670]
+    fit = fit_spectrum(numerical_model(spectrum_parts(lines, step=True)), two_lines)
+    rows = [row for row in parameter_table(fit).splitlines() if row.startswith("sigma")]
+    assert rows[2:] == ["sigma_4, sigma_5, sigma_7 = sigma_2", "sigma_6 = sigma_3"]
 
 
 def test_a_width_that_the_bins_do_not_show_is_said():

@@ -48,7 +48,8 @@ def test_what_the_search_took_beyond_what_was_asked_for_is_named():
 
 
 def test_limits_are_named():
-    assert notes([], at_limits=("sigma_2",)) == ["sigma_2 sits on its limit, 9"]
+    (width,) = notes([], at_limits=("sigma_2",))
+    assert width == "sigma_2 sits on its limit, 9; search again from another width (sigma)"
 
 
 @pytest.mark.parametrize(("distance", "ratio", "said"), [(20, 25, 1), (20, 15, 0), (40, 25, 0)])

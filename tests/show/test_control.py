@@ -29,6 +29,12 @@ def test_every_range_is_drawn_once():
     points = {line.get_label(): line.get_ydata() for line in upper.lines}
     assert any(np.allclose(y, control.pulls) for y in points.values() if len(y) == 5)
     assert_allclose(points["and the measured 2 % as well"], [r.pull(0.02) for r in control.ranges])
+    legend = [text.get_text() for text in upper.get_legend().get_texts()]
+    assert legend == [
+        "with the error of the fit alone", "and the measured 2 % as well", "source range",
+    ]  # fmt: skip
+    (across,) = upper.collections
+    assert_allclose(across.get_segments()[0][:, 0], [control.ranges[0].low, control.ranges[0].high])
     drawn = np.concatenate(
         [line.get_ydata() for line in lower.lines if line.get_marker() != "None"]
     )

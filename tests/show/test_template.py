@@ -93,6 +93,11 @@ def test_comparison_of_the_wrong_length_is_refused(template):
 
 def test_weights_are_drawn_over_energy(template):
     (axes,) = plot_weights(template).axes
+    edges = template.fit.spectrum.edges
+    used = np.flatnonzero(template.weights.any(axis=0))
+    low, high = axes.get_xlim()
+    assert edges[0] <= low <= edges[used[0]] and edges[used[-1] + 1] <= high <= edges[-1]
+    assert high - low <= 1.2 * (edges[used[-1] + 1] - edges[used[0]]) + 1e-9
     assert_allclose(curve(axes, "background"), template.weights[0])
     assert_allclose(spans(axes, "source range"), [SOURCE])
     assert axes.get_xlabel() == "energy [keV]"

@@ -53,6 +53,16 @@ def test_511_kev_is_refused(flight):
     assert "times the template's counts" in control.summary()
 
 
+def test_lines_that_the_mask_hides_are_named(flight):
+    """1802-1816 keV holds 17 % more than its surroundings say: 26Al and 26Na."""
+    plugin, fit, _ = best_fit(flight, (1802, 1816))
+    result = compared(plugin, fit, (1802, 1816), METHODS["auto"])
+    hidden = result.control.hidden
+    assert hidden.n_ranges >= 10 and {"1808.7 keV 26Al", "1808.7 keV 26Na"} <= set(hidden.names)
+    assert 0.02 < hidden.rms < 0.08
+    assert result.difference > 5 * result.known and result.difference < 5 * result.error
+
+
 @pytest.mark.slow
 def test_all_ranges(flight):
     table = study(flight)
@@ -61,6 +71,10 @@ def test_all_ranges(flight):
     assert np.median([r.chi2 for r in rows]) < 1.3
     assert np.median([r.chi2_measured for r in rows]) < 1.3
     assert max(r.chi2_measured for r in rows) < 2.5
+    pulls = np.array([r.pull for r in rows])
+    assert 0.6 < np.sqrt(np.mean(pulls**2)) < 1.5
+    # what the mask hides is most of it
+    assert np.sqrt(np.mean([(r.difference / r.known) ** 2 for r in rows])) > 2.5
     for name in ("components", "interpolated", "sideband"):
         others = [row[name].chi2 for row in table.values() if isinstance(row[name], Result)]
         assert np.median(others) > np.median([r.chi2 for r in rows])

@@ -7,12 +7,8 @@ Seconds.
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
 from spectra import dc3_spectrum, tutorial_model
+from study import publish, published_data
 
 from cosi_linebkg_plugin import background_model
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
@@ -63,20 +59,13 @@ def _systematic_part(fit):
 
 
 def main() -> None:
-    data = Path(os.environ.get("COSI_LINEBKG_DATA", ROOT.parent / "shared" / "data"))
     table = [
         "| model | deviance / dof | systematic error [%] | largest residual [sigma] | "
         "counts in 1805-1812 keV |",
         "|---|---|---|---|---|",
-        *rows(dc3_spectrum(data)),
+        *rows(dc3_spectrum(published_data())),
     ]
-    print("\n".join(table))
-    if "--write" in sys.argv:
-        page = (ROOT / "docs" / "spectrum.md").read_text(encoding="utf-8")
-        begin, end = "<!-- adequacy_dc3 -->", "<!-- end -->"
-        head, rest = page.split(begin)
-        text = "\n".join([begin, *table, end]) + rest.split(end, 1)[1]
-        (ROOT / "docs" / "spectrum.md").write_text(head + text, encoding="utf-8")
+    publish("adequacy_dc3", "\n".join(table), "spectrum.md")
 
 
 if __name__ == "__main__":

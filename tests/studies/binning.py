@@ -12,12 +12,12 @@ Econometrica 46, 1251).
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
-from interval_coverage import LINE_RANGE, Case, case, write_section
+from interval_coverage import LINE_RANGE, Case, case
 from spectra import TUTORIAL_MASK
+from study import number_of_runs, publish
 
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import FitError
@@ -123,8 +123,7 @@ def pooled(rows: dict[str, Difference], which: str) -> str:
 
 
 def main() -> None:
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n_toys = int(numbers[0]) if numbers else 100
+    n_toys = number_of_runs(100)
     text = [
         "| counts, width of the lines | bins | quantity | farthest mean difference | "
         "scatter expected | found / expected |",
@@ -145,10 +144,7 @@ def main() -> None:
             for name, which in quantities.items():
                 if any(key.startswith(which) for key in rows):
                     text.append(f"| {setting} | {width} keV | {name} | {pooled(rows, which)} |")
-    page = "\n".join(text)
-    print(page)
-    if "--write" in sys.argv:
-        write_section("binning", page)
+    publish("binning", "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,11 @@ for all its cells, that scatters by so much: an error that the spectrum does not
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 
 import numpy as np
-from interval_coverage import write_section
+from study import number_of_runs, publish
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import MASK, resolved_lines, simulated_events
@@ -102,18 +101,15 @@ def cost(nside, n_times):
 
 def main():
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
     costs = [
         f"{control / one:.1f} times as much as the template {what} ({control:.2f} and {one:.2f} s)"
         for what, (one, control) in (
             ("at nside 8", cost(8, None)), ("at nside 16 with 10 bins of time", cost(16, 10)),
         )
     ]  # fmt: skip
-    text = markdown(summary(int(numbers[0]) if numbers else 100))
+    text = markdown(summary(number_of_runs(100)))
     text += f"\n\nTwelve control ranges cost {' and '.join(costs)} of CPU."
-    print(text)
-    if "--write" in sys.argv:
-        write_section("control_ranges", text)
+    publish("control_ranges", text)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,13 @@ are worth to the fit, on both continua.
 from __future__ import annotations
 
 import math
-import os
 import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from spectra import dc3_spectrum
+from study import DOCS, publish, published_data
 
 from cosi_linebkg_plugin import find_lines, instrumental_lines
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
@@ -34,8 +33,6 @@ from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 LEFT_OUT = (1506.4, 1524.4, 1538.3, 1565.7, 1653.0, 1898.2, 1909.4, 1938.2, 1978.1)
 GROUPS = {"the four below 1570": LEFT_OUT[:4], "the other five": LEFT_OUT[4:], "all nine": LEFT_OUT}
 CONTINUA = ("powerlaw", "powerlaw_polynomial")
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def table(search: LineSearch) -> str:
@@ -102,21 +99,15 @@ def judged(spectrum: EnergySpectrum, search: LineSearch) -> str:
 
 
 def main() -> None:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    spectrum = dc3_spectrum(Path(os.environ.get("COSI_LINEBKG_DATA", beside)))
+    spectrum = dc3_spectrum(published_data())
     search = find_lines(spectrum, tail=True)
-    tables = {"dc3 table": table(search), "dc3 left out": judged(spectrum, search)}
-    print("\n\n".join(tables.values()), f"\n\n{search}")
+    publish("dc3 table", table(search), "lines.md")
+    publish("dc3 left out", judged(spectrum, search), "lines.md")
+    print(search)
     if "--write" in sys.argv:
         figure = Figure(figsize=(9.5, 5.6), layout="constrained")
         axes = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (2.6, 1)})
         save_figure(plot_spectrum(search.fit, ax=axes), DOCS / "images" / "dc3_lines.png")
-        text = (DOCS / "lines.md").read_text(encoding="utf-8")
-        for name, rows in tables.items():
-            start, end = f"<!-- {name} -->\n", "\n<!-- end -->"
-            head, rest = text.split(start)
-            text = f"{head}{start}{rows}{end}{rest.split(end, 1)[1]}"
-        (DOCS / "lines.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,11 +20,10 @@ by how much.
 from __future__ import annotations
 
 import itertools
-import sys
 import warnings
 
 import numpy as np
-from interval_coverage import write_section
+from study import number_of_runs, poisson_fit, publish
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import MASK, resolved_lines, simulated_events
@@ -80,23 +79,13 @@ def slopes(theta, background, sky):
 def fit(observed, background, sky, known, error, with_shift):
     """Norms of continuum, lines and sky, and the shift, with their covariance.
 
-    Fisher scoring; `known` and `error` are what the spectrum says of the continuum.
+    `known` and `error` are what the spectrum says of the continuum.
     """
-    theta = np.array([known, 0.05 * known, 1.0, 0.0])[: 4 if with_shift else 3]
-    constraint = np.zeros((theta.size, theta.size))
-    constraint[0, 0] = error**-2
-    for _ in range(100):
-        rows = slopes(theta, background, sky)
-        expected = np.maximum(theta[:3] @ rows[:3], 1e-12)
-        gradient = rows @ (observed / expected - 1.0)
-        gradient[0] -= (theta[0] - known) / error**2
-        information = (rows / expected) @ rows.T + constraint
-        step = np.linalg.solve(information, gradient)
-        theta = theta + step
-        theta[:3] = np.maximum(theta[:3], 1e-3 * np.array([known, known, 1.0]))
-        if abs(step @ gradient) < 1e-8:
-            break
-    return theta, np.linalg.inv(information)
+    start = np.array([known, 0.05 * known, 1.0, 0.0])[: 4 if with_shift else 3]
+    least = 1e-3 * np.array([known, known, 1.0])
+    return poisson_fit(
+        observed, lambda theta: slopes(theta, background, sky), start, 3, (known, error), least
+    )
 
 
 def bias_of_noise(theta, covariance, background, noise, sky):
@@ -229,12 +218,8 @@ def markdown(table):
 
 def main() -> None:
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n = int(numbers[0]) if numbers else 30
-    text = markdown(summary([trial(seed) for seed in range(1, n + 1)]))
-    print(text)
-    if "--write" in sys.argv:
-        write_section("energy_bins", text)
+    n = number_of_runs(30)
+    publish("energy_bins", markdown(summary([trial(seed) for seed in range(1, n + 1)])))
 
 
 if __name__ == "__main__":

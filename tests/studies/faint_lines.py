@@ -32,9 +32,9 @@ from interval_coverage import (
     case,
     readable,
     run,
-    write_section,
 )
 from spectra import line_model
+from study import number_of_runs, publish
 
 from cosi_linebkg_plugin.errors import FitError, LineBackgroundWarning
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
@@ -170,12 +170,8 @@ def main() -> None:
     if "--pulls" in sys.argv:
         print_pulls()
         return
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    page = table(int(numbers[0]) if numbers else 1000)
-    print(page)
+    publish("faint_lines", table(number_of_runs(1000)))
     print(f"{time.process_time():.0f} s of CPU")
-    if "--write" in sys.argv:
-        write_section("faint_lines", page)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,16 @@ deviance with and without it. Bins are 10 keV wide.
 from __future__ import annotations
 
 import math
-import os
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from study import publish, published_data
 
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.spectrum.components import SpectralModel
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 ENERGY, SIGMA = 438.634, 3.0
 WINDOWS = ((400.0, 480.0), (380.0, 490.0), (350.0, 490.0), (290.0, 490.0))
 CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
@@ -66,18 +63,12 @@ def rows(spectrum: EnergySpectrum) -> list[str]:
 
 
 def main() -> None:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("COSI_LINEBKG_DATA", beside)) / "spectra"
+    folder = published_data() / "spectra"
     low, high, counts = np.loadtxt(
         folder / "cosi_balloon2016_143_600.csv", delimiter=",", skiprows=1
     ).T
-    text = "\n".join(rows(EnergySpectrum(np.append(low, high[-1]), counts)))
-    print(text)
-    if "--write" in sys.argv:
-        page = DOCS / "lines.md"
-        begin, end = "<!-- 438 table -->\n", "\n<!-- end of 438 -->"
-        head, rest = page.read_text(encoding="utf-8").split(begin)
-        page.write_text(f"{head}{begin}{text}{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    spectrum = EnergySpectrum(np.append(low, high[-1]), counts)
+    publish("438 table", "\n".join(rows(spectrum)), "lines.md")
 
 
 if __name__ == "__main__":

@@ -19,18 +19,15 @@ A parameter without an interval, because it sits on a limit or MINOS found none,
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import binom, kstest, norm
-
-ROOT = Path(__file__).resolve().parents[2]
 from spectra import TUTORIAL_MASK, line_model, simulated_spectrum, tutorial_model
+from study import number_of_runs, publish
 
 from cosi_linebkg_plugin.app.demo import resolved_lines
 from cosi_linebkg_plugin.app.simulation import (
@@ -371,8 +368,7 @@ def table(many: Toys, few: Toys, large: Case, small: Case, rows) -> str:
 
 def main() -> None:
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n_toys = int(numbers[0]) if numbers else 1000
+    n_toys = number_of_runs(1000)
     text, judged = [], []
     for name, rows in (("tutorial", single), ("demo", grouped)):
         large, small = case(name), case(name, 0.01)
@@ -400,18 +396,7 @@ def main() -> None:
                f"{100 * np.mean(p < 0.01):.1f} %"]  # fmt: skip
         found = [toys.failed, toys.at_limits, toys.missing, toys.disagree] if toys else [""] * 4
         text.append(f"| {' | '.join([*row, *map(str, found)])} |")
-    page = "\n".join(text)
-    print(page)
-    if "--write" in sys.argv:
-        write_section("interval_coverage", page)
-
-
-def write_section(name: str, text: str) -> None:
-    """Put a text between the marks of this name in docs/validation.md."""
-    path = ROOT / "docs" / "validation.md"
-    begin, end = f"<!-- {name} -->", "<!-- end -->"
-    head, rest = path.read_text(encoding="utf-8").split(begin)
-    path.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    publish("interval_coverage", "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ whose other lines are missing ("?"), or no row near; one without a cause should 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-from line_tools import CHAINS, DOCS, NEAR, Window, read_windows
+from line_tools import CHAINS, NEAR, Window, read_windows
+from study import publish, published_data
 
 from cosi_linebkg_plugin import find_lines
 from cosi_linebkg_plugin.lines.found import FoundLine
@@ -119,19 +118,11 @@ def table(windows: list[Window], detail: bool) -> str:
 
 
 def main() -> None:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("COSI_LINEBKG_DATA", beside)) / "spectra"
+    folder = published_data() / "spectra"
     windows = list(read_windows(folder))
     if not windows:
         raise SystemExit(f"{folder} holds no spectra.")
-    rows = table(windows, "--detail" in sys.argv)
-    print(rows)
-    if "--write" in sys.argv:
-        text = (DOCS / "lines.md").read_text(encoding="utf-8")
-        start, end = "<!-- names table -->\n", "\n<!-- end of names -->"
-        head, rest = text.split(start)
-        text = f"{head}{start}{rows}{end}{rest.split(end, 1)[1]}"
-        (DOCS / "lines.md").write_text(text, encoding="utf-8")
+    publish("names table", table(windows, "--detail" in sys.argv), "lines.md")
 
 
 if __name__ == "__main__":

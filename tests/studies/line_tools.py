@@ -24,7 +24,6 @@ the same width: that of the window's highest peak, or for 511 keV that of the de
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,11 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
+from study import publish, published_data
 
 from cosi_linebkg_plugin import find_lines
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 Array = NDArray[np.float64]
 
 #: keV, by nuclide: from 0.02 photons per 100 decays on, of ENSDF, in the windows.
@@ -265,21 +264,13 @@ def table(windows: list[Window], detail: bool) -> str:
 
 
 def main() -> None:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("COSI_LINEBKG_DATA", beside)) / "spectra"
+    folder = published_data() / "spectra"
     windows = list(read_windows(folder))
     if not windows:
         raise SystemExit(f"{folder} holds no spectra.")
     for tool in TOOLS.values():  # compiles and imports
         tool(windows[0])
-    rows = table(windows, "--detail" in sys.argv)
-    print(rows)
-    if "--write" in sys.argv:
-        text = (DOCS / "lines.md").read_text(encoding="utf-8")
-        start, end = "<!-- tools table -->\n", "\n<!-- end of tools -->"
-        head, rest = text.split(start)
-        text = f"{head}{start}{rows}{end}{rest.split(end, 1)[1]}"
-        (DOCS / "lines.md").write_text(text, encoding="utf-8")
+    publish("tools table", table(windows, "--detail" in sys.argv), "lines.md")
 
 
 if __name__ == "__main__":

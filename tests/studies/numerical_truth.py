@@ -6,11 +6,8 @@ grid of ``tests/truth.py`` and prints the table; with ``--write`` it goes into d
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
 import truth
+from study import publish
 
 from cosi_linebkg_plugin.spectrum.components import ROLES
 
@@ -32,11 +29,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    text = table()
-    print(text)
-    if "--write" in sys.argv:
-        path = ROOT / "docs" / "validation.md"
-        begin, end = "<!-- numerical_truth -->", "<!-- end numerical_truth -->"
-        before, rest = path.read_text(encoding="utf-8").split(begin)
-        page = before + begin + "\n" + text + "\n" + end + rest.split(end)[1]
-        path.write_text(page, encoding="utf-8")
+    publish("numerical_truth", table())

@@ -13,12 +13,11 @@ also to counts and templates of the same events without their Time axis.
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import numpy as np
 from histpy import Histogram
-from interval_coverage import write_section
+from study import number_of_runs, publish
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import MASK, resolved_lines, simulated_events
@@ -121,13 +120,10 @@ def _sky(rows: list[Row], name: str) -> np.ndarray:
 
 def main() -> None:
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n = int(numbers[0]) if numbers else 20
+    n = number_of_runs(20)
     table = {name: [trial(i, *case) for i in range(1, n + 1)] for name, case in CASES.items()}
     text = f"{n} data sets each:\n\n{markdown(table)}"
-    print(text)
-    if "--write" in sys.argv:
-        write_section("per_time", text)
+    publish("per_time", text)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,10 @@ sidebands below the line: the spectrum is then the one without it.
 from __future__ import annotations
 
 import itertools
-import sys
 import warnings
 
 import numpy as np
-from interval_coverage import write_section
+from study import number_of_runs, poisson_fit, publish
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import simulated_events
@@ -94,7 +93,7 @@ def sky_maps(data, part, shift):
 
 
 def fit(observed, background, data, start, known, error):
-    """Values and standard errors of `NAMES` by Fisher scoring.
+    """Values and standard errors of `NAMES`.
 
     Parameters
     ----------
@@ -105,24 +104,18 @@ def fit(observed, background, data, start, known, error):
     known, error : float
         What the spectrum says of the first.
     """
-    theta = np.array([*start, 1.0, 1.0, 0.0])
-    constraint = np.diag([error**-2, 0.0, 0.0, 0.0, 0.0])
-    for _ in range(100):
+
+    def slopes(theta):
         shift, parts, slope = theta[4], [], 0.0
         for flux, part in zip(theta[2:4], ("sky", "positronium"), strict=True):
             parts.append(sky_maps(data, part, shift))
             up, down = (sky_maps(data, part, shift + d) for d in (0.01, -0.01))
             slope = slope + flux * (up - down) / 0.02
-        slopes = np.array([*background, *parts, slope])
-        expected = np.maximum(theta[:4] @ slopes[:4], 1e-12)
-        gradient = slopes @ (observed / expected - 1.0)
-        gradient[0] -= (theta[0] - known) / error**2
-        information = (slopes / expected) @ slopes.T + constraint
-        step = np.linalg.solve(information, gradient)
-        theta = theta + step
-        if abs(step @ gradient) < 1e-8:
-            return theta, np.sqrt(np.diag(np.linalg.inv(information)))
-    raise RuntimeError("The Poisson fit did not converge.")
+        return np.array([*background, *parts, slope])
+
+    first = np.array([*start, 1.0, 1.0, 0.0])
+    theta, covariance = poisson_fit(observed, slopes, first, 4, (known, error))
+    return theta, np.sqrt(np.diag(covariance))
 
 
 def sky_in(data, axes, edges):
@@ -197,12 +190,9 @@ def markdown(trials):
 
 def main() -> None:
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n = int(numbers[0]) if numbers else 30
-    text = markdown([trial(seed) for seed in range(FIRST_SEED, FIRST_SEED + n)])
-    print(text)
-    if "--write" in sys.argv:
-        write_section("positronium", text)
+    n = number_of_runs(30)
+    seeds = range(FIRST_SEED, FIRST_SEED + n)
+    publish("positronium", markdown([trial(seed) for seed in seeds]))
 
 
 if __name__ == "__main__":

@@ -11,19 +11,14 @@ published values, with which it must agree.
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.special import log_ndtr, ndtr
 from spectra import real_spectrum
+from study import publish, published_data
 
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.model.spec import numerical_model, spectrum_parts
-
-ROOT = Path(__file__).resolve().parents[2]
 
 #: Spectrum, its window [keV], width of its lines [keV], and their energies [keV]. Lines on the
 #: Compton edge of 40K (1243 keV) are left out: no smooth continuum gives their areas.
@@ -217,7 +212,7 @@ def steps(folder):
 
 
 def main() -> None:
-    folder = Path(os.environ.get("COSI_LINEBKG_DATA", ROOT.parent / "shared" / "data"))
+    folder = published_data()
     rows, truth, found = areas(folder)
     for i, (name, energy, area, error) in enumerate(truth):
         print(f"{name:24s} {energy:8.1f} {area:10.1f} ± {error:7.1f} ",
@@ -237,14 +232,7 @@ def main() -> None:
         ],
     }
     for name, table in tables.items():
-        text = "\n".join(table)
-        print(text)
-        if "--write" in sys.argv:
-            page = ROOT / "docs" / "spectrum.md"
-            begin, end = f"<!-- {name} -->", "<!-- end -->"
-            before, rest = page.read_text(encoding="utf-8").split(begin)
-            after = rest.split(end, 1)[1]
-            page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+        publish(name, "\n".join(table), "spectrum.md")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ the sky flux is the standard error of the joint fit; the true flux should lie wi
 
 from __future__ import annotations
 
-import sys
 import warnings
 
-from interval_coverage import NOMINAL, write_section
+from interval_coverage import NOMINAL
+from study import number_of_runs, publish
 from template_bias import METHODS, summary, trial
 
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
@@ -41,12 +41,8 @@ def markdown(table: dict[str, dict[str, float]], n: int) -> str:
 
 def main() -> None:
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n = int(numbers[0]) if numbers else 100
-    text = markdown(summary([trial(seed, JOINT) for seed in range(1, n + 1)]), n)
-    print(text)
-    if "--write" in sys.argv:
-        write_section("sky_flux", text)
+    n = number_of_runs(100)
+    publish("sky_flux", markdown(summary([trial(seed, JOINT) for seed in range(1, n + 1)]), n))
 
 
 if __name__ == "__main__":

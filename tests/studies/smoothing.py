@@ -17,13 +17,12 @@ millionth of a count), or without a filter but shrunk.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import Any
 
 import numpy as np
-from interval_coverage import write_section
 from numpy.typing import NDArray
+from study import number_of_runs, publish
 from template_bias import SKY_COUNTS
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
@@ -113,8 +112,7 @@ def of_truth(n: int = 20) -> list[str]:
 
 def main() -> None:
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n = int(numbers[0]) if numbers else 100
+    n = number_of_runs(100)
     lines = [
         "| counts | filter | sky flux off by [%] | its scatter [%] | error of the flux [%] | "
         "off by, in errors |",
@@ -125,9 +123,7 @@ def main() -> None:
         lines += table(scale, [trial(seed, scale, *known) for seed in range(1, n + 1)])
         print("\n".join(lines[-len(FILTERS) :]), flush=True)
     lines += ["", "| template | sky flux off by [%] |", "|---|---|", *of_truth()]
-    print("\n".join(lines))
-    if "--write" in sys.argv:
-        write_section("smoothing", "\n".join(lines))
+    publish("smoothing", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
-from interval_coverage import write_section
+from study import DOCS, number_of_runs, publish
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.app.demo import MASK, SIDEBANDS, resolved_lines, simulated_events
@@ -158,15 +157,11 @@ def figure(trials: list[dict[str, dict[str, float]]]):
 
 def main() -> None:
     warnings.simplefilter("ignore", LineBackgroundWarning)
-    numbers = [a for a in sys.argv[1:] if a.isdigit()]
-    n_seeds = int(numbers[0]) if numbers else 30
+    n_seeds = number_of_runs(30)
     trials = [trial(seed) for seed in range(1, n_seeds + 1)]
-    text = markdown(summary(trials))
-    print(text)
+    publish("template_bias", markdown(summary(trials)))
     if "--write" in sys.argv:
-        docs = Path(__file__).resolve().parents[2] / "docs"
-        write_section("template_bias", text)
-        figure(trials).savefig(docs / "images" / "template_bias.png", dpi=150)
+        figure(trials).savefig(DOCS / "images" / "template_bias.png", dpi=150)
 
 
 if __name__ == "__main__":

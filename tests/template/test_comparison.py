@@ -24,6 +24,8 @@ from cosi_linebkg_plugin.template.comparison import (
     to_csv,
     to_json,
 )
+from cosi_linebkg_plugin.template.control import ControlRanges
+from cosi_linebkg_plugin.template.extra_error import ExtraError
 
 
 def test_the_right_template_agrees():
@@ -55,6 +57,22 @@ def test_totals_and_their_error():
     assert row.difference_error_percent == pytest.approx(100 * np.hypot(500, np.sqrt(n)) / n)
     # the projections compare the shape alone
     assert row.projections["Phi"].p_value > 1e-4
+
+
+def test_the_shape_error_that_control_ranges_measured_counts():
+    """Bins of Phi off by 5 %, which the control ranges have seen, not along PsiChi."""
+    expected, rng = pattern(), np.random.default_rng(4)
+    off = expected * (1 + 0.05 * rng.normal(size=expected.shape[1]))[None, :, None]
+    template = exact(expected)
+    plain = compare(template, observed_of(off))
+    nothing = ExtraError(0.0, 0.0, 0.01, 12)
+    shapes = {"Phi": ExtraError(0.05, 0.04, 0.06, 400)}
+    template.set_control(ControlRanges((), nothing, shapes))
+    row = compare(template, observed_of(off))
+    was, now = plain.projections["Phi"], row.projections["Phi"]
+    assert was.chi2 > 3 * was.dof and 0.3 < now.chi2 / now.dof < 2
+    assert_allclose(now.variances, was.variances + (0.05 * was.expected) ** 2)
+    assert row.projections["PsiChi"].chi2 == plain.projections["PsiChi"].chi2
 
 
 def test_a_deviation_is_found_where_it_is():

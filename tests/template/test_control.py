@@ -40,6 +40,8 @@ def test_the_sentence_says_what_was_measured():
     assert good.usable
     untested = control([0.0] * 6, phi=ExtraError(0.0, 0.0, math.inf, 0))
     assert "Phi not tested; may be used" in untested.summary()
+    vague = control([0.0] * 6, phi=ExtraError(0.0, 0.0, 2.04, 3))
+    assert "Phi within their errors (below 204 %)" in vague.summary()
     agreeing = control([0.0] * 6)
     assert "totals agree within their errors (below 1.1 %)" in agreeing.summary()
 
@@ -130,7 +132,7 @@ def test_what_no_error_includes_and_what_cannot_be_seen_is_said():
     counts = {"continuum": 3.0, "lines": 7.0}
     shape, lines = of_control_ranges(Record("components", control=far), counts)
     assert "Phi is off by 5 % a bin" in shape and "Try shift=True" in shape
-    assert 'say nothing of "lines", 70%' in lines
+    assert 'say nothing of "lines", 70 %' in lines
     moved = Record("components", shift=True, control=far)
     (shape,) = of_control_ranges(moved, {"continuum": 3.0})
     assert "shift" not in shape

@@ -1,5 +1,6 @@
 """What a template says of itself."""
 
+import re
 import warnings
 
 import astropy.units as u
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.Line
 def test_the_size_of_the_contamination_is_said(bright, trial):
     notes = " ".join(bright.template().notes)
     assert "the source's own photons; sky= takes them out" in notes
+    assert re.search(r"excess of \d+,\d{3} counts .* 25 % lose 120 keV .* about \d\.\d % of", notes)
     assert "own photons" not in " ".join(trial.template(line_ratio=RATIO).notes)
 
 

@@ -11,6 +11,7 @@ from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.template.amounts import LineRatio
 from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
 from cosi_linebkg_plugin.template.extra_error import ExtraError
+from cosi_linebkg_plugin.template.hidden import HiddenLines
 from cosi_linebkg_plugin.template.per_time import TimeCourse
 from cosi_linebkg_plugin.template.record import FilterScore, MethodScore, Record
 
@@ -42,8 +43,11 @@ FULL = Record(
         {"Phi": ExtraError(0.031, 0.012, math.inf, 59)},
         ((1700.0, 1707.0, "The fit did not converge."),),
         1.8,
+        0.01,
+        HiddenLines(0.02, 0.05, 12, 4, ("1808.7 keV 26Al",)),
     ),
     measured_percent=1.2,
+    hidden_percent=5.0,
     time_course=TimeCourse(
         ("continuum",),
         np.array([True, False, True]),
