@@ -32,7 +32,7 @@ from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.kernels import FLOOR
-from ..spectrum.roots import root
+from ..spectrum.roots import falls_to_zero
 from ..spectrum.statistic import CHI2_MIN_EXPECTED, chi2_p_value, deviance_residuals, half_deviance
 from .score import Residuals, log_chance
 
@@ -459,7 +459,7 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
             high *= 4.0
             if high > _LARGEST_SYSTEMATIC:
                 return math.inf
-        return root(lambda s: excess(s, quantile), 0.0, high, 1e-8)
+        return falls_to_zero(lambda s: excess(s, quantile), high, 24)
 
     return solve(None), (solve(_ONE_SIGMA), solve(1.0 - _ONE_SIGMA))
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri_exp
 
 from ..spectrum.kernels import FLOOR
-from ..spectrum.roots import root
+from ..spectrum.roots import falls_to_zero
 
 Array = NDArray[np.float64]
 
@@ -182,7 +182,7 @@ def threshold(false_alarm: float, segments: int, length: float) -> float:
 
     if above(0.0) <= 0.0:
         return 0.0
-    return root(above, 0.0, _HIGHEST, 1e-12)
+    return falls_to_zero(above, _HIGHEST, 48)
 
 
 def global_significance(u: float, segments: int, length: float) -> float:

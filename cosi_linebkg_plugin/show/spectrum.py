@@ -218,17 +218,10 @@ def _label_lines(
 
 
 def _rising(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The closest values that do not fall: neighbours that would are pooled."""
-    means: list[float] = []
-    sizes: list[int] = []
-    for value in values.tolist():
-        mean, size = value, 1
-        while means and means[-1] > mean:
-            size += sizes[-1]
-            mean += (means.pop() - mean) * sizes.pop() / size
-        means.append(mean)
-        sizes.append(size)
-    return np.repeat(means, sizes)
+    """Values that do not fall, none further from the one given than it must be for the worst."""
+    highest_before = np.maximum.accumulate(values)
+    lowest_after = np.minimum.accumulate(values[::-1])[::-1]
+    return np.asarray(0.5 * (highest_before + lowest_after))
 
 
 def _inches(ax: Axes) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtri, ndtr
 
-from ..spectrum.roots import root
+from ..spectrum.roots import falls_to_zero
 
 Array = NDArray[np.float64]
 
@@ -95,4 +95,4 @@ def _solve(squares: Array, variances: Array, scales: Array, quantile: float) -> 
         return 0.0
     # here the sum is below the quantile, whatever the variances
     reach = 1.01 * float(np.sqrt(np.sum(squares / scales**2) / quantile))
-    return root(excess, 0.0, reach, 1e-9 * reach)
+    return falls_to_zero(excess, reach, 32)

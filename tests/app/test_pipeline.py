@@ -195,7 +195,7 @@ def test_observed_counts_stand_in_the_figure_along_phi(load, folder, tmp_path):
             (seen,) = [x for x in figure.axes[0].containers if x.get_label() == "observed"]
             assert seen[0].get_ydata().sum() == counts.sum()
             (note,) = pipeline._against_observed(template, prepared.plan)  # the source is in them
-            assert "does NOT describe the counts" in note and "Phi chi2" in note
+            assert "does NOT describe the counts" in note and "PsiChi chi2" in note
         else:
             assert pipeline._against_observed(template, prepared.plan) == ()
 
