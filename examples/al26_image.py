@@ -89,15 +89,23 @@ lon, lat, weight = DEMO_SKY.T
 simulated = np.bincount(
     hp.ang2pix(NSIDE, lon, lat, lonlat=True), weights=weight, minlength=image.size
 )
-figure, axes = plt.subplots(2, 1, figsize=(6.4, 6.4), subplot_kw={"projection": "mollweide"})
+simulated *= truth / simulated.sum() / hp.nside2pixarea(NSIDE)
+figure, axes = plt.subplots(
+    2, 1, figsize=(6.4, 6.8), subplot_kw={"projection": "mollweide"}, layout="constrained"
+)
 grid = np.meshgrid(np.linspace(-179.5, 179.5, 360), np.linspace(-89.5, 89.5, 180))
 pixels = hp.ang2pix(NSIDE, -grid[0], grid[1], lonlat=True)
-for panel, values, title in zip(
-    axes, (image, simulated * truth / simulated.sum()), ("image", "simulated"), strict=True
-):
-    panel.pcolormesh(*np.radians(grid), values[pixels], cmap="cividis", rasterized=True)
-    panel.set_title(f"{title}, Galactic", fontsize=9)
-    panel.set_xticks([])
+style = {"cmap": "cividis", "vmin": 0.0, "vmax": simulated.max(), "rasterized": True}
+for panel, values, title in zip(axes, (image, simulated), ("image", "simulated"), strict=True):
+    drawn = panel.pcolormesh(*np.radians(grid), values[pixels], **style)
+    panel.set_title(title, fontsize=9)
+    panel.set_xticks(np.radians([-120, -60, 0, 60, 120]), ["120°", "60°", "0°", "300°", "240°"])
+    panel.set_xlabel("l", fontsize=9)
+    panel.set_ylabel("b", fontsize=9)
     panel.tick_params(labelsize=7)
+    panel.tick_params(axis="x", labelcolor="white")
     panel.grid(visible=True, lw=0.3)
+bar = figure.colorbar(drawn, ax=axes, shrink=0.6, extend="max")
+bar.set_label("photons cm⁻² s⁻¹ sr⁻¹", fontsize=9)
+bar.ax.tick_params(labelsize=7)
 save_figure(figure, "example_al26_image.png")

@@ -63,7 +63,9 @@ chance = sky.expectation_density() / (sky.expectation_density() + background.exp
 figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
 bins = np.linspace(*source_range, 41)
 axes.hist(events.energy_keV, bins, color="0.8", label="all events")
-axes.hist(events.energy_keV, bins, weights=chance, color="C0", label="weighted by their chance")
+axes.hist(
+    events.energy_keV, bins, weights=chance, color="C0", label="by their chance to be of the sky"
+)
 units = r"$\times 10^{-4}$ cm$^{-2}$ s$^{-1}$"
 name = rf"$^{{26}}$Al, ({flux.value * 1e4:.2f} ± {error * 1e4:.2f}) {units}"
 axes.set(xlabel="measured energy [keV]", ylabel="events per bin", title=name, yscale="log")

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -264,7 +264,7 @@ def judge(
     expected: Array,
     jacobian: Array,
     of_continuum: NDArray[np.bool_],
-    line_width: Callable[[Array], Array],
+    line_width: Callable[[Array], Array] | None,
     *,
     dof: int,
     toys: tuple[float, int] | None = None,
@@ -281,7 +281,8 @@ def judge(
     of_continuum : ndarray of bool, shape (n_free,)
         Which of these belong to the continuum.
     line_width : callable
-        Width [keV] of a line at each of some energies [keV].
+        Width [keV] of a line at each of some energies [keV]. None for `Adequacy.applied` alone:
+        no search for further lines, and no systematic error of a fit that passes the tests.
     dof : int
     toys : (float, int), optional
         p-value of the deviance from simulated spectra, and their number.
@@ -294,16 +295,14 @@ def judge(
     fitted = Residuals.of(n, mu, jacobian[:, used])
     q = fitted.basis
     spread = np.sqrt(np.maximum(1.0 - np.sum(q**2, axis=1), LEAST_VARIANCE))
-    pulls = _pulls(n, mu, spread)
+    pulls = poisson_pulls(n, mu, spread)
     residuals = np.full(counts.size, np.nan)
     residuals[used] = pulls
     k = int(np.argmax(np.abs(pulls)))
     bin_index = int(np.flatnonzero(used)[k])
     few = mu.min() < CHI2_MIN_EXPECTED
     runs, expected_runs, runs_p = runs_test(n - mu)
-    systematic, limits = _systematic(fitted.values, mu, q)
-    continuum = Residuals.of(n, mu, jacobian[np.ix_(of_continuum, used)])
-    return Adequacy(
+    tested = Adequacy(
         deviance,
         dof,
         deviance_p_value(deviance, dof, expected[used], toys),
@@ -315,11 +314,19 @@ def judge(
         float(pulls[k]),
         (float(edges[bin_index]), float(edges[bin_index + 1])),
         _of_many(2.0 * float(ndtr(-abs(pulls[k]))), n.size),
-        systematic,
-        limits,
-        () if few else _excesses(edges, used, fitted, continuum, line_width),
+        0.0,
+        (0.0, math.inf),
+        (),
         None if step is None else _step_z(fitted, step[used]),
     )
+    if line_width is None and tested.p_value >= LEVEL:
+        return tested
+    systematic, limits = _systematic(fitted.values, mu, q)
+    tested = replace(tested, systematic=systematic, systematic_range=limits)
+    if few or line_width is None:
+        return tested
+    continuum = Residuals.of(n, mu, jacobian[np.ix_(of_continuum, used)])
+    return replace(tested, excesses=_excesses(edges, used, fitted, continuum, line_width))
 
 
 def runs_test(residuals: Array) -> tuple[int, float, float]:
@@ -364,9 +371,17 @@ def _log_binomial(n: int, k: NDArray[np.int64]) -> Array:
     return np.asarray(np.where(inside, value, -np.inf), dtype=float)
 
 
-def _pulls(n: Array, mu: Array, spread: Array) -> Array:
-    """Residuals in sigma; at few counts those of the exact Poisson tail probability."""
-    pulls = deviance_residuals(n, mu) / spread
+def poisson_pulls(n: Array, mu: Array, spread: Array | float = 1.0) -> Array:
+    """Residuals in sigma; at few counts those of the exact Poisson tail probability.
+
+    Parameters
+    ----------
+    n, mu : ndarray, shape (n,), counts
+        Observed and expected, the latter above 0.
+    spread : ndarray, shape (n,), or float
+        Standard deviation that a fit leaves deviance residuals.
+    """
+    pulls: Array = deviance_residuals(n, mu) / spread
     low = mu < _EXACT_BELOW
     if low.any():
         m, e = n[low], mu[low]

@@ -101,13 +101,16 @@ def fit_spectrum(
         )
 
     for start in _scored_starts(objective, theta):
-        objective, end, minuit = _minimum(objective, start)
+        objective, end, n_calls = _minimum(objective, start)
         if not end.problem:
             break
     model, theta, interior = objective.model, end.theta, end.interior
     problem = end.problem or _lost_line(objective, theta) or _negative_continuum(objective, theta)
     errors: dict[str, tuple[float, float]] = {}
     if minos and not problem:
+        _, _, information = objective.scoring(theta)
+        curvature = np.maximum(np.diag(information)[free], 1e-300)
+        minuit = _minuit_of(objective, theta, curvature)
         errors = _minos(minuit, theta[free], np.isin(free, interior), end.covariance)
     result = LineBackgroundFit(
         model,
@@ -119,7 +122,7 @@ def fit_spectrum(
         message=problem,
         at_limits=tuple(model.parameters[i].name for i in np.setdiff1d(free, interior)),
         minos=errors,
-        n_calls=minuit.nfcn,
+        n_calls=n_calls,
         offset=offset,
     )
     if problem:
@@ -170,20 +173,21 @@ def _with_fewer_widths(failed: LineBackgroundFit, minos: bool) -> LineBackground
     return replace(fit, message="; ".join(x for x in (why, fit.message) if x))
 
 
-def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, Minuit]:
-    """The minimum from a start, and the objective with the limits that tails were given."""
-    asked, free = objective.model, objective.model.free
+def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, int]:
+    """The minimum from a start, the objective with limits of tails, and the calls of migrad."""
+    asked, free, n_calls = objective.model, objective.model.free, 0
     for _ in range(_MAX_RESTARTS):
         objective, theta = _with_short_tails(objective, theta, asked)
         _, _, information = objective.scoring(theta)
         curvature = np.maximum(np.diag(information)[free], 1e-300)
-        minuit = _minuit_of(objective, theta, curvature)
         sigma = 1.0 / np.sqrt(curvature)
         if not _is_close(objective, theta, sigma):
+            minuit = _minuit_of(objective, theta, curvature)
             # A handful of calls from here; where limits make it crawl, the Newton steps take over.
             minuit.migrad(ncall=1000 + 50 * free.size)
             theta = theta.copy()
             theta[free] = np.array(minuit.values)
+            n_calls += minuit.nfcn
         end = _optimum(objective, theta, sigma)
         theta = end.theta
         if tails_within(objective.model, theta, asked) is None:
@@ -192,7 +196,7 @@ def _minimum(objective: Objective, theta: Array) -> tuple[Objective, Optimum, Mi
     if problem != end.problem:
         nothing = np.full_like(end.covariance, np.nan)
         end = Optimum(end.theta, end.interior, nothing, problem)
-    return objective, end, minuit
+    return objective, end, n_calls
 
 
 def _with_short_tails(

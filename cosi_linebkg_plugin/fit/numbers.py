@@ -21,7 +21,7 @@ from ..spectrum.kernels import FLOOR
 from ..spectrum.priors import Prior
 from ..spectrum.statistic import deviance_residuals, half_deviance, saturated_log_likelihood
 from ..units import in_kev
-from .adequacy import Adequacy, deviance_p_value, judge, score_of_shapes
+from .adequacy import Adequacy, deviance_p_value, judge, poisson_pulls, score_of_shapes
 from .restarts import LONGEST_TAIL, SAME_LENGTH, tail_widths
 from .score import Residuals
 
@@ -392,12 +392,14 @@ class FitNumbers:
         """Residuals for texts, tables and figures, shape (n_bins,), in sigma.
 
         In fitted bins those of `adequacy`, if there is one: deviance residuals over the standard
-        deviation that the fit leaves them. Elsewhere plain deviance residuals.
+        deviation that the fit leaves them, at few counts those of the Poisson tail. In masked bins
+        the same without that fit; without `adequacy` plain deviance residuals everywhere.
         """
-        plain = deviance_residuals(self.spectrum.counts, self.expected_total)
+        counts, expected = self.spectrum.counts, np.maximum(self.expected_total, FLOOR)
         if self.adequacy is None:
-            return plain
-        return np.where(self.spectrum.used, self.adequacy.residuals, plain)
+            return deviance_residuals(counts, expected)
+        masked = poisson_pulls(counts, expected)
+        return np.where(self.spectrum.used, self.adequacy.residuals, masked)
 
     @cached_property
     def adequacy(self) -> Adequacy | None:
@@ -405,21 +407,27 @@ class FitNumbers:
 
         None if the fit is not valid, has no covariance, or as many free parameters as bins.
         """
+        found = self._judged(whole=True)
+        if found is None:
+            return None
+        found = replace(found, long_tails=self._long_tails())
+        return found if found.is_adequate() else replace(found, tail_widths=self._best_tail())
+
+    def _judged(self, whole: bool) -> Adequacy | None:
+        """As `adequacy`, without tails; see `judge`."""
         if not self.valid or self.dof < 1 or (self.free_names and not self.covariance_names):
             return None
         fitted = [slot for slot in self.columns if self.model.parameters[slot].free]
-        found = judge(
+        return judge(
             self.spectrum,
             self.expected_total,
             self.bin_jacobian[fitted],
             np.isin(fitted, self.model.continuum_slots),
-            self._line_width,
+            self._line_width if whole else None,
             dof=self.dof,
             toys=self.toys,
-            step=self._missing_step(),
+            step=self._missing_step() if whole else None,
         )
-        found = replace(found, long_tails=self._long_tails())
-        return found if found.is_adequate() else replace(found, tail_widths=self._best_tail())
 
     def _missing_step(self) -> Array | None:
         """Counts per bin of a step under each line, 1/keV of its area; None if the model has one.
@@ -492,14 +500,15 @@ class FitNumbers:
         energy, width = self._known_widths
         return np.asarray(width[np.abs(energies[:, None] - energy).argmin(axis=1)], dtype=float)
 
-    @property
+    @cached_property
     def systematic(self) -> float:
         """Fractional error of each bin, uncorrelated, that makes the fit adequate; 0 if it is.
 
         The errors of `expected_counts` and of templates include it, those of the parameters do
         not.
         """
-        return 0.0 if self.adequacy is None else self.adequacy.applied
+        found = self.__dict__.get("adequacy") or self._judged(whole=False)
+        return 0.0 if found is None else found.applied
 
     def systematic_covariance(self, jac: Array, inside: Array) -> Array:
         """What the systematic error adds to the covariance of some expected counts.

@@ -85,7 +85,24 @@ class Place:
         whole = self.axes[em].nbins == self.edges.size - 1
         return in_order and whole and not self.coarser
 
-    def put(self, contents: Array, number: int, sums: Array) -> None:
+    def all_of(self, slices: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What is so of all slices of the events that one of the template holds.
+
+        Parameters
+        ----------
+        slices : ndarray of bool, of the shape of the events' other axes, or 1 along some
+
+        Returns
+        -------
+        ndarray of bool, of the template's other axes, or 1 along some
+        """
+        part = np.expand_dims(slices, self.energy_axis).transpose(self.order)
+        for axis, starts in self.coarser.items():
+            if part.shape[axis] > 1:
+                part = np.logical_and.reduceat(part, starts, axis=axis)
+        return np.asarray(part.take(0, axis=self.order.index(self.energy_axis)))
+
+    def put(self, contents: NDArray[Any], number: int, sums: Array) -> None:
         """Put the sum of one energy bin into an array on the template's axes."""
         em = self.order.index(self.energy_axis)
         part = np.expand_dims(sums, self.energy_axis).transpose(self.order)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TemplateError
+from ..histograms.axes import ENERGY_LABEL
 from ..io.progress import Progress, say
 from .plan import TemplatePlan
+from .products import filter_product, pairs_of, pixel_axis, slice_correlations
 from .smoothing import filter_sums
 from .steps import FilteredMaps, Recipe, filtered_maps
 from .sums import TermSums, phi_shifts, sum_slices, sum_terms
@@ -50,16 +54,127 @@ def filtered_bins(
     TemplateError
         If a component's sum in a bin is not positive.
     """
-    maps, totals, pooled = {}, [], []
-    for k, label in enumerate(recipe.weights.labels):
+    maps, totals, made = {}, [], []
+    labels = recipe.weights.labels
+    for k, label in enumerate(labels):
         slices = _BinSlices(plan, recipe, k, sky_norm)
         say(progress, f"making {plan.n_bins} energy bins of {label}")
-        maps[label], found = _maps_of(plan, recipe, slices)
+        maps[label], filtered = _maps_of(plan, recipe, slices)
         totals.append(slices.total)
-        pooled += found
+        made.append(_Made(slices.factors, filtered))
         del slices  # as large as some maps of one bin
-    n_pooled, moved = sum(n for n, _ in pooled), max((far for _, far in pooled), default=0.0)
-    return FilteredMaps(maps, totals[0], n_pooled, moved)
+    pooled = [row for part in made for row in part.filtered]
+    return FilteredMaps(
+        maps,
+        totals[0],
+        sum(row.n_pooled for row in pooled),
+        max((row.moved for row in pooled), default=0.0),
+        {
+            (labels[k], labels[m]): _covariances(plan, recipe, (k, m), made, maps)
+            for k, m in pairs_of(len(labels))
+        },
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Filtered:
+    """What a filter did to the sums of an energy.
+
+    Attributes
+    ----------
+    n_pooled : int
+        Slices that it pooled.
+    moved : float
+        How far that moved the totals of others.
+    untouched : ndarray of bool, shape of the events' other axes with 1 for PsiChi
+    """
+
+    n_pooled: int
+    moved: float
+    untouched: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """What the covariances of a component's maps need of how these were made.
+
+    Attributes
+    ----------
+    factors : ndarray, shape (n_bins,)
+        What each bin's sum was multiplied with.
+    filtered : list of _Filtered
+        Of each bin, or of the energies that all bins lie between.
+    """
+
+    factors: Array
+    filtered: list[_Filtered]
+
+    def untouched(self, b: int) -> NDArray[np.bool_]:
+        """The slices of a bin that are as the sums were."""
+        if len(self.filtered) == self.factors.size:
+            return self.filtered[b].untouched
+        return np.asarray(np.logical_and.reduce([row.untouched for row in self.filtered]))
+
+
+def _covariances(
+    plan: TemplatePlan,
+    recipe: Recipe,
+    pair: tuple[int, int],
+    made: Sequence[_Made],
+    maps: Mapping[str, tuple[Array, Array]],
+) -> NDArray[np.float32]:
+    """Covariances of the cells of two components' maps, on the template's axes, counts^2.
+
+    Bin by bin: beside the result it takes no more than some maps of one bin.
+    """
+    k, m = pair
+    place, weights = plan.place, recipe.weights
+    out = np.zeros(plan.axes.shape, np.float32)
+    em = plan.axes.labels.index(ENERGY_LABEL)
+    pixels = pixel_axis([str(x) for x in plan.axes.labels if x != ENERGY_LABEL])
+    noises = [np.moveaxis(maps[weights.labels[i]][1], em, 0) for i in pair]
+    sums = _ProductSums(plan, recipe, pair)
+    factors = made[k].factors * made[m].factors
+    for b in np.flatnonzero(factors > 0).tolist():
+        place.put(out, b, factors[b] * sums.at(b))
+        row = place.inside.start + b
+        own = np.moveaxis(out, em, 0)[row, ...]
+        v1, v2 = (noise[row, ...] for noise in noises)
+        kept = place.all_of(made[k].untouched(b) & made[m].untouched(b))
+        # a filter keeps the total of a slice's variances
+        correlation = slice_correlations([v1, v2], [own], [(0, 1)], pixels)[0]
+        filter_product(own, correlation, v1, v2, kept, pixels)
+    return out
+
+
+class _ProductSums:
+    """The sums of the slices' variances times the weights of two components, by energy bin."""
+
+    def __init__(self, plan: TemplatePlan, recipe: Recipe, pair: tuple[int, int]) -> None:
+        first, second = (recipe.weights.terms[i] for i in pair)
+        self._plan, self._x = plan, recipe.weights.x
+        self._shifted = recipe.shifts is not None
+        self._terms = first, second
+        if self._shifted:
+            return
+        # of the powers of x in the product of two polynomials
+        rows = np.zeros((len(first) + len(second) - 1, first.shape[1]))
+        for p, q in np.ndindex(len(first), len(second)):
+            rows[p + q] += first[p] * second[q]
+        found = plan.events.weighted_sums(rows[:0], squares=rows)[1]
+        assert found is not None
+        self._sums = found
+
+    def at(self, b: int) -> Array:
+        """Of a bin, shape of the events' other axes, counts^2."""
+        x = float(self._x[b])
+        if not self._shifted:
+            powers = x ** np.arange(len(self._sums))
+            return np.asarray(np.tensordot(powers, self._sums, axes=1))
+        rows = np.array([x ** np.arange(len(terms)) @ terms for terms in self._terms])
+        plan = self._plan
+        matrices = phi_shifts(plan, 0.5 * float(plan.bins[b] + plan.bins[b + 1]))
+        return np.asarray(sum_slices(plan.events, rows, matrices, [(0, 1)])[2][0], float)
 
 
 class _BinSlices:
@@ -110,8 +225,8 @@ class _BinSlices:
 
 def _maps_of(
     plan: TemplatePlan, recipe: Recipe, slices: _BinSlices
-) -> tuple[tuple[Array, Array], list[tuple[int, float]]]:
-    """Contents and variances of a component on the template's axes; what the filter pooled."""
+) -> tuple[tuple[Array, Array], list[_Filtered]]:
+    """Contents and variances of a component on the template's axes; what the filter did."""
     out, nodes = _Output(plan), _Nodes(plan, recipe, slices)
     if nodes.usable:
         out.combine(
@@ -130,6 +245,7 @@ def _maps_of(
         else:  # no counts are expected there
             for array in target:
                 array.fill(0.0)
+            found.append(_Filtered(0, 0.0, np.ones((1,) * target[0].ndim, bool)))
         out.put(b, target)
     return out.maps(), found
 
@@ -147,13 +263,13 @@ class _Nodes:
         False where the change is not linear, or a slice's total was pooled at an end.
     contents, variances : list of ndarray, of the shape of the events' other axes
     weights, squares : ndarray, shapes (n_bins, len(contents)) and (n_bins, len(variances))
-    found : list of (int, float)
-        Slices that the filter pooled at each node, and how far that moved the others.
+    found : list of _Filtered
+        What the filter did at each node.
     """
 
     def __init__(self, plan: TemplatePlan, recipe: Recipe, slices: _BinSlices) -> None:
         x = slices.x
-        self.found: list[tuple[int, float]] = []
+        self.found: list[_Filtered] = []
         self.usable = slices.n_terms == 1 or (slices.n_terms == 2 and x.size > 3)
         if not self.usable:
             return
@@ -166,7 +282,7 @@ class _Nodes:
             pair = nodes[0, i, ...], nodes[1, i, ...]
             slices.fill(place, 1.0, *pair)
             self.found.append(_filter(plan, recipe, pair))
-        pooled = any(n for n, _ in self.found)
+        pooled = any(row.n_pooled for row in self.found)
         self.usable = len(places) == 1 or not pooled
         self.contents, self.variances = nodes[0, :: max(len(places) - 1, 1)], nodes[1]
         if len(places) == 1:
@@ -241,10 +357,10 @@ class _Output:
         return contents, variances
 
 
-def _filter(plan: TemplatePlan, recipe: Recipe, pair: tuple[Array, Array]) -> tuple[int, float]:
-    """Filter contents and variances in place; slices that were pooled, and how far others moved."""
+def _filter(plan: TemplatePlan, recipe: Recipe, pair: tuple[Array, Array]) -> _Filtered:
+    """Filter contents and variances in place."""
     filtered = filter_sums(plan.events, *pair, recipe.filter, overwrite=True)
-    return filtered.n_pooled, filtered.moved
+    return _Filtered(filtered.n_pooled, filtered.moved, filtered.untouched)
 
 
 def _require_positive(plan: TemplatePlan, label: str, sums: Array) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from ..errors import LineBackgroundError, TemplateError
+from ..fit.adequacy import TOLERABLE
 from ..fit.result import LineBackgroundFit
 from ..histograms.read import EventHistogram
 from ..io.progress import Progress, say
@@ -31,9 +32,10 @@ REACHES = (1.5, 3.0, 6.0, 12.0, 24.0)
 #: Half-widths of the window of `components` [keV].
 WINDOWS = (40.0, 80.0, 160.0)
 
-#: `components` leans on the fitted lines: it is no candidate where the fit needs a larger
-#: systematic error of each energy bin than this.
-LARGEST_MISFIT = 0.005
+#: `components` leans on the fitted lines, of which control ranges hold none. Where the fit needs a
+#: larger systematic error of each energy bin than this, its score is `HANDICAP` lower; above
+#: `TOLERABLE` it is no candidate.
+LARGEST_MISFIT, HANDICAP = 0.005, 10.0
 
 #: Control ranges are looked for with as many energies beside them, in widths of the source range.
 _ROOM = 6.0
@@ -52,8 +54,8 @@ def choose_method(
     The score is the log-likelihood of the counts of control ranges, which the recipe does not
     know: of the total, and of the distribution along each axis at the observed total. The
     counts follow Poisson's law with a mean that scatters by the template's own error (a gamma
-    law), hence the negative binomial law. `components` is no candidate where the model misses the
-    spectrum by more than `LARGEST_MISFIT`.
+    law), hence the negative binomial law. `components` has a handicap, or is no candidate, where
+    the model misses the spectrum; see `LARGEST_MISFIT`.
 
     Parameters
     ----------
@@ -88,6 +90,8 @@ def choose_method(
         raise TemplateError("No recipe works on any control range; name a method.")
     # a recipe that fails on a range is as bad as the worst there
     totals = np.where(np.isnan(scores), np.nanmin(scores, axis=1, keepdims=True), scores).sum(0)
+    if fit.systematic > LARGEST_MISFIT:
+        totals -= [HANDICAP * (options.method == "components") for options in usable]
     order = np.argsort(-totals, kind="stable")
     ladder = tuple(
         MethodScore(describe(usable[i]), float(totals[i] - totals[order[0]])) for i in order
@@ -100,7 +104,7 @@ def candidates(plan: TemplatePlan, fit: LineBackgroundFit) -> list[TemplateOptio
     given = plan.options
     found = []
     width = plan.high - plan.low
-    if fit.adequacy is not None and fit.systematic <= LARGEST_MISFIT:
+    if fit.adequacy is not None and fit.systematic <= TOLERABLE:
         windows: list[dict[str, Any]] = [{"reach": reach} for reach in WINDOWS]
         if given.window is not None:
             windows = [{}]
@@ -153,7 +157,9 @@ def _usable(
     for options in tried:
         try:
             own = plan.with_options(options, fit)
-            slice_weights(own, fit, source_amounts(own, fit))
+            rows = slice_weights(own, fit, source_amounts(own, fit)).rows
+            if not (rows @ plan.events.energy_counts() > 0.0).all():
+                raise TemplateError("the weighted sum of the slices is not positive")
         except LineBackgroundError as error:
             reason = str(error)
             continue

@@ -378,10 +378,9 @@ def project_counts(
         own, unit = (phi_degrees(axis), "deg") if label == "Phi" else (axis_in_kev(axis), "keV")
         edges = own[[0, *(group[-1] + 1 for group in groups)]]
         names = [f"{a:g}-{b:g} {unit}" for a, b in itertools.pairwise(edges)]
-    o, e, v = (
-        np.array([values[group].sum() for group in groups])
-        for values in (observed, expected, noise)
-    )
+    first = np.cumsum([0, *(len(group) for group in groups[:-1])])
+    together = np.concatenate(groups)
+    o, e, v = (np.add.reduceat(values[together], first) for values in (observed, expected, noise))
     return Projection(label, groups, names, o, e, e + v, used, edges)
 
 

@@ -34,7 +34,10 @@ def pixel_axis(labels: Sequence[str]) -> int | None:
 
 
 def slice_correlations(
-    variances: Array, products: NDArray[Any], pairs: Sequence[tuple[int, int]], pixels: int | None
+    variances: Sequence[Array] | Array,
+    products: Sequence[NDArray[Any]] | NDArray[Any],
+    pairs: Sequence[tuple[int, int]],
+    pixels: int | None,
 ) -> list[Array]:
     """Correlation of the totals of two components in each slice, before a filter.
 
@@ -115,8 +118,13 @@ def variance_of_sum(
     products: Mapping[tuple[str, str], NDArray[Any]],
     factors: Mapping[str, float],
     summed: tuple[int, ...] = (),
+    energy: int | None = None,
 ) -> Array:
     """Variance of sum_k a_k T_k in each cell, or of its projection.
+
+    Energy bins are sums of the same slices, with weights that are alike but for a factor: summed
+    over, their errors are added, not their variances. That is exact for a distribution that does
+    not change within the source range, and an upper limit where it does.
 
     Parameters
     ----------
@@ -127,11 +135,22 @@ def variance_of_sum(
         a_k.
     summed : tuple of int
         Axes to sum over.
+    energy : int, optional
+        Which axis is the energy.
 
     Returns
     -------
     ndarray, counts^2, not below 0
     """
+    if energy in summed:
+        n_bins = next(iter(maps.values()))[0].shape[energy]
+        if n_bins > 1:
+            errors = sum(
+                np.sqrt(variance_of_sum(*_in_bin(maps, products, energy, b), factors))
+                for b in range(n_bins)
+            )
+            others = tuple(axis - (axis > energy) for axis in summed if axis != energy)
+            return np.asarray((np.asarray(errors) ** 2).sum(axis=others))
 
     def projected(array: NDArray[Any]) -> NDArray[Any]:
         return array.sum(axis=summed, dtype=float) if summed else array
@@ -145,6 +164,23 @@ def variance_of_sum(
         if a in factors and b in factors:
             total += projected(product) * (2.0 * factors[a] * factors[b])
     return np.maximum(total, 0.0, out=total)
+
+
+def _in_bin(
+    maps: Mapping[str, tuple[Array, Array]],
+    products: Products,
+    energy: int,
+    b: int,
+) -> tuple[dict[str, tuple[Array, Array]], dict[tuple[str, str], NDArray[Any]]]:
+    """Views of one energy bin."""
+
+    def view(array: NDArray[Any]) -> NDArray[Any]:
+        return np.moveaxis(array, energy, 0)[b, ...]
+
+    return (
+        {label: (view(contents), view(noise)) for label, (contents, noise) in maps.items()},
+        {pair: view(product) for pair, product in products.items()},
+    )
 
 
 def cut_products(

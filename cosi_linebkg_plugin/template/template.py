@@ -349,8 +349,7 @@ class BackgroundTemplate:
     def histogram(self) -> Any:
         """histpy.Histogram of expected counts, the sum at the current norms, with sumw2.
 
-        Its sumw2 knows that continuum and lines come from the same slices and are anticorrelated,
-        but for several energy bins, where it is up to a quarter too large as a standard error.
+        Its sumw2 knows that continuum and lines come from the same slices and are anticorrelated.
         """
         return make_histogram(self.axes, self.expected(), self._variances())
 
@@ -366,7 +365,8 @@ class BackgroundTemplate:
     def _variances(self, chosen: Sequence[str] = (), summed: tuple[int, ...] = ()) -> Array:
         """Of the sum of all components, or of those chosen, at the current norms."""
         factors = {x: self._counts[x] / self._sums[x] for x in chosen or self.labels}
-        return variance_of_sum(self._maps, self._products, factors, summed)
+        energy = self.event_axes.labels.index(ENERGY_LABEL)
+        return variance_of_sum(self._maps, self._products, factors, summed, energy)
 
     def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
         contents, sumw2 = self._maps[label]

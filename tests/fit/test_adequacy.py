@@ -9,7 +9,7 @@ import histpy
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import norm
+from scipy.stats import norm, poisson
 from spectra import dc3_spectrum, line_model, simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
@@ -101,6 +101,18 @@ def test_an_injected_scatter_is_recovered():
     # 100 trials of 93 bins: s to 7.3 % each, their mean within 4 standard errors; 68 +- 4 sigma
     assert np.mean(found) == pytest.approx(0.01, rel=4 * 0.073 / 10 + 0.01)
     assert 50 <= inside <= 86
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_the_systematic_error_is_the_same_with_and_without_all_tests(missing):
+    """Control ranges ask for it alone: no search for lines, no tails, no limits where it is 0."""
+    lines = LINES[missing:]
+    fit = fit_spectrum(line_model(lines, k=3000.0, sigma=2.9), spectrum())
+    alone = fit.systematic
+    assert "adequacy" not in fit.__dict__
+    assert alone == fit.adequacy.applied == replace(fit).systematic
+    assert (alone > 0.0) == bool(missing)
+    assert fit.adequacy.excesses or not missing
 
 
 def test_no_systematic_error_where_none_is_needed():
@@ -380,6 +392,23 @@ def thin(factor, seed):
         for p in model.parameters
     ))  # fmt: skip
     return model, spectrum(seed, model)
+
+
+def test_the_largest_residual_is_judged_among_all_fitted_bins():
+    fit = fit_spectrum(MODEL, spectrum(1))
+    single = 2.0 * norm.sf(abs(fit.adequacy.worst))
+    n = int(fit.spectrum.used.sum())
+    assert fit.adequacy.tests[2].p_value == pytest.approx(1 - (1 - single) ** n, rel=1e-9)
+
+
+def test_residuals_of_few_counts_are_those_of_poissons_tails():
+    fit = fit_spectrum(*thin(3e-4, 3))
+    n, mu = fit.spectrum.counts, fit.expected
+    above, below = poisson.sf(n - 1, mu), poisson.cdf(n, mu)
+    expected = np.where(n >= mu, norm.isf(np.minimum(above, 0.5)), norm.ppf(np.minimum(below, 0.5)))
+    used = fit.spectrum.used
+    assert_allclose(fit.adequacy.residuals[used], expected[used], atol=1e-9)
+    assert_allclose(fit.residuals, expected, atol=1e-9)  # masked bins as well
 
 
 def test_few_counts_are_judged_by_toys():

@@ -16,6 +16,8 @@ def test_toys_agree_with_chi_square_where_that_holds(two_lines):
     # mean deviance of 100 toys: within 4 standard errors of dof, false-alarm rate 6e-5
     assert abs(deviances.mean() - fit.dof) < 4 * np.sqrt(2 * fit.dof / 100)
     assert p_value == pytest.approx(fit.p_value, abs=0.2)
+    # the data are one of them (Davison & Hinkley 1997, Eq. 4.11): never 0
+    assert p_value == (np.sum(deviances >= fit.deviance) + 1) / 101
 
 
 def test_toys_without_counts_are_toys():

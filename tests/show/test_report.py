@@ -351,6 +351,15 @@ def test_report_is_written_whole_or_not_at_all(fit, tmp_path, monkeypatch):
         write_report(tmp_path / "missing" / "report.html", fit=fit)
 
 
+@pytest.mark.parametrize("percent", [0.0, 3.4])
+def test_what_the_mask_may_hide_is_named_beside_the_control_ranges(fit, tmp_path, percent):
+    nothing = ExtraError(0.0, 0.0, 0.01, 12)
+    template = make_template(fit, control=ControlRanges((), nothing, {}), hidden_percent=percent)
+    write_report(tmp_path / "report.html", fit=fit, template=template)
+    text = " ".join(Page(tmp_path / "report.html").text.split())
+    assert ("They include 3.4 % for lines that the mask may hide" in text) == bool(percent)
+
+
 @pytest.mark.parametrize("percent", [0.0, 0.85])
 def test_where_an_error_was_measured_that_of_the_fit_is_named(fit, tmp_path, percent):
     """The same counts stand there twice: once with the error to quote, once with the fit's own."""

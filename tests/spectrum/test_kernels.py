@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numba import njit
 from numpy.testing import assert_allclose
-from spectra import simulated_spectrum, tutorial_model
+from spectra import line_model, simulated_spectrum, tutorial_model
 
 from cosi_linebkg_plugin.fit.objective import Objective
 from cosi_linebkg_plugin.spectrum import kernels
+from cosi_linebkg_plugin.spectrum.lineshapes import gaussian_counts
 from cosi_linebkg_plugin.spectrum.priors import Prior
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -146,3 +147,58 @@ def test_bins_in_reach_are_those_that_overlap(n_bins, low, high):
         assert (first, last) == (overlap[0], overlap[-1] + 1)
     else:
         assert last - first <= (high > edges[-1])  # none, or the last bin below the axis' end
+
+
+# --- where lines are placed first ----------------------------------------------------------------
+
+
+def test_of_equal_peaks_a_line_takes_the_one_nearer_the_middle_of_its_window():
+    edges = np.arange(1660.0, 1751.0)
+    residual = sum(gaussian_counts(edges, 1e4, mu, 2.0)[0] for mu in (1698.0, 1710.0))
+    weight = np.full(residual.size, 1e-3)
+    for low, high, nearer in ((1690.0, 1714.0, 1698.0), (1694.0, 1718.0, 1710.0)):
+        gain, mu, amplitude = kernels.scan_window(edges, residual, weight, low, high, 2.0)
+        assert gain > 0.0 and mu == nearer
+        assert amplitude == pytest.approx(1e4, rel=0.03)  # with what the other adds
+
+
+def test_a_line_that_has_its_place_leaves_the_next_one_what_is_left():
+    edges = np.arange(1600.0, 1801.0)
+    expected = np.full(edges.size - 1, 500.0)
+    places, areas = (1700.0, 1714.0), (2e4, 4e3)
+    counts = expected + sum(
+        gaussian_counts(edges, area, mu, 3.0)[0] for mu, area in zip(places, areas, strict=True)
+    )
+    theta = np.array([1.0, 1707.0, 1.0, 1707.0])
+    kernels.place_lines(
+        edges, counts, np.ones(expected.size, bool), expected, np.array([[0, 1], [2, 3]]),
+        np.full(2, 3.0), np.array([[1690.0, 1720.0]] * 2), np.ones(4, bool),
+        np.array([0.0, 0.0, 0.0, 0.0]), np.full(4, 1e9), theta,
+    )  # fmt: skip
+    assert_allclose(np.sort(theta[1::2]), places, atol=1.5)  # half a step of the scan
+    assert_allclose(np.sort(theta[::2])[::-1], areas, rtol=0.2)
+
+
+def test_walkers_keep_to_a_law_that_is_known():
+    """Gaussian priors far narrower than what the counts tell: six independent normal numbers."""
+    lines = [(1620.0 + 20.0 * i, 2e4, (1600.0, 1800.0)) for i in range(6)]
+    model = line_model(lines)
+    parameters = tuple(
+        replace(p, prior=Prior.gaussian(p.value, 1.0)) if p.name.startswith("F_") else
+        replace(p, free=False) for p in model.parameters
+    )  # fmt: skip
+    model = replace(model, parameters=parameters)
+    spectrum = simulated_spectrum(model, np.linspace(1600.0, 1750.0, 31), np.random.default_rng(1))
+    args = Objective(model, spectrum).compiled_arguments
+    free = np.flatnonzero([p.free for p in model.parameters])
+    low, high = np.zeros(6), np.full(6, np.inf)
+    walkers = 2e4 + np.random.default_rng(2).normal(size=(30, 6))
+    theta = np.array([p.value for p in model.parameters])
+    values = kernels.compiled_log_posterior(args, theta, free, low, high, walkers)
+    drawn = []
+    for seed in range(1200):
+        kernels.sweep_walkers(args, theta, free, low, high, np.ones(6), walkers, values, 5, seed)
+        drawn.append(walkers - 2e4)
+    variance = np.mean(np.square(drawn[20:]))
+    # known to 0.6 %; a wrong power in the factor of the snooker moves makes it 1.145
+    assert variance == pytest.approx(1.0, abs=0.03)

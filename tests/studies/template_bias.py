@@ -1,7 +1,7 @@
 """Bias and coverage of the template methods on simulated data, as a table and a figure.
 
 ``python tests/studies/template_bias.py [n_seeds] [--write]`` prints the table; with ``--write`` it
-goes into docs/validation.md and docs/images/template_bias.png. Thirty seeds take two minutes. Set
+goes into docs/validation.md and docs/images/template_bias.png. Thirty seeds take three minutes. Set
 OMP_NUM_THREADS=1.
 
 Each data set is the demo's simulation at nside 8 with the 26Al sky of DC3: 35,600 counts at full
@@ -37,6 +37,7 @@ METHODS = {
     "components, raw": {},
     "components, l <= 4": dict(l_cut=4),
     "components, auto": dict(smoothing="auto"),
+    "method auto, l <= 4": dict(method="auto", l_cut=4),
     "components, l <= 4, sky=": dict(l_cut=4, sky=True),
 }
 

@@ -53,6 +53,47 @@ def test_each_bin_is_a_template_of_its_own_energy(trial, options):
                 np.testing.assert_allclose(ours, scale * theirs, rtol=2e-9, atol=1e-12 * ours.max())
 
 
+@pytest.mark.parametrize("filtered", [{}, {"l_cut": 4}, {"rebin_phi": 10}])
+@pytest.mark.parametrize("name", ["components 0", "components 1", "components 2", "shift"])
+def test_the_sums_variance_in_each_bin_is_that_of_a_template_of_its_own(trial, name, filtered):
+    """Continuum and lines are anticorrelated in each bin."""
+    options = {"line_ratio": RATIO} | METHODS[name] | filtered
+    if name == "shift":
+        options |= {"method": "components", "sidebands": None, "window": (1755, 1860)}
+    edges = [LOW, 1806.0, 1807.5, 1809.0, HIGH] if name == "components 1" else [LOW, 1807.5, HIGH]
+    template = trial.template(energy_edges=edges, **options)
+    assert template.labels == ("continuum", "lines")
+    found = np.asarray(template.histogram.sumw2.contents)
+    parts = template.components
+    apart = sum(np.asarray(part.sumw2.contents) for part in parts.values())
+    assert found.sum() < 0.95 * apart.sum()
+    for b, (low, high) in enumerate(itertools.pairwise(edges)):
+        middle, half = 0.5 * (low + high), 0.5 * (HIGH - LOW)
+        own = trial.plugin.background_template(trial.fit, (middle - half, middle + half), **options)
+        own.set_parameters(**{label: part.contents[b].sum() for label, part in parts.items()})
+        exact = np.asarray(own.histogram.sumw2.contents)[0]
+        rtol = 0.02 if filtered else 1e-4
+        np.testing.assert_allclose(found[b].sum(axis=-1), exact.sum(axis=-1), rtol=rtol)
+        np.testing.assert_allclose(found[b].sum(), exact.sum(), rtol=1e-4)
+        if not filtered:  # all but slices with cells that were filled up at another energy
+            same = np.isclose(found[b], exact, rtol=1e-4, atol=1e-6 * exact.max())
+            assert same.mean() > 0.95
+
+
+@pytest.mark.parametrize("options", METHODS.values(), ids=METHODS)
+def test_projections_over_energy_have_the_errors_of_one_bin(trial, options):
+    """Energy bins come from the same slices, and are no independent measurements."""
+    whole = trial.template(line_ratio=RATIO, **options)
+    bins = trial.template(line_ratio=RATIO, energy_edges="1805:1812:1", **options)
+    for label in (None, *whole.labels):
+        one, several = whole.project("Phi", label)[1], bins.project("Phi", label)[1]
+        assert several.sum() == pytest.approx(one.sum(), rel=0.02)
+        np.testing.assert_allclose(several, one, rtol=0.05)
+    np.testing.assert_allclose(
+        bins.split("Em").project("Phi")[1], bins.project("Phi")[1], rtol=1e-5
+    )
+
+
 def test_one_bin_is_as_without_edges(trial):
     plain = trial.template(line_ratio=RATIO)
     for same in (
@@ -81,6 +122,7 @@ def test_like_with_several_bins_in_the_source_range(trial):
     like = histpy.Histogram(histpy.Axes([axes[2], phi, axes[0]]))
     template = trial.template(line_ratio=RATIO, like=like)
     own = trial.template(line_ratio=RATIO, energy_edges=[LOW, 1808.0, HIGH])
+    assert template.project("Em")[1][1:3] == pytest.approx(own.project("Em")[1], rel=1e-5)
     contents = np.moveaxis(template.expected(), 2, 0)
     assert not contents[[0, 3]].any()
     expected = np.add.reduceat(own.expected(), np.arange(0, own.expected().shape[1], 2), axis=1)
@@ -205,7 +247,7 @@ def test_each_slice_of_each_bin_keeps_its_total_and_is_positive(filtered, order)
 
 
 def test_memory_is_that_of_the_maps(trial):
-    """At most the maps and a tenth of them above what one energy bin takes."""
+    """At most the maps, their covariances and a tenth of both above what one energy bin takes."""
     import tracemalloc
 
     def peak(edges):
@@ -213,7 +255,8 @@ def test_memory_is_that_of_the_maps(trial):
         template = trial.template(line_ratio=RATIO, energy_edges=edges)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found, 16 * template.expected().size * len(template.labels)
+        assert len(template.labels) == 2
+        return found, (2 * 16 + 4) * template.expected().size
 
     one, maps_of_one = peak(None)
     many, maps = peak("1805:1812:0.1")

@@ -12,6 +12,8 @@ from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundLike, backgrou
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.template.choice import (
+    HANDICAP,
+    LARGEST_MISFIT,
     candidates,
     choose_method,
     describe,
@@ -20,6 +22,7 @@ from cosi_linebkg_plugin.template.choice import (
 )
 from cosi_linebkg_plugin.template.options import TemplateOptions
 from cosi_linebkg_plugin.template.plan import plan_for_fit
+from cosi_linebkg_plugin.template.weights import slice_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -91,6 +94,45 @@ def test_an_inadequate_spectrum_rules_components_out(trial):
     found, ladder = choose_method(plan, fit)
     assert found.options.method in ("interpolated", "sideband")
     assert not any("components" in row.method for row in ladder)
+
+
+def needs(fit, systematic):
+    """The fit with a spectrum that needs this systematic error."""
+    found = replace(fit)
+    judged = replace(fit.adequacy, systematic=systematic, deviance_p_value=0.0)
+    found.__dict__["adequacy"] = judged
+    return found
+
+
+def test_components_must_be_better_by_ten_where_the_spectrum_is_a_little_off(trial):
+    def gap(fit):
+        ladder = choose_method(planned(trial, fit), fit)[1]
+        best = {row.method.split(",")[0]: row.score for row in reversed(ladder)}
+        return best["components"] - max(best["interpolated"], best["sideband"])
+
+    assert gap(trial.fit) > 10.0
+    assert gap(needs(trial.fit, 0.008)) == pytest.approx(gap(trial.fit) - HANDICAP)
+    plan = planned(trial, needs(trial.fit, 0.021))
+    assert all(o.method != "components" for o in candidates(plan, needs(trial.fit, 0.021)))
+
+
+def test_a_bright_source_does_not_rule_components_out(bright):
+    """Its own degraded photons bend the spectrum; sidebands would be wrong along Phi."""
+    assert LARGEST_MISFIT < bright.fit.systematic < 0.02
+    assert bright.template(method="auto", line_ratio=RATIO).method == "components"
+
+
+def test_a_recipe_whose_map_would_not_be_positive_is_not_tried(trial, monkeypatch):
+    def weights(plan, fit, source):
+        found = slice_weights(plan, fit, source)
+        if plan.options.method == "components" and plan.options.order == 2:
+            return replace(found, rows=found.rows * [[1.0], [-1.0]])
+        return found
+
+    monkeypatch.setattr("cosi_linebkg_plugin.template.choice.slice_weights", weights)
+    names = [row.method for row in choose_method(planned(trial), trial.fit)[1]]
+    assert any("order 1" in name for name in names)
+    assert not any("order 2" in name for name in names)
 
 
 def test_energies_that_are_named_are_kept(trial):

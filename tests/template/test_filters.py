@@ -296,6 +296,23 @@ def test_intensity_is_hausser_and_strimmers():
     np.testing.assert_allclose(result.maps[0, 1], n * shrunk, rtol=1e-12)
 
 
+def test_a_filter_lets_its_share_of_the_noise_through():
+    """Of the white noise of 192 pixels l <= 2 keeps 9 multipoles."""
+    maps = np.random.default_rng(12).poisson(0.3, (1, 2, 192)).astype(float)
+    maps[0] += 4.0 * (np.arange(192) < 30), np.full(192, 2.0)  # swings below 0 beside a step
+    totals = maps[0].sum(axis=1, keepdims=True)
+    patterns = np.maximum(smooth(maps[0], Filter(l_cut=2)), 0.0)
+    patterns /= patterns.sum(axis=1, keepdims=True)
+    assert patterns[0].min() == 0.0
+    q = np.sum(totals * patterns, axis=0) / totals.sum()
+    n = totals[0, 0]
+    noise = 9 / 192 * (1 - np.sum((maps[0, 0] / n) ** 2)) / (n - 1)
+    expected = noise / np.sum((patterns[0] - q) ** 2)
+    assert 2 / (1 + n) < expected < 1
+    result = apply_filter(maps, maps, Filter(l_cut=2))
+    np.testing.assert_allclose(result.shrinkage[0, 0], expected, rtol=1e-9)
+
+
 def test_shrinkage_is_small_for_many_counts_and_large_for_few():
     truth = np.stack([np.linspace(0, 1, 192), np.linspace(1, 0.2, 192)])
     truth /= truth.sum(axis=-1, keepdims=True)

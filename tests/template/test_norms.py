@@ -10,7 +10,7 @@ from trials import RATIO
 
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import TemplateError
-from cosi_linebkg_plugin.template.norms import fit_poisson_norms
+from cosi_linebkg_plugin.template.norms import fit_component_norms, fit_poisson_norms
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -29,6 +29,23 @@ def test_fit_norms_finds_components_and_sky(bright):
     assert t.errors["lines"] == pytest.approx(result["lines"][1])
     total = np.asarray(t.histogram.contents).sum() + value * s.expected_sky(*SOURCE_RANGE).sum()
     assert total == pytest.approx(s.observed(*SOURCE_RANGE).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("mean", [500.0, 1000.0, 1700.0])
+@pytest.mark.parametrize("error", [3.0, 30.0, 300.0])
+def test_the_norm_of_one_component_is_the_root_of_its_quadratic(mean, error):
+    """1 - n/a + (a - m)/s^2 = 0 of a thousand counts."""
+    root = 0.5 * (mean - error**2 + np.sqrt((mean - error**2) ** 2 + 4.0 * 1000.0 * error**2))
+    fit = fit_component_norms(
+        np.full((1, 50), 20.0),
+        {"b": np.ones((1, 50))},
+        {"b": mean},
+        np.array([[error**2]]),
+        [],
+        True,
+    )
+    deviation = (1000.0 / root**2 + error**-2) ** -0.5
+    assert fit["b"] == pytest.approx((root, deviation), abs=1e-4 * deviation)
 
 
 def test_a_constraint_keeps_the_norms_near_the_spectrums(bright):

@@ -19,6 +19,7 @@ from two_components import (
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.histograms.read import open_events
+from cosi_linebkg_plugin.template.bin_maps import template_maps
 from cosi_linebkg_plugin.template.options import TemplateOptions
 from cosi_linebkg_plugin.template.plan import plan_for_fit
 from cosi_linebkg_plugin.template.products import (
@@ -26,7 +27,7 @@ from cosi_linebkg_plugin.template.products import (
     slice_correlations,
     variance_of_sum,
 )
-from cosi_linebkg_plugin.template.steps import filtered_maps, make_recipe
+from cosi_linebkg_plugin.template.steps import make_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -61,27 +62,33 @@ def test_the_sums_variance_is_that_of_the_summed_weights(template, plugin):
 
 @pytest.mark.parametrize("options", [{}, {"smoothing_fwhm": 60.0}, {"rebin_phi": 3}])
 @pytest.mark.parametrize("scale", [1.0, 0.02])
-def test_scatter_of_poisson_slices(plugin, fit, options, scale):
+@pytest.mark.parametrize("edges", [None, [SOURCE[0], 1806.0, SOURCE[1]]])
+def test_scatter_of_poisson_slices(plugin, fit, options, scale, edges):
     """400 sets of slices and the same weights: the scatter of the sum against its variance.
 
     At a fiftieth of the counts, a fifth of a count per cell and bin, every slice is filled up.
     """
-    plan = plan_for_fit(plugin.events, fit, SOURCE, TemplateOptions(line_ratio=RATIO, **options))
+    given = TemplateOptions(line_ratio=RATIO, energy_edges=edges, **options)
+    plan = plan_for_fit(plugin.events, fit, SOURCE, given)
     recipe = make_recipe(plan, fit, None)
     rng = np.random.default_rng(2)
     factors = {"continuum": 1.0, "lines": 1.0}
-    sums, variances, independent = [], [], []
+    sums, variances, independent, of_all = [], [], [], []
     for _ in range(400):
         events = open_events(events_of(rng.poisson(expectation(scale)).astype(float)))
-        found = filtered_maps(replace(plan, events=events), recipe, None)
-        sums.append(sum(factors[k] * m.sum(axis=(0, 2)) for k, (m, _) in found.maps.items()))
-        of_sum = partial(variance_of_sum, found.maps, factors=factors, summed=(0, 2))
+        found = template_maps(replace(plan, events=events), recipe, None)
+        sums.append(sum(factors[k] * m.sum(axis=2) for k, (m, _) in found.maps.items()))
+        of_sum = partial(variance_of_sum, found.maps, factors=factors, summed=(2,))
         variances.append(of_sum(found.products))
         independent.append(of_sum({}))
+        of_all.append(of_sum(found.products, summed=(0, 2), energy=0))
     scatter = np.var(sums, axis=0, ddof=1)
-    # six variances of 400 scatter by 7 % each, their mean ratio by 3 %: 4 sigma
+    # six variances of 400, twice in two bins, scatter by 7 % each, their mean by 3 %: 4 sigma
     assert abs(np.mean(scatter / np.mean(variances, axis=0)) - 1) < 0.12
     assert np.mean(scatter / np.mean(independent, axis=0)) < 0.85  # what it would be without
+    # energy bins have the same slices: together they scatter as one bin does
+    together = np.var(np.sum(sums, axis=1), axis=0, ddof=1)
+    assert abs(np.mean(together / np.mean(of_all, axis=0)) - 1) < 0.15
 
 
 def test_cells_that_no_filter_touched_stay_exact(plugin, fit):
