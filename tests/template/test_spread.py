@@ -77,7 +77,7 @@ def test_no_spread_changes_nothing_else():
 
 
 def test_the_demos_lines_are_alike_whatever_moves_with_energy():
-    """Ridges, trends, blends and a bright sky; the study has 200 sets at each of three counts."""
+    """Ridges, trends, blends and a bright sky; the study has more of them."""
     found = [measured(seed, "none", 0.0, 1.0) for seed in (2001, 2002, 2003)]
     assert sum(s.axes["Phi"].least > 0 for s in found) <= 1  # 2 or more: 7e-3
     assert all(len(s.lines) >= 9 for s in found)
