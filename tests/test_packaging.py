@@ -33,7 +33,7 @@ def test_the_lowest_versions_tested_are_those_claimed():
     """Those that everybody needs, and those of the optional parts that the package imports."""
     extras = setup()["options.extras_require"]
     claimed = requirements(setup()["options"]["install_requires"])
-    claimed |= requirements(extras["figures"]) | requirements(extras["fast"])
+    claimed |= requirements(extras["figures"])
     lines = (ROOT / ".ci" / "lowest.txt").read_text(encoding="utf-8").splitlines()
     tested = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert set(tested) == set(claimed)
@@ -44,14 +44,14 @@ def test_the_lowest_versions_tested_are_those_claimed():
 def test_the_tests_have_what_is_optional():
     """So that nothing is skipped for want of it."""
     extras = setup()["options.extras_require"]
-    for extra in ("completion", "interactive", "figures", "fast", "dask"):
+    for extra in ("completion", "interactive", "figures", "dask"):
         assert set(extras[extra].split("\n")) <= set(extras["test"].split("\n"))
 
 
 def test_everything_that_is_imported_is_declared():
     declared = requirements(setup()["options"]["install_requires"])
     extras = setup()["options.extras_require"]
-    for extra in ("completion", "interactive", "figures", "fast", "dask", "samplers"):
+    for extra in ("completion", "interactive", "figures", "dask", "samplers"):
         declared |= requirements(extras[extra])
     known = {name.lower().replace("-", "_") for name in declared}
     # under other names: PyYAML, dask[distributed], and what pydantic brings along
@@ -109,7 +109,7 @@ def test_the_citation_names_the_version():
 
 
 #: Names on conda-forge that differ from those on PyPI.
-CONDA_NAMES = {"matplotlib": "matplotlib-base"}
+CONDA_NAMES = {"matplotlib": "matplotlib-base", "isal": "python-isal"}
 
 
 def test_the_conda_recipe_says_what_setup_cfg_says():

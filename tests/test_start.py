@@ -24,8 +24,8 @@ NUMBERS = {"numpy", "scipy", "numba", "sparse"}
 
 CONFIGURATION = {"pydantic", "yaml"}
 
-#: What each command may load; `scipy.optimize` solves for the error that a poor fit needs.
-FIT = NUMBERS | CONFIGURATION | {"h5py", "iminuit", "matplotlib", "scipy.optimize"}
+#: What each command may load.
+FIT = NUMBERS | CONFIGURATION | {"h5py", "iminuit", "matplotlib"}
 ALLOWED = {
     "--version": set(),
     "--help": set(),
@@ -38,9 +38,9 @@ ALLOWED = {
     "bin, FITS": NUMBERS | {"astropy", "h5py", "yaml"},
     "fit": FIT,
     "run": FIT | {"jinja2"},
-    "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.stats"},
+    "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.optimize", "scipy.stats"},
     "template": FIT,
-    "compare": NUMBERS | CONFIGURATION | {"h5py", "rich", "scipy.optimize"},
+    "compare": NUMBERS | CONFIGURATION | {"h5py", "rich"},
 }
 
 CODE = """

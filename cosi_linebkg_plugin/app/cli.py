@@ -113,7 +113,7 @@ def _few_collections() -> Iterator[None]:
     takes a quarter of its time.
     """
     before = gc.get_threshold()
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(500_000, 10, 10)
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     try:
@@ -160,17 +160,12 @@ class _Version(argparse.Action):
 
 def documentation() -> Path | None:
     """The folder with README, docs and examples: as installed, or of a checkout."""
-    from importlib.metadata import PackageNotFoundError, files
-
-    page = "docs/start.md"
-    try:
-        installed = files("cosi-linebkg-plugin") or ()
-    except PackageNotFoundError:
-        installed = ()
-    found = [Path(str(f.locate())) for f in installed if f.as_posix().endswith(f"plugin/{page}")]
-    for path in (*found, Path(__file__).parents[2] / page):
-        if path.is_file():
-            return path.resolve().parents[1]
+    package = Path(__file__).resolve().parents[1]
+    # from a checkout, or where pip puts them: PREFIX/lib/.../site-packages, PREFIX/share/doc
+    share = (folder / "share/doc/cosi-linebkg-plugin" for folder in package.parents)
+    for folder in (package.parent, *share):
+        if (folder / "docs" / "start.md").is_file():
+            return folder
     return None
 
 

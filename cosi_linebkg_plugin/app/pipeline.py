@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +168,7 @@ def run(
             say(progress, "writing results and figures")
             rows, extra_figures = comparison(template) if comparison and template else ([], {})
             observed = prepared.plan.observed if prepared.plan else None
-            figures = drawn(_figures(fit, template, observed) | extra_figures)
+            figures = drawn(chain(_figures(fit, template, observed), extra_figures.items()))
             said = (*prepared.notes, *_against_observed(template, prepared.plan))
             with together(folder, stale=RESULTS):
                 files = write_results(folder, fit, template, for_program)
@@ -591,11 +593,20 @@ def planned_files(config: Config, prepared: Prepared) -> list[str]:
     return [*names, *figures, "report.html"]
 
 
-def drawn(figures: Mapping[str, Figure]) -> dict[str, bytes]:
-    """Each figure as a PNG: drawn once, for its file and for the report."""
+def drawn(figures: Iterable[tuple[str, Figure]]) -> dict[str, bytes]:
+    """Each figure as a PNG: drawn once, for its file and for the report, one after the other."""
     from ..show.figure import rendered
 
-    return {name: rendered(figure) for name, figure in figures.items()}
+    pictures = {}
+    gc.freeze()  # so that only what a figure leaves is looked through
+    try:
+        for name, figure in figures:
+            pictures[name] = rendered(figure)
+            del figure
+            gc.collect(0)  # some 10 MB that hold each other in circles
+    finally:
+        gc.unfreeze()
+    return pictures
 
 
 def _write_figures(folder: Path, figures: Mapping[str, bytes]) -> list[Path]:
@@ -634,26 +645,25 @@ def _write_report(
 
 def _figures(
     fit: LineBackgroundFit, template: BackgroundTemplate | None, observed: EventHistogram | None
-) -> dict[str, Figure]:
-    """The figures of a run, by the names of their files."""
+) -> Iterator[tuple[str, Figure]]:
+    """The figures of a run, by the names of their files; each is made when it is asked for."""
     from ..show.spectrum import plot_spectrum
 
-    figures = {"spectrum": plot_spectrum(fit, template=template, names=True)}
+    yield "spectrum", plot_spectrum(fit, template=template, names=True)
     if template is not None:
-        figures |= _template_figures(template, observed)
+        yield from _template_figures(template, observed)
     if fit.samples is not None:
         from ..show.posterior import has_corner, plot_corner, plot_predictive
 
         source_range = None if template is None else template.source_range
         if has_corner():
-            figures["posterior"] = plot_corner(fit, source_range=source_range)
-        figures["predictive"] = plot_predictive(fit)
-    return figures
+            yield "posterior", plot_corner(fit, source_range=source_range)
+        yield "predictive", plot_predictive(fit)
 
 
 def _template_figures(
     template: BackgroundTemplate, observed: EventHistogram | None
-) -> dict[str, Figure]:
+) -> Iterator[tuple[str, Figure]]:
     """The figures of a template, in the order of the report."""
     from ..show.energy import plot_energies, plot_phi_against_energy
     from ..show.figure import sum_to
@@ -661,27 +671,25 @@ def _template_figures(
     from ..show.template import plot_filter_scores, plot_projection, plot_weights
     from ..template.axes import partial_sky
 
-    figures: dict[str, Figure] = {}
     axes = template.event_axes
     seen = None if observed is None else template.counts_on_axes(observed)
     if "Phi" in axes.labels:
         along = None if seen is None else sum_to(seen, [str(x) for x in axes.labels], "Phi")
-        figures["phi"] = plot_projection(template, "Phi", observed=along)
+        yield "phi", plot_projection(template, "Phi", observed=along)
     if template.several_bins:
-        figures["energies"] = plot_energies(template, observed=seen)
+        yield "energies", plot_energies(template, observed=seen)
         if "Phi" in axes.labels:
-            figures["phi_energy"] = plot_phi_against_energy(template, observed=seen)
+            yield "phi_energy", plot_phi_against_energy(template, observed=seen)
     if "PsiChi" in axes.labels and not partial_sky(axes["PsiChi"]):
-        figures["maps"] = plot_maps(template, observed=observed)
-    figures["weights"] = plot_weights(template)
+        yield "maps", plot_maps(template, observed=observed)
+    yield "weights", plot_weights(template)
     if template.record.time_course is not None:
         from ..show.lightcurve import plot_light_curve
 
-        figures["light_curve"] = plot_light_curve(template)
+        yield "light_curve", plot_light_curve(template)
     if template.record.filter_scores:
-        figures["filter_scores"] = plot_filter_scores(template)
+        yield "filter_scores", plot_filter_scores(template)
     if template.control_ranges is not None and template.control_ranges.ranges:
         from ..show.control import plot_control_ranges
 
-        figures["control"] = plot_control_ranges(template.control_ranges, template.source_range)
-    return figures
+        yield "control", plot_control_ranges(template.control_ranges, template.source_range)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -46,6 +47,9 @@ PIXELS = "PsiChi"
 
 #: Events of one task of a parallel run.
 TASK = 1 << 23
+
+#: Blocks that are read ahead: a column of them takes 1 MB each.
+_AHEAD = 6
 
 #: Cells sorted at once: 4 MB, and as much to sort them.
 _SORTED = 1 << 19
@@ -237,11 +241,11 @@ def sum_events(
 
 
 def _read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The next block is read and unpacked while the last is worked on."""
+    """The next blocks are read and unpacked while the last is worked on, or code is loaded."""
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(next, blocks, None)
-        while (block := ahead.result()) is not None:
-            ahead = reader.submit(next, blocks, None)
+        ahead = deque(reader.submit(next, blocks, None) for _ in range(_AHEAD))
+        while (block := ahead.popleft().result()) is not None:
+            ahead.append(reader.submit(next, blocks, None))
             yield block
 
 

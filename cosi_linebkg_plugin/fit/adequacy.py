@@ -32,6 +32,7 @@ from scipy.special import gammainccinv, gammaln, ndtr, ndtri, pdtr, pdtrc
 
 from ..spectrum.axis import EnergySpectrum, bins_to_ranges
 from ..spectrum.kernels import FLOOR
+from ..spectrum.roots import root
 from ..spectrum.statistic import CHI2_MIN_EXPECTED, chi2_p_value, deviance_residuals, half_deviance
 from .score import Residuals, log_chance
 
@@ -450,8 +451,6 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
         shape, scale = mean**2 / variance, variance / mean
         return float(found - scale * float(gammainccinv(shape, 1.0 - quantile)))
 
-    from scipy.optimize import brentq
-
     def solve(quantile: float | None) -> float:
         if excess(0.0, quantile) <= 0.0:
             return 0.0
@@ -460,7 +459,7 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
             high *= 4.0
             if high > _LARGEST_SYSTEMATIC:
                 return math.inf
-        return float(brentq(excess, 0.0, high, args=(quantile,), xtol=1e-7))
+        return root(lambda s: excess(s, quantile), 0.0, high, 1e-8)
 
     return solve(None), (solve(_ONE_SIGMA), solve(1.0 - _ONE_SIGMA))
 

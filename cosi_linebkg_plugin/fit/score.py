@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtri_exp
 
 from ..spectrum.kernels import FLOOR
+from ..spectrum.roots import root
 
 Array = NDArray[np.float64]
 
@@ -175,14 +176,13 @@ def log_chance(u: float, segments: int, length: float) -> float:
 
 def threshold(false_alarm: float, segments: int, length: float) -> float:
     """The u at which p(u) is the false-alarm probability (0 where it is below that everywhere)."""
-    from scipy.optimize import brentq
 
     def above(u: float) -> float:
         return log_chance(u, segments, length) - math.log(false_alarm)
 
     if above(0.0) <= 0.0:
         return 0.0
-    return float(brentq(above, 0.0, _HIGHEST, xtol=1e-12))
+    return root(above, 0.0, _HIGHEST, 1e-12)
 
 
 def global_significance(u: float, segments: int, length: float) -> float:

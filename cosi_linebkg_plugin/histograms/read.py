@@ -272,25 +272,11 @@ class EventHistogram:
         return out[:n_sets], out[n_sets:], single.reshape(n_products, *self.other_shape)
 
     def energy_slice(self, energy_bin: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Counts and variances of one energy slice, of shape `other_shape` each."""
+        """Counts and variances of one energy slice, of shape `other_shape`; one array if alike."""
         only = np.zeros(self.energy_edges.size - 1)
         only[energy_bin] = 1.0
-        counts, variances = self.weighted_sums(only)
-        assert variances is not None
-        return counts[0], variances[0]
-
-    def slice_along(self, label: str, energy_bin: int) -> NDArray[np.float64]:
-        """Counts of one energy slice along another axis, read once and kept, read-only."""
-        key = label, energy_bin
-        if key not in self._along:
-            position = [str(axis.label) for axis in self.other_axes].index(label)
-            others = tuple(i for i in range(len(self.other_shape)) if i != position)
-            self._along[key] = read_only(self.energy_slice(energy_bin)[0].sum(axis=others))
-        return self._along[key]
-
-    @cached_property
-    def _along(self) -> dict[tuple[str, int], NDArray[np.float64]]:
-        return {}
+        (counts,), variances = self.weighted_sums(only, variances=self._has_sumw2)
+        return counts, counts if variances is None else variances[0]
 
     def counts_along(self, label: str) -> NDArray[np.float64]:
         """Counts along an axis and the energy, shape (n_bins, n_em), read once and kept."""

@@ -25,6 +25,9 @@ _FRAMES = {
     "spacecraftframe": ("spacecraft", "lon", "lat"),
 }
 
+#: Pixels of the picture of a map, from south to north.
+_ROWS = 320
+
 _COUNTS, _CHI = "counts per pixel", "χ, observed - template"
 
 
@@ -80,26 +83,18 @@ def plot_maps(
     columns = min(3, len(maps))
     if phi_bins is None and len(maps) > 3:
         columns = 2
-    rows = -(-len(maps) // columns)
-    wide = 6.0 if len(maps) == 1 else 3.6  # inches: one alone fills a page
-    figure = Figure(figsize=(0.4 + wide * columns, 0.8 * wide * rows))
-    figure.set_layout_engine("compressed", hspace=0.06, rect=(0.0, 0.0, 1.0, 0.98))
-    grid = figure.subplots(
-        rows, columns, squeeze=False, subplot_kw={"projection": "mollweide"}
-    ).ravel()
+    figure = Figure()
     frame = template.event_axes["PsiChi"].frame or ""
-    for panel, drawn in zip(grid, maps, strict=False):
+    for (panel, below), drawn in zip(_panels(figure, len(maps), columns), maps, strict=True):
         unit = drawn.unit
         alike = [m.values for m in maps if m.unit == unit and unit != _CHI]
         span = (min(v.min() for v in alike), max(v.max() for v in alike)) if alike else None
-        image = _draw_map(panel, drawn.values, drawn.pixels, span, 481 if len(maps) == 1 else 321)
+        image = _draw_map(panel, drawn.values, drawn.pixels, span)
         panel.set_title(drawn.title, fontsize=9)
         _label_frame(panel, frame, "white" if alike else "black")
-        bar = figure.colorbar(image, ax=panel, orientation="horizontal", shrink=0.7, pad=0.08)
+        bar = figure.colorbar(image, cax=below, orientation="horizontal")
         bar.set_label(unit, fontsize=LABEL_SIZE)
         bar.ax.tick_params(labelsize=LABEL_SIZE)
-    for panel in grid[len(maps) :]:
-        panel.set_visible(False)
     return figure
 
 
@@ -167,30 +162,79 @@ def _observed_maps(template: BackgroundTemplate, observed: Any, nside: int) -> l
     ]
 
 
+def _panels(figure: Figure, number: int, columns: int) -> list[tuple[Any, Any]]:
+    """Axes for maps in rows, and for the scale below each, from the left and from the top.
+
+    What surrounds them has one size: to let matplotlib measure it takes as long as to draw it.
+    """
+    wide = 5.6 if number == 1 else 3.2  # inches: one alone fills a page
+    left, right, top, between, scale, bottom = 0.45, 0.1, 0.3, 0.28, 0.09, 0.42
+    high = 0.5 * wide
+    cell = np.array([left + wide + right, top + high + between + scale + bottom])
+    rows = -(-number // columns)
+    size = cell * (columns, rows)
+    figure.set_size_inches(*size)
+
+    def axes(x: float, y: float, width: float, height: float, projection: str | None) -> Any:
+        place = np.array([x, y, width, height]) / np.tile(size, 2)
+        return figure.add_axes(tuple(place.tolist()), projection=projection)
+
+    found = []
+    for i in range(number):
+        row, column = divmod(i, columns)
+        x, y = cell * (column, rows - 1 - row) + (left, bottom)
+        panel = axes(x, y + scale + between, wide, high, "mollweide")
+        found.append((panel, axes(x + 0.1 * wide, y, 0.8 * wide, scale, None)))
+    return found
+
+
 def _draw_map(
-    panel: Any,
-    values: NDArray[np.float64],
-    pixels: Any,
-    span: tuple[float, float] | None,
-    columns: int,
+    panel: Any, values: NDArray[np.float64], pixels: Any, span: tuple[float, float] | None
 ) -> Any:
     """A healpix map on Mollweide axes, longitude growing to the left as on the sky.
 
     `pixels` is the axis, or the nside of a RING map in the frame of a figure beside it. Without a
-    `span` the map is one of chi, whose scale is symmetric. It is drawn in so many `columns`.
+    `span` the map is one of chi, whose scale is symmetric.
     """
+    from matplotlib.image import BboxImage
+
     nside = pixels if isinstance(pixels, int) else pixels.nside
     nest = not isinstance(pixels, int) and str(pixels.scheme).upper() == "NESTED"
-    lon, lat = np.meshgrid(np.linspace(-180, 180, columns), np.linspace(-90, 90, columns // 2 + 1))
-    centers = 0.5 * (lon[:-1, 1:] + lon[:-1, :-1]), 0.5 * (lat[1:, :-1] + lat[:-1, :-1])
-    colatitudes, longitudes = np.pi / 2 - np.radians(centers[1]), np.radians(-centers[0])
-    shown = values[ang2pix(nside, colatitudes, longitudes, nest=nest)]
+    latitudes, longitudes = mollweide(_ROWS)
+    shown = values[ang2pix(nside, np.pi / 2 - latitudes, -longitudes, nest=nest)]
     limit = max(3.0, float(np.abs(values).max()))
-    low, high = span or (-limit, limit)
-    return panel.pcolormesh(
-        np.radians(lon), np.radians(lat), shown, cmap="cividis" if span else "RdBu_r",
-        vmin=low, vmax=high, rasterized=True,
-    )  # fmt: skip
+    # an image of the projected sphere: a mesh of its cells takes several times as long to draw
+    image = BboxImage(
+        panel.bbox, cmap="cividis" if span else "RdBu_r", interpolation="nearest", origin="lower"
+    )
+    image.set_data(shown)
+    image.set_clim(*(span or (-limit, limit)))
+    panel.add_artist(image)  # which cuts it at the edge of the sphere
+    return image
+
+
+def mollweide(rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latitudes and longitudes [rad] of the pixels of a map in Mollweide projection.
+
+    Parameters
+    ----------
+    rows : int
+        From the south to the north; the columns, from -pi to pi, are twice as many.
+
+    Returns
+    -------
+    latitudes, longitudes : ndarray, shape (rows, 2 rows)
+        Pixels outside of the sphere have the longitude of its edge.
+
+    References
+    ----------
+    Snyder 1987, Map Projections (USGS Professional Paper 1395), Eqs. 31-4 to 31-6
+    """
+    y, x = ((np.arange(n) + 0.5) * 2.0 / n - 1.0 for n in (rows, 2 * rows))
+    theta = np.arcsin(y)[:, None]
+    latitudes = np.arcsin((2.0 * theta + np.sin(2.0 * theta)) / np.pi)
+    longitudes = np.clip(np.pi * x / np.cos(theta), -np.pi, np.pi)
+    return np.broadcast_to(latitudes, longitudes.shape), longitudes
 
 
 def _label_frame(panel: Any, frame: str, color: str) -> None:

@@ -200,9 +200,7 @@ def _label_lines(
         return
     energies = np.array([energy for energy, _ in chosen])
     offsets = step * np.arange(energies.size)
-    from scipy.optimize import isotonic_regression
-
-    places = isotonic_regression(energies - offsets).x
+    places = _rising(energies - offsets)
     places = np.clip(places, edges[0] + 0.7 * step, edges[-1] - 0.7 * step - offsets[-1]) + offsets
     bins = np.searchsorted(edges, energies, side="right") - 1
     # from a little below the text; to cut lines off at the text would take longer than all else
@@ -215,7 +213,22 @@ def _label_lines(
         label = ax.annotate(
             text, (x, y + gap), (place, 0.985), textcoords=frame, arrowprops=arrow, rotation=90
         )
-        label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5)
+        # inside of the axes: nothing for the layout to measure
+        label.set(ha="center", va="top", fontsize=LABEL_SIZE, zorder=5, in_layout=False)
+
+
+def _rising(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The closest values that do not fall: neighbours that would are pooled."""
+    means: list[float] = []
+    sizes: list[int] = []
+    for value in values.tolist():
+        mean, size = value, 1
+        while means and means[-1] > mean:
+            size += sizes[-1]
+            mean += (means.pop() - mean) * sizes.pop() / size
+        means.append(mean)
+        sizes.append(size)
+    return np.repeat(means, sizes)
 
 
 def _inches(ax: Axes) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtri, ndtr
 
+from ..spectrum.roots import root
+
 Array = NDArray[np.float64]
 
 #: Of one standard deviation of the normal law.
@@ -85,7 +87,6 @@ def extra_error(
 
 def _solve(squares: Array, variances: Array, scales: Array, quantile: float) -> float:
     """The tau of sum squares / (variances + tau^2 scales^2) = quantile; 0 if there is none."""
-    from scipy.optimize import brentq
 
     def excess(tau: float) -> float:
         return float(np.sum(squares / (variances + (tau * scales) ** 2))) - quantile
@@ -94,4 +95,4 @@ def _solve(squares: Array, variances: Array, scales: Array, quantile: float) -> 
         return 0.0
     # here the sum is below the quantile, whatever the variances
     reach = 1.01 * float(np.sqrt(np.sum(squares / scales**2) / quantile))
-    return float(brentq(excess, 0.0, reach, xtol=1e-9 * reach))
+    return root(excess, 0.0, reach, 1e-9 * reach)

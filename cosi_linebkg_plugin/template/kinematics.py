@@ -182,9 +182,10 @@ def shift_matrices(
         angle = feature_angle(energy, feature.photon, feature.scattered)
         shift = feature_angle(source_energy, feature.photon, feature.scattered) - angle
         for i in np.flatnonzero(np.isfinite(shift)):
-            low = np.maximum(target[:-1, None] - shift[i], phi[:-1])
-            high = np.minimum(target[1:, None] - shift[i], phi[1:])
-            part = np.maximum(ndtr((high - angle[i]) / width) - ndtr((low - angle[i]) / width), 0.0)
+            # of the feature below the edges of the moved bins, and below those of the slice
+            to, own = (ndtr((edges - angle[i]) / width) for edges in (target - shift[i], phi))
+            low, high = np.maximum(to[:-1, None], own[:-1]), np.minimum(to[1:, None], own[1:])
+            part = np.maximum(high - low, 0.0)
             matrices[i] += shares[k, i] * part / np.maximum(part.sum(axis=0), 1e-300)
     matrices[:, diagonal, diagonal] += np.maximum(1.0 - matrices.sum(axis=1), 0.0)
     return matrices

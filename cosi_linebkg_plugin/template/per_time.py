@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve_banded, cholesky_banded
-from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 
 from ..errors import TemplateError
@@ -460,6 +459,7 @@ class _Posterior:
 
     def _best_size(self, orders: Sequence[int], log_sizes: Sequence[float], k: int) -> float:
         """The most probable log10 size of one walk beside the others."""
+        from scipy.optimize import minimize_scalar
 
         def cost(log_size: float) -> float:
             return -self.node(

@@ -345,7 +345,8 @@ def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial
     batch: list[Trial] = []
     for trial in trials:
         rows = sum(len(_rows(t)) for t in (*batch, trial))
-        if batch and rows * per_row > AT_ONCE:
+        alone = trial.recipe.shifts is not None  # its slices are read one by one in any case
+        if batch and (alone or rows * per_row > AT_ONCE):
             yield batch
             batch = []
         batch.append(trial)

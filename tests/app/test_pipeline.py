@@ -1,16 +1,19 @@
 """The job of a configuration from Python: what is checked first, what is written, what is drawn."""
 
 import base64
+import gc
 import re
+import weakref
 
 import h5py
 import numpy as np
 import pytest
 import yaml
 from histpy import Histogram
+from matplotlib.figure import Figure
 
 from cosi_linebkg_plugin.app import pipeline
-from cosi_linebkg_plugin.app.cli import main
+from cosi_linebkg_plugin.app.cli import _few_collections, main
 from cosi_linebkg_plugin.app.config import load_config
 from cosi_linebkg_plugin.app.demo import simulated_events
 from cosi_linebkg_plugin.app.simulation import simulate
@@ -184,7 +187,7 @@ def test_observed_counts_stand_in_the_figure_along_phi(load, folder, tmp_path):
         prepared = pipeline.prepare(config)
         fit = pipeline.fit_config(config, prepared.spectrum)
         template = pipeline.template_config(prepared.plan, fit)
-        figure = pipeline._figures(fit, template, prepared.plan.observed)["phi"]
+        figure = dict(pipeline._figures(fit, template, prepared.plan.observed))["phi"]
         named = figure.axes[0].get_legend_handles_labels()[1]
         assert [name for name in named if name == "observed"] == labels
         assert len(figure.axes) == 1 + len(labels)  # chi below
@@ -228,3 +231,26 @@ def test_the_filter_is_chosen_from_the_data_where_none_is_given(load, tmp_path):
         plan = pipeline.prepare(load(template=given)).plan
         assert plan.options.chooses_filter == chosen
     assert plan.options.l_cut == 1
+
+
+def test_a_figure_is_let_go_before_the_next_is_made():
+    """Five of them would take 40 MB until Python looks for unused objects."""
+    made = []
+
+    def figure():
+        assert [ref() for ref in made] == [None] * len(made)
+        new = Figure(layout="constrained")
+        new.subplots(2, 1)
+        made.append(weakref.ref(new))
+        return new
+
+    def figures():
+        for name in ("first", "second", "third"):
+            yield name, figure()
+
+    before = gc.get_freeze_count()
+    with _few_collections():
+        pictures = pipeline.drawn(figures())
+    assert list(pictures) == ["first", "second", "third"] and len(made) == 3
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+    assert gc.get_freeze_count() <= before

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from cosi_linebkg_plugin import bin_events
+from cosi_linebkg_plugin.errors import DataError
+from cosi_linebkg_plugin.events import sums
 from cosi_linebkg_plugin.events.files import open_event_file
 from cosi_linebkg_plugin.events.kernels import (
     count_runs,
@@ -91,3 +93,20 @@ def test_ranges_of_events_sum_to_the_whole(path):
 def test_only_the_columns_that_are_needed_are_read():
     binning = BinningOptions(**COARSE).binning
     assert binning.columns == ("Energies", "Phi", "Chi galactic", "Psi galactic")
+
+
+def test_blocks_are_read_ahead_in_order_and_not_too_far():
+    read = []
+
+    def blocks():
+        for i in range(40):
+            read.append(i)
+            yield {"Energies": np.full(2, float(i))}
+        raise DataError("the end")
+
+    taken = []
+    with pytest.raises(DataError, match="the end"):
+        for block in sums._read_ahead(blocks()):
+            taken.append(int(block["Energies"][0]))
+            assert taken[-1] < len(read) <= taken[-1] + 1 + sums._AHEAD
+    assert taken == list(range(40))

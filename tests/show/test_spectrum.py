@@ -192,3 +192,14 @@ def test_lines_without_a_continuum_can_be_drawn(fit):
     model = SpectralModel(MODEL.parameters, MODEL.components[1:], MODEL.links)
     upper = plot_spectrum(bare_fit(fit.spectrum.counts, EDGES, model)).axes[0]
     assert_array_equal(curve(upper, "continuum"), np.zeros(60))
+
+
+def test_labels_move_apart_as_little_as_the_pool_of_violators_allows():
+    from scipy.optimize import isotonic_regression
+
+    from cosi_linebkg_plugin.show.spectrum import _rising
+
+    rng = np.random.default_rng(7)
+    for n in (1, 2, 5, 40):
+        values = rng.normal(0.1 * np.arange(n), 1.0)
+        np.testing.assert_allclose(_rising(values), isotonic_regression(values).x, atol=1e-12)
