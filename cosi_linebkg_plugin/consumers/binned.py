@@ -68,9 +68,10 @@ class BinnedBackground(BackgroundNorms):
                 "cosipy 0.4.3 takes norms as rates, but the template has no livetime; make it with "
                 "livetime= (seconds)."
             )
-        super().__init__(template, float(template.livetime), prefix, followed)
         histogram = None if data is None else histogram_of(data)
         self._cells = ConsumerCells.of(template, histogram, outside, own_order(histogram))
+        livetime, amplitudes = float(template.livetime), self._cells.amplitudes
+        super().__init__(template, livetime, prefix, followed, amplitudes)
         self._last: tuple[Array, Histogram] | None = None
         self.axes: Axes = self._cells.axes
 
@@ -85,13 +86,15 @@ class BinnedBackground(BackgroundNorms):
         amounts, tilts = self.amounts(), self.tilts()
         if copy:
             return self._make(amounts, tilts)
-        state = amounts if tilts is None else np.concatenate([amounts, tilts.ravel()])
+        shape = [self.amplitudes(), *([] if tilts is None else [tilts.ravel()])]
+        state = np.concatenate([amounts, *shape])
         if self._last is None or not np.array_equal(state, self._last[0]):
             self._last = state, self._make(amounts, tilts)
         return self._last[1]
 
     def _make(self, amounts: Array, tilts: Array | None) -> Histogram:
-        return make_histogram(self.axes, self._cells.sum(amounts / self._cells.units, tilts))
+        norms = amounts / self._cells.units
+        return make_histogram(self.axes, self._cells.sum(norms, tilts, self.amplitudes()))
 
 
 def free_norm_histograms(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import TemplateError
 from ..histograms.axes import ENERGY_LABEL, axis_difference, axis_in_kev
+from .rates import forbidden_norm
 
 if TYPE_CHECKING:
     from histpy import Axes, Histogram
@@ -38,6 +39,10 @@ class ConsumerCells:
         Counts of each row: those of the template, or those of all components where the amount is
         0 or not known.
     rows : ndarray, shape (n_labels, n_cells)
+    differences : tuple of ndarray, of the axes' number of dimensions
+        Ways in which "lines" may differ from its row, relative to it; each at an amplitude 0 +- 1.
+    amplitudes : tuple of str
+        Their names.
     """
 
     axes: Axes
@@ -45,6 +50,8 @@ class ConsumerCells:
     counts: Array
     units: Array
     rows: Array
+    differences: tuple[Array, ...] = ()
+    amplitudes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -93,11 +100,21 @@ class ConsumerCells:
         )
         # a component without counts comes at 1 count
         rows[loose] *= (units / np.where(counts == 0, 1.0, counts))[loose, None]
+        spread = template.record.line_spread
         cells = cls(axes, tuple(template.labels), counts, units, rows)
+        if spread is not None and spread.patterns and "lines" in cells.labels:
+            lines = template.expected("lines").transpose(*places, *dropped)
+            labels = [template.event_axes.labels[i] for i in (*places, *dropped)]
+            differences = tuple(
+                d.reshape(d.shape[: len(places)]) for d in spread.differences(lines, labels)
+            )
+            cells = replace(cells, differences=differences, amplitudes=spread.names)
         cells._require_positive(template.source_range, outside)
         return cells
 
-    def sum(self, values: Array, tilts: Array | None = None) -> Array:
+    def sum(
+        self, values: Array, tilts: Array | None = None, amplitudes: Array | None = None
+    ) -> Array:
         """Expected counts, shape of the axes, at norms relative to `units`.
 
         Parameters
@@ -105,16 +122,38 @@ class ConsumerCells:
         values : ndarray, shape (n_labels,)
         tilts : ndarray, shape (n_labels, n_em), optional
             Further factors on each energy bin.
+        amplitudes : ndarray, shape (n_differences,), optional
+            Of `differences`.
+
+        Raises
+        ------
+        ForbiddenNorm
+            If the amplitudes make a cell negative.
         """
         shape = [axis.nbins for axis in self.axes]
-        if tilts is None:
-            total: Array = values @ self.rows
-            return total.reshape(shape)
         em = [axis.label for axis in self.axes].index(ENERGY_LABEL)
-        parts = np.moveaxis(self.rows.reshape(-1, *shape), em + 1, 0)
-        out = np.empty(shape)
-        for into, part, factors in zip(np.moveaxis(out, em, 0), parts, tilts.T, strict=True):
-            into[...] = np.tensordot(values * factors, part, axes=1)
+        if tilts is None:
+            out: Array = (values @ self.rows).reshape(shape)
+        else:
+            parts = np.moveaxis(self.rows.reshape(-1, *shape), em + 1, 0)
+            out = np.empty(shape)
+            for into, part, factors in zip(np.moveaxis(out, em, 0), parts, tilts.T, strict=True):
+                into[...] = np.tensordot(values * factors, part, axes=1)
+        if amplitudes is None or not amplitudes.any():
+            return out
+        own = self.labels.index("lines")
+        lines = values[own] * self.rows[own].reshape(shape)
+        if tilts is not None:
+            lines = lines * np.expand_dims(tilts[own], [i for i in range(len(shape)) if i != em])
+        relative = np.zeros([1] * len(shape))
+        for amplitude, difference in zip(amplitudes, self.differences, strict=True):
+            relative = relative + amplitude * difference
+        out += lines * relative
+        if np.any(out < 0):
+            raise forbidden_norm(
+                f"The amplitudes {', '.join(self.amplitudes)} = {amplitudes.tolist()} make the "
+                "background negative."
+            )
         return out
 
     def _require_positive(self, source_range: Sequence[float], outside: str | None) -> None:

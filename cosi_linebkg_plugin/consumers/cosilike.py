@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import TemplateError
 from ..histograms.write import make_histogram
 from .cells import ConsumerCells
-from .rates import START_SHARE, Followed
+from .rates import MOST, START_SHARE, Followed, with_amplitudes
 
 if TYPE_CHECKING:
     from astromodels.core.parameter import Parameter
@@ -111,6 +111,8 @@ class ComponentMix:
         Em, Phi, PsiChi.
     parameters : dict of str to Parameter
         ``<name>_<label>``; priors are flat, since the constraint is a term of the likelihood.
+        Of a template made with ``lines="spread"`` also ``<name>_lines_spread_1`` ..., amplitudes
+        of what the line in the source range may differ by: 0 +- 1 in the constraint.
     """
 
     def __init__(
@@ -146,6 +148,9 @@ class ComponentMix:
             elif counts == 0 or not np.isfinite(error):
                 p.value = START_SHARE  # off the lower limit, where a minimiser would stay
         self._order = tuple(self.parameters.values())
+        shapes = {f"{name}_{own}": _amplitude(f"{name}_{own}") for own in self._cells.amplitudes}
+        self._amplitudes = tuple(shapes.values())
+        self.parameters |= shapes
         self._state: Array | None = None
         self._contents: Array | None = None
 
@@ -154,9 +159,10 @@ class ComponentMix:
         """Expected counts at the parameters' values, shape of the axes; not to be changed."""
         values = self._norms()
         tilts = None if self._followed is None else self._followed.tilts()
-        state = values if tilts is None else np.concatenate([values, tilts.ravel()])
+        amplitudes = np.array([p.value for p in self._amplitudes])
+        state = np.concatenate([values, amplitudes, *([] if tilts is None else [tilts.ravel()])])
         if self._contents is None or self._state is None or (state != self._state).any():
-            self._contents = self._cells.sum(values, tilts)
+            self._contents = self._cells.sum(values, tilts, amplitudes)
             self._contents.flags.writeable = False
             self._state = state
         return self._contents
@@ -193,11 +199,13 @@ class ComponentMix:
             for i, label in enumerate(self.labels)
             if label not in free and 0 < variances[i] < np.inf
         ]
+        paths = [f"{self.name}_{self.labels[i]}" for i in known]
+        mean = (self._cells.counts / self._cells.units)[known]
         return NormConstraint(
             self.name,
-            [f"{self.name}_{self.labels[i]}" for i in known],
-            self._covariance[np.ix_(known, known)],
-            mean=(self._cells.counts / self._cells.units)[known],
+            [*paths, *(p.name for p in self._amplitudes)],
+            with_amplitudes(self._covariance[np.ix_(known, known)], len(self._amplitudes)),
+            mean=np.concatenate([mean, np.zeros(len(self._amplitudes))]),
             nuisance=self.parameters,
         )
 
@@ -208,6 +216,17 @@ def _require_identifier(name: str, what: str) -> None:
             f"The name of the {what} must be letters, digits and underscores, as threeML demands, "
             f"got {name!r}."
         )
+
+
+def _amplitude(name: str) -> Parameter:
+    from astromodels.core.parameter import Parameter
+    from astromodels.functions.priors import Uniform_prior
+
+    parameter = Parameter(
+        name, 0.0, min_value=-MOST, max_value=MOST, delta=0.5, desc="Difference of the line, 0 +- 1"
+    )
+    parameter.prior = Uniform_prior(lower_bound=-MOST, upper_bound=MOST, value=0.5 / MOST)
+    return parameter
 
 
 def _norm_parameter(name: str, error: float, flat: bool = False) -> Parameter:

@@ -27,6 +27,10 @@ START_SHARE = 0.01
 _HIGHEST_KNOWN, _HIGHEST_UNKNOWN = 10.0, 100.0
 
 
+#: Amplitudes of differences of lines, 0 +- 1, are between minus this and this.
+MOST = 5.0
+
+
 class Followed(Protocol):
     """Amounts that follow the spectrum of a session, as `template.following` makes them."""
 
@@ -67,8 +71,10 @@ class Norm:
     error : float
         Standard error in the same unit; 0 if it is known exactly, infinite if not at all.
     highest : float
-        Upper limit in a session; the lower one is 0.
+        Upper limit in a session.
     is_factor : bool
+    lowest : float
+        Lower limit; below 0 for the amplitude of a difference, which is no component's norm.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Norm:
     error: float
     highest: float
     is_factor: bool = False
+    lowest: float = 0.0
 
 
 class BackgroundNorms:
@@ -98,6 +105,8 @@ class BackgroundNorms:
     followed : Followed, optional
         Then only what the spectrum leaves open has a norm: a factor of 1 on an amount whose
         error the spectrum does not hold (a line ratio's), a rate for one that it does not know.
+    amplitudes : sequence of str
+        Names of further parameters without unit, 0 +- 1: differences of lines.
 
     Raises
     ------
@@ -111,6 +120,7 @@ class BackgroundNorms:
         livetime: float,
         prefix: str = "",
         followed: Followed | None = None,
+        amplitudes: Sequence[str] = (),
     ) -> None:
         self.labels = tuple(template.labels)
         self._livetime = livetime
@@ -121,8 +131,14 @@ class BackgroundNorms:
         if followed is not None:
             counts, covariance = followed.counts, followed.covariance
         self._base = counts
-        self._covariance = covariance
-        self.norms = tuple(self._norms(counts, np.sqrt(np.diag(covariance))))
+        self._covariance = with_amplitudes(covariance, len(amplitudes))
+        self.norms = (
+            *self._norms(counts, np.sqrt(np.diag(covariance))),
+            *(
+                Norm(prefix + name, name, counts.size + i, 0.0, 1.0, MOST, True, -MOST)
+                for i, name in enumerate(amplitudes)
+            ),
+        )
         self._names = [norm.name for norm in self.norms]
         self._values = np.array([norm.start for norm in self.norms])
         self._sessions: list[tuple[CosipyPlugin, Norm]] = []
@@ -190,8 +206,11 @@ class BackgroundNorms:
             except u.UnitConversionError:
                 kind = "a factor without unit" if self.norms[i].is_factor else "a rate in Hz"
                 raise TemplateError(f"The norm {name!r} must be {kind}, got {given!r}.") from None
-            if not (np.isfinite(value) and value >= 0):
-                raise forbidden_norm(f"The norm {name!r} must be finite and >= 0, got {given}.")
+            lowest = self.norms[i].lowest
+            if not (np.isfinite(value) and value >= lowest):
+                raise forbidden_norm(
+                    f"The norm {name!r} must be finite and >= {lowest:g}, got {given}."
+                )
             values[i] = value
         self._values = values
 
@@ -209,10 +228,16 @@ class BackgroundNorms:
         if self._followed is not None:
             counts *= self._followed.factors()
         for norm, value in zip(self.norms, self._values.tolist(), strict=True):
+            if norm.index >= counts.size:
+                continue
             counts[norm.index] = (
                 counts[norm.index] * value if norm.is_factor else value * self._livetime
             )
         return counts
+
+    def amplitudes(self) -> Array:
+        """Those of the differences of lines, shape (n_amplitudes,)."""
+        return self._values[[norm.index >= self._base.size for norm in self.norms]]
 
     def tilts(self) -> Array | None:
         """Factors on the energy bins of each component, which follow a spectrum; or None."""
@@ -299,6 +324,14 @@ class BackgroundNorms:
                 )
 
 
+def with_amplitudes(covariance: Array, n: int) -> Array:
+    """The covariance of norms and, behind them, of n independent amplitudes 0 +- 1."""
+    k = len(covariance)
+    out = np.eye(k + n)
+    out[:k, :k] = covariance
+    return out
+
+
 def forbidden_norm(message: str) -> TemplateError:
     """For norms that a minimiser tries: threeML steps back from them instead of failing."""
     from .constraint import ForbiddenNorm
@@ -309,11 +342,14 @@ def forbidden_norm(message: str) -> TemplateError:
 def _configure(parameter: Parameter, norm: Norm) -> None:
     from astromodels.functions.priors import Uniform_prior
 
-    parameter.bounds = (0.0, norm.highest)
+    parameter.bounds = (norm.lowest, norm.highest)
     parameter.value = norm.start
     parameter.free = norm.error > 0
     step = min(norm.error, 0.5 * norm.start) if np.isfinite(norm.error) else 0.5 * norm.start
+    step = 0.5 if norm.lowest < 0 else step
     parameter.delta = step or START_SHARE * norm.highest
     parameter.prior = Uniform_prior(
-        lower_bound=0.0, upper_bound=norm.highest, value=1.0 / norm.highest
+        lower_bound=norm.lowest,
+        upper_bound=norm.highest,
+        value=1.0 / (norm.highest - norm.lowest),
     )

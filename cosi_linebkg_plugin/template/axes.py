@@ -296,3 +296,12 @@ def rows_of_bins(events: EventHistogram, bins: Array, cure: str) -> Array:
     what = "source range" if bins.size == 2 else "template's energy bin"
     pairs = itertools.pairwise(bins.tolist())
     return np.array([bins_of_range(events, a, b, cure, what) for a, b in pairs], dtype=float)
+
+
+def axis_position(axes: EventAxes, axis: str) -> int:
+    """Where a template has the axis of this label."""
+    if axis not in axes.labels:
+        raise TemplateError(
+            f"The template has no axis {axis!r}; it has {', '.join(map(str, axes.labels))}."
+        )
+    return axes.labels.index(axis)

@@ -29,6 +29,7 @@ from .options import AUTO, TemplateOptions
 from .plan import TemplatePlan, plan_for_fit
 from .record import MethodScore
 from .sky import template_without_sky
+from .spread import measured_spread
 from .steps import Recipe, amounts_of, assemble, make_recipe
 from .template import BackgroundTemplate
 from .validation import control_ranges
@@ -63,6 +64,8 @@ def make_template(
     if plan.options.method == AUTO:
         plan, ladder = choose_method(plan, fit, progress)
     recipe = replace(make_recipe(plan, fit, progress), ladder=ladder)
+    if plan.options.lines:
+        recipe = replace(recipe, spread=measured_spread(plan, fit, recipe.weights.tracers))
     if plan.sky is None:
         template = _from_spectrum(plan, recipe, progress)
     else:

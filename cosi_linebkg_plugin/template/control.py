@@ -297,8 +297,8 @@ class ControlRanges:
         return {
             "summary": self.summary(),
             "usable": self.usable,
-            "amount": _error_to_dict(self.amount),
-            "shapes": {axis: _error_to_dict(error) for axis, error in self.shapes.items()},
+            "amount": error_to_dict(self.amount),
+            "shapes": {axis: error_to_dict(error) for axis, error in self.shapes.items()},
             "source_ratio": self.source_ratio,
             "systematic": self.systematic,
             "hidden_lines": None if self.hidden is None else self.hidden.to_dict(),
@@ -330,8 +330,8 @@ class ControlRanges:
         ratio, hidden = data["source_ratio"], data.get("hidden_lines")
         return cls(
             tuple(_range_of(row) for row in data["ranges"]),
-            _error_of(data["amount"]),
-            {str(axis): _error_of(error) for axis, error in shapes.items()},
+            error_of(data["amount"]),
+            {str(axis): error_of(error) for axis, error in shapes.items()},
             tuple(
                 (*_limits(row["range"]), checks.text(row["why"], "why")) for row in data["skipped"]
             ),
@@ -371,13 +371,15 @@ def _agreement(error: ExtraError) -> str:
     return f"within their errors (below {_percent(error.high)})"
 
 
-def _error_to_dict(error: ExtraError) -> dict[str, Any]:
+def error_to_dict(error: ExtraError) -> dict[str, Any]:
+    """A measured error, for JSON."""
     high = error.high if math.isfinite(error.high) else None
     limits = {"fraction_range": [error.low, high], "fraction_least": error.least}
     return {"fraction": error.value, **limits, "dof": error.n}
 
 
-def _error_of(data: Any) -> ExtraError:
+def error_of(data: Any) -> ExtraError:
+    """From what a file holds, which may be anything."""
     data = checks.mapping(data, "a measured error")
     low, high = data["fraction_range"]
     return ExtraError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,7 @@ def fit_poisson_norms(
     *,
     mean: ArrayLike | None = None,
     precision: ArrayLike | None = None,
+    signed: int = 0,
 ) -> NormFit:
     """Maximise the Poisson likelihood of ``sum_k norm_k shape_k`` for norms >= 0.
 
@@ -73,6 +74,8 @@ def fit_poisson_norms(
     labels : sequence of str
     mean, precision : array_like, shapes (n_shapes,) and (n_shapes, n_shapes), optional
         A Gaussian constraint on the norms: its mean and inverse covariance.
+    signed : int
+        The last so many shapes are differences, of any sign and any norm.
 
     Raises
     ------
@@ -86,7 +89,9 @@ def fit_poisson_norms(
     table = np.array([np.asarray(s, dtype=float).ravel() for s in shapes])
     filled = counts > 0
     n, t = counts[filled], table[:, filled]
-    empty = ~(t > 0).any(axis=0)
+    k = len(labels)
+    plain = k - signed
+    empty = ~(t[:plain] > 0).any(axis=0)
     if empty.any():
         raise TemplateError(
             f"{int(empty.sum())} cells with {n[empty].sum():g} observed counts hold 0 in every "
@@ -95,18 +100,18 @@ def fit_poisson_norms(
     if not filled.any() and not np.any(precision):
         raise TemplateError("The observed counts are all 0; there is nothing to fit the norms to.")
     # Everything is fitted in counts: a sky map may be given per unit flux, 1e7 times another.
-    sums = table.sum(axis=1)
+    sums = np.concatenate([table[:plain].sum(axis=1), np.abs(table[plain:]).sum(axis=1)])
     if np.any(sums <= 0):
         bad = ", ".join(label for label, x in zip(labels, sums, strict=True) if not x > 0)
         raise TemplateError(f"The template of {bad} holds nothing; leave it out.")
-    k = len(labels)
     m = np.zeros(k) if mean is None else np.asarray(mean, dtype=float) * sums
     p = (
         np.zeros((k, k))
         if precision is None
         else np.asarray(precision / np.outer(sums, sums), float)
     )
-    found = _maximise(n, t / sums[:, None], m, p)
+    whole = table.sum(axis=1) / sums  # 1 but for differences
+    found = _maximise(n, t / sums[:, None], m, p, whole, plain)
     if found is None:
         raise FitError(
             f"The fit of the norms of {', '.join(labels)} did not converge in {_MAX_STEPS} steps; "
@@ -132,7 +137,12 @@ def fit_poisson_norms(
 
 
 def _maximise(
-    n: NDArray[np.float64], t: NDArray[np.float64], m: NDArray[np.float64], p: NDArray[np.float64]
+    n: NDArray[np.float64],
+    t: NDArray[np.float64],
+    m: NDArray[np.float64],
+    p: NDArray[np.float64],
+    whole: NDArray[np.float64],
+    plain: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]] | None:
     """The optimum, which norms are off their limit there, and the second derivatives.
 
@@ -144,6 +154,10 @@ def _maximise(
         Shapes in these cells, each a share of its sum over all cells.
     m, p : ndarray, shapes (k,) and (k, k)
         Mean and inverse covariance of the constraint.
+    whole : ndarray, shape (k,)
+        The sums of the shapes over all cells.
+    plain : int
+        The norms of so many are 0 or more.
 
     Returns
     -------
@@ -151,28 +165,30 @@ def _maximise(
         None if it does not converge.
     """
     k = m.size
-    norms = np.full(k, n.sum() / k)
+    signed = np.arange(k) >= plain
+    norms = np.where(signed, 0.0, n.sum() / plain)
 
     def cost(a: NDArray[np.float64]) -> float:
         expected = a @ t
         if np.any(expected <= 0):
             return np.inf
-        return float(a.sum() - n @ np.log(expected) + 0.5 * (a - m) @ p @ (a - m))
+        return float(a @ whole - n @ np.log(expected) + 0.5 * (a - m) @ p @ (a - m))
 
     value = cost(norms)
     for _ in range(_MAX_STEPS):
         expected = norms @ t
         ratio = n / expected
-        gradient = 1.0 - t @ ratio + p @ (norms - m)
+        gradient = whole - t @ ratio + p @ (norms - m)
         hessian = (t * (ratio / expected)) @ t.T + p
-        free = ~((norms <= 0) & (gradient >= 0))
+        free = signed | ~((norms <= 0) & (gradient >= 0))
         step = np.zeros(k)
         step[free] = -_solve(hessian[np.ix_(free, free)], gradient[free])
         if -float(gradient @ step) < 1e-10:
             return norms, free, hessian
         size = 1.0
         while size > 1e-10:
-            trial = np.maximum(norms + size * step, 0.0)
+            trial = norms + size * step
+            trial[:plain] = np.maximum(trial[:plain], 0.0)
             trial_value = cost(trial)
             if trial_value < value:
                 break
@@ -190,6 +206,7 @@ def fit_component_norms(
     covariance: NDArray[np.float64],
     skies: Sequence[NDArray[np.float64]],
     constrain: bool,
+    differences: Sequence[NDArray[np.float64]] = (),
 ) -> NormFit:
     """The counts of a template's components, and the norms of skies, that observed counts imply.
 
@@ -205,13 +222,16 @@ def fit_component_norms(
     constrain : bool
         Whether `counts` and `covariance` are a Gaussian constraint; an amount without an error is
         then held to a millionth.
+    differences : sequence of ndarray, that broadcast against the maps
+        Ways in which "lines" may differ from its map, relative to it, each at an amplitude of
+        0 +- 1.
 
     Returns
     -------
     NormFit
-        Of the labels, "sky_1", "sky_2" ...
+        Of the labels, "sky_1", "sky_2" ..., and the amplitudes "lines_spread_1" ...
     """
-    labels = (*maps, *(f"sky_{i}" for i in range(1, len(skies) + 1)))
+    labels = [*maps, *(f"sky_{i}" for i in range(1, len(skies) + 1))]
     shapes = [m * (1.0 / float(m.sum())) for m in maps.values()]
     k, n = len(maps), len(labels)
     mean, precision = np.zeros(n), np.zeros((n, n))
@@ -222,7 +242,25 @@ def fit_component_norms(
         block = np.ix_(known, known)
         exact = np.where(variances == 0, (1e-6 * np.maximum(mean[:k], 1.0)) ** 2, 0.0)
         precision[block] = np.linalg.inv((covariance + np.diag(exact))[block])
-    return fit_poisson_norms(observed, [*shapes, *skies], labels, mean=mean, precision=precision)
+    shapes += skies
+    fit = fit_poisson_norms(observed, shapes, labels, mean=mean, precision=precision)
+    if not differences:
+        return fit
+    # the amplitudes times the lines' counts, which their prior is relative to
+    row, j = labels.index("lines"), len(differences)
+    labels += [f"lines_spread_{i}" for i in range(1, j + 1)]
+    shapes += [shapes[row] * difference for difference in differences]
+    mean = np.concatenate([mean, np.zeros(j)])
+    precision = np.pad(precision, (0, j))
+    for _ in range(_MAX_STEPS):
+        lines = max(float(fit.values[row]), 1.0)
+        precision[n:, n:] = np.eye(j) / lines**2
+        fit = fit_poisson_norms(observed, shapes, labels, mean=mean, precision=precision, signed=j)
+        if abs(fit.values[row] - lines) <= 1e-4 * lines:
+            break
+    factors = np.concatenate([np.ones(n), np.full(j, 1.0 / lines)])
+    covariance = fit.covariance * np.outer(factors, factors)
+    return replace(fit, values=fit.values * factors, covariance=covariance)
 
 
 def norm_in_counts(label: str, norm: Any, livetime: float | None) -> float:

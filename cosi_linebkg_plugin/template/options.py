@@ -211,6 +211,17 @@ class TemplateOptions:
         ),
     )
 
+    lines: str | None = field(
+        default=None,
+        metadata=about(
+            "Measure how much the distributions of fitted lines differ beyond noise, and let norms "
+            "that are fitted with the template know that the line in the source range may differ "
+            'as much ("components").',
+            "choice",
+            choices=("spread",),
+        ),
+    )
+
     validate: bool = field(
         default=False,
         metadata=about(
@@ -243,7 +254,7 @@ class TemplateOptions:
 
         Options at their defaults are left out. The filter is the one that was chosen.
         """
-        names = ("order", "shift", "reach", "avoid_lines", "norms")
+        names = ("order", "shift", "reach", "avoid_lines", "norms", "lines")
         given: dict[str, Any] = {name: getattr(self, name) for name in names} | asdict(chosen)
         if self.window is not None:
             given["window"] = list(in_kev(self.window, "window"))
@@ -317,6 +328,14 @@ class TemplateOptions:
             raise TemplateError(
                 "norms='per_time' takes continuum and lines apart, which method="
                 f"{self.method!r} does not; use method='components'."
+            )
+
+        if self.lines not in (None, "spread"):
+            raise TemplateError(f"lines must be 'spread' or nothing, got {self.lines!r}.")
+        if self.lines and self.method != METHODS[0]:
+            raise TemplateError(
+                "lines='spread' needs lines apart from the continuum, which method="
+                f"{self.method!r} does not take; use method='components'."
             )
 
     def _check_types(self) -> None:

@@ -185,6 +185,8 @@ def check_template(
     _check_axes(events, options)
     if options.norms:
         _check_times(events, place)
+    if options.lines:
+        _check_same_axes(events, place)
     _check_enough(events, int(selected.sum()), options)
     livetime, livetime_from = _in_seconds(options.livetime), ""
     if livetime is None and events.livetime is not None:
@@ -270,6 +272,23 @@ def _check_times(events: EventHistogram, place: Place) -> None:
             f"have {place.edges.size - 1} energy bins there; leave out energy_edges= (or give "
             "like= with one bin), or leave norms= out."
         )
+
+
+def _check_same_axes(events: EventHistogram, place: Place) -> None:
+    """Refuse to compare the distributions of lines along axes that there are not."""
+    own = [a for a in events.other_axes if a.label == "Phi" or (a.label == "PsiChi" and a.nside)]
+    if not own:
+        raise TemplateError(
+            "lines='spread' compares lines along Phi and along a PsiChi of the whole sphere; the "
+            f"events have neither, their axes are {', '.join(map(str, events.labels))}."
+        )
+    for axis in own:
+        difference = axis_difference(axis, place.axes[str(axis.label)])
+        if difference:
+            raise TemplateError(
+                f"lines='spread' needs the events' own {axis.label} in like=, which differs: "
+                f"{difference}. Leave like= or lines= out."
+            )
 
 
 def _check_l_cut(axis: Any, l_cut: int) -> None:

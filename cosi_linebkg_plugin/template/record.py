@@ -10,6 +10,7 @@ from ..io import checks
 from ..io.guard import listed
 from .amounts import LineRatio
 from .control import ControlRanges
+from .line_spread import LineSpread
 from .options import TemplateOptions
 from .per_time import TimeCourse
 
@@ -96,6 +97,8 @@ class Record:
         include it.
     time_course : TimeCourse or None
         Of ``norms="per_time"``.
+    line_spread : LineSpread or None
+        Of ``lines="spread"``; none after a split.
     notes : tuple of str
     """
 
@@ -120,6 +123,7 @@ class Record:
     measured_percent: float = 0.0
     hidden_percent: float = 0.0
     time_course: TimeCourse | None = None
+    line_spread: LineSpread | None = None
     notes: tuple[str, ...] = ()
 
     def with_control(self, control: ControlRanges, measured: float, hidden: float) -> Record:
@@ -146,6 +150,8 @@ class Record:
             details["control_ranges"] = self.control.to_dict()
         if self.time_course is not None:
             details["time_course"] = self.time_course.to_dict()
+        if self.line_spread is not None:
+            details["line_spread"] = self.line_spread.to_dict()
         rest: dict[str, Any] = {
             name: [asdict(score) for score in getattr(self, name)]
             for name in ("filter_scores", "method_scores")
@@ -216,6 +222,9 @@ class Record:
             hidden_percent=checks.number(details.get("hidden_percent", 0.0), "hidden_percent", 0.0),
             time_course=(
                 TimeCourse.from_dict(details["time_course"]) if "time_course" in details else None
+            ),
+            line_spread=(
+                LineSpread.from_dict(details["line_spread"]) if "line_spread" in details else None
             ),
             notes=tuple(checks.text(note, "a note") for note in notes),
         )

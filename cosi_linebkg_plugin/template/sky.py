@@ -15,6 +15,7 @@ from ..io.progress import Progress
 from .amounts import ExpectedAmounts
 from .axes import counts_on_axes, rows_of_bins
 from .bin_maps import template_maps
+from .line_spread import line_differences
 from .norms import fit_component_norms
 from .notes import of_systematic_error, unused_options
 from .plan import SKY_OF_PARTS, TemplatePlan
@@ -61,8 +62,9 @@ def template_without_sky(
         filtered = template_maps(plan, recipe, progress, removed)
         amounts = amounts_of(plan, recipe, filtered.total)
         maps = {label: contents for label, (contents, _) in filtered.maps.items()}
+        ways = line_differences(recipe.spread, maps, plan.axes.labels)
         norms = fit_component_norms(
-            observed, maps, amounts.counts, amounts.covariance, [in_range], constrain
+            observed, maps, amounts.counts, amounts.covariance, [in_range], constrain, ways
         )
         norm, error = norms["sky_1"]
         moved = abs(norm - removed)
@@ -78,7 +80,7 @@ def template_without_sky(
         amounts = amounts.with_measured(control.amount.value)
         if constrain:
             norms = fit_component_norms(
-                observed, maps, amounts.counts, amounts.covariance, [in_range], constrain
+                observed, maps, amounts.counts, amounts.covariance, [in_range], constrain, ways
             )
             norm, error = norms["sky_1"]
     labels = recipe.weights.labels

@@ -21,6 +21,7 @@ from .amounts import (
     source_amounts,
 )
 from .filters import Filter
+from .line_spread import LineSpread
 from .per_time import TimeCourse, TimeSpectra, fit_time_course
 from .plan import TemplatePlan
 from .products import filter_product, pairs_of, pixel_axis, slice_correlations
@@ -50,6 +51,8 @@ class Recipe:
         How the slices are moved along Phi.
     ladder : tuple of MethodScore
         Of the methods that were tried.
+    spread : LineSpread or None
+        How much the distributions of lines differ, with ``lines="spread"``.
     """
 
     fit: LineBackgroundFit
@@ -60,6 +63,7 @@ class Recipe:
     scores: tuple[FilterScore, ...]
     shifts: Shifts | None
     ladder: tuple[MethodScore, ...] = ()
+    spread: LineSpread | None = None
 
     def for_fit(self, plan: TemplatePlan, fit: LineBackgroundFit) -> Recipe:
         """The same filter and shifts with the weights and amounts of another fit."""
@@ -264,6 +268,7 @@ def assemble(
         livetime_from=plan.livetime_from,
         recipe=plan.options.recipe(recipe.filter),
         time_course=filtered.course,
+        line_spread=recipe.spread,
         notes=(*notes, *(filtered.course.notes() if filtered.course else ())),
     )
     return BackgroundTemplate(

@@ -24,9 +24,10 @@ from ..io.atomic import whole_hdf5
 from ..io.guard import brief, finite_or_null, listed, parse_json, reading
 from ..io.hdf5 import read_text
 from ..spectrum.axis import overlapping_bins
-from .axes import counts_on_axes
+from .axes import axis_position, counts_on_axes
 from .energy_bins import EnergyBins
 from .file import FORMATS, format_of, read_energy_bins, read_maps, read_range, write_energy_bins
+from .line_spread import line_differences, spread_errors
 from .norms import NormFit, fit_component_norms, norm_in_counts
 from .notes import of_control_ranges
 from .options import METHODS
@@ -104,7 +105,6 @@ class BackgroundTemplate:
         energy_bins: EnergyBins | None = None,
         products: Products | None = None,
     ) -> None:
-        #: The same as `axes`, without histpy.
         self.event_axes = event_axes(axes)
         self.labels = tuple(maps)
         self._maps = dict(maps)
@@ -282,7 +282,10 @@ class BackgroundTemplate:
         data = self.counts_on_axes(observed, "observed")
         skies = [self.counts_on_axes(s, f"sky template {i}") for i, s in enumerate(sky, start=1)]
         maps = {label: contents for label, (contents, _) in self._maps.items()}
-        fit = fit_component_norms(data, maps, self._counts, self._covariance, skies, constrain)
+        ways = line_differences(self._record.line_spread, maps, self.event_axes.labels)
+        fit = fit_component_norms(
+            data, maps, self._counts, self._covariance, skies, constrain, ways
+        )
         if not constrain:  # no longer in the errors
             self._record = replace(
                 self._record, systematic_percent=0.0, measured_percent=0.0, hidden_percent=0.0
@@ -306,6 +309,11 @@ class BackgroundTemplate:
         if amounts is not None:
             self._covariance, measured, hidden = control.widened(amounts)
         self._record = self._record.with_control(control, measured, hidden)
+
+    def spread_errors(self) -> Array:
+        """Errors of the cells of ``lines="spread"``, counts; see `line_spread.spread_errors`."""
+        lines = {label: self._scaled(label, n)[0] for label, n in self._counts.items()}
+        return spread_errors(self._record.line_spread, lines, self.event_axes.labels)
 
     def counts_on_axes(self, source: Any, what: str = "observed") -> Array:
         """The contents of a histogram, which must have this template's axes.
@@ -380,13 +388,13 @@ class BackgroundTemplate:
             The errors are those of the slices' counts (sumw2), without the norm's; along Time with
             ``norms="per_time"`` those of the spectra's shares.
         """
-        position = self._axis_position(axis)
+        position = axis_position(self.event_axes, axis)
         if axis == "Time" and self._record.time_course is not None and not self._record.split:
             return self._record.time_course.project(self.labels, self._counts, label)
         others = tuple(i for i in range(len(self.event_axes)) if i != position)
         chosen = self.labels if label is None else (label,)
-        maps = [self._scaled(name, self._counts[name])[0] for name in chosen]
-        counts = np.sum([m.sum(axis=others) for m in maps], axis=0)
+        own = [self._scaled(x, self._counts[x])[0].sum(axis=others) for x in chosen]
+        counts = np.sum(own, axis=0)
         return counts, np.sqrt(self._variances(chosen, others))
 
     @property
@@ -426,14 +434,6 @@ class BackgroundTemplate:
                 "what is split along Time and other axes is split along Time first."
             )
         return course.counts(list(self._counts.values()), self._covariance)
-
-    def _axis_position(self, axis: str) -> int:
-        names = self.event_axes.labels
-        if axis not in names:
-            raise TemplateError(
-                f"The template has no axis {axis!r}; it has {', '.join(map(str, names))}."
-            )
-        return names.index(axis)
 
     def energy_counts(self, label: str | None = None) -> tuple[Array, Array]:
         """Counts in each energy bin of the source range, and their standard errors.
@@ -484,7 +484,7 @@ class BackgroundTemplate:
         One norm per Phi bin: Knoedlseder et al. 2022, A&A 665, A84; per time node: Siegert et al.
         2019, A&A 626, A73.
         """
-        position = self._axis_position(axis)
+        position = axis_position(self.event_axes, axis)
         groups = groups_of(axis, self.event_axes[position].nbins, groups)
         parts = cut_maps(self._maps, axis, position, groups)
         own = [self.labels[row] for row in parts.rows]
@@ -506,7 +506,7 @@ class BackgroundTemplate:
             weights=self.weights[parts.rows],
             products=cut_products(self._products, self.labels, parts, position),
             energy_bins=None,
-            record=replace(self._record, split=split),
+            record=replace(self._record, split=split, line_spread=None),
         )
 
     def compare(self, observed: Any, *, name: str | None = None, nside: int = 4) -> Any:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 #: Lines within this distance of the source range [keV] lend the component "lines" its shape.
 TRACER_REACH = 100.0
 
+#: Lines closer than this [keV] overlap: with ``lines="spread"`` they count as one.
+APART = 12.0
+
+#: A line has a distribution of its own if its counts are this many times their noise.
+SEEN = 10.0
+
 
 @dataclass(frozen=True, eq=False)
 class SliceWeights:
@@ -66,13 +72,18 @@ def slice_weights(
     if plan.options.method == "components":
         labels, table, tracers = component_table(plan, fit)
         expected = np.maximum(table.sum(axis=0), 1e-12)
+        counts = table[: len(labels), plan.selected].sum(axis=1)
+        shares = np.ones(1)
+        if plan.options.lines and "lines" in labels:
+            table, shares = _lines_apart(plan, fit, tracers, table)
         terms, others, scale = _separated(
             table, expected, plan.centers, plan.selected, plan.middle, plan.options.order
         )
-        rows = np.vstack([terms[:1], others])[: len(labels)]
-        seen = table[: len(labels), plan.selected].sum(axis=1)
+        rows = terms[:1]
+        if len(labels) > 1:
+            rows = np.vstack([rows, shares @ others[: shares.size]])
         of_bins = (terms, *(row[None] for row in rows[1:]))
-        return SliceWeights(labels, rows, seen, tracers, *_of_bins(plan, of_bins, scale))
+        return SliceWeights(labels, rows, counts, tracers, *_of_bins(plan, of_bins, scale))
     total = amounts.counts_and_jacobian(fit.theta)[0].sum()
     if not total > 0:
         raise TemplateError(
@@ -124,6 +135,65 @@ def component_table(
         energies = tuple(round(float(fit.theta[line.energy]), 3) for line in lines)
         return ("continuum", "lines"), np.array([continuum, traced, *rest]), energies
     return ("continuum",), np.array([continuum, *rest]), ()
+
+
+@dataclass(frozen=True, eq=False)
+class LineGroup:
+    """Fitted lines that overlap, and count as one.
+
+    Attributes
+    ----------
+    energies : tuple of float, keV
+    spectrum : ndarray, shape (n_em,), counts
+    """
+
+    energies: tuple[float, ...]
+    spectrum: NDArray[np.float64]
+
+    def seen(self, expected: NDArray[np.float64], bins: NDArray[np.bool_]) -> float:
+        """Its counts in these bins over their noise, where everything else is known."""
+        return float(np.sqrt(np.sum(self.spectrum[bins] ** 2 / expected[bins])))
+
+
+def line_groups(fit: LineBackgroundFit) -> list[LineGroup]:
+    """The fitted lines by energy, those that overlap together."""
+    runs: list[list[tuple[float, int]]] = []
+    components, spectra = fit.model.components, fit.component_spectra
+    for line in sorted((float(fit.theta[components[i].energy]), i) for i in fit.model.lines):
+        if runs and line[0] - runs[-1][-1][0] < APART:
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    return [
+        LineGroup(
+            tuple(round(energy, 3) for energy, _ in run), spectra[[i for _, i in run]].sum(axis=0)
+        )
+        for run in runs
+    ]
+
+
+def _lines_apart(
+    plan: TemplatePlan,
+    fit: LineBackgroundFit,
+    tracers: tuple[float, ...],
+    table: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The table with a row for each tracer that is seen, and their shares in "lines".
+
+    If their distributions differ, one row for all leaks into the continuum.
+    """
+    expected = np.maximum(table.sum(axis=0), 1e-12)
+    own = [
+        g.spectrum
+        for g in line_groups(fit)
+        if set(g.energies) & set(tracers) and g.seen(expected, plan.selected) > SEEN
+    ]
+    if len(own) < 2:
+        return table, np.ones(1)
+    rows, counts = np.array(own), np.array([spectrum[plan.selected].sum() for spectrum in own])
+    rest = np.maximum(table[1:].sum(axis=0) - rows.sum(axis=0), 0.0)
+    enough = rest[plan.selected].sum() > 1e-3 * np.sqrt(expected[plan.selected].sum())
+    return np.vstack([table[:1], rows, *([rest] if enough else [])]), counts / counts.sum()
 
 
 def _tracers(plan: TemplatePlan, fit: LineBackgroundFit) -> NDArray[np.bool_]:

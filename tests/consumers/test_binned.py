@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sessions import BinnedBackgroundInterface, PoissonPlugin, data_on, fit_of
-from templates import axes, cells, template_of
+from templates import axes, cells, template_of, tilted
 
 from cosi_linebkg_plugin.consumers.binned import BinnedBackground, free_norm_histograms
 from cosi_linebkg_plugin.errors import TemplateError
@@ -140,3 +140,24 @@ def test_data_of_other_axes_are_refused(template, order):
 def test_a_line_ratio_goes_with_follow(template):
     with pytest.raises(TemplateError, match="goes with follow="):
         template.binned_background(line_ratio={"line": 1, "tracer": 2, "value": 3})
+
+
+def test_lines_that_may_differ_have_an_amplitude():
+    own = {"continuum": 400 * CONTINUUM, "lines": 100 * LINES}
+    some = template_of(own, AXES, livetime=1000.0, record=tilted(6))
+    background = BinnedBackground(some, prefix="x_")
+    assert list(background.parameters) == ["x_continuum", "x_lines", "x_lines_spread_1"]
+    assert background.parameters["x_lines_spread_1"] == 0 * u.dimensionless_unscaled
+    (difference,) = tilted(6).line_spread.differences(LINES, ["Em", "Phi", "PsiChi"])
+    background.set_parameters(x_lines_spread_1=-1.0 * u.dimensionless_unscaled)
+    expected = own["continuum"] + own["lines"] * (1 - difference)
+    assert_allclose(background.expectation(copy=False).contents, expected, rtol=1e-12)
+    assert background.counts["lines"] == pytest.approx(100 * LINES.sum())
+    with pytest.raises(TemplateError, match="must be finite and >= -5, got -6"):
+        background.set_parameters(x_lines_spread_1=-6.0 * u.dimensionless_unscaled)
+    background = BinnedBackground(some)
+    cosi = PoissonPlugin("cosi", expected, background)
+    background.configure(cosi)
+    _, (table, _) = fit_of(cosi, background.constraint())
+    assert table.loc["lines_spread_1", "value"] == pytest.approx(-1.0, abs=0.05)
+    assert 0 < table.loc["lines_spread_1", "error"] < 0.5

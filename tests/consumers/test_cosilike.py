@@ -5,9 +5,10 @@ import pytest
 from astromodels import Uniform_prior
 from numpy.testing import assert_allclose
 from sessions import Counting, data_on, fit_of, nothing
-from templates import axes, axis, cells, template_of
+from templates import axes, axis, cells, template_of, tilted
 from threeML import BayesianAnalysis, DataList
 
+from cosi_linebkg_plugin.consumers.constraint import ForbiddenNorm
 from cosi_linebkg_plugin.consumers.cosilike import ComponentMix, cosilike
 from cosi_linebkg_plugin.errors import TemplateError
 
@@ -169,3 +170,33 @@ def test_an_amount_known_exactly_has_a_fixed_norm():
         some.norm_constraint()
     mix = some.component_mix()
     assert not mix.parameters["norms_background"].free
+
+
+def test_a_mix_knows_that_lines_may_differ():
+    own = {"continuum": 400 * CONTINUUM, "lines": 100 * LINES}
+    mix = ComponentMix(template_of(own, AXES, record=tilted(6)))
+    assert list(mix.parameters) == ["norms_continuum", "norms_lines", "norms_lines_spread_1"]
+    (difference,) = tilted(6).line_spread.differences(LINES, ["Em", "Phi", "PsiChi"])
+    amplitude = mix.parameters["norms_lines_spread_1"]
+    assert amplitude.value == 0.0 and amplitude.min_value < 0 and amplitude.free
+    amplitude.value, mix.parameters["norms_lines"].value = -1.5, 0.8
+    assert_allclose(
+        mix.contents, own["continuum"] + 80 * LINES * (1 - 1.5 * difference), rtol=1e-12
+    )
+    assert mix.counts["lines"] == pytest.approx(80 * LINES.sum())
+    constraint = mix.constraint(free=["continuum", "lines"])
+    constraint.set_model(nothing())
+    assert constraint.get_log_like() == pytest.approx(-0.5 * 1.5**2)
+    truth = own["continuum"] + own["lines"] * (1 + difference)
+    mix = ComponentMix(template_of(own, AXES, record=tilted(6)))
+    _, (table, _) = fit_of(Counting("cosi", truth, mix), mix.constraint())
+    assert_allclose(table["value"], [1.0, 1.0, 1.0], atol=0.05)
+    assert 0 < table.loc["norms_lines_spread_1", "error"] < 0.5
+
+
+def test_a_session_steps_back_from_amplitudes_that_leave_nothing():
+    own = {"continuum": CONTINUUM, "lines": 100 * LINES}
+    mix = ComponentMix(template_of(own, AXES, record=tilted(6, 0.9)))
+    mix.parameters["norms_lines_spread_1"].value = 5.0
+    with pytest.raises(ForbiddenNorm, match="lines_spread_1 = .* make the background negative"):
+        _ = mix.contents

@@ -4,7 +4,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from templates import histogram_of, template_of, with_energy_bins
+from templates import histogram_of, template_of, tilted, with_energy_bins
 
 from cosi_linebkg_plugin.consumers.constraint import NormConstraint
 from cosi_linebkg_plugin.consumers.cosilike import ComponentMix, cosilike
@@ -184,6 +184,27 @@ def test_several_components_through_the_unchanged_cosilike(analysis, data, publi
         parameter.value += table.loc[name, "error"]
         moved = -sum(plugin.get_log_like() for plugin in session.data_list.values())
         assert moved - best > 0.3
+
+
+def test_the_amplitude_of_what_lines_may_differ_by(analysis, data, published):
+    """The likelihood of lines changed by hand, and a fit that frees the amplitude."""
+    counts = filled(published)
+    maps, record = {"continuum": 0.6 * counts, "lines": 0.4 * counts}, tilted(counts.shape[1])
+    template = template_of(maps, published.axes, source_range=ALL_ENERGIES, record=record)
+    mix = template.component_mix(data=data)
+    mix.parameters["norms_lines_spread_1"].value = -1.2
+    (difference,) = record.line_spread.differences(counts, COMPTON)
+    changed = maps["continuum"] + maps["lines"] * (1 - 1.2 * difference)
+    by_hand = cosilike(background_of(changed, published.axes), data=data)
+    plugins = [analysis.cosilike(mix), analysis.cosilike(**by_hand)]
+    for plugin in plugins:
+        plugin.set_model(sky()[0])
+        plugin._printed_warning = True
+    got, expected = (plugin.get_log_like() for plugin in plugins)
+    assert got == pytest.approx(expected, rel=1e-10)
+    table, _ = analysis.session(plugins[0], mix.constraint()).fit(quiet=True)
+    assert list(table.index[1:]) == ["norms_continuum", "norms_lines", "norms_lines_spread_1"]
+    assert 0.1 < table.loc["norms_lines_spread_1", "error"] < 1.05
 
 
 def test_each_energy_bin_with_a_norm_of_its_own(analysis, data, published):

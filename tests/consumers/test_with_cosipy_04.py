@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
-from templates import template_of, with_energy_bins
+from templates import template_of, tilted, with_energy_bins
 
 from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.consumers.binned import BinnedBackground
@@ -113,6 +113,39 @@ def test_a_joint_likelihood_finds_the_optimum(frame, free):
     k, log_like = float(table["value"].iloc[0]), float(cosi.get_log_like())
     own = [background.counts["continuum"], 500.0 * case.template.livetime]
     assert log_like == pytest.approx(-case.minus_log_like(k, own), rel=1e-9)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_amplitude_of_what_lines_may_differ_by(frame):
+    """The optimum of the same problem by hand, with counts whose lines do differ."""
+    case = Case(frame)
+    record = tilted(case.axes["Phi"].nbins)
+    template = c4.template_on(case.axes, case.maps, record=record)
+    (difference,) = record.line_spread.differences(case.maps["lines"], ["Em", "Phi", "PsiChi"])
+    true = case.sky * TRUE_K + sum(case.maps.values()) + 1.5 * difference * case.maps["lines"]
+    case.counts = np.random.default_rng(3).poisson(true).astype(float)
+    case.data = EmCDSBinnedData(c4.counts_of(case.axes, case.counts))
+    background = template.binned_background(case.data)
+    cosi = c4.plugin(case.data, background)
+    background.configure(cosi)
+    table, _ = JointLikelihood(c4.sky(0.01)[0], DataList(cosi, background.constraint())).fit(
+        quiet=True
+    )
+    assert list(table.index[1:]) == ["continuum", "lines", "lines_spread_1"]
+    errors = np.sqrt(np.diag(template.covariance)) / list(template.counts.values())
+
+    def cost(x):
+        k, a, b, d = x * [TRUE_K, 1.0, 1.0, 1.0]
+        lines = b * case.maps["lines"] * (1.0 + d * difference)
+        expected = k * case.sky + a * case.maps["continuum"] + lines
+        known = np.sum((np.array([a - 1, b - 1, d]) / [*errors, 1.0]) ** 2)
+        return float(np.sum(expected - case.counts * np.log(expected))) + 0.5 * known
+
+    found = minimize(cost, np.array([1.0, 1.0, 1.0, 0.5]), method="Nelder-Mead", tol=1e-9,
+                     options={"maxiter": 4000, "maxfev": 4000})  # fmt: skip
+    got = optimum_of(table)
+    assert got[0] == pytest.approx(found.x[0] * TRUE_K, rel=2e-3)
+    assert got[3] == pytest.approx(found.x[3], abs=5e-3) and got[3] > 0.5
 
 
 @pytest.mark.parametrize("frame", FRAMES)

@@ -9,6 +9,8 @@ from spectra import line_model, simulated_spectrum
 from cosi_linebkg_plugin import BackgroundTemplate
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.template.energy_bins import EnergyBins
+from cosi_linebkg_plugin.template.extra_error import ExtraError
+from cosi_linebkg_plugin.template.line_spread import LineSpread, Pattern
 from cosi_linebkg_plugin.template.record import Record
 
 SOURCE = (1805.0, 1812.0)
@@ -71,6 +73,14 @@ def template_of(maps, some_axes, *, covariance=None, counts=None, **options):
     }
     both = {label: (np.asarray(m, float), np.asarray(m, float)) for label, m in maps.items()}
     return BackgroundTemplate(some_axes, both, counts, covariance, **(known | options))
+
+
+def tilted(n_phi, size=0.3):
+    """A record of lines that differ along Phi by a tilt, of `size` at its ends."""
+    pattern = Pattern("Phi", tuple(np.linspace(-size, size, n_phi).tolist()))
+    error = ExtraError(size, 0.8 * size, 1.3 * size, 8, 0.7 * size)
+    spread = LineSpread((1634.0, 1764.0, 1779.0), {"Phi": error}, (pattern,))
+    return Record("components", line_spread=spread)
 
 
 def with_energy_bins(template, error=0.1):

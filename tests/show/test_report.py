@@ -8,6 +8,7 @@ import histpy
 import numpy as np
 import pytest
 from spectra import line_model, simulated_spectrum
+from templates import tilted
 
 from cosi_linebkg_plugin.errors import FileError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
@@ -191,6 +192,13 @@ def test_a_line_from_its_ratio_is_said_to_be_in_the_template_alone(fit, tmp_path
     page = written(tmp_path, fit=fit, template=template._with(record=record))
     assert "more than the fitted spectrum: a line at\n1808.65 keV" in page.text
     assert "0.149 ± 0.015 to the line at\n1778.97 keV" in page.text
+
+
+def test_report_says_how_much_lines_differ(fit, tmp_path):
+    template = make_template(fit, "lines", line_spread=tilted(3).line_spread)
+    text = " ".join(written(tmp_path, fit=fit, template=template).text.split())
+    assert "3 lines differ along Phi by 30 % (68 %: 24 to 39)." in text
+    assert "it may differ by 1 pattern of theirs" in text
 
 
 def test_report_of_a_fit_alone(fit, tmp_path):

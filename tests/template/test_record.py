@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from templates import tilted
 
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.template.amounts import LineRatio
@@ -61,6 +62,7 @@ FULL = Record(
         np.array([6.3, 6.3]),
         20,
     ),
+    line_spread=tilted(4).line_spread,
     notes=("A note.",),
 )
 
