@@ -97,7 +97,8 @@ def search_notes(
     if crowds:
         yield (
             f"{', '.join(crowds)} keV: the lines have as many parameters as bins; residuals of "
-            "0 say nothing there"
+            "0 say nothing there, and of counts that are no larger than their error only sums of "
+            "neighbours are known"
         )
 
 
