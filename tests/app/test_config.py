@@ -245,7 +245,7 @@ KEYS = "Known here: events, binning, source_range, mask, model, engine, template
             "template.sideband: unknown key; did you mean sidebands? "
             "Known here: method, sidebands, window, reach, avoid_lines, order, tracers, "
             "line_ratio, smoothing, smoothing_fwhm, l_cut, rebin_phi, pool, like, energy_edges, "
-            "sky, observed, livetime, shift, norms, validate.",
+            "sky, observed, livetime, shift, norms, lines, validate.",
         ),
         ("model: 3", "model: got 3; a mapping of keys to values is needed."),
         ("model:", "model: got nothing; a mapping of keys to values is needed."),

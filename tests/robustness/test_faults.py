@@ -317,7 +317,7 @@ def test_hdf5_on_a_full_disk_does_not_crash_the_process_when_it_ends(work, tmp_p
 def test_a_command_on_a_full_disk_changes_nothing(work, out, tmp_path, capsys, monkeypatch, name):
     """Whichever file is the first that does not fit."""
     figure = matplotlib.figure.Figure(figsize=(1, 1))
-    monkeypatch.setattr(pipeline, "_figures", lambda *_: {"spectrum": figure})
+    monkeypatch.setattr(pipeline, "_figures", lambda *_: [("spectrum", figure)])
     assert run(name, work, tmp_path / "alone") == 0
     sizes = sorted({p.stat().st_size for p in (tmp_path / "alone").rglob("*") if p.is_file()})
     before = contents(out)
@@ -657,7 +657,7 @@ def test_stopped_at_any_step_of_writing(work, tmp_path, number):
 @pytest.mark.parametrize("name", ["fit", "run"])
 def test_other_commands_killed_at_any_step_of_writing(work, tmp_path, name, monkeypatch):
     figure = matplotlib.figure.Figure(figsize=(1, 1))
-    monkeypatch.setattr(pipeline, "_figures", lambda *_: {"spectrum": figure, "phi": figure})
+    monkeypatch.setattr(pipeline, "_figures", lambda *_: [("spectrum", figure), ("phi", figure)])
     monkeypatch.setattr("cosi_linebkg_plugin.show.spectrum.plot_spectrum", lambda *_, **__: figure)
     states = stopped_everywhere(work, tmp_path, name, signal.SIGKILL, hdf5=False)
     assert {"old", "mixed", "new"} == set(states)
@@ -666,7 +666,7 @@ def test_other_commands_killed_at_any_step_of_writing(work, tmp_path, name, monk
 def test_regions_that_are_killed_leave_a_page_that_is_known_to_be_old(work, tmp_path, monkeypatch):
     out = tmp_path / "out"
     figure = matplotlib.figure.Figure(figsize=(1, 1))
-    monkeypatch.setattr(pipeline, "_figures", lambda *_: {"spectrum": figure})
+    monkeypatch.setattr(pipeline, "_figures", lambda *_: [("spectrum", figure)])
     assert run("regions", work, out) == 0
     assert not (out / files.UNFINISHED).exists() and (out / "report.html").exists()
 
