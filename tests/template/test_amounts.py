@@ -19,7 +19,7 @@ from cosi_linebkg_plugin.histograms.read import open_events
 from cosi_linebkg_plugin.histograms.write import make_histogram
 from cosi_linebkg_plugin.lines.faint import marginalise_faint
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
-from cosi_linebkg_plugin.template.amounts import SourceAmounts, _propagated
+from cosi_linebkg_plugin.template.amounts import LineRatio, SourceAmounts, _propagated
 from cosi_linebkg_plugin.template.build import make_template
 from cosi_linebkg_plugin.template.options import TemplateOptions
 from cosi_linebkg_plugin.template.plan import plan_for_fit
@@ -72,6 +72,21 @@ def test_what_leaks_in_does_not_make_a_hidden_line_known(trial):
     assert free["lines"][0] > 1000.0  # the data decide
     with pytest.raises(TemplateError, match="nothing to constrain"):
         plugin.background_template(fit, SOURCE_RANGE, l_cut=4).norm_constraint()
+
+
+@pytest.mark.parametrize(("energy", "refused"), [(1805.5, True), (1806.5, False)])
+def test_a_ratio_does_not_count_a_fitted_line_twice(energy, refused):
+    """They are one line within half of what a fitted line may be from the energy that is named."""
+    window = (1700.0, 1900.0)
+    model = line_model([(1779.0, 3e4, window), (1803.0, 1e3, window)])
+    theta = np.array([p.value for p in model.parameters])
+    ratio = LineRatio(line=energy, tracer=1779.0, value=0.15)
+    edges = np.arange(1600.0, 2001.0, 5.0)
+    if refused:
+        with pytest.raises(TemplateError, match="has one at 1803.00 keV already.*counted twice"):
+            SourceAmounts(model, theta, edges, (1800.0, 1815.0), ratio)
+    else:
+        SourceAmounts(model, theta, edges, (1800.0, 1815.0), ratio)
 
 
 @pytest.mark.parametrize("mask, known", [((1800, 1815), False), ((1805, 1810), True)])
