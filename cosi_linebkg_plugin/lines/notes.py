@@ -97,8 +97,7 @@ def search_notes(
     if crowds:
         yield (
             f"{', '.join(crowds)} keV: the lines have as many parameters as bins; residuals of "
-            "0 say nothing there, and of counts that are no larger than their error only sums of "
-            "neighbours are known"
+            "0 say nothing there, and counts no larger than their error are known in sums alone"
         )
 
 
