@@ -113,10 +113,7 @@ def fit_poisson_norms(
     whole = table.sum(axis=1) / sums  # 1 but for differences
     found = _maximise(n, t / sums[:, None], m, p, whole, plain)
     if found is None:
-        raise FitError(
-            f"The fit of the norms of {', '.join(labels)} did not converge in {_MAX_STEPS} steps; "
-            "check that the templates differ from each other."
-        )
+        raise _not_converged(labels)
     fitted, free, hessian = found
     covariance = np.diag(1.0 / np.maximum(np.diag(hessian), 1e-300))  # of norms that ended at 0
     block = np.ix_(free, free)
@@ -258,9 +255,18 @@ def fit_component_norms(
         fit = fit_poisson_norms(observed, shapes, labels, mean=mean, precision=precision, signed=j)
         if abs(fit.values[row] - lines) <= 1e-4 * lines:
             break
+    else:
+        raise _not_converged(labels)
     factors = np.concatenate([np.ones(n), np.full(j, 1.0 / lines)])
     covariance = fit.covariance * np.outer(factors, factors)
     return replace(fit, values=fit.values * factors, covariance=covariance)
+
+
+def _not_converged(labels: Sequence[str]) -> FitError:
+    return FitError(
+        f"The fit of the norms of {', '.join(labels)} did not converge in {_MAX_STEPS} steps; "
+        "check that the templates differ from each other."
+    )
 
 
 def norm_in_counts(label: str, norm: Any, livetime: float | None) -> float:

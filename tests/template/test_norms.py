@@ -9,7 +9,8 @@ from templates import rebuilt
 from trials import RATIO
 
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
-from cosi_linebkg_plugin.errors import TemplateError
+from cosi_linebkg_plugin.errors import FitError, TemplateError
+from cosi_linebkg_plugin.template import norms
 from cosi_linebkg_plugin.template.norms import fit_component_norms, fit_poisson_norms
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
@@ -135,3 +136,27 @@ def test_norm_fit_does_not_mind_the_scale_of_a_template(scale):
 def test_norm_fit_names_cells_without_a_template():
     with pytest.raises(TemplateError, match="2 cells with 7 observed counts hold 0 in every"):
         fit_poisson_norms([3.0, 4.0, 5.0], [[0.0, 0.0, 1.0]], ["a"])
+
+
+def test_norms_that_do_not_settle_beside_amplitudes_are_no_result(monkeypatch):
+    """The amplitudes' prior is relative to the lines' counts, which must be those of the fit."""
+    rng = np.random.default_rng(3)
+    maps = {"continuum": np.ones(40), "lines": np.linspace(0.5, 1.5, 40)}
+    observed = rng.poisson(100.0 * maps["continuum"] + 50.0 * maps["lines"]).astype(float)
+    counts, covariance = {"continuum": 4000.0, "lines": 2000.0}, np.diag([60.0, 200.0]) ** 2
+    way = np.where(np.arange(40) % 2, 0.1, -0.1)
+
+    def fitted():
+        return fit_component_norms(observed, maps, counts, covariance, [], True, [way])
+
+    assert fitted().labels[-1] == "lines_spread_1"
+    calls = []
+
+    def restless(*args, **options):
+        calls.append(1)
+        fit = fit_poisson_norms(*args, **options)
+        return replace(fit, values=fit.values * (1.0 + len(calls) % 2))
+
+    monkeypatch.setattr(norms, "fit_poisson_norms", restless)
+    with pytest.raises(FitError, match="lines_spread_1 did not converge"):
+        fitted()
