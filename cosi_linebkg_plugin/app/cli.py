@@ -7,7 +7,6 @@ import argparse
 import atexit
 import gc
 import os
-import platform
 import re
 import signal
 import sys
@@ -17,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BinningError, ConfigError, FitError, LineBackgroundError, one_line
-from ..io.atomic import NO_ROOM
+from ..errors import NO_ROOM, BinningError, ConfigError, FitError, LineBackgroundError, one_line
 from ..io.guard import brief
 from ..io.progress import Progress
 from . import new_config
@@ -31,7 +29,6 @@ from .tables import (
     regions_table,
     summary,
 )
-from .terminal import telling
 
 if TYPE_CHECKING:
     from ..histograms.read import EventHistogram
@@ -58,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     _complete(parser)
     options = parser.parse_args(arguments)
+    from .terminal import telling
+
     got = [signal.SIGINT]
     try:
         with (
@@ -179,15 +178,18 @@ def version_table() -> list[str]:
 
     And where the documentation is, if it is there.
     """
-    from importlib.metadata import PackageNotFoundError, version
+    from importlib.metadata import PackageNotFoundError, distribution
 
     found = {}
     for name in VERSIONS:
         try:
-            found[name] = version(name)
+            installed = distribution(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    found.setdefault("Python", platform.python_version())
+        else:  # one line of the headers; whole, with the texts after them, they take as long as all
+            line = re.search(r"^Version: *(\S+)", installed.read_text("METADATA") or "", re.M)
+            found[name] = line[1] if line else installed.version
+    found.setdefault("Python", sys.version.split()[0])
     if (pages := documentation()) is not None:
         found["documentation"] = str(pages)
     width = max(map(len, found)) + 2
