@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# cosipy 0.4.3: an extended source is put on the sky map of the response by its brightness at each pixel's centre times the
-# pixel's area, and never brought back to its flux. A source that is not wide against the pixels has a flux that
+# cosipy 0.4.3: an extended source is put on the sky map of the response by its brightness at each pixel's centre times
+# the pixel's area, and never brought back to its flux. A source that is not wide against the pixels has a flux that
 # depends on where it lies between their centres.
 #
-# The guess that this refutes: a source of 1 photon / (cm2 s) is 1 photon / (cm2 s) on the map, wherever it is and however
-# coarse the map.
+# The guess that this refutes: a source of 1 photon / (cm2 s) is 1 photon / (cm2 s) on the map, wherever it is and
+# however coarse the map.
 #
-# Seen: Gaussians of flux 1 / (cm2 s), nside 8 (pixels of 7.3 deg). Sigma 2.5 deg, about that of the
-# narrow bulge at 511 keV: 0.66 at the Galactic centre, 1.41 at l = 5 deg. Sigma 1.5 deg: 0.05 and 3.48. From
-# sigma 4 deg on within 1.3 %. At nside 16 sigma 2.5 deg is right to 0.1 %, 1 deg 0.33 to 1.79.
+# Seen: Gaussians of flux 1 / (cm2 s), nside 8 (pixels of 7.3 deg). Sigma 2.5 deg, about that of the narrow bulge at 511
+# keV: 0.66 at the Galactic centre, 1.41 at l = 5 deg. Sigma 1.5 deg: 0.05 and 3.48. From sigma 4 deg on within 1.3 %.
+# At nside 16 sigma 2.5 deg is right to 0.1 %, 1 deg 0.33 to 1.79.
 #
 # bash findings/cosipy_extended_source_in_pixels.sh [PYTHON]
 set -eu

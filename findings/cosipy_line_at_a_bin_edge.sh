@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# cosipy 0.4.3: a monochromatic line (astromodels' DiracDelta) whose energy is an edge of the energy axis is put into the
-# bin above it and into the bin below it, with its whole flux in each.
+# cosipy 0.4.3: a monochromatic line (astromodels' DiracDelta) whose energy is an edge of the energy axis is put into
+# the bin above it and into the bin below it, with its whole flux in each.
 #
 # The guess that this refutes: a line lies in one bin, [low, high), as events do in histpy and in cosipy's own cuts.
 #

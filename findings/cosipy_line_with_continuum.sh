@@ -7,8 +7,8 @@
 # of the 21 energies.
 #
 # Seen: in the test response, whose bin is 1585 to 2512 keV, a line at 1808.65 keV, sigma 1.5 keV, F = 1 / (cm2 s): 375
-# counts; with a continuum that has 32 by itself 32. As two components of one source 407. At 2048.4 keV, the
-# bin's middle, the sum has both.
+# counts; with a continuum that has 32 by itself 32. As two components of one source 407. At 2048.4 keV, the bin's
+# middle, the sum has both.
 #
 # bash findings/cosipy_line_with_continuum.sh [PYTHON]
 set -eu

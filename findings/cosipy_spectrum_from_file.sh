@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# cosipy 0.4.3: SpecFromDat normalises the spectrum of a file by a sum of each value times the step to the next energy, and
-# then interpolates it on straight lines. The two integrals are not the same: K is not the flux of what is used. It also
-# skips five lines from the top, whatever is in them.
+# cosipy 0.4.3: SpecFromDat normalises the spectrum of a file by a sum of each value times the step to the next energy,
+# and then interpolates it on straight lines. The two integrals are not the same: K is not the flux of what is used. It
+# also skips five lines from the top, whatever is in them.
 #
 # The guess that this refutes: K is the integral of the spectrum, and the file may be as coarse as its interpolation
 # allows; and comments may be left out.
 #
-# Seen: E^-2 from 0.1 to 10 MeV, K = 1: with 5 points a decade the flux is 0.70, with 10 0.82, with 20 0.90, with 50 0.96.
-# A flux that is fitted with it is too high by as much. Of a file without comments the first points are missing, those
-# with most of the photons, and what is left is normalised to 1 again: the first of 20 a decade is then at 158 keV.
+# Seen: E^-2 from 0.1 to 10 MeV, K = 1: with 5 points a decade the flux is 0.70, with 10 0.82, with 20 0.90, with 50
+# 0.96. A flux that is fitted with it is too high by as much. Of a file without comments the first points are missing,
+# those with most of the photons, and what is left is normalised to 1 again: the first of 20 a decade is then at 158
+# keV.
 #
 # bash findings/cosipy_spectrum_from_file.sh [PYTHON]
 set -eu

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # curie 0.3.1: Spectrum.rebin, which adjusts the energy calibration "to match the new bin length", scales the gain and
-# leaves the offset, although a channel's energy is that of its middle: every line moves down by half a new channel
-# less half an old one. Of a cubic calibration it drops the quadratic and the cubic term.
+# leaves the offset, although a channel's energy is that of its middle: every line moves down by half a new channel less
+# half an old one. Of a cubic calibration it drops the quadratic and the cubic term.
 #
 # The guess that this refutes: rebinning changes the widths of the channels, not where the lines are.
 #
 # Seen: 60Co's line at 1332.50 keV in 16384 channels of 0.18 keV; rebinned to 2048 it is at 1331.87 keV. With the cubic
-# calibration of a bent gain (1e-7 and -1e-12) it goes from 1332.50 to 1326.83 keV. A search among known lines
-# finds others, or none.
+# calibration of a bent gain (1e-7 and -1e-12) it goes from 1332.50 to 1326.83 keV. A search among known lines finds
+# others, or none.
 #
 # bash findings/curie_rebin_moves_lines.sh [PYTHON]
 set -eu

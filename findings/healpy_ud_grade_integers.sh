@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # healpy 1.20.1: ud_grade of a map of integers to a finer nside, with power=-2, which "keeps the sum of the map
-# invariant", computes the shares as fractions and returns them as integers, cut off: a pixel with less than four
-# counts becomes four with none, one with seven counts keeps four.
+# invariant", computes the shares as fractions and returns them as integers, cut off: a pixel with less than four counts
+# becomes four with none, one with seven counts keeps four.
 #
 # The guess that this refutes: the sum is kept, as it is for the same counts as floats and as the docstring says; or the
 # map turns into floats; or the shares are refused.
 #
-# Seen: 2162 counts at nside 16, as an event list fills them: at nside 32 as floats 2162, as integers 84. To
-# nside 8 both keep 2162, so that a round trip loses 96 %. A map in a finer grid, such as a template beside the
-# data, is nearly empty.
+# Seen: 2162 counts at nside 16, as an event list fills them: at nside 32 as floats 2162, as integers 84. To nside 8
+# both keep 2162, so that a round trip loses 96 %. A map in a finer grid, such as a template beside the data, is nearly
+# empty.
 #
 # bash findings/healpy_ud_grade_integers.sh [PYTHON]
 set -eu

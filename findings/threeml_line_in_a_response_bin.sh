@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # threeML 2.6.1: DispersionSpectrumLike, and OGIPLike with it, integrate the spectrum over each true-energy bin of the
-# response by Simpson's rule: its edges and its middle. A line narrower than half such a bin counts for what it has there:
-# up to several times too much in the middle of a bin, nearly nothing beside it.
+# response by Simpson's rule: its edges and its middle. A line narrower than half such a bin counts for what it has
+# there: up to several times too much in the middle of a bin, nearly nothing beside it.
 #
-# The guess that this refutes: the expected counts of a line are its F times area and time wherever it lies in the bin, as
-# they are for astromodels' own Gaussian integrated over the bin; and a fitted F is the line's flux.
+# The guess that this refutes: the expected counts of a line are its F times area and time wherever it lies in the bin,
+# as they are for astromodels' own Gaussian integrated over the bin; and a fitted F is the line's flux.
 #
 # Seen: bins of 10 keV, no dispersion, 100 cm2, 1 s, F = 10 / (cm2 s), 1000 counts expected. A line of sigma 1 keV at a
 # bin's edge has 1330, a quarter on 175, in the middle 2660; of sigma 2 keV 782, 915, 1388; of sigma 5 keV 995 to 1005.
