@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from threeML.plugin_prototype import PluginPrototype
 
 from .consumers.draws import Draws, Seed
-from .errors import FitError, LineBackgroundError, ModelError
+from .errors import FitError, LineBackgroundError, LineBackgroundWarning, ModelError
 from .fit.guess import guess_values
 from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
@@ -86,6 +87,8 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             )
         drop_words_on_defaults()
         self._events, self._spectrum = _read_events(events)
+        if self._events is not None and self._events.weight_note:
+            warnings.warn(self._events.weight_note, LineBackgroundWarning, stacklevel=2)
         self._source = source
         self._shape = None if spectrum is None else shape_of(spectrum)
         self._inherited: tuple[str, ...] = ()

@@ -50,6 +50,7 @@ from cosi_linebkg_plugin.errors import (
     DataError,
     FitError,
     LineBackgroundError,
+    LineBackgroundWarning,
     ModelError,
 )
 from cosi_linebkg_plugin.fit.guess import guess_values
@@ -709,6 +710,20 @@ def test_pickling_with_events_in_memory_and_in_a_file(tmp_path):
         plugin = LineBackgroundLike("bkg", source)
         copy = pickle.loads(pickle.dumps(plugin))
         assert_allclose(copy.events.weighted_sums(np.ones(40))[0], 2 * draw().sum() / 2)
+
+
+def test_the_fit_of_events_with_weights_is_warned_of():
+    """It took counts for whole events without a word: lines of 7 sigma where there were none."""
+    import histpy
+
+    axes = histpy.Axes([histpy.Axis(EDGES * u.keV, label="Em")])
+    with pytest.warns(LineBackgroundWarning, match="errors are too small by a factor of 3.16"):
+        heavy = LineBackgroundLike("w", histpy.Histogram(axes, 10 * draw(), sumw2=100 * draw()))
+    plain = LineBackgroundLike("w", histpy.Histogram(axes, draw(), sumw2=draw()))
+    found, right = (plugin.fit(make_model()) for plugin in (heavy, plain))
+    # what the note says: errors of ten times the counts are those of right ones times root 10
+    ratio = 10 * right.errors["F_2"] / found.errors["F_2"]
+    assert ratio == pytest.approx(10**0.5, rel=0.01)
 
 
 def test_priors_stay_out_of_the_likelihood(plugin):
