@@ -385,8 +385,8 @@ class BackgroundTemplate:
         Returns
         -------
         counts, errors : ndarray, shape (n_bins of the axis,)
-            The errors are those of the slices' counts (sumw2), without the norm's; along Time with
-            ``norms="per_time"`` those of the spectra's shares.
+            From the slices' counts (sumw2; along PsiChi after a filter an upper limit), without
+            the norm's; along Time with ``norms="per_time"`` those of the spectra's shares.
         """
         position = axis_position(self.event_axes, axis)
         if axis == "Time" and self._record.time_course is not None and not self._record.split:
