@@ -517,6 +517,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             np.atleast_2d(np.cov(samples.T)),
             engine="bayesian",
             samples=samples,
+            shared_with=self._sharing(analysis, columns),
         )
 
     def _of_optimum(
@@ -544,6 +545,19 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             engine="joint_likelihood",
             at_limits=tuple(name for k, name in enumerate(names) if k not in kept),
             message="" if valid else "threeML's covariance matrix is not positive definite",
+            shared_with=self._sharing(analysis, columns),
+        )
+
+    def _sharing(
+        self, analysis: JointLikelihood | BayesianAnalysis, columns: list[int]
+    ) -> tuple[str, ...]:
+        """Names of other spectra of a session that tell some of the same free parameters."""
+        spectra = [p for p in analysis.data_list.values() if isinstance(p, LineBackgroundLike)]
+        return tuple(
+            p.name
+            for p in spectra
+            if p is not self
+            and set(columns) & set(_columns(analysis, p._read(analysis.likelihood_model))[1])
         )
 
     def _checked(

@@ -726,6 +726,28 @@ def test_the_fit_of_events_with_weights_is_warned_of():
     assert ratio == pytest.approx(10**0.5, rel=0.01)
 
 
+def test_spectra_that_share_their_parameters_know_it():
+    """Each counted all parameters as its own: right models were called wrong."""
+    first, second = (LineBackgroundLike(name, (EDGES, draw(i))) for i, name in enumerate("ab"))
+    model = make_model()
+    first.guess(model)
+    session = JointLikelihood(model, DataList(first, second))
+    session.fit(quiet=True)
+    one, other = first.result(session), second.result(session)
+    assert (one.shared_with, other.shared_with) == (("b",), ("a",))
+    k = len(one.free_names)
+    assert one.dof + other.dof == pytest.approx(2 * 40 - k, abs=1)
+    assert one.sample(400, seed=1).shared_with == ()
+    both = make_model(source="other")
+    apart = Model(model.sources["linebkg"], both.sources["other"])
+    third = LineBackgroundLike("c", (EDGES, draw(3)), source="other")
+    third.guess(apart)
+    session = JointLikelihood(apart, DataList(first, third))
+    session.fit(quiet=True)
+    assert first.result(session).shared_with == third.result(session).shared_with == ()
+    assert first.result(session).dof == 40 - k
+
+
 def test_priors_stay_out_of_the_likelihood(plugin):
     """They were counted twice in a BayesianAnalysis, and pulled a JointLikelihood."""
     from astromodels import Gaussian as GaussianPrior
