@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, TemplateError
 from ..events.kernels import add_bins
-from ..events.sums import ColumnAxis
+from ..events.rules import ColumnAxis
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
 from ..histograms.healpix import ang2pix, vec2pix
 from .cells import ConsumerCells, check_outside

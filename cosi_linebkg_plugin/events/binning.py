@@ -25,14 +25,15 @@ from ..histograms.write import sparse_histogram, write_cells
 from ..io.atomic import whole_hdf5
 from ..io.progress import Progress, count
 from ..options import options_of, takes_options
-from .files import EventFile, Paths, find_event_files, open_event_file
-from .kernels import unravel
+from .files import EventFile, Paths, ReadAhead, find_event_files, open_event_file
 from .options import BinningJob, BinningOptions
-from .sums import GALACTIC, Binning, Sums, sum_events
+from .rules import GALACTIC, Binning
 
 if TYPE_CHECKING:
     from distributed import Client
     from histpy import Histogram
+
+    from .sums import Sums
 
 #: Galactic angles of many events that all lie within this many degrees are radians by mistake:
 #: the whole sphere in radians does.
@@ -231,22 +232,28 @@ def bin_event_files(
         n_done += n
         count(progress, n_done, n_events, "events")
 
+    binning = options.binning
     if scheduler is None:
-        sums = sum_events(options.binning, files, done=done)
+        with ReadAhead(files, binning.columns) as blocks:
+            from .sums import sum_blocks  # code is loaded while the first blocks are read
+
+            sums = sum_blocks(binning, blocks, done)
     else:
         from .parallel import sum_in_parallel
 
-        sums = sum_in_parallel(options.binning, files, scheduler, workers, done)
+        sums = sum_in_parallel(binning, files, scheduler, workers, done)
     report = _report(options, files, sums)
     if report.kept == 0:
-        raise DataError(_why_none(report, options.binning, files))
+        raise DataError(_why_none(report, binning, files))
+    from .kernels import unravel
+
     # The flat cells are taken apart in the memory of the result, which is most of all memory.
     cells, counts, *_ = sums
     del sums
-    coords = np.empty((len(options.binning.shape), cells.size), np.int64)
+    coords = np.empty((len(binning.shape), cells.size), np.int64)
     coords[0] = cells
     del cells
-    unravel(coords, np.array(options.binning.shape))
+    unravel(coords, np.array(binning.shape))
     return BinnedEvents(options.axes(), coords, counts, report, livetime, options)
 
 

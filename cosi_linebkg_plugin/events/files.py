@@ -6,8 +6,9 @@ import math
 import os
 import re
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from glob import glob, has_magic
 from importlib import import_module
@@ -47,6 +48,12 @@ ENDINGS = (".fits", ".fits.gz", ".hdf5", ".h5")
 
 #: Events read at once: 1 MB per column.
 BLOCK = 1 << 17
+
+#: Blocks that are read ahead.
+_AHEAD = 6
+
+#: Columns of some events, by name.
+Block = dict[str, NDArray[np.float64]]
 
 #: The columns of an event list and their units; what says no unit is in these. Times are Unix
 #: times unless the header says what they are (`io.time_header`).
@@ -114,7 +121,7 @@ class EventFile:
 
     def blocks(
         self, names: Sequence[str], start: int = 0, stop: int | None = None, size: int = BLOCK
-    ) -> Iterator[dict[str, NDArray[np.float64]]]:
+    ) -> Iterator[Block]:
         """Read these columns block by block.
 
         Parameters
@@ -164,9 +171,7 @@ class EventFile:
             f"read, then: {brief(reason)}. Copy or write it again."
         )
 
-    def _read_hdf5(
-        self, names: Sequence[str], start: int, stop: int, size: int
-    ) -> Iterator[dict[str, NDArray[np.float64]]]:
+    def _read_hdf5(self, names: Sequence[str], start: int, stop: int, size: int) -> Iterator[Block]:
         with opened(self.path) as file, ThreadPoolExecutor(_UNPACKERS) as pool:
             columns = {name: _Dataset(file[self.columns[name]], name) for name in names}
             step = max(column.chunk for column in columns.values())
@@ -183,9 +188,7 @@ class EventFile:
             for rows in waiting:
                 yield {name: unpacked() for name, unpacked in rows.items()}
 
-    def _read_fits(
-        self, names: Sequence[str], start: int, stop: int, size: int
-    ) -> Iterator[dict[str, NDArray[np.float64]]]:
+    def _read_fits(self, names: Sequence[str], start: int, stop: int, size: int) -> Iterator[Block]:
         table = self._table
         assert table is not None
         with _stream(self.path) as stream:
@@ -208,6 +211,40 @@ class EventFile:
             if stop == self.n_events:  # a damaged gzip file shows in the checksum at its end
                 while not self.divisible and stream.read(1 << 20):
                     pass
+
+
+class ReadAhead:
+    """Blocks of files, one after the other, that a thread reads and unpacks from now on.
+
+    Parameters
+    ----------
+    files : list of EventFile
+    names : sequence of str
+        Columns.
+    start, stop : int
+        The range of events in each file; None is its end.
+    """
+
+    def __init__(
+        self, files: list[EventFile], names: Sequence[str], start: int = 0, stop: int | None = None
+    ) -> None:
+        self._blocks = (block for file in files for block in file.blocks(names, start, stop))
+        self._reader = ThreadPoolExecutor(1)
+        self._ahead = deque(self._next() for _ in range(_AHEAD))
+
+    def _next(self) -> Future[Block | None]:
+        return self._reader.submit(next, self._blocks, None)
+
+    def __enter__(self) -> ReadAhead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Block]:
+        while (block := self._ahead.popleft().result()) is not None:
+            self._ahead.append(self._next())
+            yield block
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ One file on purpose, as `spectrum.kernels` says. Nothing here holds the interpre
 the next events are read meanwhile.
 
 An event's *fate* is 0 while it is kept, and otherwise the number of the reason why it is not;
-reasons are numbered by `events.sums`. Its *cell* is its bin number in the flattened histogram.
+reasons are numbered by `events.rules`. Its *cell* is its bin number in the flattened histogram.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..histograms.axis import EventAxes
     from ..histograms.orientation import Livetime
     from .plan import BinningPlan
-    from .sums import Binning
+    from .rules import Binning
 
 
 @dataclass(frozen=True, kw_only=True)

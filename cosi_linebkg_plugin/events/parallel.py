@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import LineBackgroundError
 from .files import EventFile
-from .sums import Binning, Sums, add_results, sum_task, tasks_of
+from .rules import Binning
+from .sums import Sums, add_results, sum_task, tasks_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -27,7 +28,7 @@ def sum_in_parallel(
     workers: int | None = None,
     done: Callable[[int], None] = lambda n: None,
 ) -> Sums:
-    """`sum_events` as tasks whose sparse sums are added in a tree.
+    """`sum_blocks` as tasks whose sparse sums are added in a tree.
 
     Parameters
     ----------

@@ -22,8 +22,8 @@ from ..io.guard import require_memory, shown
 from ..options import options_of
 from ..spectrum.axis import MOST_BINS, check_edges, spaced_edges
 from ..units import array_in, in_unit
+from .rules import GALACTIC, LOCAL, Binning, ColumnAxis, phi_axis
 from .selections import Range, Selections, checked_range, good_times, within
-from .sums import GALACTIC, LOCAL, Binning, ColumnAxis, phi_axis
 
 if TYPE_CHECKING:
     from .options import BinningOptions

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import LineBackgroundError
 from ..histograms.healpix import ang2pix
-from .files import BLOCK, EventFile
+from .files import BLOCK, Block, EventFile, ReadAhead
 from .kernels import (
     add_bins,
     add_pixels,
@@ -33,23 +30,10 @@ from .kernels import (
     refuse_nan,
     sort_cells,
 )
-from .selections import Selections
-
-GALACTIC, LOCAL = "galactic", "spacecraftframe"
-
-#: Columns of the scattered photon's direction: longitude, latitude; azimuth, colatitude.
-DIRECTIONS = {
-    GALACTIC: ("Chi galactic", "Psi galactic"),
-    LOCAL: ("Chi local", "Psi local"),
-}
-
-PIXELS = "PsiChi"
+from .rules import DEGREES, DIRECTIONS, GALACTIC, PIXELS, Binning
 
 #: Events of one task of a parallel run.
 TASK = 1 << 23
-
-#: Blocks that are read ahead: a column of them takes 1 MB each.
-_AHEAD = 6
 
 #: Cells sorted at once: 4 MB, and as much to sort them.
 _SORTED = 1 << 19
@@ -57,111 +41,6 @@ _SORTED = 1 << 19
 #: A sum is merged into one that is up to this many times larger: then all smaller sums together
 #: take half the memory of the largest, and each count is moved a few times only.
 _RATIO = 3
-
-_DEGREES = 180.0 / np.pi  # as numpy.rad2deg has it
-
-#: Columns of some events, by name.
-Block = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True, eq=False)
-class ColumnAxis:
-    """An axis whose bin is that of a column.
-
-    Attributes
-    ----------
-    label, column : str
-    factor : float
-        Takes the column to the unit of the edges.
-    edges : ndarray, shape (n_bins + 1,)
-    """
-
-    label: str
-    column: str
-    factor: float
-    edges: NDArray[np.float64]
-
-    @cached_property
-    def guesses(self) -> NDArray[np.int64]:
-        """In which bin each of many equal steps begins; for `add_bins`."""
-        n_bins = self.edges.size - 1
-        with np.errstate(over="ignore", invalid="ignore"):  # a guess may be anything
-            steps = np.linspace(self.edges[0], self.edges[-1], 8 * n_bins + 1)[:-1]
-        return np.clip(np.searchsorted(self.edges, steps, side="right") - 1, 0, n_bins - 1)
-
-
-def phi_axis(edges: NDArray[np.float64]) -> ColumnAxis:
-    """The axis of the Compton scattering angle; edges in deg."""
-    return ColumnAxis("Phi", "Phi", _DEGREES, edges)
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why an event is not in the histogram: `what` is nan, selection, below, above, impossible."""
-
-    what: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Binning:
-    """What becomes of an event: selections, then axes in their order, PsiChi the last.
-
-    Attributes
-    ----------
-    axes : tuple of ColumnAxis
-    nside : int
-    nest : bool
-    frame : str
-        GALACTIC or LOCAL.
-    selections : Selections
-    """
-
-    axes: tuple[ColumnAxis, ...]
-    nside: int
-    nest: bool
-    frame: str
-    selections: Selections
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Bins of each axis, PsiChi the last."""
-        return (*(axis.edges.size - 1 for axis in self.axes), 12 * self.nside**2)
-
-    @property
-    def n_cells(self) -> int:
-        """Bins of all axes together."""
-        n = 1
-        for size in self.shape:  # beyond int64 it is Python that counts
-            n *= size
-        return n
-
-    @cached_property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are needed, each once."""
-        names = [axis.column for axis in self.axes] + list(DIRECTIONS[self.frame])
-        s = self.selections
-        names += ["Energies"] * (s.energy is not None) + ["Phi"] * (s.phi is not None)
-        names += ["TimeTags"] * (s.time is not None or s.good_times is not None)
-        names += ["Distance"] * (s.distance is not None)
-        names += ["Zpointings"] * (s.pointing is not None)
-        return tuple(dict.fromkeys(names))
-
-    @cached_property
-    def reasons(self) -> tuple[Reason, ...]:
-        """Why an event may be left out, in the order of the tests; its fate is the place + 1."""
-        names = ("time", "good_times", "energy", "phi", "distance", "pointing")
-        chosen = [name for name in names if getattr(self.selections, name) is not None]
-        return (
-            *(Reason("nan", column) for column in self.columns),
-            *(Reason("selection", name) for name in chosen),
-            *(Reason(side, a.label) for a in self.axes for side in ("below", "above")),
-            Reason("impossible", PIXELS),
-        )
-
-    def fate(self, what: str, name: str) -> int:
-        """The fate of events that are left out for this reason."""
-        return self.reasons.index(Reason(what, name)) + 1
 
 
 class Sums(NamedTuple):
@@ -214,39 +93,24 @@ def add_sums(a: Sums, b: Sums) -> Sums:
     return Sums(cells, counts, a.fates + b.fates, max(a.extent, b.extent))
 
 
-def sum_events(
-    binning: Binning,
-    files: list[EventFile],
-    start: int = 0,
-    stop: int | None = None,
-    done: Callable[[int], None] = lambda n: None,
+def sum_blocks(
+    binning: Binning, blocks: Iterable[Block], done: Callable[[int], None] = lambda n: None
 ) -> Sums:
-    """Bin files one after the other, in blocks that are read ahead.
+    """Bin blocks one after the other.
 
     Parameters
     ----------
     binning : Binning
-    files : list of EventFile
-    start, stop : int
-        The range of events in each file; None is its end.
+    blocks : iterable of dict
+        Of at most `BLOCK` events each, with the columns of `binning`.
     done : callable
         Is called after each block with the number of its events.
     """
     with ThreadPoolExecutor(1) as summer:
         pass_ = _Pass(binning, summer)
-        for file in files:
-            for block in _read_ahead(file.blocks(binning.columns, start, stop)):
-                done(pass_.add(block))
+        for block in blocks:
+            done(pass_.add(block))
         return pass_.result()
-
-
-def _read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The next blocks are read and unpacked while the last is worked on, or code is loaded."""
-    with ThreadPoolExecutor(1) as reader:
-        ahead = deque(reader.submit(next, blocks, None) for _ in range(_AHEAD))
-        while (block := ahead.popleft().result()) is not None:
-            ahead.append(reader.submit(next, blocks, None))
-            yield block
 
 
 class _Pass:
@@ -295,7 +159,7 @@ class _Pass:
             keep_intervals(block["TimeTags"], bounds, fate, b.fate("selection", "good_times"))
         for name, column, factor in (
             ("energy", "Energies", 1.0),
-            ("phi", "Phi", _DEGREES),
+            ("phi", "Phi", DEGREES),
             ("distance", "Distance", 1.0),
         ):
             limits = getattr(s, name)
@@ -382,9 +246,10 @@ def tasks_of(files: list[EventFile], size: int = TASK) -> list[tuple[EventFile, 
 
 
 def sum_task(binning: Binning, file: EventFile, start: int, stop: int) -> Sums | Exception:
-    """`sum_events` of one task; errors of ours are handed on as results, with a clean message."""
+    """`sum_blocks` of one task; errors of ours are handed on as results, with a clean message."""
     try:
-        return sum_events(binning, [file], start, stop)
+        with ReadAhead([file], binning.columns, start, stop) as blocks:
+            return sum_blocks(binning, blocks)
     except LineBackgroundError as error:
         return error
 

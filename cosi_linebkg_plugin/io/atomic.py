@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileError
+from ..errors import NO_ROOM, FileError
 
 #: In an output folder while files of two runs may stand side by side in it, and after a run that
 #: was killed at that point; names these files.
@@ -36,9 +36,6 @@ _UNFINISHED_TEXT = (
 
 #: Start of the names of the hidden folders.
 _PARTIAL = ".cosi-linebkg-partial-"
-
-#: Errors of the system that say that there is no room.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -11,8 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..errors import DataError, FileError, LineBackgroundError
-from .atomic import NO_ROOM
+from ..errors import NO_ROOM, DataError, FileError, LineBackgroundError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,6 +112,8 @@ def parse_json(text: str) -> Any:
     ValueError, RecursionError
         Anything else.
     """
+    import json
+
     return json.loads(text, parse_constant=_no_number, object_pairs_hook=_no_repeats)
 
 

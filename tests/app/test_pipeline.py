@@ -13,7 +13,7 @@ from histpy import Histogram
 from matplotlib.figure import Figure
 
 from cosi_linebkg_plugin.app import pipeline
-from cosi_linebkg_plugin.app.cli import _few_collections, main
+from cosi_linebkg_plugin.app.cli import _settings_of_python, main
 from cosi_linebkg_plugin.app.config import load_config
 from cosi_linebkg_plugin.app.demo import simulated_events
 from cosi_linebkg_plugin.app.simulation import simulate
@@ -249,7 +249,7 @@ def test_a_figure_is_let_go_before_the_next_is_made():
             yield name, figure()
 
     before = gc.get_freeze_count()
-    with _few_collections():
+    with _settings_of_python():
         pictures = pipeline.drawn(figures())
     assert list(pictures) == ["first", "second", "third"] and len(made) == 3
     assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())

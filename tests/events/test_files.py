@@ -16,7 +16,8 @@ from cosi_linebkg_plugin.errors import (
     DataError,
     FileError,
 )
-from cosi_linebkg_plugin.events.files import find_event_files, open_event_file
+from cosi_linebkg_plugin.events import files
+from cosi_linebkg_plugin.events.files import ReadAhead, find_event_files, open_event_file
 
 
 def test_blocks_of_any_size_and_start_give_every_event_once(columns, tmp_path):
@@ -32,6 +33,43 @@ def test_blocks_of_any_size_and_start_give_every_event_once(columns, tmp_path):
             for name in ("Energies", "Zpointings"):
                 joined = np.concatenate([block[name] for block in blocks])
                 assert_array_equal(joined, columns[name][start:stop])
+
+
+def test_blocks_are_read_ahead_in_order_and_not_too_far():
+    read = []
+
+    class Counted:
+        def __init__(self, first):
+            self.first = first
+
+        def blocks(self, names, start, stop):
+            assert (names, start, stop) == (("Energies",), 3, 9)
+            for i in range(self.first, self.first + 20):
+                read.append(i)
+                yield {"Energies": np.full(2, float(i))}
+            if self.first:
+                raise DataError("the end")
+
+    taken = []
+    with (
+        pytest.raises(DataError, match="the end"),
+        ReadAhead([Counted(0), Counted(20)], ("Energies",), 3, 9) as blocks,
+    ):
+        for block in blocks:
+            taken.append(int(block["Energies"][0]))
+            assert taken[-1] < len(read) <= taken[-1] + 1 + files._AHEAD
+    assert taken == list(range(40))
+
+
+def test_reading_ends_where_the_work_on_it_ends():
+    class Endless:
+        def blocks(self, names, start, stop):
+            while True:
+                yield {"Energies": np.zeros(1)}
+
+    with pytest.raises(ZeroDivisionError), ReadAhead([Endless()], ("Energies",)) as blocks:
+        next(iter(blocks))
+        raise ZeroDivisionError
 
 
 def test_units_in_a_file_are_converted(columns, tmp_path):

@@ -11,7 +11,7 @@ from cosi_linebkg_plugin.events.kernels import (
     sort_cells,
     unravel,
 )
-from cosi_linebkg_plugin.events.sums import ColumnAxis
+from cosi_linebkg_plugin.events.rules import ColumnAxis
 
 
 @st.composite

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from cosi_linebkg_plugin import bin_events
-from cosi_linebkg_plugin.errors import DataError
-from cosi_linebkg_plugin.events import sums
 from cosi_linebkg_plugin.events.files import open_event_file
 from cosi_linebkg_plugin.events.kernels import (
     count_runs,
@@ -20,7 +18,7 @@ from cosi_linebkg_plugin.events.kernels import (
 )
 from cosi_linebkg_plugin.events.options import BinningOptions
 from cosi_linebkg_plugin.events.selections import Selections
-from cosi_linebkg_plugin.events.sums import merge_sums, sum_events
+from cosi_linebkg_plugin.events.sums import merge_sums, sum_blocks
 
 
 def test_more_events_than_are_sorted_at_once(tmp_path, monkeypatch):
@@ -82,31 +80,12 @@ def test_ranges_of_events_sum_to_the_whole(path):
     binning = BinningOptions(**COARSE).binning
     assert binning.selections == Selections()
     file = open_event_file(path)
-    parts = [sum_events(binning, [file], *ends) for ends in ((0, 7_000), (7_000, 20_000))]
-    whole = sum_events(binning, [file])
+    names = binning.columns
+    parts = [
+        sum_blocks(binning, file.blocks(names, *ends)) for ends in ((0, 7_000), (7_000, 20_000))
+    ]
+    whole = sum_blocks(binning, file.blocks(names))
     cells, counts = merge_sums(*parts[0][:2], *parts[1][:2])
     assert_array_equal(cells, whole.cells)
     assert_array_equal(counts, whole.counts)
     assert_array_equal(parts[0].fates + parts[1].fates, whole.fates)
-
-
-def test_only_the_columns_that_are_needed_are_read():
-    binning = BinningOptions(**COARSE).binning
-    assert binning.columns == ("Energies", "Phi", "Chi galactic", "Psi galactic")
-
-
-def test_blocks_are_read_ahead_in_order_and_not_too_far():
-    read = []
-
-    def blocks():
-        for i in range(40):
-            read.append(i)
-            yield {"Energies": np.full(2, float(i))}
-        raise DataError("the end")
-
-    taken = []
-    with pytest.raises(DataError, match="the end"):
-        for block in sums._read_ahead(blocks()):
-            taken.append(int(block["Energies"][0]))
-            assert taken[-1] < len(read) <= taken[-1] + 1 + sums._AHEAD
-    assert taken == list(range(40))
