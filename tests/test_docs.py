@@ -15,6 +15,7 @@ from cosi_linebkg_plugin.app import config as configuration
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_regions
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
+from cosi_linebkg_plugin.model.spec import CONTINUA
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -100,6 +101,13 @@ def test_table_explains_every_key():
         if isinstance(section, type) and issubclass(section, configuration._Section):
             for key in section.model_fields:
                 assert re.search(rf"[`{{ ]{key}[`:,]", table), f"{key} of {name} is not explained"
+
+
+def test_every_continuum_is_explained():
+    rows = (DOCS / "spectrum.md").read_text(encoding="utf-8").split("\n")
+    for name in CONTINUA:
+        assert any(row.startswith(f"| `{name}` | K ") for row in rows), f"no formula of {name}"
+        assert f"`{name}`" in PAGE, f"start.md does not say {name}"
 
 
 #: Of cosipy 0.4.3; docs/consumers.md has a row for each.

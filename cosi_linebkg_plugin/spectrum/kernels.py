@@ -1025,7 +1025,7 @@ def _add_rest(
                 _add_broadened(
                     edges, first, second, sigma, theta[s[4]], theta[s[5]], reach, total, jac, s
                 )
-            else:
+            elif kind == STEP:
                 _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 
 

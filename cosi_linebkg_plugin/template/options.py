@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BinningError, TemplateError
-from ..options import about
+from ..options import Option, about, options_of
 from ..spectrum.axis import check_edges, spaced_edges
 from ..units import in_kev, in_unit, to_kev
 
@@ -32,6 +32,13 @@ MOST_BINS, NARROWEST_BIN = 500, 1e-3
 
 #: Stands for the one of them that predicts control ranges best.
 AUTO = "auto"
+
+#: Options of one source range and its data. All others are the recipe, which control ranges are
+#: tried with; method and line ratio, and the filter that was chosen, are kept beside it.
+OF_THE_RANGE = (
+    "method", "line_ratio", "smoothing", "like", "energy_edges", "sky", "observed", "livetime",
+    "validate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -256,7 +263,8 @@ class TemplateOptions:
 
         Options at their defaults are left out. The filter is the one that was chosen.
         """
-        names = ("order", "shift", "reach", "avoid_lines", "norms", "lines")
+        defaults = {f.name: f.default for f in fields(self)}
+        names = defaults.keys() - set(OF_THE_RANGE)
         given: dict[str, Any] = {name: getattr(self, name) for name in names} | asdict(chosen)
         if self.window is not None:
             given["window"] = list(in_kev(self.window, "window"))
@@ -264,27 +272,19 @@ class TemplateOptions:
             given["sidebands"] = [list(in_kev(band, "sideband")) for band in self.sidebands]
         if self.tracers is not None:
             given["tracers"] = [to_kev(energy, "tracer") for energy in self.tracers]
-        defaults = {f.name: f.default for f in fields(self)}
-        return {key: value for key, value in given.items() if value != defaults[key]}
+        return {key: given[key] for key in defaults if key in given and given[key] != defaults[key]}
 
     def __post_init__(self) -> None:
         from .amounts import LineRatio
 
-        if self.method not in (*METHODS, AUTO):
-            raise TemplateError(
-                f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}, {AUTO}."
-            )
+        for option in options_of(type(self)).values():
+            _check_type(option, getattr(self, option.name))
         if (
             type(self.order) is bool
             or not isinstance(self.order, Integral)
             or self.order not in (0, 1, 2)
         ):
             raise TemplateError(f"order must be 0, 1 or 2, got {self.order!r}.")
-        if self.smoothing not in (None, "auto", "none"):
-            raise TemplateError(
-                f"smoothing must be 'auto' or 'none', got {self.smoothing!r}; a width in degrees "
-                "is smoothing_fwhm=."
-            )
         if hasattr(self.smoothing_fwhm, "to_value"):
             width = in_unit(self.smoothing_fwhm, "deg", "smoothing_fwhm", TemplateError)
             object.__setattr__(self, "smoothing_fwhm", width)
@@ -296,7 +296,6 @@ class TemplateOptions:
                 "leave one of them out."
             )
         self._check_norms()
-        self._check_types()
         if self.sky is not None and self.observed is None:
             raise TemplateError(
                 "sky= needs observed=, the counts of the source range that its norm is fitted to."
@@ -331,31 +330,32 @@ class TemplateOptions:
             raise TemplateError("method='auto' cannot shift; leave out shift=, or name a method.")
 
     def _check_norms(self) -> None:
-        """Refuse amounts per time bin of what is not taken apart."""
-        if self.norms not in (None, "per_time"):
-            raise TemplateError(f"norms must be 'per_time' or nothing, got {self.norms!r}.")
+        """Refuse amounts per time bin, and a spread, of what is not taken apart."""
         if self.norms and self.method != METHODS[0]:
             raise TemplateError(
                 "norms='per_time' takes continuum and lines apart, which method="
                 f"{self.method!r} does not; use method='components'."
             )
-
-        if self.lines not in (None, "spread"):
-            raise TemplateError(f"lines must be 'spread' or nothing, got {self.lines!r}.")
         if self.lines and self.method != METHODS[0]:
             raise TemplateError(
                 "lines='spread' needs lines apart from the continuum, which method="
                 f"{self.method!r} does not take; use method='components'."
             )
 
-    def _check_types(self) -> None:
-        for name in ("shift", "validate", "avoid_lines"):
-            if not isinstance(getattr(self, name), bool):
-                raise TemplateError(f"{name} must be True or False, got {getattr(self, name)!r}.")
-        for name in ("sidebands", "tracers"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Iterable):
-                raise TemplateError(f"{name} must be a list, got {value!r}.")
+
+def _check_type(option: Option, value: Any) -> None:
+    """Refuse what an option of its kind cannot be."""
+    name, optional = option.name, option.default is None
+    if option.kind == "flag" and not isinstance(value, bool):
+        raise TemplateError(f"{name} must be True or False, got {value!r}.")
+    if optional and value is None:
+        return
+    if option.kind == "choice" and not (isinstance(value, str) and value in option.choices):
+        *words, last = [repr(word) for word in option.choices] + ["nothing"] * optional
+        cure = "; a width in degrees is smoothing_fwhm=" if name == "smoothing" else ""
+        raise TemplateError(f"{name} must be {', '.join(words)} or {last}, got {value!r}{cure}.")
+    if option.kind in ("ranges", "energies") and not isinstance(value, Iterable):
+        raise TemplateError(f"{name} must be a list, got {value!r}.")
 
 
 def _energy_edges(given: Any, like: Any) -> tuple[float, ...]:

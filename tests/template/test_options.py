@@ -1,5 +1,7 @@
 """Options and data that no template can be made of, refused before a fit."""
 
+from dataclasses import dataclass, field, fields
+
 import astropy.units as u
 import histpy
 import numpy as np
@@ -9,7 +11,9 @@ from trials import RATIO
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import TemplateError
 from cosi_linebkg_plugin.histograms.read import open_events
-from cosi_linebkg_plugin.template.options import TemplateOptions
+from cosi_linebkg_plugin.options import about
+from cosi_linebkg_plugin.template.filters import Filter
+from cosi_linebkg_plugin.template.options import OF_THE_RANGE, TemplateOptions
 from cosi_linebkg_plugin.template.plan import check_template
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
@@ -31,6 +35,29 @@ def test_observed_and_sky_are_checked_before_a_fit(trial):
         check_template(open_events(no_maps), used, SOURCE_RANGE, TemplateOptions(rebin_phi=5))
 
 
+@dataclass(frozen=True)
+class WithMore(TemplateOptions):
+    """What new options look like."""
+
+    sharp: bool = field(default=False, metadata=about("Whether.", "flag"))
+    colour: str | None = field(
+        default=None, metadata=about("Which.", "choice", choices=("red", "blue"))
+    )
+    others: object = field(default=None, metadata=about("Where.", "energies", "keV"))
+
+
+def test_a_new_option_is_checked_and_part_of_the_recipe():
+    """Control ranges are tried with the recipe: an option that it lacked would go untested."""
+    for wrong in ({"sharp": 1}, {"colour": "green"}, {"others": 5.0}):
+        with pytest.raises(TemplateError, match=f"{next(iter(wrong))} must be"):
+            WithMore(**wrong)
+    given = {"sharp": True, "colour": "blue", "others": [1.0]}
+    chosen = Filter(l_cut=4)
+    assert WithMore(**given).recipe(chosen) == {"l_cut": 4, **given}
+    assert WithMore(livetime=5.0, validate=True, smoothing="auto").recipe(Filter()) == {}
+    assert set(OF_THE_RANGE) <= {f.name for f in fields(TemplateOptions)}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -45,7 +72,10 @@ def test_observed_and_sky_are_checked_before_a_fit(trial):
         (dict(shift="no"), "shift must be True or False"),
         (dict(sidebands=5), "sidebands must be a list"),
         (dict(order=3), "order must be 0, 1 or 2"),
-        (dict(smoothing="yes"), "smoothing must be 'auto'"),
+        (dict(smoothing="yes"), "smoothing must be 'auto', 'none' or nothing, got 'yes'; a width"),
+        (dict(method="best"), "method must be 'components', .* or 'auto', got 'best'"),
+        (dict(method=None), "method must be"),
+        (dict(norms=np.ones(2)), "norms must be 'per_time' or nothing"),
         (dict(smoothing="auto", l_cut=3), "chooses the filter itself"),
         (dict(window=(1795, 1820)), "No unmasked energy bin of the window is left"),
         (dict(window=(1780, 1828.3)), "1 energy bin cannot tell apart 2 distributions"),
