@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundFit
+from cosi_linebkg_plugin.app import cli
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.demo import simulated_events
 from cosi_linebkg_plugin.app.simulation import simulate
@@ -359,6 +360,19 @@ def test_version_names_what_results_depend_on_without_importing_it(capsys):
     pages = Path(said["documentation"])
     assert (pages / "README.md").is_file() and (pages / "docs" / "start.md").is_file()
     assert said["Python"] == ".".join(map(str, sys.version_info[:3])) and "cosipy" in said
+
+
+def test_an_interrupt_amid_an_import_says_nothing_of_python(monkeypatch, capsys):
+    def interrupted(options, progress):
+        error = KeyboardInterrupt()
+        error.add_note("Error calling __set_name__ on 'member' instance 'CameraOwnerName'")
+        error.add_note("the fit so far is in fit.json")
+        raise error
+
+    monkeypatch.setattr(cli, "_lines", interrupted)
+    assert main(["lines", "1800-1820"]) == 130
+    said = "interrupted (SIGINT); the fit so far is in fit.json; every file that is there is whole"
+    assert capsys.readouterr().err == f"cosi-linebkg: {said}\n"
 
 
 @pytest.mark.parametrize(
