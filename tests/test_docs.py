@@ -96,11 +96,17 @@ def test_table_explains_every_key():
     table = PAGE.split("## The configuration")[1].split("## What is written")[0]
     for name in dir(configuration):
         section = getattr(configuration, name)
-        if section is configuration.BinningSection:  # docs/events.md and the reference
+        if section is configuration.BinningSection:
             continue
         if isinstance(section, type) and issubclass(section, configuration._Section):
             for key in section.model_fields:
                 assert re.search(rf"[`{{ ]{key}[`:,]", table), f"{key} of {name} is not explained"
+
+
+def test_event_lists_explain_every_option():
+    page = (DOCS / "events.md").read_text(encoding="utf-8")
+    for key in configuration.BinningSection.model_fields:
+        assert re.search(rf"[`{{ ]{key}[`:=]", page), f"{key} is not explained"
 
 
 def test_every_continuum_is_explained():

@@ -240,6 +240,7 @@ class ReadAhead:
 
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
+        self._blocks.close()  # and the file that was being read, should an error end the work
 
     def __iter__(self) -> Iterator[Block]:
         while (block := self._ahead.popleft().result()) is not None:
