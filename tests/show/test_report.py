@@ -15,12 +15,19 @@ from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.words import chance
 from cosi_linebkg_plugin.show import report
-from cosi_linebkg_plugin.show.report import format_ranges, format_value, headline, write_report
+from cosi_linebkg_plugin.show.report import (
+    SAID_OF_METHODS,
+    format_ranges,
+    format_value,
+    headline,
+    write_report,
+)
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.template.amounts import LineRatio
 from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
 from cosi_linebkg_plugin.template.extra_error import ExtraError
+from cosi_linebkg_plugin.template.options import METHODS
 from cosi_linebkg_plugin.template.record import Record
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
@@ -199,6 +206,10 @@ def test_report_says_how_much_lines_differ(fit, tmp_path):
     text = " ".join(written(tmp_path, fit=fit, template=template).text.split())
     assert "3 lines differ along Phi by 30 % (68 %: 24 to 39)." in text
     assert "it may differ by 1 pattern of theirs" in text
+
+
+def test_every_method_has_a_sentence():
+    assert set(SAID_OF_METHODS) == set(METHODS)
 
 
 def test_report_of_a_fit_alone(fit, tmp_path):
