@@ -69,6 +69,10 @@ def open_events(
     return EventHistogram(tuple(parts))
 
 
+#: A mean weight between these changes errors by half a percent at most.
+_WHOLE_EVENTS = 0.99, 1.01
+
+
 class EventHistogram:
     """Binned events, read-only: their energy spectrum and weighted sums of energy slices.
 
@@ -300,9 +304,31 @@ class EventHistogram:
         return livetime_of_sum([part.livetime for part in self._parts])
 
     @property
+    def mean_weight(self) -> float:
+        """Sum of all variances over that of all counts: 1 where whole events are counted."""
+        counts = self.energy_counts().sum()
+        return float(self.energy_variances().sum() / counts) if counts > 0 else 1.0
+
+    @property
+    def weight_note(self) -> str:
+        """What events with weights do to a fit; empty where whole events are counted."""
+        weight = self.mean_weight
+        if _WHOLE_EVENTS[0] < weight < _WHOLE_EVENTS[1]:
+            return ""
+        too, off = ("small", weight) if weight > 1 else ("large", 1 / max(weight, 1e-300))
+        return (
+            f"the variances of the events' counts (sumw2) are {weight:.4g} times the counts, as of "
+            "events with weights. A fit takes counts for whole events: its errors are too "
+            f"{too} by a factor of {off**0.5:.3g}, its p-values and searches for lines are wrong. "
+            f"Divide the counts by {weight:.4g}, and sumw2 by its square"
+        )
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must know of how the events were binned."""
+        """What a user must know of these events, and of how they were binned."""
         notes = [note for part in self._parts for note in part.notes]
+        if self.weight_note:
+            notes.append(self.weight_note)
         with_livetime = sum(part.livetime is not None for part in self._parts)
         if with_livetime and self.livetime is None:
             why = "their times overlap"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import BinningError, TemplateError
 from ..options import Option, about, options_of
 from ..spectrum.axis import check_edges, spaced_edges
-from ..units import in_kev, to_kev
+from ..units import in_kev, in_unit, to_kev
 
 if TYPE_CHECKING:
     from .filters import Filter
@@ -135,6 +136,7 @@ class TemplateOptions:
             "Full width at half maximum of a Gaussian that smooths PsiChi. Not with l_cut.",
             "width",
             "deg",
+            accepts="Quantity or float, deg, optional",
         ),
     )
     l_cut: int | None = field(
@@ -283,12 +285,20 @@ class TemplateOptions:
 
         for option in options_of(type(self)).values():
             _check_type(option, getattr(self, option.name))
-        if self.order not in (0, 1, 2):
+        if (
+            type(self.order) is bool
+            or not isinstance(self.order, Integral)
+            or self.order not in (0, 1, 2)
+        ):
             raise TemplateError(f"order must be 0, 1 or 2, got {self.order!r}.")
-        if self.smoothing is not None and self.filter != type(self.filter)():
+        if hasattr(self.smoothing_fwhm, "to_value"):
+            width = in_unit(self.smoothing_fwhm, "deg", "smoothing_fwhm", TemplateError)
+            object.__setattr__(self, "smoothing_fwhm", width)
+        given = self.filter  # refuses what is no filter
+        if self.smoothing is not None and given != type(given)():
             does = "chooses the filter itself" if self.chooses_filter else "means no filter"
             raise TemplateError(
-                f"smoothing={self.smoothing!r} {does}, but {self.filter.describe()} is given too; "
+                f"smoothing={self.smoothing!r} {does}, but {given.describe()} is given too; "
                 "leave one of them out."
             )
         self._check_norms()

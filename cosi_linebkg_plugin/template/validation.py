@@ -458,9 +458,7 @@ def _event_weight(plan: TemplatePlan, found: _Sums) -> float:
     the largest weight to ranges that happen to hold few.
     """
     counts, variances = found.observed.sum(), found.noise.sum()
-    if not counts > 0:
-        counts, variances = plan.events.energy_counts().sum(), plan.events.energy_variances().sum()
-    return float(variances / counts)
+    return float(variances / counts) if counts > 0 else plan.events.mean_weight
 
 
 def _measured_shape(parts: Sequence[Projection]) -> ExtraError:

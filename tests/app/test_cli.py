@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundFit
+from cosi_linebkg_plugin.app import cli
 from cosi_linebkg_plugin.app.cli import _settings_of_python, main, version_table
 from cosi_linebkg_plugin.app.demo import simulated_events
 from cosi_linebkg_plugin.app.simulation import simulate
@@ -378,6 +379,19 @@ def test_settings_of_python_are_given_back():
         assert sys.getswitchinterval() < before[1] and gc.get_threshold() != before[0]
         raise ZeroDivisionError
     assert (gc.get_threshold(), sys.getswitchinterval()) == before
+
+
+def test_an_interrupt_amid_an_import_says_nothing_of_python(monkeypatch, capsys):
+    def interrupted(options, progress):
+        error = KeyboardInterrupt()
+        error.add_note("Error calling __set_name__ on 'member' instance 'CameraOwnerName'")
+        error.add_note("the fit so far is in fit.json")
+        raise error
+
+    monkeypatch.setattr(cli, "_lines", interrupted)
+    assert main(["lines", "1800-1820"]) == 130
+    said = "interrupted (SIGINT); the fit so far is in fit.json; every file that is there is whole"
+    assert capsys.readouterr().err == f"cosi-linebkg: {said}\n"
 
 
 @pytest.mark.parametrize(

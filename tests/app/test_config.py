@@ -209,6 +209,21 @@ def test_ranges_and_livetimes_with_units(load):
     assert config.model.lines[0].window == (1620, 1640)
 
 
+def test_edges_of_energy_bins_may_have_units(load):
+    """They were the only energies of the configuration that could not."""
+    mixed = '["1.805 MeV", 1808, "1812 keV"]'
+    config = load(f"{EXAMPLE}  energy_edges: {mixed}\n")
+    assert config.template.energy_edges == pytest.approx((1805, 1808, 1812))
+    with pytest.raises(
+        ConfigError, match=r"energy_edges\[1\]: got '8 s'; s does not convert to keV"
+    ):
+        load(f'{EXAMPLE}  energy_edges: [1805, "8 s"]\n')
+    binned = load(
+        f"events: total.hdf5\nbinning: {{energy_edges: {mixed}, nside: 4, phi_pix_size: 6}}"
+    )
+    assert binned.binning.energy_edges == pytest.approx((1805, 1808, 1812))
+
+
 def test_sidebands_may_touch_the_source_range(load):
     config = load(
         "events: total.hdf5\nsource_range: [1.8051 MeV, 1.8123 MeV]\n"

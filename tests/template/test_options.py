@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
+import astropy.units as u
 import histpy
 import numpy as np
 import pytest
@@ -86,8 +87,19 @@ def test_a_new_option_is_checked_and_part_of_the_recipe():
         (dict(window=(1780, 1836)), "cannot tell apart"),
         (dict(sky=1), "needs observed="),
         (dict(l_cut=4, smoothing_fwhm=10.0), "l_cut"),
+        (dict(l_cut="4"), "l_cut must be a whole number >= 0, got '4'"),
+        (dict(smoothing_fwhm=20 * u.keV), "The smoothing_fwhm must be an angle"),
+        (dict(smoothing_fwhm=[20, 30] * u.deg), "The smoothing_fwhm must be an angle"),
+        (dict(order=1.0), "order must be 0, 1 or 2, got 1.0"),
+        (dict(order=True), "order must be 0, 1 or 2, got True"),
+        (dict(line_ratio={**RATIO, "eror": 0.1}), "got {.*'eror': 0.1}"),
     ],
 )  # fmt: skip
 def test_refusals(trial, options, message):
     with pytest.raises(TemplateError, match=message):
         trial.template(**options)
+
+
+@pytest.mark.parametrize("width", [20 * u.deg, 20.0, np.radians(20) * u.rad, 1200 * u.arcmin])
+def test_a_width_of_smoothing_may_have_a_unit(width):
+    assert TemplateOptions(smoothing_fwhm=width).filter.smoothing_fwhm == pytest.approx(20)
