@@ -268,6 +268,21 @@ def test_commands_run(page, folder, tmp_path, monkeypatch):
         assert main([*shlex.split(line), "--quiet"]) == 0, line
 
 
+def test_what_the_architecture_names_is_there():
+    """Files, and names in the text of a file: who follows them must find them."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    package = Path(configuration.__file__).parents[1]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    roots = (package, DOCS.parent, package / "show")
+    paths = re.findall(r"`([\w/]+\.(?:py|md|j2|css|js))`", page)
+    assert len(paths) > 60
+    missing = [p for p in paths if not any((root / p).exists() for root in roots)]
+    assert missing == ["consumers/NAME.py"]  # the one that is to be written
+    names = re.findall(r"`(\w+)(?:\(\.*\))?`", page)
+    assert len(names) > 50
+    assert [x for x in names if not re.search(rf"\b{x}\b", source)] == []
+
+
 # --- messages ------------------------------------------------------------------------------------
 
 
