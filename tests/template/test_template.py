@@ -367,7 +367,7 @@ def test_an_unwritable_place_leaves_nothing(template, tmp_path):
          "sideband 2 1861-1869 keV holds no whole energy bin; the nearest bin is 1860-1870 keV"),
         (dict(sidebands=[(1500, 1650)]), BinningError, "sideband 1 1500-1650 keV reaches outside"),
         (dict(sidebands=[]), TemplateError, "empty list"),
-        (dict(method="magic"), TemplateError, "no method 'magic'; choose one of"),
+        (dict(method="magic"), TemplateError, "method must be 'components', .*, got 'magic'"),
         (dict(method="sideband"), TemplateError, "needs sidebands"),
         (dict(livetime=-3.0), LineBackgroundError, "must be positive"),
         (dict(livetime=3 * u.keV), TemplateError, "must be a time"),
