@@ -144,6 +144,7 @@ def write_report(
         fit=fit,
         parameters=shown_parameters(fit),
         headline=headline(fit),
+        laws=", ".join(dict.fromkeys(fit.model.components[i].kind for i in fit.model.continuum)),
         template=template,
         method=SAID_OF_METHODS[template.method] if template else "",
         source_range=range_kev,

@@ -14,6 +14,7 @@ from cosi_linebkg_plugin.errors import FileError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.words import chance
+from cosi_linebkg_plugin.model.spec import CONTINUA, numerical_model, spectrum_parts
 from cosi_linebkg_plugin.show import report
 from cosi_linebkg_plugin.show.report import (
     SAID_OF_METHODS,
@@ -206,6 +207,16 @@ def test_report_says_how_much_lines_differ(fit, tmp_path):
     text = " ".join(written(tmp_path, fit=fit, template=template).text.split())
     assert "3 lines differ along Phi by 30 % (68 %: 24 to 39)." in text
     assert "it may differ by 1 pattern of theirs" in text
+
+
+@pytest.mark.parametrize("continuum", CONTINUA)
+def test_report_names_the_law_of_the_continuum(continuum, tmp_path):
+    model = numerical_model(spectrum_parts([1779], pivot=1800, step=True, continuum=continuum))
+    counts = np.random.default_rng(3).poisson(model.bind(EDGES).counts(model.values))
+    fit = fit_spectrum(model, EnergySpectrum(EDGES, counts * 1.0))
+    write_report(tmp_path / "r.html", fit=fit)
+    text = " ".join((tmp_path / "r.html").read_text().split())
+    assert f"continuum (2 components: {continuum}, step) and 1 line" in text
 
 
 def test_every_method_has_a_sentence():
