@@ -19,7 +19,7 @@ from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, is_plain, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
 from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, check_inside, overlapping_bins
-from .axes import axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
+from .axes import HISTOGRAM, axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
 from .axis import EventAxes, EventAxis, event_axes, load_histpy
 from .orientation import Livetime, livetime_of_sum, read_livetime
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def open_events(
     source: str | os.PathLike[str] | Histogram | EventHistogram | list[Any] | tuple[Any, ...],
-    name: str = "hist",
+    name: str = HISTOGRAM,
 ) -> EventHistogram:
     """Events from a file, from memory, or the sum of several.
 
@@ -680,20 +680,30 @@ def _open_once(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
             yield file
 
 
+def _is_histogram(item: object) -> bool:
+    import h5py
+
+    return isinstance(item, h5py.Group) and "axes" in item and "contents" in item
+
+
 @contextmanager
 def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
     """The group of a histpy histogram."""
-    import h5py
-
     with open_file(path) as file:
         group = file.get(name)
-        if not isinstance(group, h5py.Group) or "axes" not in group or "contents" not in group:
-            cure = (
-                "These are unbinned events: bin them with bin_events first, or add a section "
-                "binning to the configuration."
-                if "Energies" in file
-                else "Give a file written by histpy's Histogram.write()."
-            )
+        if not _is_histogram(group):
+            others = [key for key in file if _is_histogram(file.get(key))]
+            cure = "Give a file written by histpy's Histogram.write()."
+            if "Energies" in file:
+                cure = (
+                    "These are unbinned events: bin them with bin_events first, or add a section "
+                    "binning to the configuration."
+                )
+            elif others:
+                cure = (
+                    f"{others[0]!r} is one, by another name: copy it with histpy's "
+                    f"Histogram.open(path, {others[0]!r}).write(new_path)."
+                )
             raise FileError(f"{path} holds no histogram {name!r}; it holds: {listed(file)}. {cure}")
         yield group
 

@@ -7,7 +7,7 @@ The configuration's section ``template`` and the keywords of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -257,6 +257,12 @@ class TemplateOptions:
         from .filters import Filter
 
         return Filter(self.smoothing_fwhm, self.l_cut, self.rebin_phi, self.pool)
+
+    def elsewhere(self, chosen: Filter, **energies: Any) -> TemplateOptions:
+        """The same method and recipe, with this filter and these energies, for another range."""
+        changed: dict[str, Any] = {f.name: f.default for f in fields(self)}
+        changed = {name: changed[name] for name in OF_THE_RANGE if name != "method"}
+        return replace(self, **changed | asdict(chosen) | energies)
 
     def recipe(self, chosen: Filter) -> dict[str, Any]:
         """What makes a template of the same kind elsewhere, as JSON knows it; energies in keV.

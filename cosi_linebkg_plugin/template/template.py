@@ -16,7 +16,7 @@ from ..consumers.rates import labels_in
 from ..errors import FileError, TemplateError
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
-from ..histograms.axes import ENERGY_LABEL, axis_in_kev, read_axes
+from ..histograms.axes import ENERGY_LABEL, HISTOGRAM, axis_in_kev, read_axes
 from ..histograms.axis import event_axes
 from ..histograms.read import open_file
 from ..histograms.write import make_histogram, write_maps
@@ -726,7 +726,7 @@ class BackgroundTemplate:
         else:
             maps = self._factors(label)
         with whole_hdf5(path) as whole:
-            write_maps(whole, "hist", self.event_axes, maps)
+            write_maps(whole, HISTOGRAM, self.event_axes, maps)
 
     def _factors(self, label: str) -> dict[str, tuple[Array, float]]:
         """The maps of a component as they are written: at its counts, or at 1 count."""

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -324,19 +324,7 @@ def _options_for(
     if sidebands is not None:  # chosen by hand: they stay where they are
         newly = fit.spectrum.mask & ~recipe.fit.spectrum.mask
         sidebands = bins_to_ranges(edges, plan.selected & ~newly)
-    return replace(
-        options,
-        window=window,
-        sidebands=sidebands,
-        line_ratio=None,
-        smoothing=None,
-        **asdict(recipe.filter),
-        like=None,
-        energy_edges=None,
-        sky=None,
-        observed=None,
-        validate=False,
-    )
+    return options.elsewhere(recipe.filter, window=window, sidebands=sidebands)
 
 
 def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial]]:

@@ -397,6 +397,11 @@ def test_missing_and_foreign_files(tmp_path):
         file.create_group("drm")
     with pytest.raises(FileError, match=r"holds no histogram 'hist'; it holds: drm"):
         open_events(tmp_path / "other.hdf5")
+    make_events().write(tmp_path / "renamed.hdf5", name="counts")
+    cure = r"'counts' is one, by another name: .*Histogram\.open\(path, 'counts'\)"
+    with pytest.raises(FileError, match=cure):
+        open_events(tmp_path / "renamed.hdf5")
+    assert open_events(tmp_path / "renamed.hdf5", "counts").energy_counts().sum() > 0
     with h5py.File(tmp_path / "events.hdf5", "w") as file:
         file["Energies"] = [1.0]
     with pytest.raises(FileError, match="bin them with bin_events"):

@@ -54,6 +54,11 @@ def test_a_new_option_is_checked_and_part_of_the_recipe():
     given = {"sharp": True, "colour": "blue", "others": [1.0]}
     chosen = Filter(l_cut=4)
     assert WithMore(**given).recipe(chosen) == {"l_cut": 4, **given}
+    here = WithMore(
+        method="interpolated", validate=True, line_ratio=RATIO, smoothing="auto", **given
+    )
+    there = here.elsewhere(chosen, window=(1, 2))
+    assert there == WithMore(method="interpolated", l_cut=4, window=(1, 2), **given)
     assert WithMore(livetime=5.0, validate=True, smoothing="auto").recipe(Filter()) == {}
     assert set(OF_THE_RANGE) <= {f.name for f in fields(TemplateOptions)}
 
