@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import FileError
+from ..histograms.axes import HISTOGRAM
 from ..histograms.axis import HEALPIX, EventAxes, EventAxis
 from ..histograms.write import sparse_histogram, write_cells
 from ..io.atomic import output_folder, together, whole_file, whole_hdf5
@@ -104,7 +105,7 @@ def _run_demo(
     simulation = simulate(seed)
     with together(folder, outdated=RESULTS):
         with whole_hdf5(folder / "events.hdf5") as whole:
-            write_cells(whole, "hist", _axes(simulation), simulation.coords, simulation.counts)
+            write_cells(whole, HISTOGRAM, _axes(simulation), simulation.coords, simulation.counts)
         with whole_file(folder / "config.yaml") as temporary:
             temporary.write_text(demo_config(), encoding="utf-8")
     config = load_config(folder / "config.yaml")
