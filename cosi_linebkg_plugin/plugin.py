@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from threeML.plugin_prototype import PluginPrototype
 
 from .consumers.draws import Draws, Seed
-from .errors import FitError, LineBackgroundError, ModelError
+from .errors import FitError, LineBackgroundError, LineBackgroundWarning, ModelError
 from .fit.guess import guess_values
 from .fit.minimise import check_degrees_of_freedom, fit_spectrum, from_best
 from .fit.objective import Objective
@@ -86,6 +87,8 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             )
         drop_words_on_defaults()
         self._events, self._spectrum = _read_events(events)
+        if self._events is not None and self._events.weight_note:
+            warnings.warn(self._events.weight_note, LineBackgroundWarning, stacklevel=2)
         self._source = source
         self._shape = None if spectrum is None else shape_of(spectrum)
         self._inherited: tuple[str, ...] = ()
@@ -514,6 +517,7 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             np.atleast_2d(np.cov(samples.T)),
             engine="bayesian",
             samples=samples,
+            shared_with=self._sharing(analysis, columns),
         )
 
     def _of_optimum(
@@ -541,6 +545,19 @@ class LineBackgroundLike(PluginPrototype):  # type: ignore[misc]
             engine="joint_likelihood",
             at_limits=tuple(name for k, name in enumerate(names) if k not in kept),
             message="" if valid else "threeML's covariance matrix is not positive definite",
+            shared_with=self._sharing(analysis, columns),
+        )
+
+    def _sharing(
+        self, analysis: JointLikelihood | BayesianAnalysis, columns: list[int]
+    ) -> tuple[str, ...]:
+        """Names of other spectra of a session that tell some of the same free parameters."""
+        spectra = [p for p in analysis.data_list.values() if isinstance(p, LineBackgroundLike)]
+        return tuple(
+            p.name
+            for p in spectra
+            if p is not self
+            and set(columns) & set(_columns(analysis, p._read(analysis.likelihood_model))[1])
         )
 
     def _checked(

@@ -15,6 +15,7 @@ from cosi_linebkg_plugin.app import config as configuration
 from cosi_linebkg_plugin.app.cli import main
 from cosi_linebkg_plugin.app.config import load_regions
 from cosi_linebkg_plugin.errors import LineBackgroundWarning
+from cosi_linebkg_plugin.model.spec import CONTINUA
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -95,11 +96,24 @@ def test_table_explains_every_key():
     table = PAGE.split("## The configuration")[1].split("## What is written")[0]
     for name in dir(configuration):
         section = getattr(configuration, name)
-        if section is configuration.BinningSection:  # docs/events.md and the reference
+        if section is configuration.BinningSection:
             continue
         if isinstance(section, type) and issubclass(section, configuration._Section):
             for key in section.model_fields:
                 assert re.search(rf"[`{{ ]{key}[`:,]", table), f"{key} of {name} is not explained"
+
+
+def test_event_lists_explain_every_option():
+    page = (DOCS / "events.md").read_text(encoding="utf-8")
+    for key in configuration.BinningSection.model_fields:
+        assert re.search(rf"[`{{ ]{key}[`:=]", page), f"{key} is not explained"
+
+
+def test_every_continuum_is_explained():
+    rows = (DOCS / "spectrum.md").read_text(encoding="utf-8").split("\n")
+    for name in CONTINUA:
+        assert any(row.startswith(f"| `{name}` | K ") for row in rows), f"no formula of {name}"
+        assert f"`{name}`" in PAGE, f"start.md does not say {name}"
 
 
 #: Of cosipy 0.4.3; docs/consumers.md has a row for each.
@@ -252,6 +266,21 @@ def test_commands_run(page, folder, tmp_path, monkeypatch):
     for line in commands(page)[0]:
         (tmp_path / "al26.yaml").unlink() if line.startswith("init") else None
         assert main([*shlex.split(line), "--quiet"]) == 0, line
+
+
+def test_what_the_architecture_names_is_there():
+    """Files, and names in the text of a file: who follows them must find them."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    package = Path(configuration.__file__).parents[1]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+    roots = (package, DOCS.parent, package / "show")
+    paths = re.findall(r"`([\w/]+\.(?:py|md|j2|css|js))`", page)
+    assert len(paths) > 60
+    missing = [p for p in paths if not any((root / p).exists() for root in roots)]
+    assert missing == ["consumers/NAME.py"]  # the one that is to be written
+    names = re.findall(r"`(\w+)(?:\(\.*\))?`", page)
+    assert len(names) > 50
+    assert [x for x in names if not re.search(rf"\b{x}\b", source)] == []
 
 
 # --- messages ------------------------------------------------------------------------------------

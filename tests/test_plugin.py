@@ -50,6 +50,7 @@ from cosi_linebkg_plugin.errors import (
     DataError,
     FitError,
     LineBackgroundError,
+    LineBackgroundWarning,
     ModelError,
 )
 from cosi_linebkg_plugin.fit.guess import guess_values
@@ -709,6 +710,42 @@ def test_pickling_with_events_in_memory_and_in_a_file(tmp_path):
         plugin = LineBackgroundLike("bkg", source)
         copy = pickle.loads(pickle.dumps(plugin))
         assert_allclose(copy.events.weighted_sums(np.ones(40))[0], 2 * draw().sum() / 2)
+
+
+def test_the_fit_of_events_with_weights_is_warned_of():
+    """It took counts for whole events without a word: lines of 7 sigma where there were none."""
+    import histpy
+
+    axes = histpy.Axes([histpy.Axis(EDGES * u.keV, label="Em")])
+    with pytest.warns(LineBackgroundWarning, match="errors are too small by a factor of 3.16"):
+        heavy = LineBackgroundLike("w", histpy.Histogram(axes, 10 * draw(), sumw2=100 * draw()))
+    plain = LineBackgroundLike("w", histpy.Histogram(axes, draw(), sumw2=draw()))
+    found, right = (plugin.fit(make_model()) for plugin in (heavy, plain))
+    # what the note says: errors of ten times the counts are those of right ones times root 10
+    ratio = 10 * right.errors["F_2"] / found.errors["F_2"]
+    assert ratio == pytest.approx(10**0.5, rel=0.01)
+
+
+def test_spectra_that_share_their_parameters_know_it():
+    """Each counted all parameters as its own: right models were called wrong."""
+    first, second = (LineBackgroundLike(name, (EDGES, draw(i))) for i, name in enumerate("ab"))
+    model = make_model()
+    first.guess(model)
+    session = JointLikelihood(model, DataList(first, second))
+    session.fit(quiet=True)
+    one, other = first.result(session), second.result(session)
+    assert (one.shared_with, other.shared_with) == (("b",), ("a",))
+    k = len(one.free_names)
+    assert one.dof + other.dof == pytest.approx(2 * 40 - k, abs=1)
+    assert one.sample(400, seed=1).shared_with == ()
+    both = make_model(source="other")
+    apart = Model(model.sources["linebkg"], both.sources["other"])
+    third = LineBackgroundLike("c", (EDGES, draw(3)), source="other")
+    third.guess(apart)
+    session = JointLikelihood(apart, DataList(first, third))
+    session.fit(quiet=True)
+    assert first.result(session).shared_with == third.result(session).shared_with == ()
+    assert first.result(session).dof == 40 - k
 
 
 def test_priors_stay_out_of_the_likelihood(plugin):

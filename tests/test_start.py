@@ -40,6 +40,7 @@ ALLOWED = {
     "run": FIT | {"jinja2"},
     "run, bayesian": FIT | {"jinja2", "emcee", "corner", "scipy.optimize", "scipy.stats"},
     "template": FIT,
+    "demo": FIT | {"jinja2", "rich"},
     "compare": NUMBERS | CONFIGURATION | {"h5py", "rich"},
 }
 
@@ -118,13 +119,14 @@ def test_bin_loads_no_configuration_and_no_fit(folder, command, name):
     assert found <= ALLOWED[command]
 
 
-def test_fit_run_template_and_compare_load_neither_threeml_nor_astromodels(folder):
+def test_fit_run_template_demo_and_compare_load_neither_threeml_nor_astromodels(folder):
     commands = {
         "fit": ["fit", "config.yaml", "--out", "fit"],
         "run": ["run", "config.yaml", "--out", "run"],
         "template": ["template", "config.yaml", "--fit", "fit/fit.json", "--out", "made"],
         "compare": ["compare", "run/template.h5", "observed.hdf5", "--nside", "1"],
         "run, bayesian": ["run", "bayesian.yaml", "--out", "sampled"],
+        "demo": ["demo", "--out", "demo"],
     }
     for name, command in commands.items():
         more = loaded(folder, *command) - ALLOWED[name]

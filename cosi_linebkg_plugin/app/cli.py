@@ -66,7 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             lines = options.command(options, progress)
     except KeyboardInterrupt as interrupt:
-        notes = getattr(interrupt, "__notes__", ())
+        notes = [
+            note
+            for note in getattr(interrupt, "__notes__", ())
+            if not note.startswith("Error calling __set_name__")  # Python's own, amid an import
+        ]
         text = [f"interrupted ({got[-1].name})", *notes, "every file that is there is whole"]
         return _fail("; ".join(text), 128 + got[-1])
     except FitError as error:

@@ -218,9 +218,17 @@ Number = Annotated[float, pydantic.PlainValidator(_a_number)]
 
 Numbers = Annotated[tuple[float, ...], pydantic.PlainValidator(_some_numbers)]
 
-_NumbersOrText = pydantic.PlainValidator(
-    lambda value: value if isinstance(value, str) else _some_numbers(value)
-)
+
+def _edges_or_text(value: Any) -> str | tuple[float, ...]:
+    """Edges in keV, or the text that `spectrum.axis.spaced_edges` reads."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        _refuse(value, 'a list of energies, "low:high:width" or "low:high:Nbins" is needed')
+    return tuple(_in_unit(x, "keV", _ENERGY, i) for i, x in enumerate(value))
+
+
+_EdgesOrText = pydantic.PlainValidator(_edges_or_text)
 
 _FileOrList = pydantic.PlainValidator(_file_or_list)
 
@@ -368,7 +376,7 @@ _TYPES: dict[str, Any] = {
     "range": Numbers,
     "ranges": Ranges,
     "ratio": RatioSection,
-    "spaced": Annotated[str | tuple[float, ...], _NumbersOrText],
+    "spaced": Annotated[str | tuple[float, ...], _EdgesOrText],
     "text": str,
     "width": Positive,
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import FileError
-from ..histograms.write import sparse_histogram, write_histogram
-from ..io.atomic import output_folder, together, whole_file
+from ..histograms.axes import HISTOGRAM
+from ..histograms.axis import HEALPIX, EventAxes, EventAxis
+from ..histograms.write import sparse_histogram, write_cells
+from ..io.atomic import output_folder, together, whole_file, whole_hdf5
 from ..io.progress import Progress, say
 from ..template.build import make_template
 from ..template.options import TemplateOptions
@@ -20,6 +22,9 @@ from ..template.template import BackgroundTemplate
 from .config import load_config
 from .pipeline import RESULTS, Outcome, prepare, run
 from .simulation import DEMO_LINE_RATIO, DEMO_LINES, SOURCE_RANGE, DemoLine, Simulation, simulate
+
+if TYPE_CHECKING:
+    from histpy import Histogram
 
 #: The tutorial's sidebands, keV.
 SIDEBANDS = ((1680.0, 1710.0), (1735.0, 1750.0), (1820.0, 1875.0), (1940.0, 1990.0))
@@ -99,7 +104,8 @@ def _run_demo(
     say(progress, "simulating three months of data")
     simulation = simulate(seed)
     with together(folder, outdated=RESULTS):
-        write_histogram(folder / "events.hdf5", simulated_events(simulation))
+        with whole_hdf5(folder / "events.hdf5") as whole:
+            write_cells(whole, HISTOGRAM, _axes(simulation), simulation.coords, simulation.counts)
         with whole_file(folder / "config.yaml") as temporary:
             temporary.write_text(demo_config(), encoding="utf-8")
     config = load_config(folder / "config.yaml")
@@ -137,19 +143,25 @@ def _refuse_foreign_files(folder: Path) -> None:
             )
 
 
-def simulated_events(simulation: Simulation) -> Any:
+def simulated_events(simulation: Simulation) -> Histogram:
     """The simulated data as a sparse histpy histogram (Em, Phi, PsiChi)."""
-    import astropy.units as u
-    from histpy import Axes, Axis, HealpixAxis
+    axes = _axes(simulation)
+    return sparse_histogram(axes, simulation.coords, simulation.counts, in_order=True)
 
+
+def _axes(simulation: Simulation) -> EventAxes:
+    nside = simulation.nside
     axes = [
-        Axis(simulation.energy_edges * u.keV, label="Em"),
-        Axis(simulation.phi_edges * u.deg, label="Phi"),
-        HealpixAxis(nside=simulation.nside, scheme="ring", coordsys="galactic", label="PsiChi"),
-    ]
+        EventAxis("Em", simulation.energy_edges, "keV"),
+        EventAxis("Phi", simulation.phi_edges, "deg"),
+        EventAxis(
+            "PsiChi", np.arange(12 * nside**2 + 1),
+            kind=HEALPIX, nside=nside, scheme="RING", frame="galactic",
+        ),
+    ]  # fmt: skip
     if simulation.time_edges is not None:
-        axes.insert(0, Axis(simulation.time_edges * u.s, label="Time"))
-    return sparse_histogram(Axes(axes), simulation.coords, simulation.counts)
+        axes.insert(0, EventAxis("Time", simulation.time_edges, "s"))
+    return EventAxes(tuple(axes))
 
 
 def compare_with_truth(template: BackgroundTemplate, simulation: Simulation) -> dict[str, Any]:

@@ -33,14 +33,14 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import NamedTuple
 
-import healpy as hp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammainc, ndtr
+from scipy.special import gammainc, log_ndtr, ndtr
 
 from ..errors import BinningError, DataError, LineBackgroundError
+from ..histograms.healpix import ang2vec, pix2vec, reordered
 from ..spectrum.axis import EDGE_TOLERANCE, check_edges, check_inside
-from ..spectrum.lineshapes import powerlaw_counts, tailed_gaussian_counts
+from ..spectrum.lineshapes import gaussian_counts, powerlaw_counts, tailed_gaussian_counts
 from ..template.kinematics import ELECTRON_MASS, feature_angle
 
 Array = NDArray[np.float64]
@@ -331,10 +331,9 @@ class Simulation:
         """
         first, last = self._slice_index(low), self._slice_index(high)
         check_inside(self.slice_edges, low, high, "observed range")
-        if component is None:
-            names = tuple(self._events)
-        else:
-            names = ("continuum", "lines") if component == "background" else (component,)
+        names = tuple(self._events) if component is None else (component,)
+        if component == "background":
+            names = ("continuum", "lines")
         if not set(names) <= set(self._events):
             known = [*self._events, "background"]
             raise LineBackgroundError(f"component must be None or in {known}, got {component!r}.")
@@ -446,7 +445,7 @@ def simulate(
     for name, law in _sky_spectra(exposure_scale * sky_counts, tail, sky_line).items():
         components[name] = _sky_component(law, moving, sky_line.energy, *grid)
     events = {name: part.draw(slices, rng) for name, part in components.items()}
-    shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, hp.nside2npix(nside))
+    shape = (n_time or 1, energy.size - 1, phi_edges.size - 1, 12 * nside**2)
     fine = (slices.size - 1, shape[0], *shape[2:])
     em = np.searchsorted(energy, slices[:-1], side="right") - 1
     coords, counts = _cells(np.concatenate(list(events.values())), fine, em, shape)
@@ -471,23 +470,24 @@ def _cells(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Coordinates of the cells that hold events, in order, and how many.
 
-    Parameters
-    ----------
-    events : ndarray, shape (n_events,)
-        Flat cells of the slices, whose shape is `fine`.
-    em : ndarray, shape (n_slices,)
-        The energy bin of each slice.
+    `events` are flat cells of the slices, of shape `fine`; `em` is the energy bin of each slice.
     """
-    index, *cell = np.unravel_index(events, fine)
-    flat = np.ravel_multi_index((cell[0], em[index], *cell[1:]), shape)
+    n_cells = int(np.prod(fine[2:]))
+    index, flat = np.divmod(events, n_cells)
+    index, time = np.divmod(index, fine[1])
+    flat += (time * shape[1] + em[index]) * n_cells
     flat, counts = np.unique(flat, return_counts=True)
-    return np.stack(np.unravel_index(flat, shape)), counts
+    coords = np.empty((len(shape), flat.size), np.int64)
+    for axis in reversed(range(1, len(shape))):
+        np.divmod(flat, shape[axis], out=(flat, coords[axis]))
+    coords[0] = flat
+    return coords, counts
 
 
 def _check_settings(
     nside: int, n_time: int | None, sky_counts: float, exposure_scale: float
 ) -> None:
-    if not hp.isnsideok(nside, nest=True):
+    if not (isinstance(nside, int | np.integer) and nside > 0 and not nside & (nside - 1)):
         raise BinningError(f"nside must be a power of 2 (1, 2, 4, ...), got {nside!r}.")
     if n_time is not None and not (isinstance(n_time, int | np.integer) and n_time > 0):
         raise BinningError(f"n_time must be a whole number above 0, or None, got {n_time!r}.")
@@ -580,15 +580,9 @@ def _sky_component(
     nside: int,
     time: Array,
 ) -> _Component | _Mixture:
-    """The sky, its directions taken together by velocity.
+    """The sky: `moving` holds velocities and the directions of each, `energy` is that at rest.
 
-    Parameters
-    ----------
-    spectrum : callable
-        Share of the sky, energy shift [keV] and edges [keV] -> counts.
-    moving : sequence of (velocity, directions)
-    energy : float, keV
-        Of the line at rest.
+    `spectrum` takes share of the sky, energy shift [keV] and edges [keV] to counts.
     """
     total = sum(directions[:, 2].sum() for _, directions in moving)
     parts = []
@@ -633,11 +627,13 @@ def _continuum_spectrum(scale: float, law: DemoContinuum, edges: Array) -> Array
     return powerlaw_counts(edges, scale * law.K, law.piv, law.index)[0]
 
 
-def _line_spectrum(lines: Array, tail: float, edges: Array) -> Array:
-    energy, counts = lines.T
+def _line_spectrum(lines: ArrayLike, tail: float, edges: Array, sigma: float = LINE_SIGMA) -> Array:
+    energy, counts = np.reshape(lines, (-1, 2)).T
     if not energy.size:
         return np.zeros(edges.size - 1)
-    return tailed_gaussian_counts(edges, counts, energy, LINE_SIGMA, tail, TAIL_LENGTH)[0]
+    if not tail:  # its compiled code is not waited for
+        return gaussian_counts(edges, counts, energy, sigma)[0]
+    return tailed_gaussian_counts(edges, counts, energy, sigma, tail, TAIL_LENGTH)[0]
 
 
 def sky_spectrum(counts: float, tail: float, edges: Array, line: SkyLine = DEMO_SKY_LINE) -> Array:
@@ -654,8 +650,12 @@ def sky_spectrum(counts: float, tail: float, edges: Array, line: SkyLine = DEMO_
         Its energy and sigma are used.
     """
     lossy = counts * SKY_LOSS_FRACTION / (1 - SKY_LOSS_FRACTION)
-    table = [counts, lossy], line.energy, line.sigma, [tail, 1.0], [TAIL_LENGTH, SKY_LOSS]
-    return tailed_gaussian_counts(edges, *table)[0]
+    z, d = (edges - line.energy) / line.sigma, line.sigma / SKY_LOSS
+    late = np.exp(z * d + 0.5 * d * d + log_ndtr(-z - d))  # would be below, had they lost nothing
+    below, above = ndtr(z) + late, ndtr(-z) - late
+    lost = np.where(z[:-1] > 0.0, above[:-1] - above[1:], np.diff(below))
+    whole = _line_spectrum([line.energy, counts], tail, edges, line.sigma)
+    return np.asarray(whole + lossy * np.maximum(lost, 0.0))
 
 
 @cache
@@ -711,8 +711,8 @@ def _phi_distribution(
 def _pattern(name: str, phi_edges: Array, nside: int) -> Array:
     """Share of each pixel in each Phi bin, positive, shape (n_phi, n_pixels)."""
     (a, b, c), directions = _PATTERNS[name]
-    pixel = np.stack(hp.pix2vec(nside, np.arange(hp.nside2npix(nside))))
-    u, v, w = hp.ang2vec(*np.transpose(directions), lonlat=True) @ pixel
+    pixel = np.stack(pix2vec(nside, np.arange(12 * nside**2)))
+    u, v, w = ang2vec(*np.transpose(directions)) @ pixel
     cos_phi = np.cos(np.radians(0.5 * (phi_edges[1:] + phi_edges[:-1])))
     return _normalised(np.exp(a * u + b * v**2 + c * cos_phi[:, None] * w))
 
@@ -749,12 +749,13 @@ def sky_response(
     cone *= _klein_nishina(phi, energy) / np.sin(np.radians(theta))
 
     fine = max(64, 2 * nside)
-    n_fine, n_pixels = hp.nside2npix(fine), hp.nside2npix(nside)
-    vectors = np.stack(hp.pix2vec(fine, np.arange(n_fine), nest=True))
-    parent = hp.nest2ring(nside, np.arange(n_fine) // (n_fine // n_pixels)) * theta.size
+    n_fine, n_pixels = 12 * fine**2, 12 * nside**2
+    vectors = np.stack(pix2vec(fine, np.arange(n_fine), nest=True))
+    parent = np.arange(n_fine) // (n_fine // n_pixels)
+    parent = reordered(nside, parent, to_nest=False) * theta.size
     angles = np.zeros(n_pixels * theta.size)
     for lon, lat, weight in sky:
-        cosine = np.clip(hp.ang2vec(lon, lat, lonlat=True) @ vectors, -1.0, 1.0)
+        cosine = np.clip(ang2vec(lon, lat) @ vectors, -1.0, 1.0)
         index = np.minimum((np.degrees(np.arccos(cosine)) / step).astype(int), theta.size - 1)
         angles += np.bincount(parent + index, minlength=angles.size) * weight
     counts = (angles.reshape(n_pixels, theta.size) @ cone).T

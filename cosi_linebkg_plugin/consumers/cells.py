@@ -247,7 +247,10 @@ def _require_same_axes(axes: Axes, data: Histogram) -> None:
             difference = f"unit {own.unit}, not {other.unit}"
         if difference:
             found, _, wanted = difference.partition(", not ")
+            cure = "Make the template with like= the data"
+            if own.label == "PsiChi":  # the template cannot be made on other pixels
+                cure = "Bin the events that the template is made from as the data are"
             raise TemplateError(
                 f"The template does not fit the data in the axis {own.label}: got {found}, "
-                f"expected {wanted}. Make the template with like= the data."
+                f"expected {wanted}. {cure}."
             )

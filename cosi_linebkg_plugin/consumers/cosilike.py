@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import TemplateError
 from ..histograms.write import make_histogram
 from .cells import ConsumerCells
-from .rates import MOST, START_SHARE, Followed, with_amplitudes
+from .rates import MOST, START_SHARE, Followed, labels_in, with_amplitudes
 
 if TYPE_CHECKING:
     from astromodels.core.parameter import Parameter
@@ -187,11 +187,8 @@ class ComponentMix:
         """
         from .constraint import NormConstraint
 
+        free = labels_in(free, self.labels)
         for label in free:
-            if label not in self.labels:
-                raise TemplateError(
-                    f"The template has no component {label!r}; it has {', '.join(self.labels)}."
-                )
             self.parameters[f"{self.name}_{label}"].free = True
         variances = np.diag(self._covariance)
         known = [

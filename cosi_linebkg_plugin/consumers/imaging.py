@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import TemplateError
 from ..histograms.axes import ENERGY_LABEL, axis_in_kev
 from ..histograms.write import make_histogram
 from ..spectrum.axis import whole_bins
 from .cells import COMPTON_AXES, ConsumerCells, histogram_of, own_order
+from .rates import labels_in
 
 if TYPE_CHECKING:
     from histpy import Histogram
@@ -86,6 +88,7 @@ def deconvolution_input(
         Expected counts, made anew: the loader changes what it is given. A component of which the
         amount is 0 or not known comes at the counts of all.
     """
+    event_histogram = histogram_of(event_histogram)
     order = [axis.label for axis in event_histogram.axes]
     leading = order[:1] if order and order[0] in _LEADING else []
     cells = ConsumerCells.of(template, event_histogram, "raise", (*leading, *COMPTON_AXES))
@@ -99,7 +102,7 @@ def deconvolution_input(
 
 
 def deconvolution_ranges(
-    template: BackgroundTemplate, keys: Sequence[str], *, n_sigma: float = 5.0
+    template: BackgroundTemplate, keys: str | Sequence[str], *, n_sigma: float = 5.0
 ) -> dict[str, list[float]]:
     """What ``background_normalization_optimization: {range: ...}`` of cosipy 0.4.3 takes.
 
@@ -108,7 +111,7 @@ def deconvolution_ranges(
     Parameters
     ----------
     template : BackgroundTemplate
-    keys : sequence of str
+    keys : str or sequence of str
         Those of `deconvolution_input`: "bkg", or the labels.
     n_sigma : float
         How many standard errors of the amount are allowed.
@@ -117,7 +120,15 @@ def deconvolution_ranges(
     -------
     dict of str to [low, high]
         From 0 on; up to 100 where nothing is known.
+
+    Raises
+    ------
+    TemplateError
+        For another key, and for a number of errors that is not above 0.
     """
+    if not (np.isfinite(n_sigma) and n_sigma > 0):
+        raise TemplateError(f"n_sigma must be a number above 0, got {n_sigma:g}.")
+    keys = labels_in(keys, ("bkg", *template.labels))
     total = sum(template.counts.values())
     ranges = {}
     for key in keys:

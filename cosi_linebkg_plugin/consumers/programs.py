@@ -80,7 +80,7 @@ def program_axes(
     own = axes[_TIME] if _TIME in axes.labels else None
     order: tuple[str, ...] = COMPTON_AXES
     if time_range is not None:
-        start, stop = (in_unit(t, "s", "time", TemplateError) for t in time_range)
+        start, stop = _two_times(time_range)
         if not (np.isfinite([start, stop]).all() and start < stop):
             raise TemplateError(f"The time range must increase, got {start:g} to {stop:g} s.")
         if own is not None and own.nbins > 1:
@@ -105,6 +105,17 @@ def program_axes(
             f"template is empty outside its source range {low:g}-{high:g} keV. Make them equal."
         )
     return EventAxis(_TIME, edges, "s"), order
+
+
+def _two_times(time_range: Any) -> tuple[float, float]:
+    """Start and stop [s]."""
+    try:
+        start, stop = time_range
+    except (TypeError, ValueError):
+        raise TemplateError(
+            f"The time range must be (start, stop), two Unix times in s, got {time_range!r}."
+        ) from None
+    return in_unit(start, "s", "time", TemplateError), in_unit(stop, "s", "time", TemplateError)
 
 
 def _unix_edges(axis: EventAxis) -> NDArray[np.float64]:

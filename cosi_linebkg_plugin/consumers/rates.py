@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError, TemplateError
+from ..io.guard import listed
 
 if TYPE_CHECKING:
     from astromodels.core.parameter import Parameter
@@ -297,11 +298,7 @@ class BackgroundNorms:
         """
         from .constraint import NormConstraint
 
-        for label in free:
-            if label not in self.labels:
-                raise TemplateError(
-                    f"The template has no component {label!r}; it has {', '.join(self.labels)}."
-                )
+        free = labels_in(free, self.labels)
         known = [n for n in self.norms if n.label not in free and 0 < n.error < np.inf]
         rows = [norm.index for norm in known]
         return NormConstraint(
@@ -330,6 +327,25 @@ def with_amplitudes(covariance: Array, n: int) -> Array:
     out = np.eye(k + n)
     out[:k, :k] = covariance
     return out
+
+
+def labels_in(given: str | Sequence[str] | None, labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels of components that a template has; one may stand alone, None stands for all.
+
+    Raises
+    ------
+    TemplateError
+        Naming one that is none of `labels`.
+    """
+    if given is None:
+        return tuple(labels)
+    asked = (given,) if isinstance(given, str) else tuple(given)
+    for label in asked:
+        if label not in labels:
+            raise TemplateError(
+                f"The template has no component {label!r}; it has {listed(labels)}."
+            )
+    return asked
 
 
 def forbidden_norm(message: str) -> TemplateError:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, LineBackgroundError, LineBackgroundWarning
+from ..histograms.axes import HISTOGRAM
 from ..histograms.axis import EventAxes
 from ..histograms.orientation import (
     Livetime,
@@ -141,7 +142,7 @@ class BinnedEvents:
         import h5py
 
         with whole_hdf5(path) as whole:
-            write_cells(whole, "hist", self.axes, self.coords, self.counts)
+            write_cells(whole, HISTOGRAM, self.axes, self.coords, self.counts)
             whole.check()
             with h5py.File(whole, "a") as file:
                 write_binning(file, self.livetime, record)

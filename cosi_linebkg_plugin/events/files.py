@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, FileError, LineBackgroundError
+from ..histograms.axes import HISTOGRAM
 from ..io.guard import brief, is_plain, listed, plain_unit, reading, require_file
 from ..io.hdf5 import DEFLATE, REAL, opened, require_stored
 from ..io.time_header import KEYWORDS, TimeReference, time_reference
@@ -240,6 +241,7 @@ class ReadAhead:
 
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
+        self._blocks.close()  # and the file that was being read, should an error end the work
 
     def __iter__(self) -> Iterator[Block]:
         while (block := self._ahead.popleft().result()) is not None:
@@ -395,7 +397,7 @@ def _open_hdf5(path: Path) -> EventFile:
         datasets = {name: item for name, item in file.items() if isinstance(item, h5py.Dataset)}
         columns = {_plain(name): name for name in datasets}
         if not datasets or "Energies" not in columns:
-            what = "is a histogram already" if "hist" in file else "holds no events"
+            what = "is a histogram already" if HISTOGRAM in file else "holds no events"
             raise DataError(
                 f"{path} {what}: it lacks the dataset 'Energies', and holds {listed(file)}. "
                 "Give unbinned events."

@@ -23,6 +23,17 @@ PIXELS = "PsiChi"
 #: As numpy.rad2deg has it.
 DEGREES = 180.0 / np.pi
 
+#: Of each field of `Selections` the column, and what takes it to the unit of the limits. Tests are
+#: made in this order, and the first that an event fails counts it.
+SELECTIONS = {
+    "time": ("TimeTags", 1.0),
+    "good_times": ("TimeTags", 1.0),
+    "energy": ("Energies", 1.0),
+    "phi": ("Phi", DEGREES),
+    "distance": ("Distance", 1.0),
+    "pointing": ("Zpointings", 1.0),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class ColumnAxis:
@@ -97,24 +108,23 @@ class Binning:
         return n
 
     @cached_property
+    def selected_by(self) -> tuple[str, ...]:
+        """The selections that there are, in the order of the tests."""
+        return tuple(name for name in SELECTIONS if getattr(self.selections, name) is not None)
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns that are needed, each once."""
         names = [axis.column for axis in self.axes] + list(DIRECTIONS[self.frame])
-        s = self.selections
-        names += ["Energies"] * (s.energy is not None) + ["Phi"] * (s.phi is not None)
-        names += ["TimeTags"] * (s.time is not None or s.good_times is not None)
-        names += ["Distance"] * (s.distance is not None)
-        names += ["Zpointings"] * (s.pointing is not None)
+        names += [SELECTIONS[name][0] for name in self.selected_by]
         return tuple(dict.fromkeys(names))
 
     @cached_property
     def reasons(self) -> tuple[Reason, ...]:
         """Why an event may be left out, in the order of the tests; its fate is the place + 1."""
-        names = ("time", "good_times", "energy", "phi", "distance", "pointing")
-        chosen = [name for name in names if getattr(self.selections, name) is not None]
         return (
             *(Reason("nan", column) for column in self.columns),
-            *(Reason("selection", name) for name in chosen),
+            *(Reason("selection", name) for name in self.selected_by),
             *(Reason(side, a.label) for a in self.axes for side in ("below", "above")),
             Reason("impossible", PIXELS),
         )

@@ -52,18 +52,6 @@ class Selections:
     good_times: NDArray[np.float64] | None = None
     pointing: Pointing | None = None
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Selections):
-            return NotImplemented
-        names = ("energy", "phi", "distance", "time", "pointing")
-        if any(getattr(self, name) != getattr(other, name) for name in names):
-            return False
-        if self.good_times is None or other.good_times is None:
-            return self.good_times is other.good_times
-        return np.array_equal(self.good_times, other.good_times)
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 def good_times(source: Any) -> NDArray[np.float64]:
     """Good-time intervals from a list or a file: sorted, and merged where they overlap.

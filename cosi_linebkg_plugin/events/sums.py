@@ -30,7 +30,7 @@ from .kernels import (
     refuse_nan,
     sort_cells,
 )
-from .rules import DEGREES, DIRECTIONS, GALACTIC, PIXELS, Binning
+from .rules import DIRECTIONS, GALACTIC, PIXELS, SELECTIONS, Binning
 
 #: Events of one task of a parallel run.
 TASK = 1 << 23
@@ -150,26 +150,19 @@ class _Pass:
         return n
 
     def _select(self, block: Block, fate: NDArray[np.uint8]) -> None:
-        b, s = self._binning, self._binning.selections
-        if s.time is not None:
-            bounds = np.array(s.time)
-            keep_intervals(block["TimeTags"], bounds, fate, b.fate("selection", "time"))
-        if s.good_times is not None:
-            bounds = s.good_times.ravel()
-            keep_intervals(block["TimeTags"], bounds, fate, b.fate("selection", "good_times"))
-        for name, column, factor in (
-            ("energy", "Energies", 1.0),
-            ("phi", "Phi", DEGREES),
-            ("distance", "Distance", 1.0),
-        ):
-            limits = getattr(s, name)
-            if limits is not None:
+        b = self._binning
+        for name in b.selected_by:
+            limits, reason = getattr(b.selections, name), b.fate("selection", name)
+            column, factor = SELECTIONS[name]
+            values = block[column]
+            if name in ("time", "good_times"):
+                keep_intervals(values, np.ravel(limits), fate, reason)
+            elif name == "pointing":
+                longitudes, latitudes = np.ascontiguousarray(values.T)
+                keep_cone(longitudes, latitudes, limits.axis, limits.cosine, fate, reason)
+            else:
                 low, high = limits
-                keep_range(block[column], factor, low, high, fate, b.fate("selection", name))
-        if s.pointing is not None:
-            longitudes, latitudes = np.ascontiguousarray(block["Zpointings"].T)
-            reason = b.fate("selection", "pointing")
-            keep_cone(longitudes, latitudes, s.pointing.axis, s.pointing.cosine, fate, reason)
+                keep_range(values, factor, low, high, fate, reason)
 
     def _add_directions(
         self,

@@ -9,7 +9,9 @@ model, independently of the other bins: variance ``mu + (s mu)^2`` in place of m
 r = (n - mu)/sqrt(mu), the Poisson fit's projection H = Q Q^T (Q an orthonormal basis of the
 Jacobian over sqrt(mu)), and v = 1 + s^2 mu, the residuals have the covariance
 ``R = (1 - H) diag(v) (1 - H)``, and s solves ``sum r^2/v = tr(R/v)``: the right side is the number
-of degrees of freedom at s = 0. What the fit absorbs is thereby accounted for.
+of degrees of freedom at s = 0. What the fit absorbs is thereby accounted for. Where other spectra
+tell the same parameters, with the covariance C, H is A C A^T (A the Jacobian over sqrt(mu)), and R
+has H - H^2 on top: the other spectra's noise.
 
 References
 ----------
@@ -263,8 +265,8 @@ def deviance_p_value(
 def judge(
     spectrum: EnergySpectrum,
     expected: Array,
-    jacobian: Array,
-    of_continuum: NDArray[np.bool_],
+    fitted: Residuals,
+    continuum: Array,
     line_width: Callable[[Array], Array] | None,
     *,
     dof: int,
@@ -277,10 +279,10 @@ def judge(
     ----------
     spectrum : EnergySpectrum
     expected : ndarray, shape (n_bins,), counts
-    jacobian : ndarray, shape (n_free, n_bins)
-        Derivatives of the expected counts to the parameters that were free to move.
-    of_continuum : ndarray of bool, shape (n_free,)
-        Which of these belong to the continuum.
+    fitted : Residuals
+        Of the fitted bins, with all parameters that were free to move.
+    continuum : ndarray, shape (n, n_bins)
+        Derivatives of the expected counts to those of the continuum alone.
     line_width : callable
         Width [keV] of a line at each of some energies [keV]. None for `Adequacy.applied` alone:
         no search for further lines, and no systematic error of a fit that passes the tests.
@@ -293,7 +295,6 @@ def judge(
     edges, counts, used = spectrum.edges, spectrum.counts, spectrum.used
     deviance = 2.0 * float(half_deviance(counts, used, expected))
     n, mu = counts[used], np.maximum(expected[used], FLOOR)
-    fitted = Residuals.of(n, mu, jacobian[:, used])
     q = fitted.basis
     spread = np.sqrt(np.maximum(1.0 - np.sum(q**2, axis=1), LEAST_VARIANCE))
     pulls = poisson_pulls(n, mu, spread)
@@ -326,8 +327,8 @@ def judge(
     tested = replace(tested, systematic=systematic, systematic_range=limits)
     if few or line_width is None:
         return tested
-    continuum = Residuals.of(n, mu, jacobian[np.ix_(of_continuum, used)])
-    return replace(tested, excesses=_excesses(edges, used, fitted, continuum, line_width))
+    alone = Residuals.of(n, mu, continuum[:, used])
+    return replace(tested, excesses=_excesses(edges, used, fitted, alone, line_width))
 
 
 def runs_test(residuals: Array) -> tuple[int, float, float]:
@@ -414,10 +415,12 @@ def score_of_shapes(residuals: Residuals, shapes: Array) -> Array:
     ndarray, shape (n,), sigma
         0 for a shape that the fit has already.
     """
-    own, full = residuals.project(shapes)
-    size = np.sum(own**2, axis=1)
+    scaled = shapes * residuals.scale
+    explained, full = scaled @ residuals.basis, np.sum(scaled**2, axis=1)
+    size = full - np.sum(explained**2, axis=1)
     known = size <= 1e-6 * full
-    z = own @ residuals.values / np.sqrt(np.where(known, 1.0, size))
+    gains = scaled @ residuals.values - explained @ residuals.of_basis
+    z = gains / np.sqrt(np.where(known, 1.0, size))
     return np.asarray(np.where(known, 0.0, z), dtype=float)
 
 
@@ -431,16 +434,17 @@ def _systematic(r: Array, mu: Array, q: Array) -> tuple[float, tuple[float, floa
     n, rank = q.shape
     if n <= rank:
         return 0.0, (0.0, math.inf)
+    one, own = np.eye(rank), q.T @ q
 
     def excess(s: float, quantile: float | None = None) -> float:
         """The sum of r^2/v minus its expectation, or minus a quantile of its distribution."""
         v = 1.0 + s * s * mu
         weighted = q.T @ (q / v[:, None])
-        # R = v - Q (vQ)^T - (vQ) Q^T + Q (Q^T v Q) Q^T: traces from matrices of size 2 rank
+        # R = v - Q (vQ)^T - (vQ) Q^T + Q (Q^T v Q + 1 - Q^T Q) Q^T: traces from matrices of size
+        # 2 rank; other data scatter by their Poisson noise, which is 1 - Q^T Q
         inner = q.T @ (q * v[:, None])
-        one = np.eye(rank)
-        product = np.block([[inner, -one], [-one, np.zeros_like(one)]]) @ np.block(
-            [[weighted, one], [one, inner]]
+        product = np.block([[inner + one - own, -one], [-one, np.zeros_like(one)]]) @ np.block(
+            [[weighted, own], [own, inner]]
         )
         mean = n + float(np.trace(product))
         variance = 2.0 * (n + 2.0 * float(np.trace(product)) + float(np.sum(product * product.T)))

@@ -127,7 +127,7 @@ def _guess_continuum(objective: Objective, theta: Array, windows: Array, bin_wid
     amplitudes = amplitude_slots(only.model)
     breaks = []
     for c in only.model.components:
-        # A wild index makes the amplitude at the pivot meaningless: start gently.
+        # A wild index, in slot 2, makes the amplitude at the pivot meaningless: start gently.
         broken = c.kind == "broken_powerlaw"
         for slot in (c.slots[2], c.slots[4]) if broken else c.slots[2:3]:
             if c.kind != "function" and model.parameters[slot].free:

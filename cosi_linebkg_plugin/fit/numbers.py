@@ -246,6 +246,9 @@ class FitNumbers:
     faint : FaintLines or None
         Lines that may be there, marginalised: the last components of the model, whose counts have
         their posterior means, and stand in the covariance although they are not free.
+    shared_with : tuple of str
+        Other plugins of a session whose data tell some of the free parameters, too: the bins of
+        this one are left more degrees of freedom.
     """
 
     model: SpectralModel
@@ -264,6 +267,7 @@ class FitNumbers:
     toys: tuple[float, int] | None = None
     line_search: Mapping[str, Any] | None = None
     faint: FaintLines | None = None
+    shared_with: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=lambda: dict(installed_versions()))
 
     def __post_init__(self) -> None:
@@ -373,9 +377,25 @@ class FitNumbers:
 
     @property
     def dof(self) -> int:
-        """Fitted bins minus free parameters, and what `faint` lines are worth, rounded."""
-        faint = 0 if self.faint is None else round(self.faint.effective)
-        return int(self.spectrum.used.sum()) - len(self.free_names) - faint
+        """Fitted bins minus free parameters, and what `faint` lines are worth, rounded.
+
+        Where other plugins share parameters, what these take from the bins of this one, rounded.
+        """
+        n, taken = int(self.spectrum.used.sum()), len(self.free_names)
+        if self.shared_with and self.valid:
+            taken += round(self._fitted(self.columns).absorbed) - len(self.covariance_names)
+        return n - taken - (0 if self.faint is None else round(self.faint.effective))
+
+    def _fitted(self, slots: Sequence[int]) -> Residuals:
+        """Residuals of the fitted bins, and what these parameters take of them."""
+        used = self.spectrum.used
+        shared = self.shared_with and self.valid  # then all of the covariance's are free
+        return Residuals.of(
+            self.spectrum.counts[used],
+            np.maximum(self.expected_total[used], FLOOR),
+            self.bin_jacobian[slots][:, used],
+            self.covariance if shared else None,
+        )
 
     @property
     def p_value(self) -> float | None:
@@ -421,8 +441,8 @@ class FitNumbers:
         return judge(
             self.spectrum,
             self.expected_total,
-            self.bin_jacobian[fitted],
-            np.isin(fitted, self.model.continuum_slots),
+            self._fitted(fitted),
+            self.bin_jacobian[[slot for slot in fitted if slot in self.model.continuum_slots]],
             self._line_width if whole else None,
             dof=self.dof,
             toys=self.toys,
@@ -461,10 +481,7 @@ class FitNumbers:
         z = (self.spectrum.edges[:, None] - energy) / [c.sigma(theta) for c in lines]
         # what a tail has below each edge and a Gaussian has not; see tests/helpers/truth.py
         more = [np.exp(z / r + 0.5 / r**2 + log_ndtr(-z - 1.0 / r)) @ area for r in _TAIL_WIDTHS]
-        expected = np.maximum(self.expected_total[used], FLOOR)
-        jacobian = self.bin_jacobian[self.columns][:, used]
-        fitted = Residuals.of(self.spectrum.counts[used], expected, jacobian)
-        gains = score_of_shapes(fitted, np.diff(more, axis=1)[:, used])
+        gains = score_of_shapes(self._fitted(self.columns), np.diff(more, axis=1)[:, used])
         best = int(np.argmax(gains))
         return _TAIL_WIDTHS[best] if gains[best] > 0 else None
 

@@ -86,6 +86,7 @@ def sample_posterior(
         valid=converged,
         message=problem,
         at_limits=(),
+        shared_with=(),
         minos={},
         toys=None,  # of another deviance
         samples=samples,

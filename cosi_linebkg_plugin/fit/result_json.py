@@ -51,6 +51,7 @@ def to_dict(fit: FitNumbers, source_range: Sequence[Any] | None = None) -> dict[
         "log_likelihood": fit.log_likelihood,
         "adequacy": None if fit.adequacy is None else fit.adequacy.to_dict(),
         **({} if fit.toys is None else {"toys": list(fit.toys)}),
+        **({"shared_with": list(fit.shared_with)} if fit.shared_with else {}),
         "mask": [list(r) for r in fit.mask],
         "parameters": _parameter_rows(fit, model),
         "covariance": {
@@ -434,6 +435,7 @@ class FitFile(_Row):
     versions: dict[str, Text]
     samples: SamplesRow | None = None
     toys: tuple[Chance, Number] | None = None
+    shared_with: Any = []
     line_search: LineSearchRow | None = None
     faint_lines: FaintLinesRow | None = None
 
@@ -484,6 +486,7 @@ class FitFile(_Row):
             "offset": None if offset is None else checks.numbers(offset, "the offset", (n_bins,)),
             "toys": None if self.toys is None else (self.toys[0], int(self.toys[1])),
             "faint": faint,
+            "shared_with": tuple(checks.texts(self.shared_with, "shared_with")),
             "versions": dict(self.versions),
         }
 

@@ -51,15 +51,21 @@ class Residuals:
     scale : ndarray, shape (n_used,)
         1 / sqrt(mu).
     basis : ndarray, shape (n_used, rank)
-        Orthonormal; what the parameters can change of the residuals.
+        What the parameters can change of the residuals: B Bᵀ is what a fit takes out of their
+        covariance. Orthonormal, unless other data tell the parameters as well.
+    shared : bool
+        Whether other data tell the parameters as well.
     """
 
     values: Array
     scale: Array
     basis: Array
+    shared: bool = False
 
     @classmethod
-    def of(cls, counts: Array, expected: Array, jacobian: Array) -> Residuals:
+    def of(
+        cls, counts: Array, expected: Array, jacobian: Array, covariance: Array | None = None
+    ) -> Residuals:
         """The residuals of fitted bins.
 
         Parameters
@@ -67,9 +73,32 @@ class Residuals:
         counts, expected : ndarray, shape (n_used,), counts
         jacobian : ndarray, shape (n_parameters, n_used)
             Derivatives of the expected counts to the parameters that were free to move.
+        covariance : ndarray, shape (n_parameters, n_parameters), optional
+            Of the parameters, where they were fitted to other data too.
         """
         scale = 1.0 / np.sqrt(np.maximum(expected, FLOOR))
-        return cls((counts - expected) * scale, scale, orthonormal(jacobian * scale))
+        values, rows = (counts - expected) * scale, jacobian * scale
+        basis = orthonormal(rows)
+        if covariance is None:
+            return cls(values, scale, basis)
+        # these data's share of what is known along each direction, from 0 to 1
+        inside = rows @ basis
+        shares, turned = np.linalg.eigh(inside.T @ covariance @ inside)
+        basis = basis @ (turned * np.sqrt(np.clip(shares, 0.0, 1.0)))
+        return cls(values, scale, basis, shared=True)
+
+    @property
+    def of_basis(self) -> Array:
+        """What of the residuals lies in the basis, shape (rank,).
+
+        0 at the optimum of these and of other data, whose residuals complete it.
+        """
+        return np.zeros(self.basis.shape[1]) if self.shared else self.basis.T @ self.values
+
+    @property
+    def absorbed(self) -> float:
+        """Degrees of freedom that the parameters take from these bins."""
+        return float(np.sum(self.basis**2))
 
     def project(self, shapes: Array) -> tuple[Array, Array]:
         """Shapes in units of the noise without what the fit explains; and their squares before.
@@ -82,6 +111,7 @@ class Residuals:
         -------
         ndarray, shape (n, n_used)
         ndarray, shape (n,)
+            Only with a basis that is orthonormal is the square of the former what is left of it.
         """
         scaled = shapes * self.scale
         full = np.sum(scaled**2, axis=1)
@@ -99,7 +129,7 @@ class Residuals:
             Of the line, to first order.
         """
         z, amplitude = np.zeros(energies.size), np.zeros(energies.size)
-        basis, of_basis = self.basis * self.scale[:, None], self.basis.T @ self.values
+        basis, of_basis = self.basis * self.scale[:, None], self.of_basis
         for part in _blocks(energies.size, self.values.size):
             # squares and products of what `project` gives, without making it
             lines = shapes(energies[part])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FitError, FitInterrupted
+from ..errors import FitError, FitInterrupted, ModelError
 from ..io.progress import Progress, count
 from ..spectrum.axis import EnergySpectrum
 from .faint import refit
@@ -40,10 +40,16 @@ def toy_p_value(
     Raises
     ------
     ModelError
-        If the fit was read from a file that could not keep its function, law or prior.
+        If the fit was read from a file that could not keep its function, law or prior, or shares
+        parameters with other plugins of a session.
     FitInterrupted
         At Ctrl-C; its ``result`` is the fit, with the toys so far.
     """
+    if fit.shared_with:
+        raise ModelError(
+            f"Toys of this spectrum alone say nothing of a fit whose parameters the data of "
+            f"{', '.join(fit.shared_with)} tell too; take those of plugin.fit(model)."
+        )
     rng = np.random.default_rng(rng)
     expected = fit.expected_total
     deviances: list[float] = []

@@ -36,6 +36,9 @@ _FRAMES = ("galactic", "spacecraftframe", "icrs")
 #: The axis of measured energy.
 ENERGY_LABEL = "Em"
 
+#: The group of a file that holds its histogram, as histpy and cosipy name it.
+HISTOGRAM = "hist"
+
 
 def read_axes(group: h5py.Group, path: Path) -> EventAxes:
     """The axes of a histpy group; classes other than histpy's own are refused."""

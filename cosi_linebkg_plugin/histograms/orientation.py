@@ -35,6 +35,9 @@ _SAME_TIME = 1e-5
 #: great circle of its own.
 _STILL = 1e-7
 
+#: Columns of a FITS file: times, longitude and latitude of the z axis, livetimes.
+_COLUMNS = _TIME, _POINTING, _LIVETIME = "TimeStamp", "ZPointings", "LiveTime"
+
 _GZIP, _FITS = b"\x1f\x8b", b"SIMPLE  ="
 
 #: A livetime may exceed its interval by this factor: files keep few digits.
@@ -185,7 +188,7 @@ def read_orientation(path: str | os.PathLike[str]) -> Orientation:
     path = require_file(path, "give an orientation file (.ori, or FITS).")
     cure = (
         "Its lines are 'OG' and nine numbers: time, three directions with the altitude between, "
-        "livetime; or it is FITS with the columns TimeStamp, ZPointings and LiveTime."
+        f"livetime; or it is FITS with the columns {', '.join(_COLUMNS)}."
     )
     with reading(path, "cannot be read as an orientation file", cure):
         with open(path, "rb") as file:
@@ -243,11 +246,11 @@ def _read_table(path: Path) -> NDArray[np.float64]:
     with warnings.catch_warnings(), fits.open(path) as hdus:
         warnings.simplefilter("ignore")  # of damage, which is refused where it matters
         table = next((h for h in hdus if isinstance(h, fits.BinTableHDU)), None)
-        if table is None or not {"TimeStamp", "ZPointings", "LiveTime"} <= set(table.columns.names):
+        if table is None or not set(_COLUMNS) <= set(table.columns.names):
             found = listed(table.columns.names) if table is not None else "no table"
             raise FileError(
-                f"{path} is no orientation file: it needs the columns TimeStamp, ZPointings and "
-                f"LiveTime, and holds {found}."
+                f"{path} is no orientation file: it needs the columns {', '.join(_COLUMNS)}, and "
+                f"holds {found}."
             )
         n_bytes = table.header["NAXIS1"] * table.header["NAXIS2"]
         size = path.stat().st_size
@@ -262,15 +265,15 @@ def _read_table(path: Path) -> NDArray[np.float64]:
             known = None if given is None else plain_unit(given)
             return values.astype(np.float64) * factor(known, unit)
 
-        stamps = np.asarray(table.data["TimeStamp"])
+        stamps = np.asarray(table.data[_TIME])
         if stamps.dtype.kind not in "iuf" or stamps.ndim != 1:
-            raise ValueError(f"TimeStamp holds {stamps.dtype} of shape {stamps.shape[1:]}")
+            raise ValueError(f"{_TIME} holds {stamps.dtype} of shape {stamps.shape[1:]}")
         known = {**hdus[0].header, **table.header}
-        unit = table.columns["TimeStamp"].unit
-        reference = time_reference(known, unit, f"{path}: the column 'TimeStamp'")
-        longitude, latitude = column("ZPointings", "deg", (2,)).T
+        unit = table.columns[_TIME].unit
+        reference = time_reference(known, unit, f"{path}: the column {_TIME!r}")
+        longitude, latitude = column(_POINTING, "deg", (2,)).T
         times = reference.unix(stamps)
-        return np.stack([times, latitude, longitude, column("LiveTime", "s", ())], axis=1)
+        return np.stack([times, latitude, longitude, column(_LIVETIME, "s", ())], axis=1)
 
 
 # ---------------------------------------------------------------------------- in histogram files

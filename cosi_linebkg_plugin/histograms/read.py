@@ -19,7 +19,7 @@ from ..errors import DataError, FileError, TemplateError
 from ..io.guard import brief, is_plain, listed, reading, require_file, require_memory
 from ..io.hdf5 import opened, read_whole, require_stored, unit_attribute
 from ..spectrum.axis import EDGE_TOLERANCE, bins_to_ranges, check_inside, overlapping_bins
-from .axes import axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
+from .axes import HISTOGRAM, axis_difference, axis_in_kev, find_energy_axis, read_axes, read_only
 from .axis import EventAxes, EventAxis, event_axes, load_histpy
 from .orientation import Livetime, livetime_of_sum, read_livetime
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def open_events(
     source: str | os.PathLike[str] | Histogram | EventHistogram | list[Any] | tuple[Any, ...],
-    name: str = "hist",
+    name: str = HISTOGRAM,
 ) -> EventHistogram:
     """Events from a file, from memory, or the sum of several.
 
@@ -67,6 +67,10 @@ def open_events(
     for part in parts[1:]:
         _require_same_axes(parts[0], part)
     return EventHistogram(tuple(parts))
+
+
+#: A mean weight between these changes errors by half a percent at most.
+_WHOLE_EVENTS = 0.99, 1.01
 
 
 class EventHistogram:
@@ -300,9 +304,31 @@ class EventHistogram:
         return livetime_of_sum([part.livetime for part in self._parts])
 
     @property
+    def mean_weight(self) -> float:
+        """Sum of all variances over that of all counts: 1 where whole events are counted."""
+        counts = self.energy_counts().sum()
+        return float(self.energy_variances().sum() / counts) if counts > 0 else 1.0
+
+    @property
+    def weight_note(self) -> str:
+        """What events with weights do to a fit; empty where whole events are counted."""
+        weight = self.mean_weight
+        if _WHOLE_EVENTS[0] < weight < _WHOLE_EVENTS[1]:
+            return ""
+        too, off = ("small", weight) if weight > 1 else ("large", 1 / max(weight, 1e-300))
+        return (
+            f"the variances of the events' counts (sumw2) are {weight:.4g} times the counts, as of "
+            "events with weights. A fit takes counts for whole events: its errors are too "
+            f"{too} by a factor of {off**0.5:.3g}, its p-values and searches for lines are wrong. "
+            f"Divide the counts by {weight:.4g}, and sumw2 by its square"
+        )
+
+    @property
     def notes(self) -> tuple[str, ...]:
-        """What a user must know of how the events were binned."""
+        """What a user must know of these events, and of how they were binned."""
         notes = [note for part in self._parts for note in part.notes]
+        if self.weight_note:
+            notes.append(self.weight_note)
         with_livetime = sum(part.livetime is not None for part in self._parts)
         if with_livetime and self.livetime is None:
             why = "their times overlap"
@@ -654,20 +680,30 @@ def _open_once(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
             yield file
 
 
+def _is_histogram(item: object) -> bool:
+    import h5py
+
+    return isinstance(item, h5py.Group) and "axes" in item and "contents" in item
+
+
 @contextmanager
 def _open_group(path: Path, name: str) -> Iterator[h5py.Group]:
     """The group of a histpy histogram."""
-    import h5py
-
     with open_file(path) as file:
         group = file.get(name)
-        if not isinstance(group, h5py.Group) or "axes" not in group or "contents" not in group:
-            cure = (
-                "These are unbinned events: bin them with bin_events first, or add a section "
-                "binning to the configuration."
-                if "Energies" in file
-                else "Give a file written by histpy's Histogram.write()."
-            )
+        if not _is_histogram(group):
+            others = [key for key in file if _is_histogram(file.get(key))]
+            cure = "Give a file written by histpy's Histogram.write()."
+            if "Energies" in file:
+                cure = (
+                    "These are unbinned events: bin them with bin_events first, or add a section "
+                    "binning to the configuration."
+                )
+            elif others:
+                cure = (
+                    f"{others[0]!r} is one, by another name: copy it with histpy's "
+                    f"Histogram.open(path, {others[0]!r}).write(new_path)."
+                )
             raise FileError(f"{path} holds no histogram {name!r}; it holds: {listed(file)}. {cure}")
         yield group
 

@@ -437,9 +437,14 @@ def add_sparse(
     """
     weights = layout.with_overflow(weights)
     strides = layout.strides()
-    others, places = _rows(layout, coords, layout.cell_axes, strides)
+    axes = layout.cell_axes
+    others = tuple(_row(coords[axis]) for axis in axes)
+    places = [(strides[axis], layout.offsets[axis], layout.n_bins[axis]) for axis in axes]
     energies = _row(coords[layout.energy_axis])
-    _add(runs, energies, others, np.ascontiguousarray(data, np.float64), places, weights, out)
+    if not axes:  # numba cannot index an empty tuple
+        others, places = (energies,), [(0, 0, np.iinfo(np.int64).max)]
+    data = np.ascontiguousarray(data, np.float64)
+    _add(runs, energies, others, data, np.array(places, np.int64), weights, out)
 
 
 def count_sparse(
@@ -460,14 +465,22 @@ def count_sparse(
         How many cells inside the ranges are negative or not finite (they are not added), and
         the position of the first in `data`, or -1.
     """
-    padded = layout.with_overflow(np.zeros(layout.n_energies))
-    inside = layout.with_overflow(np.ones(layout.n_energies)) > 0
-    others, places = _rows(layout, coords, layout.overflow_axes, {})
-    energies = _row(coords[layout.energy_axis])
-    data = np.ascontiguousarray(data, np.float64)
-    n_bad, first_bad = _count(energies, others, data, places, inside, padded)
-    counts += padded[inside]
-    return n_bad, first_bad
+    data = np.asarray(data, np.float64)
+    left_out = np.zeros(data.size, bool)
+    for axis in (layout.energy_axis, *layout.overflow_axes):
+        first, last = layout.offsets[axis], layout.offsets[axis] + layout.n_bins[axis] - 1
+        if data.size and not (coords[axis].min() >= first and coords[axis].max() <= last):
+            left_out |= (coords[axis] < first) | (coords[axis] > last)
+    bad = np.zeros(0, np.int64)
+    if data.size and not (data.min() >= 0 and data.max() < np.inf):  # NaN fails both
+        bad = np.flatnonzero(~(np.isfinite(data) & (data >= 0) | left_out))
+        left_out[bad] = True
+    if left_out.any():
+        data = np.where(left_out, 0.0, data)
+    first = layout.offsets[layout.energy_axis]
+    stop = first + layout.n_energies
+    counts += np.bincount(_row(coords[layout.energy_axis]), data, minlength=stop)[first:stop]
+    return bad.size, int(bad[0]) if bad.size else -1
 
 
 def dense_sums(block: NDArray[Any], energy_axis: int, weights: Floats) -> Floats:
@@ -501,24 +514,11 @@ def _row(indices: NDArray[Any]) -> NDArray[np.int64]:
     return np.ascontiguousarray(indices, np.int64)
 
 
-def _rows(
-    layout: Layout, coords: Coordinates, axes: tuple[int, ...], strides: Mapping[int, int]
-) -> tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]:
-    """The rows of these axes, and of each axis its stride (or 0), offset and size."""
-    if not axes:  # numba cannot index an empty tuple: the energies, with a range that never ends
-        energies = _row(coords[layout.energy_axis])
-        return (energies,), np.array([[0, 0, np.iinfo(np.int64).max]])
-    places = [(strides.get(axis, 0), layout.offsets[axis], layout.n_bins[axis]) for axis in axes]
-    return tuple(_row(coords[axis]) for axis in axes), np.array(places, np.int64)
-
-
 @njit(cache=True)
 def _flat_cells(
     others: Rows, start: int, stop: int, places: Indices, cells: NDArray[np.int64]
 ) -> None:
     """Flat indices of the stored cells start:stop, negative where one lies outside."""
-    if len(others) == 0:
-        cells[: stop - start] = 0
     for axis in range(len(others)):
         row = others[axis][start:stop]
         stride, offset, size = places[axis, 0], places[axis, 1], places[axis, 2]
@@ -558,24 +558,3 @@ def _add(
                 for i in range(values.size):
                     if cells[i] >= 0:
                         out[k, cells[i]] += weight * values[i]
-
-
-@njit(cache=True)
-def _count(
-    energies: Indices, others: Rows, data: Floats, places: Indices, inside: NDArray[np.bool_],
-    counts: Floats,
-) -> tuple[int, int]:  # fmt: skip
-    cells = np.empty(_SPAN, np.int64)
-    n_bad, first_bad = 0, -1
-    for start in range(0, energies.size, _SPAN):
-        stop = min(start + _SPAN, energies.size)
-        _flat_cells(others, start, stop, places, cells)
-        for i in range(start, stop):
-            if cells[i - start] < 0 or not inside[energies[i]]:
-                continue
-            if 0.0 <= data[i] < np.inf:
-                counts[energies[i]] += data[i]
-            else:
-                first_bad = i if n_bad == 0 else first_bad
-                n_bad += 1
-    return n_bad, first_bad

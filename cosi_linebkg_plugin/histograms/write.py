@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..io.atomic import ForgivingFile, whole_hdf5
-from .axes import write_axes
+from .axes import HISTOGRAM, write_axes
 from .axis import EventAxes, event_axes, load_histpy
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ def _blocks(shape: tuple[int, ...], cells: int = 1 << 18) -> Iterator[tuple[slic
             yield (*outer, slice(start, start + step))
 
 
-def write_histogram(path: str | os.PathLike[str], histogram: Histogram, name: str = "hist") -> None:
+def write_histogram(
+    path: str | os.PathLike[str], histogram: Histogram, name: str = HISTOGRAM
+) -> None:
     """Write a histpy histogram, whole or not at all; a file in its place is replaced."""
     with whole_hdf5(path) as whole:
         histogram.write(whole, name=name)

@@ -8,38 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from astromodels import Broken_powerlaw, Gaussian, Model, ParticleSource, Powerlaw
+from astromodels import Model, ParticleSource
 from astromodels.core.parameter import Parameter as AstroParameter
 from astromodels.functions.function import CompositeFunction, Function, Function1D
 
 from ..errors import ModelError
 from .copies import drop_words_on_defaults
-from .functions import (
-    AnnihilationLine,
-    LinearGaussian,
-    LinearLineStep,
-    LinearTailedGaussian,
-    LineStep,
-    PowerlawPolynomial,
-    TailedGaussian,
-)
+from .functions import FUNCTIONS
 from .spec import Part, spectrum_parts
 
 DEFAULT_SOURCE = "linebkg"
-
-#: The function of each kind of part; see `spec.Part`.
-_FUNCTIONS: dict[str, type[Function1D]] = {
-    "powerlaw": Powerlaw,
-    "broken_powerlaw": Broken_powerlaw,
-    "powerlaw_polynomial": PowerlawPolynomial,
-    "gaussian": Gaussian,
-    "tailed_gaussian": TailedGaussian,
-    "linear_gaussian": LinearGaussian,
-    "linear_tailed_gaussian": LinearTailedGaussian,
-    "annihilation": AnnihilationLine,
-    "step": LineStep,
-    "linear_step": LinearLineStep,
-}
 
 #: First steps of threeML's minimisers.
 _STEPS = {"K": 100.0, "F": 100.0, "mu": 0.1}
@@ -128,7 +106,7 @@ def background_model(
 
 def _function(part: Part) -> Function1D:
     """The astromodels function of a part."""
-    shape = _FUNCTIONS[part.kind]()
+    shape = FUNCTIONS[part.kind]()
     for wanted in part.parameters:
         parameter = getattr(shape, wanted.name)
         limits = [None if np.isinf(x) else x for x in (wanted.low, wanted.high)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astromodels import Broken_powerlaw, Gaussian, Powerlaw
 from astromodels.functions.function import Function1D, FunctionMeta
 from numpy.typing import NDArray
 
@@ -420,3 +421,18 @@ class PowerlawPolynomial(Function1D, metaclass=FunctionMeta):  # type: ignore[mi
         """Density at x."""
         t = x / piv - 1.0
         return K * (x / piv) ** index * (1.0 + t**2 * (c2 + c3 * t))
+
+
+#: The function of each kind of component; see `spectrum.components.ROLES`.
+FUNCTIONS: dict[str, type[Function1D]] = {
+    "powerlaw": Powerlaw,
+    "broken_powerlaw": Broken_powerlaw,
+    "powerlaw_polynomial": PowerlawPolynomial,
+    "gaussian": Gaussian,
+    "tailed_gaussian": TailedGaussian,
+    "linear_gaussian": LinearGaussian,
+    "linear_tailed_gaussian": LinearTailedGaussian,
+    "annihilation": AnnihilationLine,
+    "step": LineStep,
+    "linear_step": LinearLineStep,
+}

@@ -8,46 +8,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from astromodels import Broken_powerlaw, Gaussian, Model, Powerlaw
+from astromodels import Model
 from astromodels.core.parameter import Parameter as AstroParameter
 from astromodels.functions.function import CompositeFunction, Function, Function1D
 from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..spectrum.components import ROLES, Component, Parameter, SpectralModel
-from ..spectrum.laws import FUNCTIONS, Law
+from ..spectrum.laws import FUNCTIONS as LAWS
+from ..spectrum.laws import Law
 from ..spectrum.priors import FUNCTIONS as PRIORS
 from ..spectrum.priors import Prior
-from .functions import (
-    AnnihilationLine,
-    LinearGaussian,
-    LinearLineStep,
-    LinearTailedGaussian,
-    LineStep,
-    PowerlawPolynomial,
-    TailedGaussian,
-)
+from .functions import FUNCTIONS
+from .spec import UNITS
 
 #: astromodels classes with a closed-form integral, by the kind of component that they become.
-_CLOSED_FORMS: dict[type, str] = {
-    Powerlaw: "powerlaw",
-    Gaussian: "gaussian",
-    TailedGaussian: "tailed_gaussian",
-    LinearGaussian: "linear_gaussian",
-    LinearTailedGaussian: "linear_tailed_gaussian",
-    AnnihilationLine: "annihilation",
-    LineStep: "step",
-    LinearLineStep: "linear_step",
-    Broken_powerlaw: "broken_powerlaw",
-    PowerlawPolynomial: "powerlaw_polynomial",
-}
-
-#: What the parameters of these components are measured in. astromodels takes its units from the
-#: source, and a spectrum on a PointSource would have lines in 1/(s cm2).
-_UNITS = {
-    **dict.fromkeys(("mu", "sigma", "length", "b", "piv", "xb"), "keV"),
-    **{"K": "counts / keV", "F": "counts", "a": "keV2", "step": "1 / keV"},
-}
+_CLOSED_FORMS = {function: kind for kind, function in FUNCTIONS.items()}
 
 # --- reading a model ------------------------------------------------------------------------------
 
@@ -159,7 +135,7 @@ class SpectrumReader:
             if kind is not None:
                 slots = tuple(self._slot(getattr(part, role)) for role in ROLES[kind])
                 self._units.update(
-                    (s, _UNITS.get(role, "")) for s, role in zip(slots, ROLES[kind], strict=True)
+                    (s, UNITS.get(role, "")) for s, role in zip(slots, ROLES[kind], strict=True)
                 )
                 components.append(Component(kind, slots))
             else:
@@ -227,7 +203,7 @@ class SpectrumReader:
             name = type(law).__name__
             slots: tuple[int, ...] = ()
             if any(p.free for p in law.parameters.values()):
-                names = FUNCTIONS.get(name, ((), None))[0]
+                names = LAWS.get(name, ((), None))[0]
                 if isinstance(variable, AstroParameter) and _numbers_of(law, names):
                     slots = tuple(
                         self._slot(getattr(law, n), f"{parameter.name}.{name}.{n}") for n in names
@@ -262,7 +238,7 @@ def _as_it_is(law: Law) -> Law:
         return Law(law.name, slots=law.slots)
     if not isinstance(law.function, _Number):
         return law
-    values = _numbers_of(law.function.function, FUNCTIONS.get(law.name, ((), None))[0])
+    values = _numbers_of(law.function.function, LAWS.get(law.name, ((), None))[0])
     return Law(law.name, values) if values else law
 
 

@@ -52,6 +52,14 @@ SHOWS_PARTS = 2.0
 #: Parameters that lines and steps have in common, unless a line's width is its own.
 SHARED = ("sigma", "a", "b", "fraction", "length", "step")
 
+#: What the parameters of each role are measured in; those that are not here are numbers. Not
+#: astromodels' units: it takes them from the source, and lines on a PointSource would be in
+#: 1/(s cm2).
+UNITS = {
+    **dict.fromkeys(("piv", "xb", "mu", "sigma", "b", "length"), "keV"),
+    **{"K": "counts / keV", "F": "counts", "a": "keV2", "step": "1 / keV"},
+}
+
 
 class Line(NamedTuple):
     """One line as it was asked for: energy and window [keV], and its width, one of `OF_A_LINE`."""
@@ -175,20 +183,20 @@ def _part(
     kind: str, parameters: Mapping[str, Parameter], shared: Iterable[str] = (), behind: int = 0
 ) -> Part:
     roles = ROLES[kind]
-    named = tuple(replace(parameters[role], name=role) for role in roles)
+    named = tuple(replace(parameters[role], name=role, unit=UNITS.get(role, "")) for role in roles)
     return Part(kind, named, tuple(role for role in roles if role in shared), behind)
 
 
 def _continuum(kind: str, pivot: float) -> Part:
-    index = Parameter("", -2.0, "", -20.0, 20.0)
+    index = Parameter("", -2.0, low=-20.0, high=20.0)
     return _part(
         kind,
         {
-            "K": Parameter("", 1000.0, "counts / keV", low=1e-10),
-            "piv": Parameter("", pivot, "keV", free=False),
+            "K": Parameter("", 1000.0, low=1e-10),
+            "piv": Parameter("", pivot, free=False),
             "index": index,
             "alpha": index,
-            "xb": Parameter("", pivot, "keV", 0.5 * pivot, 2.0 * pivot),
+            "xb": Parameter("", pivot, low=0.5 * pivot, high=2.0 * pivot),
             "beta": index,
             "c2": Parameter("", 0.0),
             "c3": Parameter("", 0.0),
@@ -202,14 +210,14 @@ def _line(line: Line, sigma: float, linear: bool, tail: bool) -> Part:
         kind = "annihilation"
     low, high = SIGMA_LIMITS
     parameters = {
-        "F": Parameter("", 1000.0, "counts", low=0.0),
-        "mu": Parameter("", line.energy, "keV", *line.window),
-        "sigma": Parameter("", sigma, "keV", low, high),
+        "F": Parameter("", 1000.0, low=0.0),
+        "mu": Parameter("", line.energy, "", *line.window),
+        "sigma": Parameter("", sigma, "", low, high),
         # half of the variance from either term, in limits that hold sigma within its own
-        "a": Parameter("", max(0.5 * sigma**2, 1.01 * low**2), "keV2", low**2, high**2),
-        "b": Parameter("", 0.5 * sigma**2 / line.energy, "keV", 0.0, growth_limit(line.energy)),
+        "a": Parameter("", max(0.5 * sigma**2, 1.01 * low**2), "", low**2, high**2),
+        "b": Parameter("", 0.5 * sigma**2 / line.energy, "", 0.0, growth_limit(line.energy)),
         "fraction": Parameter("", TAIL_START[0], "", 0.0, 1.0),
-        "length": Parameter("", TAIL_START[1], "keV", *TAIL_LENGTHS),
+        "length": Parameter("", TAIL_START[1], "", *TAIL_LENGTHS),
         "broad": Parameter("", BROAD_START[0], "", 0.0, 1.0),
         "ratio": Parameter("", BROAD_START[1], "", *BROAD_RATIOS),
     }
@@ -220,7 +228,7 @@ def _step(line: Part, behind: int) -> Part:
     """The step under a line, `behind` parts after it."""
     kind = "linear_step" if line.kind.startswith("linear") else "step"
     parameters = {p.name: p for p in line.parameters}
-    parameters["step"] = Parameter("step", 1e-3, "1 / keV", 0.0, MAX_STEP)
+    parameters["step"] = Parameter("step", 1e-3, "", 0.0, MAX_STEP)
     return _part(kind, parameters, (*line.shared, "step"), behind)
 
 

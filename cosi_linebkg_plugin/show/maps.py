@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..consumers.rates import labels_in
 from ..errors import TemplateError
 from ..histograms.healpix import ang2pix
 from ..template.axes import partial_sky
@@ -68,10 +69,7 @@ def plot_maps(
     reason = partial_sky(template.event_axes["PsiChi"])
     if reason:
         raise TemplateError(f"Maps need the whole sphere, but PsiChi of the template is {reason}.")
-    if label is not None and label not in template.labels:
-        raise TemplateError(
-            f"The template has no component {label!r}; it has {', '.join(template.labels)}."
-        )
+    labels_in(label, template.labels)
     maps = _phi_maps(template, label, phi_bins) if phi_bins is not None else []
     if phi_bins is None:
         total = sum_to(template.expected(label), names, "PsiChi")

@@ -81,7 +81,8 @@ CAPTIONS = {
     ),
 }
 
-METHODS = {
+#: What the page says of each of `template.options.METHODS`.
+SAID_OF_METHODS = {
     "sideband": "sum of the sidebands, scaled by the fitted spectrum",
     "interpolated": "least-noise weights, right for a linear change with energy",
     "components": "decomposition into the fitted components",
@@ -143,8 +144,9 @@ def write_report(
         fit=fit,
         parameters=shown_parameters(fit),
         headline=headline(fit),
+        laws=", ".join(dict.fromkeys(fit.model.components[i].kind for i in fit.model.continuum)),
         template=template,
-        method=METHODS.get(template.method, "") if template else "",
+        method=SAID_OF_METHODS[template.method] if template else "",
         source_range=range_kev,
         lines=_lines(fit),
         source_counts=_source_counts(fit, range_kev) if range_kev else [],

@@ -379,7 +379,7 @@ class BoundModel:
         self.grid = bins if isinstance(bins, EnergyGrid) else EnergyGrid.from_edges(bins)
         self.n_bins = self.grid.log_mid.size
         self._reach, self._folds = reach, tail_folds(reach)
-        self._tables = tables(_row(c) for c in model.components if c.kind in _NUMBERS)
+        self._tables = tables(_row(c) for c in model.components if c.kind != "function")
         self._functions = [c for c in model.components if c.kind == "function"]
         self._no_jac = np.empty((0, 0))
 

@@ -515,11 +515,11 @@ def _add_gaussians(
     No views of arrays are made for a line: counting their references would take longer.
     """
     n_lines = table.size // ROW
-    bins = np.empty((n_lines, 2), np.int64)
+    bins = np.empty((n_lines, 3), np.int64)  # the first, the one past the last, place in `work`
     n_edges = 0
     for line in range(n_lines):
         row = line * ROW
-        bins[line, 0] = bins[line, 1] = 0
+        bins[line, 0], bins[line, 1], bins[line, 2] = 0, 0, n_edges
         if table[row] == GAUSSIAN:
             mu, sigma = theta[table[row + 2]], _line_sigma(theta, table, row)
             first, last = bins_in_reach(edges, mu - reach * sigma, mu + reach * sigma)
@@ -528,9 +528,8 @@ def _add_gaussians(
                 n_edges += last + 1 - first
     work = np.empty((7, n_edges))
     z, dz, width, value = work[0], work[1], work[2], work[4]
-    at = 0
     for line in range(n_lines):
-        first, last = bins[line, 0], bins[line, 1]
+        first, last, at = bins[line, 0], bins[line, 1], bins[line, 2]
         if first < last:
             row = line * ROW
             mu, sigma = theta[table[row + 2]], _line_sigma(theta, table, row)
@@ -538,11 +537,9 @@ def _add_gaussians(
                 z[at], dz[at], width[at] = edges[i] - mu, edges[i + 1] - edges[i], sigma
                 at += 1
             z[at], dz[at], width[at] = edges[last] - mu, sigma, sigma  # from here goes no bin
-            at += 1
     _probabilities(work)
-    at = 0
     for line in range(n_lines):
-        first, last = bins[line, 0], bins[line, 1]
+        first, last, at = bins[line, 0], bins[line, 1], bins[line, 2]
         if first < last:
             row = line * ROW
             F = theta[table[row + 1]]
@@ -550,7 +547,6 @@ def _add_gaussians(
                 total[i] += F * value[at + i - first]
             if jac.size:
                 _add_slopes(theta, table, row, first, last, work, at, jac)
-            at += last + 1 - first
 
 
 @_inner
@@ -1029,7 +1025,7 @@ def _add_rest(
                 _add_broadened(
                     edges, first, second, sigma, theta[s[4]], theta[s[5]], reach, total, jac, s
                 )
-            else:
+            elif kind == STEP:
                 _add_step(edges, first, second, sigma, slope, theta[s[4]], reach, total, jac, s)
 
 
@@ -1244,12 +1240,12 @@ def damped_step(
     out = theta.copy()
     if n == 0:
         return out, False
-    root = np.zeros(n)
+    root = np.empty(n)
     for i in range(n):
         root[i] = math.sqrt(information[slots[moving[i]], slots[moving[i]]])
     # Cholesky factor of the damped correlation matrix, then two triangular solves.
-    factor = np.zeros((n, n))
-    step = np.zeros(n)
+    factor = np.empty((n, n))
+    step = np.empty(n)
     for i in range(n):
         si = slots[moving[i]]
         for j in range(i + 1):
@@ -1300,11 +1296,11 @@ def place_lines(
     """
     n_lines = slots.shape[0]
     residual = counts - expected
-    weight = np.zeros(counts.size)
+    weight = np.empty(counts.size)
     for b in range(counts.size):
         weight[b] = 1.0 / max(max(expected[b], counts[b]), 1.0) if used[b] else 0.0
-    gain, best_mu, amplitude = np.zeros(n_lines), np.zeros(n_lines), np.zeros(n_lines)
-    shape = np.zeros(counts.size)
+    gain, best_mu, amplitude = np.empty(n_lines), np.empty(n_lines), np.empty(n_lines)
+    shape = np.empty(counts.size)
     for k in range(n_lines):
         gain[k] = _TO_SCAN
     for _ in range(n_lines):
@@ -1355,7 +1351,7 @@ def scan_window(
     """
     middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-9)
     n = min(math.ceil((high - low) / (0.5 * sigma)) + 1, _MAX_CANDIDATES)
-    shape = np.zeros(residual.size)
+    shape = np.empty(residual.size)
     best_gain, best_mu, best_amplitude = 0.0, middle, 0.0
     for i in range(n):
         mu = low + (high - low) * i / (n - 1) if n > 1 else middle

@@ -79,7 +79,7 @@ class LineRatio:
             return cls(
                 to_kev(row.pop("line")),
                 to_kev(row.pop("tracer")),
-                None if (value := row.pop("value", None)) is None else float(value),
+                None if (ratio := row.pop("value", None)) is None else float(ratio),
                 float(row.pop("error", 0.0)),
                 **row,
             )

@@ -255,10 +255,11 @@ def require_axes(
     ndarray, shape (n_em of the axes, n_em of the events)
         Which of its energy bins go into which of the axes'.
     """
-    if len(events.axes) != len(axes):
+    if list(events.labels) != list(axes.labels):
         raise TemplateError(
             f"The {what} histogram has the axes {', '.join(map(str, events.labels))}, the "
-            f"template {', '.join(str(a.label) for a in axes)}; they must be the same."
+            f"template {', '.join(str(a.label) for a in axes)}; they must be the same, in this "
+            "order. Project one of them onto the axes of the other."
         )
     edges, n_em = axis_in_kev(axes[ENERGY_LABEL]), events.energy_edges.size - 1
     inside = slice(*(int(np.argmin(np.abs(edges - energy))) for energy in source_range))

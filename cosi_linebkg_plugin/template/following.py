@@ -36,6 +36,11 @@ class FollowedAmounts:
     """
 
     def __init__(self, template: Any, plugin: Any, line_ratio: Any = None) -> None:
+        if not hasattr(plugin, "source_counts_per_bin"):
+            raise TemplateError(
+                "follow= takes the LineBackgroundLike whose spectrum the amounts follow, got "
+                f"{type(plugin).__name__}."
+            )
         if template.record.split:
             raise TemplateError(
                 "A split template cannot follow a spectrum, which knows nothing of its parts; use "

@@ -7,17 +7,18 @@ The configuration's section ``template`` and the keywords of
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BinningError, TemplateError
-from ..options import about
+from ..options import Option, about, options_of
 from ..spectrum.axis import check_edges, spaced_edges
-from ..units import in_kev, to_kev
+from ..units import in_kev, in_unit, to_kev
 
 if TYPE_CHECKING:
     from .filters import Filter
@@ -31,6 +32,13 @@ MOST_BINS, NARROWEST_BIN = 500, 1e-3
 
 #: Stands for the one of them that predicts control ranges best.
 AUTO = "auto"
+
+#: Options of one source range and its data. All others are the recipe, which control ranges are
+#: tried with; method and line ratio, and the filter that was chosen, are kept beside it.
+OF_THE_RANGE = (
+    "method", "line_ratio", "smoothing", "like", "energy_edges", "sky", "observed", "livetime",
+    "validate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,7 @@ class TemplateOptions:
             "Full width at half maximum of a Gaussian that smooths PsiChi. Not with l_cut.",
             "width",
             "deg",
+            accepts="Quantity or float, deg, optional",
         ),
     )
     l_cut: int | None = field(
@@ -249,12 +258,19 @@ class TemplateOptions:
 
         return Filter(self.smoothing_fwhm, self.l_cut, self.rebin_phi, self.pool)
 
+    def elsewhere(self, chosen: Filter, **energies: Any) -> TemplateOptions:
+        """The same method and recipe, with this filter and these energies, for another range."""
+        changed: dict[str, Any] = {f.name: f.default for f in fields(self)}
+        changed = {name: changed[name] for name in OF_THE_RANGE if name != "method"}
+        return replace(self, **changed | asdict(chosen) | energies)
+
     def recipe(self, chosen: Filter) -> dict[str, Any]:
         """What makes a template of the same kind elsewhere, as JSON knows it; energies in keV.
 
         Options at their defaults are left out. The filter is the one that was chosen.
         """
-        names = ("order", "shift", "reach", "avoid_lines", "norms", "lines")
+        defaults = {f.name: f.default for f in fields(self)}
+        names = defaults.keys() - set(OF_THE_RANGE)
         given: dict[str, Any] = {name: getattr(self, name) for name in names} | asdict(chosen)
         if self.window is not None:
             given["window"] = list(in_kev(self.window, "window"))
@@ -262,31 +278,30 @@ class TemplateOptions:
             given["sidebands"] = [list(in_kev(band, "sideband")) for band in self.sidebands]
         if self.tracers is not None:
             given["tracers"] = [to_kev(energy, "tracer") for energy in self.tracers]
-        defaults = {f.name: f.default for f in fields(self)}
-        return {key: value for key, value in given.items() if value != defaults[key]}
+        return {key: given[key] for key in defaults if key in given and given[key] != defaults[key]}
 
     def __post_init__(self) -> None:
         from .amounts import LineRatio
 
-        if self.method not in (*METHODS, AUTO):
-            raise TemplateError(
-                f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}, {AUTO}."
-            )
-        if self.order not in (0, 1, 2):
+        for option in options_of(type(self)).values():
+            _check_type(option, getattr(self, option.name))
+        if (
+            type(self.order) is bool
+            or not isinstance(self.order, Integral)
+            or self.order not in (0, 1, 2)
+        ):
             raise TemplateError(f"order must be 0, 1 or 2, got {self.order!r}.")
-        if self.smoothing not in (None, "auto", "none"):
-            raise TemplateError(
-                f"smoothing must be 'auto' or 'none', got {self.smoothing!r}; a width in degrees "
-                "is smoothing_fwhm=."
-            )
-        if self.smoothing is not None and self.filter != type(self.filter)():
+        if hasattr(self.smoothing_fwhm, "to_value"):
+            width = in_unit(self.smoothing_fwhm, "deg", "smoothing_fwhm", TemplateError)
+            object.__setattr__(self, "smoothing_fwhm", width)
+        given = self.filter  # refuses what is no filter
+        if self.smoothing is not None and given != type(given)():
             does = "chooses the filter itself" if self.chooses_filter else "means no filter"
             raise TemplateError(
-                f"smoothing={self.smoothing!r} {does}, but {self.filter.describe()} is given too; "
+                f"smoothing={self.smoothing!r} {does}, but {given.describe()} is given too; "
                 "leave one of them out."
             )
         self._check_norms()
-        self._check_types()
         if self.sky is not None and self.observed is None:
             raise TemplateError(
                 "sky= needs observed=, the counts of the source range that its norm is fitted to."
@@ -321,31 +336,32 @@ class TemplateOptions:
             raise TemplateError("method='auto' cannot shift; leave out shift=, or name a method.")
 
     def _check_norms(self) -> None:
-        """Refuse amounts per time bin of what is not taken apart."""
-        if self.norms not in (None, "per_time"):
-            raise TemplateError(f"norms must be 'per_time' or nothing, got {self.norms!r}.")
+        """Refuse amounts per time bin, and a spread, of what is not taken apart."""
         if self.norms and self.method != METHODS[0]:
             raise TemplateError(
                 "norms='per_time' takes continuum and lines apart, which method="
                 f"{self.method!r} does not; use method='components'."
             )
-
-        if self.lines not in (None, "spread"):
-            raise TemplateError(f"lines must be 'spread' or nothing, got {self.lines!r}.")
         if self.lines and self.method != METHODS[0]:
             raise TemplateError(
                 "lines='spread' needs lines apart from the continuum, which method="
                 f"{self.method!r} does not take; use method='components'."
             )
 
-    def _check_types(self) -> None:
-        for name in ("shift", "validate", "avoid_lines"):
-            if not isinstance(getattr(self, name), bool):
-                raise TemplateError(f"{name} must be True or False, got {getattr(self, name)!r}.")
-        for name in ("sidebands", "tracers"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, Iterable):
-                raise TemplateError(f"{name} must be a list, got {value!r}.")
+
+def _check_type(option: Option, value: Any) -> None:
+    """Refuse what an option of its kind cannot be."""
+    name, optional = option.name, option.default is None
+    if option.kind == "flag" and not isinstance(value, bool):
+        raise TemplateError(f"{name} must be True or False, got {value!r}.")
+    if optional and value is None:
+        return
+    if option.kind == "choice" and not (isinstance(value, str) and value in option.choices):
+        *words, last = [repr(word) for word in option.choices] + ["nothing"] * optional
+        cure = "; a width in degrees is smoothing_fwhm=" if name == "smoothing" else ""
+        raise TemplateError(f"{name} must be {', '.join(words)} or {last}, got {value!r}{cure}.")
+    if option.kind in ("ranges", "energies") and not isinstance(value, Iterable):
+        raise TemplateError(f"{name} must be a list, got {value!r}.")
 
 
 def _energy_edges(given: Any, like: Any) -> tuple[float, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +38,21 @@ class Parts:
     inside: Array
 
 
-def groups_of(axis: str, n_bins: int, groups: Sequence[Sequence[int]] | int) -> list[list[int]]:
-    """The bins of each part; each of the axis' must be in one."""
-    if isinstance(groups, int):
+def groups_of(axis: str, n_bins: int, groups: Any) -> list[list[int]]:
+    """The bins of each part, from lists of them or their number; each must be in one part."""
+    if isinstance(groups, Integral):
+        groups = int(groups)
         if groups < 1:
             raise TemplateError(f"Groups must hold 1 bin or more, got {groups}.")
         return [list(range(i, min(i + groups, n_bins))) for i in range(0, n_bins, groups)]
-    if sorted(i for group in groups for i in group) != list(range(n_bins)):
+    try:
+        together = sorted(i for group in groups for i in group)
+    except TypeError:
+        raise TemplateError(
+            f"Groups of bins of {axis} are a whole number of bins, or lists of bin numbers, got "
+            f"{groups!r}."
+        ) from None
+    if together != list(range(n_bins)):
         raise TemplateError(
             f"Every one of the {n_bins} bins of {axis} must be in one group, got {groups!r}."
         )

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..consumers.rates import labels_in
 from ..errors import FileError, TemplateError
 from ..fit.numbers import installed_versions
 from ..fit.result import LineBackgroundFit
-from ..histograms.axes import ENERGY_LABEL, axis_in_kev, read_axes
+from ..histograms.axes import ENERGY_LABEL, HISTOGRAM, axis_in_kev, read_axes
 from ..histograms.axis import event_axes
 from ..histograms.read import open_file
 from ..histograms.write import make_histogram, write_maps
@@ -252,10 +253,7 @@ class BackgroundTemplate:
         """
         new = dict(self._counts)
         for label, norm in norms.items():
-            if label not in self._counts:
-                raise TemplateError(
-                    f"The template has no component {label!r}; it has {', '.join(self.labels)}."
-                )
+            labels_in(label, self.labels)
             new[label] = norm_in_counts(label, norm, self.livetime)
         self._counts = new
 
@@ -343,7 +341,7 @@ class BackgroundTemplate:
 
     def component(self, label: str) -> Any:
         """One of `components`, made alone: each is as large as the template."""
-        return make_histogram(self.axes, *self._scaled(label, self._counts[label] or 1.0))
+        return make_histogram(self.axes, *self._scaled(label))
 
     @property
     def histogram(self) -> Any:
@@ -360,7 +358,7 @@ class BackgroundTemplate:
             for name, counts in self._counts.items():
                 total += self._maps[name][0] * (counts / self._sums[name])
             return total
-        return self._scaled(label, self._counts[label] or 1.0)[0]
+        return self._scaled(label)[0]
 
     def _variances(self, chosen: Sequence[str] = (), summed: tuple[int, ...] = ()) -> Array:
         """Of the sum of all components, or of those chosen, at the current norms."""
@@ -368,9 +366,11 @@ class BackgroundTemplate:
         energy = self.event_axes.labels.index(ENERGY_LABEL)
         return variance_of_sum(self._maps, self._products, factors, summed, energy)
 
-    def _scaled(self, label: str, counts: float) -> tuple[Array, Array]:
+    def _scaled(self, label: str, counts: float | None = None) -> tuple[Array, Array]:
+        """A component's map and variances at these counts; at its own, or 1, where None."""
+        (label,) = labels_in(label, self.labels)
         contents, sumw2 = self._maps[label]
-        factor = counts / self._sums[label]
+        factor = ((self._counts[label] or 1.0) if counts is None else counts) / self._sums[label]
         return contents * factor, sumw2 * factor**2
 
     def project(self, axis: str, label: str | None = None) -> tuple[Array, Array]:
@@ -385,14 +385,14 @@ class BackgroundTemplate:
         Returns
         -------
         counts, errors : ndarray, shape (n_bins of the axis,)
-            The errors are those of the slices' counts (sumw2), without the norm's; along Time with
-            ``norms="per_time"`` those of the spectra's shares.
+            From the slices' counts (sumw2; along PsiChi after a filter an upper limit), without
+            the norm's; along Time with ``norms="per_time"`` those of the spectra's shares.
         """
         position = axis_position(self.event_axes, axis)
         if axis == "Time" and self._record.time_course is not None and not self._record.split:
             return self._record.time_course.project(self.labels, self._counts, label)
         others = tuple(i for i in range(len(self.event_axes)) if i != position)
-        chosen = self.labels if label is None else (label,)
+        chosen = labels_in(label, self.labels)
         own = [self._scaled(x, self._counts[x])[0].sum(axis=others) for x in chosen]
         counts = np.sum(own, axis=0)
         return counts, np.sqrt(self._variances(chosen, others))
@@ -449,7 +449,7 @@ class BackgroundTemplate:
             The errors are those of the amounts: spectral fit, line ratio, or fitted norms. Infinite
             for an amount that is not known.
         """
-        rows = list(range(len(self.labels))) if label is None else [self.labels.index(label)]
+        rows = [self.labels.index(x) for x in labels_in(label, self.labels)]
         norms = np.array(list(self._counts.values()))
         if self.several_bins:
             counts = self._bins().counts(norms)
@@ -726,11 +726,11 @@ class BackgroundTemplate:
         else:
             maps = self._factors(label)
         with whole_hdf5(path) as whole:
-            write_maps(whole, "hist", self.event_axes, maps)
+            write_maps(whole, HISTOGRAM, self.event_axes, maps)
 
     def _factors(self, label: str) -> dict[str, tuple[Array, float]]:
         """The maps of a component as they are written: at its counts, or at 1 count."""
-        contents, sumw2 = self._maps[label]
+        contents, sumw2 = self._maps[labels_in(label, self.labels)[0]]
         factor = (self._counts[label] or 1.0) / self._sums[label]
         return {"contents": (contents, factor), "sumw2": (sumw2, factor**2)}
 

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -324,19 +324,7 @@ def _options_for(
     if sidebands is not None:  # chosen by hand: they stay where they are
         newly = fit.spectrum.mask & ~recipe.fit.spectrum.mask
         sidebands = bins_to_ranges(edges, plan.selected & ~newly)
-    return replace(
-        options,
-        window=window,
-        sidebands=sidebands,
-        line_ratio=None,
-        smoothing=None,
-        **asdict(recipe.filter),
-        like=None,
-        energy_edges=None,
-        sky=None,
-        observed=None,
-        validate=False,
-    )
+    return options.elsewhere(recipe.filter, window=window, sidebands=sidebands)
 
 
 def _batches(plan: TemplatePlan, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
@@ -470,9 +458,7 @@ def _event_weight(plan: TemplatePlan, found: _Sums) -> float:
     the largest weight to ranges that happen to hold few.
     """
     counts, variances = found.observed.sum(), found.noise.sum()
-    if not counts > 0:
-        counts, variances = plan.events.energy_counts().sum(), plan.events.energy_variances().sum()
-    return float(variances / counts)
+    return float(variances / counts) if counts > 0 else plan.events.mean_weight
 
 
 def _measured_shape(parts: Sequence[Projection]) -> ExtraError:

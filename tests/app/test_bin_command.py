@@ -239,7 +239,7 @@ def test_binning_section_survives_yaml(folder):
         ({"events": [3]}, "events\\[0\\]: got 3"),
         ({"binning": BINNING | {"nsid": 3}}, "binning.nsid: unknown key; did you mean nside"),
         ({"binning": {"nside": 3}}, "binning.energy_edges"),
-        ({"binning": BINNING | {"energy_edges": ["a"]}}, "energy_edges: got 'a'"),
+        ({"binning": BINNING | {"energy_edges": ["a"]}}, r"energy_edges\[0\]: got 'a'"),
         ({"binning": BINNING | {"tmin": "soon"}}, "binning.tmin: got 'soon'; a number is needed"),
         ({"binning": BINNING | {"pointing": 5}}, "binning.pointing: got 5; a list of numbers"),
         ({"binning": BINNING | {"orientation": "none.ori"}}, "none.ori' is no file"),

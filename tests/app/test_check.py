@@ -2,6 +2,7 @@
 
 import os
 
+import histpy
 import numpy as np
 import pytest
 import yaml
@@ -103,6 +104,19 @@ def test_a_method_that_is_still_to_be_chosen(folder, write, capsys):
     assert "template: the method that predicts control ranges best" in said
     assert "background_background.hdf5, background_continuum.hdf5, background_lines.hdf5" in said
     assert "of the files background_*.hdf5 those of the method that is chosen" in said
+
+
+def test_events_with_weights_are_named(folder, tmp_path, capsys):
+    events = simulated_events(simulate(1, nside=2)).project("Em")
+    counts = events.to_dense().contents
+    weighted = histpy.Histogram(events.axes, 4 * counts, sumw2=16 * counts)
+    write_histogram(tmp_path / "events.hdf5", weighted)
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    assert main(["check", str(path)]) == 0
+    assert (
+        "note: the variances of the events' counts (sumw2) are 4 times" in capsys.readouterr().out
+    )
 
 
 def test_it_says_what_would_be_replaced(write, tmp_path, capsys):

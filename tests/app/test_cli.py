@@ -1,5 +1,6 @@
 """The command line as its user meets it: files, exit codes, one-line errors."""
 
+import gc
 import json
 import os
 import re
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 from cosi_linebkg_plugin import BackgroundTemplate, LineBackgroundFit
-from cosi_linebkg_plugin.app.cli import main
+from cosi_linebkg_plugin.app import cli
+from cosi_linebkg_plugin.app.cli import _settings_of_python, main, version_table
 from cosi_linebkg_plugin.app.demo import simulated_events
 from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.histograms.axes import source_axis
@@ -359,6 +361,37 @@ def test_version_names_what_results_depend_on_without_importing_it(capsys):
     pages = Path(said["documentation"])
     assert (pages / "README.md").is_file() and (pages / "docs" / "start.md").is_file()
     assert said["Python"] == ".".join(map(str, sys.version_info[:3])) and "cosipy" in said
+
+
+def test_version_of_what_was_installed_without_wheels(tmp_path, monkeypatch):
+    folder = tmp_path / "cosipy.egg-info"
+    folder.mkdir()
+    (folder / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: cosipy\nVersion: 9.8.7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [line.split() for line in version_table() if line.startswith("cosipy")] == [
+        ["cosipy", "9.8.7"]
+    ]
+
+
+def test_settings_of_python_are_given_back():
+    before = gc.get_threshold(), sys.getswitchinterval()
+    with pytest.raises(ZeroDivisionError), _settings_of_python():
+        assert sys.getswitchinterval() < before[1] and gc.get_threshold() != before[0]
+        raise ZeroDivisionError
+    assert (gc.get_threshold(), sys.getswitchinterval()) == before
+
+
+def test_an_interrupt_amid_an_import_says_nothing_of_python(monkeypatch, capsys):
+    def interrupted(options, progress):
+        error = KeyboardInterrupt()
+        error.add_note("Error calling __set_name__ on 'member' instance 'CameraOwnerName'")
+        error.add_note("the fit so far is in fit.json")
+        raise error
+
+    monkeypatch.setattr(cli, "_lines", interrupted)
+    assert main(["lines", "1800-1820"]) == 130
+    said = "interrupted (SIGINT); the fit so far is in fit.json; every file that is there is whole"
+    assert capsys.readouterr().err == f"cosi-linebkg: {said}\n"
 
 
 @pytest.mark.parametrize(

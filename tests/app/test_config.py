@@ -1,6 +1,7 @@
 """The YAML configuration: what it accepts, and what it says of what it refuses."""
 
 from pathlib import Path
+from typing import get_args
 
 import pydantic
 import pytest
@@ -8,9 +9,10 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cosi_linebkg_plugin.app.config import Config, load_config, parse_config
+from cosi_linebkg_plugin.app.config import Config, Line, ModelSection, load_config, parse_config
 from cosi_linebkg_plugin.errors import ConfigError
 from cosi_linebkg_plugin.io.yaml_file import MAX_BYTES
+from cosi_linebkg_plugin.model.spec import CONTINUA, OF_A_LINE, WIDTHS
 
 EXAMPLE = """
 events: total.hdf5             # relative to this file
@@ -73,6 +75,15 @@ def refusal(load, folder):
 def refused_value(refusal):
     """The message on a configuration that has events, a source range, and these lines."""
     return lambda text: refusal(f"events: total.hdf5\nsource_range: [1805, 1812]\n{text}")
+
+
+def test_the_words_of_a_model_are_those_of_background_model():
+    """They stand in both: a configuration is read without the numerics."""
+    words = {"continuum": CONTINUA, "width": WIDTHS}
+    for key, known in words.items():
+        assert get_args(ModelSection.model_fields[key].annotation) == known
+    of_a_line, _ = get_args(Line.model_fields["width"].annotation)
+    assert set(get_args(of_a_line)) == set(OF_A_LINE)
 
 
 def test_example(load, folder):
@@ -196,6 +207,21 @@ def test_ranges_and_livetimes_with_units(load):
     assert config.source_range == pytest.approx((1805, 1812), rel=1e-12)
     assert config.template.livetime == pytest.approx(7776000)
     assert config.model.lines[0].window == (1620, 1640)
+
+
+def test_edges_of_energy_bins_may_have_units(load):
+    """They were the only energies of the configuration that could not."""
+    mixed = '["1.805 MeV", 1808, "1812 keV"]'
+    config = load(f"{EXAMPLE}  energy_edges: {mixed}\n")
+    assert config.template.energy_edges == pytest.approx((1805, 1808, 1812))
+    with pytest.raises(
+        ConfigError, match=r"energy_edges\[1\]: got '8 s'; s does not convert to keV"
+    ):
+        load(f'{EXAMPLE}  energy_edges: [1805, "8 s"]\n')
+    binned = load(
+        f"events: total.hdf5\nbinning: {{energy_edges: {mixed}, nside: 4, phi_pix_size: 6}}"
+    )
+    assert binned.binning.energy_edges == pytest.approx((1805, 1808, 1812))
 
 
 def test_sidebands_may_touch_the_source_range(load):

@@ -18,8 +18,10 @@ from cosi_linebkg_plugin.app.simulation import (
     SkyLine,
     positronium_spectrum,
     simulate,
+    sky_spectrum,
 )
 from cosi_linebkg_plugin.errors import BinningError, LineBackgroundError
+from cosi_linebkg_plugin.spectrum.lineshapes import tailed_gaussian_counts
 from cosi_linebkg_plugin.template.kinematics import feature_angle
 
 COMPONENTS = ("continuum", "lines", "sky")
@@ -316,6 +318,7 @@ def test_other_binning_and_exposure():
         ({"phi_edges": [30.0, 20.0]}, "0-180 deg"),
         ({"nside": 12}, "power of 2"),
         ({"nside": 0}, "power of 2"),
+        ({"nside": 4.0}, "power of 2"),
         ({"n_time": 0}, "n_time"),
         ({"n_time": 2.5}, "n_time"),
         ({"sky_counts": -1.0}, "sky_counts"),
@@ -364,6 +367,18 @@ def test_no_lines_leaves_the_continuum():
     sim = simulate(1, nside=1, lines=[], exposure_scale=0.01)
     assert sim.expected_lines(1500, 2000).sum() == 0
     assert sim.observed(1500, 2000, "lines").sum() == 0
+
+
+@pytest.mark.parametrize("tail", [0.0, 0.23])
+def test_sky_spectrum_is_a_line_with_what_lost_energy(tail):
+    """By distribution functions and, with all counts in the tail, by the fit's own integrals."""
+    edges = np.linspace(1500.0, 2000.0, 100)
+    line = SkyLine(sigma=3.0)
+    table = [900.0, 300.0], line.energy, line.sigma, [tail, 1.0], [12.5, simulation.SKY_LOSS]
+    expected = tailed_gaussian_counts(edges, *table)[0]
+    found = sky_spectrum(900.0, tail, edges, line)
+    assert_allclose(found, expected, rtol=1e-8, atol=1e-13)
+    assert (found >= 0).all()
 
 
 def test_positronium_spectrum_is_that_of_ore_and_powell():

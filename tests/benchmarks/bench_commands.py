@@ -184,6 +184,7 @@ def rows(folder: Path) -> dict[str, Row]:
                           ("fit", "run", "template"))  # fmt: skip
     return {
         "first": Row("`run`, nothing compiled yet", (*run, "run", "--quiet"), {"cpu": 3}, True),
+        "demo": Row("`demo`, nothing compiled yet", ("command", "demo", "--quiet"), {}, True),
         "run": Row("`run`, the demo's data", (*run, "run", "--quiet"), {"wall": 4, "peak": 2}),
         "fit": Row("`fit` of the same", (*fit, "fit", "--quiet"), {"wall": 5}),
         "template": Row("`template` of the same",

@@ -34,6 +34,7 @@ def test_axes_are_put_in_order_and_those_of_one_bin_dropped(order):
 MISMATCHES = [
     ({"Em": axis("Em", edges=[1800.0, 1812.0] * u.keV)}, None, "Em: got edge 0 at 1805, expected"),
     ({"Em": axis("Em", edges=[1.805, 1.812] * u.MeV)}, None, "Em: got unit keV, expected MeV"),
+    ({"PsiChi": axis("PsiChi", nside=2)}, None, "Bin the events that the template is made from"),
     ({"Em": axis("Em", edges=[1700.0, *SOURCE] * u.keV)}, None, "Em: got number of bins 1, exp"),
     ({"Phi": axis("Phi", edges=np.linspace(0, 180, 4) * u.deg)}, None, "Phi: got number of bins 6"),
     ({"Phi": axis("Phi", edges=np.linspace(0, np.pi, 7) * u.rad)}, None, "got unit deg, exp"),

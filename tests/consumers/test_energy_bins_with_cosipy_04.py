@@ -23,7 +23,7 @@ from cosipy.interfaces.expectation_interface import SumExpectationDensity
 from cosipy.response import BinnedThreeMLExtendedSourceResponse, BinnedThreeMLModelFolding
 from cosipy.response.ExtendedSourceResponse import ExtendedSourceResponse
 from cosipy.statistics import PoissonLikelihood, UnbinnedLikelihood
-from cosipy.ts_map import FastTSMap
+from cosipy.ts_map import FastTSMap, MOCTSMap
 from histpy import Histogram
 from scipy.spatial.transform import Rotation
 from scoords import Attitude
@@ -191,6 +191,21 @@ def test_a_ts_map(response, split):
         assert ts.max() > 100.0
 
 
+def test_a_multi_resolution_ts_map(response):
+    """Of all bins, and of two of them: that of one resolution at the same places."""
+    case = Case()
+    given = case.template.ts_map_input(li.histogram(case.template, case.counts))
+    spectrum = DiracDelta(zero_point=li.SKY_ENERGY, value=1e-4)
+    options = {"response_path": response, "cds_frame": "galactic"}
+    for channel in (case.template.energy_channel(given["data"]), [2, 4]):
+        ts, uniq = MOCTSMap(**given, **options).fit(li.NSIDE, spectrum, channel)
+        assert ts.max() > 100.0 and (uniq >= 16).any()
+        for nside in (1, 2):
+            own = (uniq >= 4 * nside**2) & (uniq < 16 * nside**2)
+            whole = FastTSMap(**given, **options).fit(nside, spectrum, channel)
+            assert_allclose(ts[own], whole[uniq[own] - 4 * nside**2], rtol=1e-6)
+
+
 PARAMETERS = """
 model_definition:
   class: "AllSkyImage"
@@ -204,17 +219,19 @@ model_definition:
     algorithm: "flat"
     parameter: {{value: [1e-30], unit: "cm-2 s-1 sr-1"}}
 deconvolution:
-  algorithm: "RL"
+  algorithm: "{algorithm}"
   parameter:
     iteration_max: 300
     minimum_flux: {{value: 0.0, unit: "cm-2 s-1 sr-1"}}
     background_normalization_optimization: {{activate: True, range: {ranges}}}
     stopping_criteria: {{statistics: "log-likelihood", threshold: 1.0e-9}}
+    {prior}
 """
 
 
+@pytest.mark.parametrize("algorithm", ["RL", "MAP_RL"])
 @pytest.mark.parametrize("split", [False, True])
-def test_an_image_deconvolution(response, split, tmp_path):
+def test_an_image_deconvolution(response, split, algorithm, tmp_path):
     """Without a source the norms go to the highest likelihood within their ranges, by hand."""
     case = Case(split)
     events = li.histogram(case.template, case.flight.counts.astype(float))
@@ -224,7 +241,8 @@ def test_an_image_deconvolution(response, split, tmp_path):
     loaded = DataIF_COSI_DC2.load("test", events, given, Histogram.open(response))
     path = tmp_path / "par.yml"
     energies = li.BINS[[0, -1]].tolist()
-    path.write_text(PARAMETERS.format(nside=li.NSIDE, energies=energies, ranges=ranges))
+    options = {"algorithm": algorithm, "prior": "prior: {}" if algorithm == "MAP_RL" else ""}
+    path.write_text(PARAMETERS.format(nside=li.NSIDE, energies=energies, ranges=ranges, **options))
     imaging = ImageDeconvolution()
     imaging.set_dataset([loaded])
     imaging.read_parameterfile(path)

@@ -44,6 +44,15 @@ def test_deconvolution_input_refuses_other_events(template):
         deconvolution_input(template, data_on(axes("Em", "PsiChi", "Phi")))
 
 
+def test_ranges_of_one_key_and_of_a_number_of_errors_that_is_none(template):
+    assert template.deconvolution_ranges("lines") == template.deconvolution_ranges(["lines"])
+    for n_sigma in (0, -1.0, np.nan, np.inf):  # -1 put the upper limit below the lower one
+        with pytest.raises(TemplateError, match="n_sigma must be a number above 0"):
+            template.deconvolution_ranges(["lines"], n_sigma=n_sigma)
+    with pytest.raises(TemplateError, match=r"must be a histpy.Histogram or .* got str"):
+        template.deconvolution_input("events.hdf5")
+
+
 def test_ts_map_input_lies_on_the_full_energy_axis():
     wide = axes(Em=axis("Em", edges=[1700.0, *SOURCE, 1900.0] * u.keV))
     contents = cells(wide)

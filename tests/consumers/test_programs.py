@@ -49,6 +49,9 @@ def test_what_it_cannot_be_is_refused():
     for wrong in ((5.0, 5.0), (5.0, 4.0), (0.0, np.inf)):
         with pytest.raises(TemplateError, match="must increase"):
             template.threemlfit_background(wrong)
+    for wrong in (5.0, (1.0, 2.0, 3.0)):
+        with pytest.raises(TemplateError, match=r"must be \(start, stop\), two Unix times in s"):
+            template.threemlfit_background(wrong)
     some = axes("Time", "Em", "Phi", "PsiChi", Time=axis("Time", edges=[0.0, 1.0, 2.0] * u.s))
     with pytest.raises(TemplateError, match="2 bins of Time"):
         template_of({"background": cells(some)}, some).threemlfit_background((0.0, 2.0))

@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+import threading
 
 import h5py
 import numpy as np
@@ -62,14 +63,21 @@ def test_blocks_are_read_ahead_in_order_and_not_too_far():
 
 
 def test_reading_ends_where_the_work_on_it_ends():
+    closed = []
+
     class Endless:
         def blocks(self, names, start, stop):
-            while True:
-                yield {"Energies": np.zeros(1)}
+            try:
+                while True:
+                    yield {"Energies": np.zeros(1)}
+            finally:
+                closed.append(threading.active_count())
 
+    before = threading.active_count()
     with pytest.raises(ZeroDivisionError), ReadAhead([Endless()], ("Energies",)) as blocks:
         next(iter(blocks))
         raise ZeroDivisionError
+    assert closed == [before]
 
 
 def test_units_in_a_file_are_converted(columns, tmp_path):

@@ -18,7 +18,7 @@ from cosi_linebkg_plugin.events.kernels import (
     keep_intervals,
 )
 from cosi_linebkg_plugin.events.options import BinningOptions
-from cosi_linebkg_plugin.events.selections import Selections, good_times
+from cosi_linebkg_plugin.events.selections import good_times
 
 
 @given(
@@ -161,11 +161,3 @@ def test_good_times_of_any_type():
     for wrong in (5, [[1, 2, 3]], [["a", "b"]], pairs * u.keV, [START, START + 1]):
         with pytest.raises(DataError, match=r"Good times are a list of \[start, stop\] in s"):
             good_times(wrong)
-
-
-def test_selections_with_good_times_can_be_compared():
-    """The truth value of two arrays is ambiguous."""
-    a = Selections(energy=(1500.0, 2000.0), good_times=np.array([[0.0, 1.0], [2.0, 3.0]]))
-    assert a == Selections(energy=(1500.0, 2000.0), good_times=a.good_times.copy())
-    assert a != Selections(energy=(1500.0, 2000.0)) and Selections() == Selections()
-    assert a != Selections(energy=(1500.0, 2000.0), good_times=a.good_times + 1)

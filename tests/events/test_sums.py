@@ -17,7 +17,6 @@ from cosi_linebkg_plugin.events.kernels import (
     sort_cells,
 )
 from cosi_linebkg_plugin.events.options import BinningOptions
-from cosi_linebkg_plugin.events.selections import Selections
 from cosi_linebkg_plugin.events.sums import merge_sums, sum_blocks
 
 
@@ -78,7 +77,7 @@ def test_sums_of_parts_are_the_sum_of_all(parts):
 
 def test_ranges_of_events_sum_to_the_whole(path):
     binning = BinningOptions(**COARSE).binning
-    assert binning.selections == Selections()
+    assert binning.selected_by == ()
     file = open_event_file(path)
     names = binning.columns
     parts = [

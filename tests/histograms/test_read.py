@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -151,6 +152,25 @@ def test_sumw2_is_the_variance(tmp_path, filled, from_file):
     np.testing.assert_allclose(variances, 0.25 * plain.weighted_sums(WEIGHTS)[1])
     np.testing.assert_allclose(events.energy_variances(), 0.25 * plain.energy_counts())
     assert events.weighted_sums(WEIGHTS, variances=False)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [(1.0, ""), (2.0, "errors are too small by a factor of 1.41"), (0.1, "too large .* 3.16")],
+)
+def test_events_with_weights_are_told(weight, said):
+    """The fit is that of Poisson counts, which weighted ones are not."""
+    plain = make_events(("Em", "Phi"), filled="dense")
+    contents = dense_contents(plain)
+    events = open_events(
+        histpy.Histogram(plain.axes, weight * contents, sumw2=weight**2 * contents)
+    )
+    assert events.mean_weight == pytest.approx(weight)
+    assert len(events.notes) == bool(said)
+    if said:
+        assert re.search(said, events.notes[0])
+        both = open_events([plain, histpy.Histogram(plain.axes, contents, sumw2=3.0 * contents)])
+        assert both.mean_weight == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("filled", ["sparse", "dense"])
@@ -377,6 +397,11 @@ def test_missing_and_foreign_files(tmp_path):
         file.create_group("drm")
     with pytest.raises(FileError, match=r"holds no histogram 'hist'; it holds: drm"):
         open_events(tmp_path / "other.hdf5")
+    make_events().write(tmp_path / "renamed.hdf5", name="counts")
+    cure = r"'counts' is one, by another name: .*Histogram\.open\(path, 'counts'\)"
+    with pytest.raises(FileError, match=cure):
+        open_events(tmp_path / "renamed.hdf5")
+    assert open_events(tmp_path / "renamed.hdf5", "counts").energy_counts().sum() > 0
     with h5py.File(tmp_path / "events.hdf5", "w") as file:
         file["Energies"] = [1.0]
     with pytest.raises(FileError, match="bin them with bin_events"):

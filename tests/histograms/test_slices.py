@@ -146,6 +146,28 @@ def test_any_type_and_memory_order(index_type, data_type):
     np.testing.assert_array_equal(counts, inside(layout, contents).sum(axis=(0, 2)))
 
 
+@given(stored_contents(), st.data())
+@relaxed
+def test_impossible_cells_are_counted_inside_the_axes_alone(stored, data):
+    layout, contents, rng = stored
+    spoilt = rng.random(contents.shape) < data.draw(st.sampled_from([0.0, 0.1, 0.5]))
+    contents = np.where(spoilt, rng.choice([np.nan, -1.0, np.inf, -np.inf], spoilt.shape), contents)
+    coords = np.argwhere(np.ones(contents.shape, bool))
+    rng.shuffle(coords)
+    coords, values = coords.T, contents[tuple(coords.T)]
+    counts = np.zeros(layout.n_energies)
+    n_bad, first = count_sparse(layout, coords, values, counts)
+    is_inside = [
+        all(0 <= i - o < n for i, o, n in zip(c, layout.offsets, layout.n_bins, strict=True))
+        for c in coords.T
+    ]
+    wrong = np.flatnonzero(np.array(is_inside) & ~((values >= 0) & (values < np.inf)))
+    assert (n_bad, first) == (wrong.size, wrong[0] if wrong.size else -1)
+    good = np.where((contents >= 0) & (contents < np.inf), contents, 0.0)
+    axes = tuple(i for i in range(contents.ndim) if i != layout.energy_axis)
+    np.testing.assert_array_equal(counts, inside(layout, good).sum(axis=axes))
+
+
 @pytest.mark.parametrize(
     ("energies", "runs"),
     [([], [0]), ([3], [0, 1]), ([3, 3, 1, 1, 1, 3], [0, 2, 5, 6]), ([0, 1, 2], [0, 1, 2, 3])],

@@ -17,13 +17,15 @@ from cosi_linebkg_plugin import LineBackgroundLike, background_model
 from cosi_linebkg_plugin.errors import FitError, LineBackgroundWarning
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.objective import Objective
+from cosi_linebkg_plugin.model.functions import FUNCTIONS
 from cosi_linebkg_plugin.model.read import spectrum_of
+from cosi_linebkg_plugin.model.spec import CONTINUA
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
+from cosi_linebkg_plugin.spectrum.components import ROLES
 from cosi_linebkg_plugin.spectrum.lineshapes import gaussian_counts
 
 EDGES = np.linspace(1500.0, 2000.0, 101)
 WIDE = np.arange(100.0, 3000.0 + 1e-9, 4.0)
-CONTINUA = ("powerlaw", "broken_powerlaw", "powerlaw_polynomial")
 
 
 def with_values(model, **values):
@@ -75,6 +77,13 @@ VALUES = {
     "step": dict(sigma_2=2.0, sigma_3=4.0, step_5=4e-3),
     "linear, tail, step": dict(a_2=1.1, b_2=0.004, F_3=5e3, fraction_2=0.3, step_5=4e-3),
 }
+
+
+def test_every_function_is_compared_with_its_closed_form():
+    kinds = {
+        c.kind for o in OPTIONS.values() for c in with_values(background_model(**o)).components
+    }
+    assert kinds == set(FUNCTIONS) == set(ROLES)
 
 
 @pytest.mark.parametrize("name", OPTIONS)

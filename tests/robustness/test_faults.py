@@ -268,7 +268,7 @@ def test_writers_are_all(writers):
     assert {k: v for k, v in calls.items() if v} == {
         "fit/result.py": 1, "template/template.py": 2, "histograms/write.py": 1,
         "show/figure.py": 1, "show/report.py": 2, "app/pipeline.py": 2, "app/compare.py": 1,
-        "app/demo.py": 1, "app/new_config.py": 1, "events/binning.py": 1,
+        "app/demo.py": 2, "app/new_config.py": 1, "events/binning.py": 1,
     }  # fmt: skip
     direct = r"\.write_(text|bytes)\(|open\([^)]*[\"'][wax]b?\+?[\"']|savefig\((?!buffer)"
     for module in modules:

@@ -14,13 +14,21 @@ from cosi_linebkg_plugin.errors import FileError
 from cosi_linebkg_plugin.fit.minimise import fit_spectrum
 from cosi_linebkg_plugin.fit.result import LineBackgroundFit
 from cosi_linebkg_plugin.fit.words import chance
+from cosi_linebkg_plugin.model.spec import CONTINUA, numerical_model, spectrum_parts
 from cosi_linebkg_plugin.show import report
-from cosi_linebkg_plugin.show.report import format_ranges, format_value, headline, write_report
+from cosi_linebkg_plugin.show.report import (
+    SAID_OF_METHODS,
+    format_ranges,
+    format_value,
+    headline,
+    write_report,
+)
 from cosi_linebkg_plugin.show.spectrum import plot_spectrum
 from cosi_linebkg_plugin.spectrum.axis import EnergySpectrum
 from cosi_linebkg_plugin.template.amounts import LineRatio
 from cosi_linebkg_plugin.template.control import ControlRange, ControlRanges, ShapeTest
 from cosi_linebkg_plugin.template.extra_error import ExtraError
+from cosi_linebkg_plugin.template.options import METHODS
 from cosi_linebkg_plugin.template.record import Record
 from cosi_linebkg_plugin.template.template import BackgroundTemplate
 
@@ -199,6 +207,20 @@ def test_report_says_how_much_lines_differ(fit, tmp_path):
     text = " ".join(written(tmp_path, fit=fit, template=template).text.split())
     assert "3 lines differ along Phi by 30 % (68 %: 24 to 39)." in text
     assert "it may differ by 1 pattern of theirs" in text
+
+
+@pytest.mark.parametrize("continuum", CONTINUA)
+def test_report_names_the_law_of_the_continuum(continuum, tmp_path):
+    model = numerical_model(spectrum_parts([1779], pivot=1800, step=True, continuum=continuum))
+    counts = np.random.default_rng(3).poisson(model.bind(EDGES).counts(model.values))
+    fit = fit_spectrum(model, EnergySpectrum(EDGES, counts * 1.0))
+    write_report(tmp_path / "r.html", fit=fit)
+    text = " ".join((tmp_path / "r.html").read_text().split())
+    assert f"continuum (2 components: {continuum}, step) and 1 line" in text
+
+
+def test_every_method_has_a_sentence():
+    assert set(SAID_OF_METHODS) == set(METHODS)
 
 
 def test_report_of_a_fit_alone(fit, tmp_path):

@@ -8,12 +8,21 @@ from numpy.testing import assert_allclose
 
 from cosi_linebkg_plugin.errors import BinningError, ModelError
 from cosi_linebkg_plugin.spectrum.components import (
+    BENT_CONTINUA,
+    ROLES,
     SpectralModel,
     bin_counts,
     counts_in_bins,
     range_counts,
     tabulate,
 )
+
+
+@pytest.mark.parametrize("kind", ["powerlaw", *BENT_CONTINUA])
+def test_continua_begin_with_what_a_fit_starts_from(kind):
+    """`fit.guess` finds pivot and index by their places."""
+    amplitude, pivot, index, *_ = ROLES[kind]
+    assert (amplitude, pivot) == ("K", "piv") and index in ("index", "alpha")
 
 
 def test_lines_and_continuum_by_their_parameters():

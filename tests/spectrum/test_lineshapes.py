@@ -40,6 +40,11 @@ def test_counts_and_derivatives_are_exact(group):
     assert _check(cases()[::part]) > 900
 
 
+def test_every_kind_is_compared():
+    cases = [case for group, _ in truth.GROUPS.values() for case in group()]
+    assert {case.kind for case in cases} == set(ROLES)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("group", truth.GROUPS)
 def test_counts_and_derivatives_are_exact_everywhere(group):

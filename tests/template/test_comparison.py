@@ -143,6 +143,9 @@ def test_what_cannot_be_compared_is_refused():
     other = axes(PsiChi=AXES["PsiChi"])
     with pytest.raises(TemplateError, match="differs from the template in the axis Phi"):
         compare(template, histogram_of(other, np.ones((1, 6, SHAPE[2]))))
+    turned = axes("Phi", "Em", "PsiChi", Phi=AXES["Phi"], PsiChi=AXES["PsiChi"])
+    with pytest.raises(TemplateError, match="has the axes Phi, Em, PsiChi, the template Em, Phi"):
+        compare(template, histogram_of(turned, np.ones([axis.nbins for axis in turned])))
     template.set_parameters(background=0.0)
     with pytest.raises(TemplateError, match="norms above 0"):
         compare(template, observed_of(pattern()))

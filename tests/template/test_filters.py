@@ -495,3 +495,16 @@ def test_what_pooling_moves_is_said():
     assert result.moved == pytest.approx(max(changed)) and result.moved > 0
     assert totals.sum() == pytest.approx(before.sum())
     assert apply_filter(np.abs(maps), np.abs(maps), Filter()).moved == 0.0
+
+
+def test_after_a_low_pass_the_errors_of_pixels_are_upper_limits():
+    """Docs/limits.md: too large by sqrt(n_pix) / (l_cut + 1); those of the slices are right."""
+    expected, options = np.full((1, 4, 192), 200.0), Filter(l_cut=4)
+    rng = np.random.default_rng(3)
+    maps = rng.poisson(expected, (400, *expected.shape)).astype(float)
+    filtered = [apply_filter(m, m, options) for m in maps]
+    scatter = np.var([f.maps for f in filtered], axis=0, ddof=1)
+    said = np.mean([f.variances for f in filtered], axis=0)
+    assert np.sqrt(said.mean() / scatter.mean()) == pytest.approx(192**0.5 / 5, rel=0.05)
+    of_slices = np.var([f.maps.sum(axis=2) for f in filtered], axis=0, ddof=1)
+    assert said.sum() / of_slices.sum() == pytest.approx(1.0, abs=0.15)  # 4 x 400: 3.5 %

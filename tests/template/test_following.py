@@ -75,6 +75,13 @@ def test_an_unknown_amount_does_not_follow(case, spectrum):
     assert mix.parameters["norms_lines"].free
 
 
+@pytest.mark.parametrize("wrong", ["linebkg", 3, object()])
+def test_what_has_no_spectrum_is_not_followed(case, wrong):
+    """It was taken, and failed in the middle of a session."""
+    with pytest.raises(TemplateError, match="follow= takes the LineBackgroundLike"):
+        case.template(livetime=1e6).binned_background(follow=wrong)
+
+
 def test_a_split_template_cannot_follow(case):
     with pytest.raises(TemplateError, match="split template cannot follow"):
         case.template().split("Phi", 30).component_mix(follow=case.plugin)

@@ -6,7 +6,7 @@ from trials import RATIO
 
 from cosi_linebkg_plugin.app.simulation import SOURCE_RANGE
 from cosi_linebkg_plugin.errors import TemplateError
-from cosi_linebkg_plugin.template.parts import covariance_of_groups, split_covariance
+from cosi_linebkg_plugin.template.parts import covariance_of_groups, groups_of, split_covariance
 
 pytestmark = pytest.mark.filterwarnings("ignore::cosi_linebkg_plugin.errors.LineBackgroundWarning")
 
@@ -40,6 +40,17 @@ def test_split_gives_each_bin_a_norm_with_the_covariance_of_the_spectrum(trial):
     assert both.total_error == pytest.approx(template.total_error, rel=5e-3)
     with pytest.raises(TemplateError, match=r"split along Phi.*split along Em first"):
         template.split("Phi", 20).split("Em")
+
+
+@pytest.mark.parametrize("groups", [np.int64(20), 20])
+def test_groups_of_a_number_of_bins(groups):
+    assert [len(group) for group in groups_of("Phi", 50, groups)] == [20, 20, 10]
+
+
+@pytest.mark.parametrize("groups", [2.0, [1, 2, 3], None])
+def test_groups_that_are_none_are_refused(groups):
+    with pytest.raises(TemplateError, match="a whole number of bins, or lists of bin numbers"):
+        groups_of("Phi", 3, groups)
 
 
 def test_groups_of_bins_have_the_covariance_of_sums():

@@ -277,6 +277,27 @@ def test_bad_norms_are_named(plugin, fit, norms, message):
         t.set_parameters(**norms)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda t: t.project("Phi", "lines"),
+        lambda t: t.energy_counts("lines"),
+        lambda t: t.component("lines"),
+        lambda t: t.expected("lines"),
+        lambda t: t.write_histogram("never.hdf5", "lines"),
+        lambda t: t.deconvolution_ranges("lines"),
+        lambda t: t.component_mix().constraint(free="lines"),
+        lambda t: t.binned_background().constraint(free=["lines"]),
+    ],
+)
+def test_components_that_it_has_not_are_named(trial, ask):
+    """Most of these ended in a KeyError, or in a ValueError of a tuple."""
+    sidebands = [(1680, 1710), (1940, 1990)]
+    t = trial.template(method="sideband", sidebands=sidebands, rebin_phi=60, livetime=1e6)
+    with pytest.raises(TemplateError, match="no component 'lines'; it has (bkg, )?background"):
+        ask(t)
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -346,7 +367,7 @@ def test_an_unwritable_place_leaves_nothing(template, tmp_path):
          "sideband 2 1861-1869 keV holds no whole energy bin; the nearest bin is 1860-1870 keV"),
         (dict(sidebands=[(1500, 1650)]), BinningError, "sideband 1 1500-1650 keV reaches outside"),
         (dict(sidebands=[]), TemplateError, "empty list"),
-        (dict(method="magic"), TemplateError, "no method 'magic'; choose one of"),
+        (dict(method="magic"), TemplateError, "method must be 'components', .*, got 'magic'"),
         (dict(method="sideband"), TemplateError, "needs sidebands"),
         (dict(livetime=-3.0), LineBackgroundError, "must be positive"),
         (dict(livetime=3 * u.keV), TemplateError, "must be a time"),
