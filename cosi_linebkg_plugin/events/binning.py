@@ -236,7 +236,10 @@ def bin_event_files(
     binning = options.binning
     if scheduler is None:
         with ReadAhead(files, binning.columns) as blocks:
-            from .sums import sum_blocks  # code is loaded while the first blocks are read
+            # loaded while the first blocks are read; h5py is for writing
+            import h5py  # noqa: F401
+
+            from .sums import sum_blocks
 
             sums = sum_blocks(binning, blocks, done)
     else:

@@ -194,16 +194,18 @@ class EventFile:
         assert table is not None
         with _stream(self.path) as stream:
             stream.seek(table.offset + start * table.dtype.itemsize)
-            size = max(min(size, _MAX_ROWS // table.dtype.itemsize), 1)
+            size = max(min(size, _MAX_ROWS // table.dtype.itemsize, stop - start), 1)
+            raw = bytearray(size * table.dtype.itemsize)  # for all blocks: columns are copied
             for low in range(start, stop, size):
                 n_wanted = min(low + size, stop) - low
-                raw, problem = _read_bytes(stream, n_wanted * table.dtype.itemsize)
-                n_whole = len(raw) // table.dtype.itemsize
+                n_read, problem = _read_into(stream, raw, n_wanted * table.dtype.itemsize)
+                n_whole = n_read // table.dtype.itemsize
                 if n_whole:
                     rows = np.frombuffer(raw, table.dtype, n_whole)
+                    keys = {name: self.columns[name] for name in names}
                     yield {
-                        name: _doubles(rows[self.columns[name]], *table.scales[self.columns[name]])
-                        for name in names
+                        name: _doubles(rows[key].astype(np.float64), *table.scales[key])
+                        for name, key in keys.items()
                     }
                 if n_whole < n_wanted:
                     if problem is not None:
@@ -575,21 +577,20 @@ def _stream(path: Path) -> IO[bytes]:
     return gzip.open(path) if compressed else open(path, "rb")
 
 
-def _read_bytes(stream: IO[bytes], n_bytes: int) -> tuple[bytearray, Exception | None]:
-    """As many bytes as there are, and what ended them early."""
-    raw = bytearray(n_bytes)
-    view, done = memoryview(raw), 0
-    try:
-        while done < n_bytes:
-            got = stream.readinto(view[done : done + (1 << 20)])  # type: ignore[attr-defined]
-            if not got:
-                break
-            done += got
-    except _STREAM_ERRORS as error:
-        return raw[:done], error
-    finally:
-        view.release()
-    return (raw if done == n_bytes else raw[:done]), None
+def _read_into(stream: IO[bytes], raw: bytearray, n_bytes: int) -> tuple[int, Exception | None]:
+    """Fill the begin of `raw`; how many bytes there were, and what ended them early."""
+    done = 0
+    with memoryview(raw) as view:
+        try:
+            while done < n_bytes:
+                end = min(done + (1 << 20), n_bytes)
+                got = stream.readinto(view[done:end])  # type: ignore[attr-defined]
+                if not got:
+                    break
+                done += got
+        except _STREAM_ERRORS as error:
+            return done, error
+    return done, None
 
 
 def _doubles(values: NDArray[Any], factor: float = 1.0, zero: float = 0.0) -> NDArray[np.float64]:
