@@ -1,19 +1,20 @@
 """The threeML plugin: every session that its users run."""
 
-import copy
-import json
 import logging
-import multiprocessing
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import astropy.units as u
-import dill
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
+from plugin_cases import (
+    EDGES,
+    draw,
+    make_model,
+    masked_plugin,
+    nuisance_plugin,
+    point_source_model,
+)
 from spectra import dc3_spectrum
 
 threeML = pytest.importorskip("threeML")
@@ -24,7 +25,6 @@ from astromodels import (
     Log_parabola,
     Log_uniform_prior,
     Model,
-    PointSource,
     Powerlaw,
     Uniform_prior,
     astromodels_config,
@@ -33,7 +33,6 @@ from astromodels import (
 from threeML import (
     BayesianAnalysis,
     DataList,
-    GoodnessOfFit,
     JointLikelihood,
     JointLikelihoodSet,
     LikelihoodRatioTest,
@@ -41,7 +40,6 @@ from threeML import (
     load_analysis_results,
 )
 
-import cosi_linebkg_plugin
 from cosi_linebkg_plugin import LineBackgroundLike, background_model, find_lines
 from cosi_linebkg_plugin.app.simulation import simulate
 from cosi_linebkg_plugin.consumers.constraint import NormConstraint
@@ -63,44 +61,10 @@ from cosi_linebkg_plugin.spectrum.lineshapes import powerlaw_counts
 logging.getLogger("threeML").setLevel(logging.ERROR)
 logging.getLogger("astromodels").setLevel(logging.ERROR)
 
-EDGES = np.linspace(1700.0, 1900.0, 41)
-
-
-def make_model(source="linebkg", lines=(1779.0,)):
-    model = background_model(lines, pivot=1800, sigma=3.0, source=source)
-    parameters = getattr(model, source).spectrum.main.shape.parameters
-    parameters["K_1" if lines else "K"].value = 300.0
-    if lines:
-        parameters["F_2"].value = 2000.0
-    return model
-
-
-def draw(seed=1):
-    model = make_model()
-    plugin = LineBackgroundLike("truth", (EDGES, np.zeros(40)))
-    plugin.set_model(model)
-    return np.random.default_rng(seed).poisson(plugin.get_model()).astype(float)
-
 
 @pytest.fixture
 def plugin():
-    p = LineBackgroundLike("bkg", (EDGES * u.keV, draw()))
-    p.set_mask((1.8, 1.82) * u.MeV)
-    p.seed(3)
-    return p
-
-
-def nuisance_plugin(name="nui", seed=1):
-    p = LineBackgroundLike(name, (EDGES, draw(seed)), spectrum=make_model())
-    p.set_mask((1800, 1820))
-    p.seed(3)
-    return p
-
-
-def point_source_model():
-    law = Powerlaw()
-    law.K.value = 1.0
-    return Model(PointSource("star", 0.0, 0.0, spectral_shape=law))
+    return masked_plugin()
 
 
 @pytest.mark.parametrize("name", ["line-bkg", "1st", "", "total", 3])
@@ -520,144 +484,6 @@ def test_names_must_be_names(plugin):
         plugin.fit(make_model()).expected_counts((1770, 1790), by="componnt")
 
 
-def test_goodness_of_fit(plugin):
-    model = make_model()
-    session = JointLikelihood(model, DataList(plugin))
-    session.fit(quiet=True)
-    gof, _, likelihoods = GoodnessOfFit(session).by_mc(20, continue_on_failure=False)
-    fit = plugin.result(session)
-    # 20 toys resolve p to 0.1; the chi-square p-value may differ by 4 of those: 1e-4
-    assert gof["bkg"] == pytest.approx(fit.p_value, abs=0.45)
-    spread = likelihoods["-log(likelihood)"][:, "bkg_sim"].std()
-    assert 2.0 < spread < 9.0  # sqrt(n_bins / 2) = 4.2, thanks to the constant term
-
-
-def test_simulated_data_sets_are_independent(plugin):
-    plugin.set_model(make_model())
-    first, second = (plugin.get_simulated_dataset(f"sim{i}") for i in range(2))
-    assert first.name == "sim0" and first is not second
-    assert not np.array_equal(first.spectrum.counts, second.spectrum.counts)
-    assert np.array_equal(first.spectrum.mask, plugin.spectrum.mask)
-    mean = np.mean([plugin.get_simulated_dataset().spectrum.counts for _ in range(200)], axis=0)
-    pull = (mean - plugin.get_model()) / np.sqrt(plugin.get_model() / 200)
-    assert np.abs(pull).max() < 4.5  # 40 bins: false alarm 3e-4
-
-
-def _counts_in_a_fork(plugin):
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=lambda: sender.send_bytes(plugin.get_simulated_dataset().spectrum.counts.tobytes())
-    )
-    process.start()
-    counts = np.frombuffer(receiver.recv_bytes())
-    process.join()
-    return counts
-
-
-@pytest.mark.parametrize(
-    "duplicate",
-    [
-        copy.deepcopy,
-        lambda plugin: pickle.loads(pickle.dumps(plugin)),
-        lambda plugin: dill.loads(dill.dumps(plugin)),
-    ],
-)
-@pytest.mark.parametrize("generation", [0, 1])
-def test_copies_simulate_other_data_sets(plugin, duplicate, generation):
-    """The generator went along with each copy: every engine of a cluster drew the same toy."""
-    plugin.set_model(make_model())
-    known = NormConstraint("known", ["linebkg.spectrum.main.composite.F_2"], 0.1)
-    known.set_model(make_model())
-    known.seed(3)
-    if generation:  # a simulated data set can be simulated from in turn
-        plugin, known = (p.get_simulated_dataset("sim") for p in (plugin, known))
-        plugin.set_model(make_model())
-        known.set_model(make_model())
-    drawn, means = [], []
-    for _ in range(3):
-        copied, other = duplicate(plugin), duplicate(known)
-        for p in (copied, other):
-            p.set_model(make_model())
-        drawn.append(copied.get_simulated_dataset().spectrum.counts)
-        means.append(other.get_simulated_dataset("toy")._mean[0])
-    drawn.append(plugin.get_simulated_dataset().spectrum.counts)
-    means.append(known.get_simulated_dataset("toy")._mean[0])
-    assert len({tuple(c) for c in drawn}) == len(set(means)) == 4
-
-
-def test_forks_simulate_other_data_sets_and_the_original_stays_reproducible(plugin):
-    plugin.set_model(make_model())
-    plugin.seed(5)
-    expected = plugin.get_simulated_dataset().spectrum.counts
-    plugin.seed(5)
-    forked = [_counts_in_a_fork(plugin) for _ in range(2)]
-    pickle.dumps(plugin)
-    assert_array_equal(plugin.get_simulated_dataset().spectrum.counts, expected)
-    assert len({tuple(c) for c in [expected, *forked]}) == 3
-
-
-@pytest.mark.slow
-def test_engines_of_a_cluster_simulate_other_data_sets(tmp_path, monkeypatch):
-    """All toys of a real cluster were the same one, and the p-value was 0 or 1."""
-    pytest.importorskip("ipyparallel")
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(cosi_linebkg_plugin.__file__).parents[1]))
-    done = subprocess.run(
-        [sys.executable, Path(__file__).parent / "helpers" / "cluster_toys.py"],
-        capture_output=True, text=True, timeout=400, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    toys, bkg, known = json.loads(done.stdout.splitlines()[-1])
-    assert (bkg, known) == (toys, toys)
-
-
-@pytest.mark.parametrize("first", ["plugin", "constraint"])
-def test_goodness_of_fit_with_a_constraint_on_a_nuisance_parameter(first):
-    """The simulated plugin renames its parameters, and the constraint asked for the old names."""
-    nuisance = nuisance_plugin()
-    known = NormConstraint("known", ["nui_F_2"], 5.0**2, mean=[2000.0])
-    model = point_source_model()
-    star = model.star.spectrum.main.Powerlaw
-    star.K.fix = star.index.fix = True
-    data = DataList(*([nuisance, known] if first == "plugin" else [known, nuisance]))
-    session = JointLikelihood(model, data)
-    session.fit(quiet=True)
-    known.seed(1)
-    _, frame, likelihoods = GoodnessOfFit(session).by_mc(12)
-    values = frame["value"][:, "nui_sim_F_2"].to_numpy(float)
-    # the constraint is 20 times sharper than the data: toys follow its drawn means
-    assert 2.0 < np.std(values) < 9.0 and abs(values.mean() - 2000) < 10
-    terms = likelihoods["-log(likelihood)"][:, "known_sim"].to_numpy(float)
-    assert np.all(terms >= 0) and np.all(terms < 8)
-
-
-def test_a_simulated_data_set_keeps_what_was_set_on_its_nuisance_parameters():
-    nuisance = nuisance_plugin()
-    nuisance.set_model(point_source_model())
-    own = nuisance.nuisance_parameters
-    own["nui_mu_2"].fix = True
-    own["nui_F_2"].bounds = (500.0, 4000.0)
-    own["nui_F_2"].value = 1500.0
-    simulated = nuisance.get_simulated_dataset("again").nuisance_parameters
-    assert not simulated["again_mu_2"].free
-    assert simulated["again_F_2"].bounds == (500.0, 4000.0)
-    assert simulated["again_F_2"].value == 1500.0
-
-
-def test_a_constraint_follows_through_two_generations_of_simulated_data_sets():
-    nuisance, known = nuisance_plugin(), NormConstraint("known", ["nui_F_2"], 5.0**2, mean=[2e3])
-    model = point_source_model()
-    for name in ("a", "b"):
-        JointLikelihood(clone_model(model), DataList(known, nuisance))
-        assert np.isfinite(known.get_log_like() + nuisance.get_log_like())
-        nuisance = nuisance.get_simulated_dataset(f"nui_{name}")
-        known = known.get_simulated_dataset(f"known_{name}")
-    JointLikelihood(clone_model(model), DataList(known, nuisance))
-    nuisance.nuisance_parameters["nui_b_F_2"].value = 2100.0
-    assert known.get_model() == [2100.0]
-
-
 def test_joint_likelihood_set(plugin):
     model = make_model()
     plugin.set_model(model)
@@ -856,18 +682,6 @@ def test_two_nuisance_plugins_keep_their_parameters_apart():
     session.fit(quiet=True)
     assert one.result(session).values["F_2"] != two.result(session).values["F_2"]
     assert len(model.free_parameters) == 10
-
-
-def test_goodness_of_fit_in_nuisance_mode_leaves_no_orphans():
-    nuisance = nuisance_plugin()
-    model = point_source_model()
-    session = JointLikelihood(model, DataList(nuisance))
-    model.star.spectrum.main.Powerlaw.K.fix = True
-    model.star.spectrum.main.Powerlaw.index.fix = True
-    session.fit(quiet=True)
-    _, frame, _ = GoodnessOfFit(session).by_mc(3)
-    names = set(frame.index.get_level_values(1))
-    assert names == {f"nui_sim_{n}" for n in ("K_1", "index_1", "F_2", "mu_2", "sigma_2")}
 
 
 # --- Bayesian ------------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ def version_table() -> list[str]:
             installed = distribution(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-        else:  # one line of the headers; whole, with the texts after them, they take as long as all
+        else:  # one line is looked for: to take all headers apart takes longer than to find them
             line = re.search(r"^Version: *(\S+)", installed.read_text("METADATA") or "", re.M)
             found[name] = line[1] if line else installed.version
     found.setdefault("Python", sys.version.split()[0])

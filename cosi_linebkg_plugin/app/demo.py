@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import FileError
 from ..histograms.axes import HISTOGRAM
-from ..histograms.axis import HEALPIX, EventAxes, EventAxis
+from ..histograms.axis import EventAxes, EventAxis
 from ..histograms.write import sparse_histogram, write_cells
 from ..io.atomic import output_folder, together, whole_file, whole_hdf5
 from ..io.progress import Progress, say
@@ -150,15 +150,11 @@ def simulated_events(simulation: Simulation) -> Histogram:
 
 
 def _axes(simulation: Simulation) -> EventAxes:
-    nside = simulation.nside
     axes = [
         EventAxis("Em", simulation.energy_edges, "keV"),
         EventAxis("Phi", simulation.phi_edges, "deg"),
-        EventAxis(
-            "PsiChi", np.arange(12 * nside**2 + 1),
-            kind=HEALPIX, nside=nside, scheme="RING", frame="galactic",
-        ),
-    ]  # fmt: skip
+        EventAxis.of_directions(simulation.nside, "RING", "galactic"),
+    ]
     if simulation.time_edges is not None:
         axes.insert(0, EventAxis("Time", simulation.time_edges, "s"))
     return EventAxes(tuple(axes))

@@ -38,7 +38,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammainc, log_ndtr, ndtr
 
 from ..errors import BinningError, DataError, LineBackgroundError
-from ..histograms.healpix import ang2vec, pix2vec, reordered
+from ..histograms.healpix import pix2vec, reordered
+from ..histograms.orientation import unit_vectors
 from ..spectrum.axis import EDGE_TOLERANCE, check_edges, check_inside
 from ..spectrum.lineshapes import gaussian_counts, powerlaw_counts, tailed_gaussian_counts
 from ..template.kinematics import ELECTRON_MASS, feature_angle
@@ -712,7 +713,7 @@ def _pattern(name: str, phi_edges: Array, nside: int) -> Array:
     """Share of each pixel in each Phi bin, positive, shape (n_phi, n_pixels)."""
     (a, b, c), directions = _PATTERNS[name]
     pixel = np.stack(pix2vec(nside, np.arange(12 * nside**2)))
-    u, v, w = ang2vec(*np.transpose(directions)) @ pixel
+    u, v, w = unit_vectors(*np.radians(directions).T) @ pixel
     cos_phi = np.cos(np.radians(0.5 * (phi_edges[1:] + phi_edges[:-1])))
     return _normalised(np.exp(a * u + b * v**2 + c * cos_phi[:, None] * w))
 
@@ -751,11 +752,11 @@ def sky_response(
     fine = max(64, 2 * nside)
     n_fine, n_pixels = 12 * fine**2, 12 * nside**2
     vectors = np.stack(pix2vec(fine, np.arange(n_fine), nest=True))
-    parent = np.arange(n_fine) // (n_fine // n_pixels)
-    parent = reordered(nside, parent, to_nest=False) * theta.size
+    parent = reordered(nside, np.arange(n_fine) // (n_fine // n_pixels), to_nest=False) * theta.size
     angles = np.zeros(n_pixels * theta.size)
-    for lon, lat, weight in sky:
-        cosine = np.clip(ang2vec(lon, lat) @ vectors, -1.0, 1.0)
+    places, weights = unit_vectors(*np.radians(np.transpose(sky)[:2])), np.transpose(sky)[2]
+    for place, weight in zip(places, weights, strict=True):
+        cosine = np.clip(place @ vectors, -1.0, 1.0)
         index = np.minimum((np.degrees(np.arccos(cosine)) / step).astype(int), theta.size - 1)
         angles += np.bincount(parent + index, minlength=angles.size) * weight
     counts = (angles.reshape(n_pixels, theta.size) @ cone).T

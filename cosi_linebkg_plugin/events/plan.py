@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BinningError, DataError
-from ..histograms.axis import HEALPIX, EventAxes, EventAxis
+from ..histograms.axis import EventAxes, EventAxis
 from ..histograms.orientation import (
     Livetime,
     Orientation,
@@ -255,11 +255,7 @@ class BinningPlan:
         ]
         frame = "galactic" if self.binning.frame == GALACTIC else "spacecraftframe"
         scheme = "NESTED" if self.binning.nest else "RING"
-        nside = self.binning.nside
-        pixels = np.arange(12 * nside**2 + 1)
-        axes.append(
-            EventAxis("PsiChi", pixels, kind=HEALPIX, nside=nside, scheme=scheme, frame=frame)
-        )
+        axes.append(EventAxis.of_directions(self.binning.nside, scheme, frame))
         return EventAxes(tuple(axes))
 
 

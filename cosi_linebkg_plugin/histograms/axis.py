@@ -76,6 +76,12 @@ class EventAxis:
         )
 
     @classmethod
+    def of_directions(cls, nside: int, scheme: str, frame: str) -> EventAxis:
+        """PsiChi: all pixels of the sphere, in the order of `scheme`."""
+        pixels = np.arange(12 * nside**2 + 1)
+        return cls("PsiChi", pixels, kind=HEALPIX, nside=nside, scheme=scheme, frame=frame)
+
+    @classmethod
     def from_histpy(cls, axis: histpy.Axis) -> EventAxis:
         """What a histpy axis says of itself; it is kept, and given back by `to_histpy`."""
         edges, unit = axis.edges, axis.unit

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.int64]
@@ -75,12 +75,6 @@ def pix2vec(nside: int, pixels: Pixels, *, nest: bool = False) -> tuple[Array, A
 def vec2pix(nside: int, x: Array, y: Array, z: Array, *, nest: bool = False) -> Pixels:
     """Pixels of directions, given as vectors."""
     return np.asarray(_pixel_function("vec2pix", nest)(nside, x, y, z))
-
-
-def ang2vec(longitudes: ArrayLike, latitudes: ArrayLike) -> Array:
-    """Unit vectors of directions [deg], shape (..., 3)."""
-    theta, phi = np.pi / 2.0 - np.radians(latitudes), np.radians(longitudes)
-    return np.stack([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], -1)
 
 
 def reordered(nside: int, pixels: Pixels, *, to_nest: bool) -> Pixels:

@@ -162,10 +162,10 @@ class Orientation:
 
 
 def unit_vectors(longitude: ArrayLike, latitude: ArrayLike) -> NDArray[np.float64]:
-    """Unit vectors, shape (..., 3), of angles in rad."""
-    longitude, latitude = np.asarray(longitude, float), np.asarray(latitude, float)
-    c = np.cos(latitude)
-    return np.stack([c * np.cos(longitude), c * np.sin(longitude), np.sin(latitude)], axis=-1)
+    """Unit vectors, shape (..., 3), of angles in rad; the same bits as healpy's ang2vec."""
+    phi, theta = np.asarray(longitude, float), np.pi / 2.0 - np.asarray(latitude, float)
+    sine = np.sin(theta)
+    return np.stack([sine * np.cos(phi), sine * np.sin(phi), np.cos(theta)], axis=-1)
 
 
 def read_orientation(path: str | os.PathLike[str]) -> Orientation:

@@ -69,13 +69,6 @@ def test_harmonics(nside, iterations):
     assert_array_equal(alm * window[healpix.degrees_of(l_max)], healpy.almxfl(alm, window))
 
 
-def test_vectors_of_directions():
-    longitudes, latitudes = np.array([0.0, 120.0, 359.5, -40.0]), np.array([90.0, -27.3, 0.0, 8.0])
-    expected = healpy.ang2vec(longitudes, latitudes, lonlat=True)
-    assert_array_equal(healpix.ang2vec(longitudes, latitudes), expected)
-    assert_array_equal(healpix.ang2vec(-40.0, 8.0), expected[3])
-
-
 def test_sides():
     for n in range(1, 4000):
         assert healpix.nside_of(n) == (healpy.npix2nside(n) if healpy.isnpixok(n) else 0)

@@ -13,7 +13,7 @@ from event_lists import (
     write_hdf5,
     write_orientation,
 )
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from cosi_linebkg_plugin.errors import DataError, FileError, LineBackgroundWarning
 from cosi_linebkg_plugin.events.binning import bin_event_files
@@ -89,6 +89,15 @@ def test_times_that_the_file_does_not_cover_are_refused(orientation, events):
 # ---------------------------------------------------------------------------- files
 
 ROWS = [f"OG {START + i} 0 0 {i} {10 * i} 550 0 0 {0.5 + 0.1 * i}" for i in range(4)]
+
+
+def test_unit_vectors_are_healpys_to_the_last_bit():
+    """The simulated data sets rest on it."""
+    import healpy
+
+    longitudes, latitudes = np.array([0.0, 120.0, 359.5, -40.0]), np.array([90.0, -27.3, 0.0, 8.0])
+    expected = healpy.ang2vec(longitudes, latitudes, lonlat=True)
+    assert_array_equal(unit_vectors(np.radians(longitudes), np.radians(latitudes)), expected)
 
 
 @pytest.mark.parametrize(
